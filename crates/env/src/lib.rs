@@ -1,0 +1,1 @@
+//! The world, real and simulated: time and storage.

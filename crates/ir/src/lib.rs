@@ -1,0 +1,3 @@
+//! The typed dataflow graph.
+mod diagnostic;
+pub use diagnostic::{Diagnostic, Diagnostics, Place};

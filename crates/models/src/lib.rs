@@ -1,0 +1,1 @@
+//! Layer lists and named architectures as graphs.

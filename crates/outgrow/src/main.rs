@@ -1,0 +1,2 @@
+//! The Outgrow binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Memory planning, compiled executables and backends.

@@ -1,0 +1,1 @@
+//! Checkpoints, model packages and durable files.

@@ -1,0 +1,1 @@
+//! Optimisers, schedules, metrics and the trainer.

@@ -1,0 +1,1 @@
+//! Fitted, serialisable steps from a raw record to tensors.
