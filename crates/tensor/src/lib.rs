@@ -6,13 +6,8 @@ mod rng;
 mod shape;
 mod tensor;
 
-pub use bf16::bf16;
 pub use dtype::DType;
+pub use half::bf16;
 pub use rng::{RngKey, RngStream};
 pub use shape::Shape;
 pub use tensor::{Element, Tensor, TensorData, TensorError};
-
-/// The brain floating point type, re-exported so that users need not name its crate.
-mod bf16 {
-    pub use half::bf16;
-}

@@ -279,7 +279,7 @@ impl Tensor {
 
     /// Bytes of the elements.
     pub fn bytes(&self) -> usize {
-        each_data!(&self.data, v => std::mem::size_of_val(v.as_slice()))
+        each_data!(&self.data, v => size_of_val(v.as_slice()))
     }
 }
 
