@@ -1,1 +1,2 @@
 //! Layer lists and named architectures as graphs.
+pub mod spec;
