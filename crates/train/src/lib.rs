@@ -1,1 +1,2 @@
 //! Optimisers, schedules, metrics and the trainer.
+pub mod spec;

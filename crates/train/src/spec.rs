@@ -1,0 +1,257 @@
+//! The `[train]` section of a manifest: how long, with which optimiser, schedule, loss and checkpoints.
+//!
+//! [`TrainSpec`] is what a person writes; its doc comments are what `outgrow schema` and editors show.
+//! [`TrainSpec::validate`] turns it into a [`Train`], which has no contradictions left in it.
+
+mod optimizer;
+mod schedule;
+mod validate;
+
+use std::num::{NonZeroU32, NonZeroU64};
+
+use outgrow_ir::Diagnostics;
+use outgrow_models::spec::number::{NonNegative, Positive};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use optimizer::*;
+pub use schedule::*;
+
+/// Training: exactly one of `epochs` and `steps`; everything else has a default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSpec {
+    /// The number of passes over the training data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<NonZeroU64>,
+    /// The number of steps, in place of `epochs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<NonZeroU64>,
+    /// The number of samples in a step.
+    #[serde(default = "batch")]
+    pub batch: NonZeroU32,
+    /// Into how many logical parts a step's batch is cut; a power of two that divides the batch. It is part of what
+    /// the result depends on, whatever number of threads or workers runs it.
+    #[serde(default = "one")]
+    pub micro_shards: NonZeroU32,
+    /// The optimiser: a name, or a table with a name and options.
+    #[serde(default = "adam")]
+    pub optimizer: OptimizerSpec,
+    /// The learning rate. When left out: 0.001, or 0.01 for adagrad and rmsprop, or 0.1 for ftrl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr: Option<Positive>,
+    /// Weight decay: added to the gradient, or decoupled for adamw and lamb. When left out: 0, or 0.01 for adamw and
+    /// lamb.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<NonNegative>,
+    /// How the learning rate changes: a name, or a table with a name and options.
+    #[serde(default)]
+    pub schedule: ScheduleSpec,
+    /// The number of first steps in which the learning rate rises linearly from zero.
+    #[serde(default)]
+    pub warmup_steps: u64,
+    /// Scales the gradient down so that its norm over all parameters is at most this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<Positive>,
+    /// Cuts each element of the gradient to at most this, up or down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_value: Option<Positive>,
+    /// What is minimised.
+    #[serde(default)]
+    pub loss: LossSpec,
+    /// Stops when a validation metric no longer gets better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<EarlyStoppingSpec>,
+    /// Writes a checkpoint after each so many steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every_steps: Option<NonZeroU64>,
+    /// Writes a checkpoint when the last one is this old; every 60 seconds when neither this nor
+    /// `checkpoint_every_steps` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every_seconds: Option<Positive>,
+    /// How many of the newest checkpoints are kept.
+    #[serde(default = "three")]
+    pub keep_checkpoints: NonZeroU32,
+    /// Whether a last batch that is too short is dropped; otherwise it is filled up with samples of weight zero.
+    #[serde(default)]
+    pub drop_last: bool,
+    /// Whether each epoch has an order of its own; otherwise samples come as they are stored.
+    #[serde(default = "yes")]
+    pub shuffle: bool,
+    /// Evaluates on the validation data after each so many epochs; 1 when neither this nor `eval_every_steps` is
+    /// given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_every_epochs: Option<NonZeroU64>,
+    /// Evaluates on the validation data after each so many steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_every_steps: Option<NonZeroU64>,
+    /// The element type of weights and computation.
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+/// What is minimised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossSpec {
+    /// Cross-entropy for classes and tokens, logistic for two classes from one logit, mean squared error for numbers.
+    #[default]
+    Auto,
+    /// Softmax cross-entropy from logits.
+    CrossEntropy,
+    /// Mean squared error.
+    Mse,
+    /// Logistic loss from one logit.
+    Logistic,
+}
+
+/// Stops when a validation metric no longer gets better.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStoppingSpec {
+    /// The validation metric that is watched.
+    #[serde(default)]
+    pub metric: MetricName,
+    /// After how many evaluations in a row without a better value training stops.
+    #[serde(default = "patience")]
+    pub patience: NonZeroU32,
+    /// How much better a value must be to count.
+    #[serde(default = "zero")]
+    pub min_delta: NonNegative,
+    /// Whether the weights of the best evaluation are the result, not those of the last.
+    #[serde(default = "yes")]
+    pub restore_best: bool,
+}
+
+/// A metric.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MetricName {
+    /// The loss.
+    #[default]
+    Loss,
+    /// The fraction of right answers.
+    Accuracy,
+    /// The fraction of samples whose class is among the five likeliest.
+    Top5,
+    /// The area under the ROC curve, for two classes.
+    Auc,
+    /// The root of the mean squared error.
+    Rmse,
+    /// e to the mean cross-entropy of a token.
+    Perplexity,
+}
+
+impl MetricName {
+    /// Whether a larger value is better.
+    pub fn larger_is_better(self) -> bool {
+        matches!(self, Self::Accuracy | Self::Top5 | Self::Auc)
+    }
+}
+
+/// The element type of weights and computation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// 32-bit floating point.
+    #[default]
+    F32,
+}
+
+/// Training whose description holds together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Train {
+    /// How long.
+    pub length: Interval,
+    /// The number of samples in a step; a multiple of `micro_shards`.
+    pub batch: usize,
+    /// Into how many logical parts a batch is cut; a power of two.
+    pub micro_shards: usize,
+    /// The optimiser.
+    pub optimizer: Optimizer,
+    /// The learning rate (FTRL's alpha).
+    pub lr: f64,
+    /// Weight decay: decoupled for adamw and lamb, else added to the gradient; 0 for FTRL.
+    pub weight_decay: f64,
+    /// How the learning rate changes after the warm-up.
+    pub schedule: Schedule,
+    /// The number of first steps in which the learning rate rises linearly from zero.
+    pub warmup_steps: u64,
+    /// The largest norm of the combined gradient.
+    pub clip_norm: Option<f64>,
+    /// The largest absolute value of an element of the combined gradient; cut before the norm is taken.
+    pub clip_value: Option<f64>,
+    /// What is minimised.
+    pub loss: LossSpec,
+    /// When to stop early.
+    pub early_stopping: Option<EarlyStopping>,
+    /// When to write checkpoints.
+    pub checkpoints: CheckpointPolicy,
+    /// Whether a short last batch is dropped.
+    pub drop_last: bool,
+    /// Whether each epoch has an order of its own.
+    pub shuffle: bool,
+    /// How often the validation data is evaluated.
+    pub evaluate_every: Interval,
+    /// The element type.
+    pub precision: Precision,
+}
+
+/// When to stop early.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EarlyStopping {
+    /// The validation metric that is watched.
+    pub metric: MetricName,
+    /// After how many evaluations in a row without a better value training stops.
+    pub patience: u32,
+    /// How much better a value must be to count.
+    pub min_delta: f64,
+    /// Whether the best weights are the result.
+    pub restore_best: bool,
+}
+
+/// When to write checkpoints: after so many steps or so many seconds, whichever comes first; one of them is set.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CheckpointPolicy {
+    /// After so many steps.
+    pub every_steps: Option<u64>,
+    /// After so many seconds.
+    pub every_seconds: Option<f64>,
+    /// How many of the newest are kept.
+    pub keep: usize,
+}
+
+impl TrainSpec {
+    /// Training without contradictions, or everything that is wrong with it. Items are paths such as `train.batch`.
+    pub fn validate(&self) -> Result<Train, Diagnostics> {
+        validate::train(self)
+    }
+}
+
+fn batch() -> NonZeroU32 {
+    NonZeroU32::new(32).expect("32 is not zero")
+}
+
+fn one() -> NonZeroU32 {
+    NonZeroU32::MIN
+}
+
+fn three() -> NonZeroU32 {
+    NonZeroU32::new(3).expect("3 is not zero")
+}
+
+fn patience() -> NonZeroU32 {
+    NonZeroU32::new(5).expect("5 is not zero")
+}
+
+fn adam() -> OptimizerSpec {
+    OptimizerSpec::Name(OptimizerName::Adam)
+}
+
+fn zero() -> NonNegative {
+    NonNegative::new(0.0).expect("0 is not negative")
+}
+
+fn yes() -> bool {
+    true
+}

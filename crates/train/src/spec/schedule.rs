@@ -1,0 +1,146 @@
+//! The learning-rate schedule of the `[train]` section: a name alone, or a table with options.
+
+use std::num::NonZeroU64;
+
+use outgrow_models::spec::number::{Fraction, NonNegative, Positive};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The schedule: `"cosine"`, or `{ name = "cosine", min_lr = 1e-5 }`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ScheduleSpec {
+    /// By name, with default options.
+    Name(ScheduleName),
+    /// With options.
+    Options(ScheduleOptions),
+}
+
+impl Default for ScheduleSpec {
+    fn default() -> Self {
+        Self::Name(ScheduleName::Constant)
+    }
+}
+
+/// A schedule that needs no options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleName {
+    /// The learning rate stays as it is.
+    Constant,
+    /// Along half a cosine from the learning rate to zero at the last step.
+    Cosine,
+    /// Up to the learning rate and down to almost nothing (Smith and Topin 2018).
+    OneCycle,
+}
+
+/// A schedule with options.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "name", rename_all = "kebab-case")]
+pub enum ScheduleOptions {
+    /// The learning rate stays as it is.
+    Constant(ConstantOptions),
+    /// The learning rate is multiplied by `gamma` again and again.
+    Step(StepOptions),
+    /// Along half a cosine from the learning rate to `min_lr` at the last step.
+    Cosine(CosineOptions),
+    /// Up to the learning rate and down to almost nothing (Smith and Topin 2018).
+    OneCycle(OneCycleOptions),
+}
+
+/// No options.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConstantOptions {}
+
+/// The options of `step`: exactly one of `every_epochs` and `every_steps`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepOptions {
+    /// The number of epochs between two changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every_epochs: Option<NonZeroU64>,
+    /// The number of steps between two changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every_steps: Option<NonZeroU64>,
+    /// What the learning rate is multiplied by.
+    #[serde(default = "tenth")]
+    pub gamma: Positive,
+}
+
+/// The options of `cosine`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CosineOptions {
+    /// The learning rate at the end.
+    pub min_lr: NonNegative,
+}
+
+impl Default for CosineOptions {
+    fn default() -> Self {
+        Self { min_lr: NonNegative::new(0.0).expect("0 is not negative") }
+    }
+}
+
+/// The options of `one-cycle`; `train.lr` is the highest rate. Both ways follow half a cosine.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OneCycleOptions {
+    /// The part of the steps that goes up.
+    pub pct_start: Fraction,
+    /// The first learning rate is `lr / div_factor`.
+    pub div_factor: Positive,
+    /// The last learning rate is the first divided by this.
+    pub final_div_factor: Positive,
+}
+
+impl Default for OneCycleOptions {
+    fn default() -> Self {
+        Self {
+            pct_start: Fraction::new(0.3).expect("0.3 is a fraction"),
+            div_factor: Positive::new(25.0).expect("25 is positive"),
+            final_div_factor: Positive::new(1e4).expect("10,000 is positive"),
+        }
+    }
+}
+
+/// A schedule without contradictions; a linear warm-up stands beside it in [`super::Train`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Schedule {
+    /// The learning rate stays as it is.
+    Constant,
+    /// The learning rate is multiplied by `gamma` after each interval.
+    Step {
+        /// The interval.
+        every: Interval,
+        /// The factor.
+        gamma: f64,
+    },
+    /// Half a cosine from the learning rate to `min_lr` at the last step.
+    Cosine {
+        /// The learning rate at the end.
+        min_lr: f64,
+    },
+    /// Up and down.
+    OneCycle {
+        /// The part of the steps that goes up.
+        pct_start: f64,
+        /// The first learning rate is `lr / div_factor`.
+        div_factor: f64,
+        /// The last learning rate is the first divided by this.
+        final_div_factor: f64,
+    },
+}
+
+/// A stretch of training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interval {
+    /// So many passes over the training data.
+    Epochs(u64),
+    /// So many steps.
+    Steps(u64),
+}
+
+fn tenth() -> Positive {
+    Positive::new(0.1).expect("0.1 is positive")
+}
