@@ -17,6 +17,7 @@ pub use layer::*;
 use number::{Fraction, Positive};
 
 /// The model: either `layers = [...]`, or `name = "..."` with that architecture's options.
+// Unknown keys are refused by the schema of this table as a whole: serde cannot tell them in flattened parts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct ModelSpec {
@@ -43,7 +44,6 @@ pub enum ArchitectureSpec {
 
 /// A model as a list of layers, from the input to the output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct LayerListSpec {
     /// The layers from the input to the output, such as `{ dense = 128, activation = "relu" }`.
     #[schemars(length(min = 1))]
@@ -80,12 +80,10 @@ pub enum NamedSpec {
 
 /// No options.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct NoOptions {}
 
 /// The options of `mlp`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct MlpSpec {
     /// The widths of the hidden layers; the output layer comes from the data.
     pub hidden: Vec<NonZeroU32>,
@@ -99,7 +97,6 @@ pub struct MlpSpec {
 
 /// The options of `lenet`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct LeNetSpec {
     /// The activation after each layer but the last.
     #[serde(default = "relu")]
@@ -108,7 +105,6 @@ pub struct LeNetSpec {
 
 /// The options of the ResNets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct ResNetSpec {
     /// The first layers: made for large or for small images.
     #[serde(default)]
@@ -128,7 +124,6 @@ pub enum Stem {
 
 /// The options of `gpt`. The context length and the vocabulary come from the data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct GptSpec {
     /// The number of transformer blocks.
     #[serde(default = "four")]
@@ -146,7 +141,6 @@ pub struct GptSpec {
 
 /// The options of `wide-deep`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct WideDeepSpec {
     /// The widths of the hidden layers of the deep part.
     pub hidden: Vec<NonZeroU32>,
