@@ -1,3 +1,29 @@
-//! The typed dataflow graph.
+//! The typed dataflow graph that training, inference, compression and cost all read: primitives with their shape
+//! rules, reference evaluation, derivatives and costs; composites built from them; a verifier; a text form; and a
+//! slow and obvious reference interpreter. This crate executes nothing fast and touches neither files nor clocks.
+
+mod attr;
+mod builder;
+mod cost;
 mod diagnostic;
+mod dim;
+mod graph;
+mod interpret;
+pub mod nn;
+pub mod ops;
+mod rewrite;
+mod text;
+mod types;
+mod verify;
+
+pub use attr::{Attr, AttrReader, Scalar};
+pub use builder::Builder;
+pub use cost::Cost;
 pub use diagnostic::{Diagnostic, Diagnostics, Place};
+pub use dim::Dim;
+pub use graph::{Graph, GroupId, Node, Region, RegionId, Value};
+pub use interpret::{evaluate_all, interpret};
+pub use ops::input::InputKind;
+pub use ops::{Op, OpRule, Sample, SampleInput, Vjp};
+pub use rewrite::Rewriter;
+pub use types::TensorType;

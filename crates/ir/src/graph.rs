@@ -1,0 +1,129 @@
+//! The graph: nodes in topological order, each with one value, named regions, and named outputs.
+
+use crate::{Cost, Dim, Op, TensorType};
+use std::sync::Arc;
+
+/// A value: the result of the node of this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Value(pub u32);
+
+impl Value {
+    /// The number of the node that makes this value.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// The number of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RegionId(pub u32);
+
+/// The number of a fusion group: nodes that a backend should run as one kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupId(pub u32);
+
+/// One operation of the graph and the type of its value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// What is computed.
+    pub op: Op,
+    /// From which values; all of smaller number.
+    pub inputs: Vec<Value>,
+    /// The type of the result.
+    pub ty: TensorType,
+    /// Where the node comes from: the path of the layer, as `layer1.0.conv1`, with `grad/` before it for gradients.
+    pub origin: Arc<str>,
+    /// The innermost composite this node is part of.
+    pub region: Option<RegionId>,
+    /// The fusion group this node is in.
+    pub group: Option<GroupId>,
+}
+
+/// A composite that was built from primitives, so that a backend can match it as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Which composite: the name of a file in `nn`, as `softmax`.
+    pub kind: String,
+    /// Where it comes from.
+    pub origin: Arc<str>,
+    /// The region around it.
+    pub parent: Option<RegionId>,
+}
+
+/// A typed dataflow graph in static single assignment form.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Graph {
+    /// A name for people.
+    pub name: String,
+    /// Nodes in topological order.
+    pub nodes: Vec<Node>,
+    /// The composites that nodes refer to.
+    pub regions: Vec<Region>,
+    /// The inputs in the order in which a caller gives them.
+    pub inputs: Vec<Value>,
+    /// The named outputs in the order in which a caller gets them.
+    pub outputs: Vec<(String, Value)>,
+}
+
+impl Graph {
+    /// The node that makes `value`.
+    pub fn node(&self, value: Value) -> &Node {
+        &self.nodes[value.index()]
+    }
+
+    /// The type of `value`.
+    pub fn ty(&self, value: Value) -> &TensorType {
+        &self.node(value).ty
+    }
+
+    /// Every value with its node, in topological order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (Value, &Node)> {
+        self.nodes.iter().enumerate().map(|(i, node)| (Value(i as u32), node))
+    }
+
+    /// The output of this name.
+    pub fn output(&self, name: &str) -> Option<Value> {
+        self.outputs.iter().find(|(n, _)| n == name).map(|(_, v)| *v)
+    }
+
+    /// The input of this name.
+    pub fn input(&self, name: &str) -> Option<Value> {
+        self.inputs.iter().copied().find(|v| matches!(&self.node(*v).op, Op::Input(i) if i.name == name))
+    }
+
+    /// How many nodes (and outputs) read each value.
+    pub fn uses(&self) -> Vec<u32> {
+        let mut uses = vec![0; self.nodes.len()];
+        let reads =
+            self.nodes.iter().flat_map(|n| n.inputs.iter()).chain(self.outputs.iter().map(|(_, v)| v));
+        for value in reads {
+            uses[value.index()] += 1;
+        }
+        uses
+    }
+
+    /// The same graph with the batch size fixed, so that every shape is static.
+    #[must_use]
+    pub fn bind(&self, batch: usize) -> Self {
+        let mut graph = self.clone();
+        for node in &mut graph.nodes {
+            node.op.map_dims(&mut |d| Dim::Fixed(d.bind(batch)));
+            for d in &mut node.ty.dims {
+                *d = Dim::Fixed(d.bind(batch));
+            }
+        }
+        graph
+    }
+
+    /// The cost of one node; a symbolic batch counts as 1.
+    pub fn node_cost(&self, value: Value) -> Cost {
+        let node = self.node(value);
+        let inputs: Vec<_> = node.inputs.iter().map(|v| self.ty(*v)).collect();
+        node.op.rule().cost(&inputs, &node.ty)
+    }
+
+    /// The cost of the whole graph; a symbolic batch counts as 1.
+    pub fn cost(&self) -> Cost {
+        (0..self.nodes.len()).map(|i| self.node_cost(Value(i as u32))).sum()
+    }
+}

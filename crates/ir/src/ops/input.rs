@@ -1,0 +1,98 @@
+//! `input`: a value that the caller gives: a parameter, a buffer or a feed.
+
+use crate::ops::{OpEntry, OpRule, Sample};
+use crate::{Attr, AttrReader, Builder, Cost, Dim, TensorType, Value};
+use outgrow_tensor::{DType, Shape, Tensor};
+
+/// What an input is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum InputKind {
+    /// A trained parameter.
+    Param,
+    /// State that is not trained by gradient, as running statistics.
+    Buffer,
+    /// Data that differs from step to step.
+    Feed,
+}
+
+impl InputKind {
+    /// The name in text forms.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Param => "param",
+            Self::Buffer => "buffer",
+            Self::Feed => "feed",
+        }
+    }
+}
+
+/// A value that the caller gives.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Input {
+    /// The name by which a caller gives it; unique in a graph.
+    pub name: String,
+    /// What it is for.
+    pub kind: InputKind,
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions.
+    pub dims: Vec<Dim>,
+}
+
+impl OpRule for Input {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+    fn attrs(&self) -> Vec<(&'static str, Attr)> {
+        vec![
+            ("name", Attr::Text(self.name.clone())),
+            ("kind", Attr::Name(self.kind.name().into())),
+            ("dtype", Attr::Name(self.dtype.name().into())),
+            ("dims", Attr::Dims(self.dims.clone())),
+        ]
+    }
+    fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
+        if !inputs.is_empty() {
+            return Err("takes no inputs".into());
+        }
+        Ok(TensorType { dtype: self.dtype, dims: self.dims.clone() })
+    }
+    fn eval(&self, _: &[&Tensor], dtype: DType, shape: &Shape) -> Tensor {
+        // The interpreter puts the caller's tensor here; on its own an input is all zeros.
+        Tensor::zeros(dtype, shape.clone())
+    }
+    fn cost(&self, _: &[&TensorType], _: &TensorType) -> Cost {
+        Cost::default()
+    }
+    fn map_dims(&mut self, change: &mut dyn FnMut(Dim) -> Dim) {
+        self.dims.iter_mut().for_each(|d| *d = change(*d));
+    }
+}
+
+impl OpEntry for Input {
+    const NAME: &'static str = "input";
+    fn parse(attrs: &mut AttrReader) -> Result<Self, String> {
+        let kind = attrs.name("kind")?;
+        let kind = [InputKind::Param, InputKind::Buffer, InputKind::Feed]
+            .into_iter()
+            .find(|k| k.name() == kind)
+            .ok_or_else(|| format!("`{kind}` is not param, buffer or feed"))?;
+        Ok(Self { name: attrs.text("name")?, kind, dtype: attrs.dtype("dtype")?, dims: attrs.dims("dims")? })
+    }
+    fn samples() -> Vec<Sample> {
+        Vec::new()
+    }
+}
+
+impl Builder {
+    /// A new input of the graph.
+    pub fn input(&mut self, name: &str, kind: InputKind, ty: TensorType) -> Value {
+        self.push(Input { name: name.into(), kind, dtype: ty.dtype, dims: ty.dims }, &[])
+    }
+
+    /// A new trained parameter, of f32, named by the path of the current layer.
+    pub fn param(&mut self, name: &str, dims: &[usize]) -> Value {
+        let name = self.path(name);
+        self.input(&name, InputKind::Param, TensorType::new(DType::F32, dims.iter().copied()))
+    }
+}

@@ -1,0 +1,24 @@
+//! `max`: the greater; NaN if either is. At ties the gradient goes to the first.
+
+use crate::ops::compare::Comparison;
+
+crate::ops::elementwise::binary! {
+    /// The greater; NaN if either is. At ties the gradient goes to the first.
+    Max, "max", Numbers,
+    float: |x, y| if x.is_nan() || x > y { x } else { y },
+    int: std::cmp::max,
+    vjp: |b, x, y, _, g| {
+        let take = b.compare(Comparison::Ge, x, y);
+        let zero = b.zeros_like(g);
+        [Some(b.select(take, g, zero)), Some(b.select(take, zero, g))]
+    },
+    sample: |d| [SampleInput::float(d), SampleInput::float(d)]
+}
+
+impl Builder {
+    /// The greater; NaN if either is. At ties the gradient goes to the first. The operands are broadcast to a common shape.
+    pub fn max(&mut self, x: Value, y: Value) -> Value {
+        let (x, y) = self.broadcast_together(x, y);
+        self.push(Max, &[x, y])
+    }
+}

@@ -1,0 +1,99 @@
+//! The table-driven test of every registered op: its derivative against central differences in f64, and its text
+//! form printed and parsed back.
+
+use super::*;
+use crate::{Graph, interpret};
+use outgrow_tensor::RngKey;
+
+/// A graph of `sum(op(inputs) * weights)` and the gradients by every float input.
+fn gradient_graph(sample: &Sample) -> Graph {
+    let mut b = Builder::extend(Graph { outputs: Vec::new(), ..sample.graph().unwrap() });
+    let inputs = b.graph().inputs.clone();
+    let y = Value(b.graph().nodes.len() as u32 - 1);
+    let weights = SampleInput { dtype: b.dtype(y), ..SampleInput::float(&b.ty(y).static_shape().unwrap()) };
+    let weights = b.constant(weights.values(RngKey::new(99)));
+    let product = b.mul(y, weights);
+    let sum = b.sum_all(product);
+    b.output("sum", sum);
+    let op = b.graph().node(y).op.clone();
+    let grads = op.rule().vjp(&mut Vjp { b: &mut b, inputs: &inputs, output: y, grad: weights });
+    for (i, grad) in grads.into_iter().enumerate() {
+        let Some(grad) = grad else { continue };
+        assert_eq!(b.ty(grad), b.ty(inputs[i]), "{:?}: the gradient has the type of input {i}", sample.op);
+        b.output(&i.to_string(), grad);
+    }
+    b.finish().unwrap()
+}
+
+fn check_derivative(sample: &Sample, case: u64) {
+    let graph = gradient_graph(sample);
+    graph.verify().unwrap();
+    let inputs = sample.values(RngKey::new(1).fold_in(case));
+    let outputs = interpret(&graph, &inputs).unwrap();
+    let sum = |inputs: &[Tensor]| interpret(&graph, inputs).unwrap()[0].get_f64(0);
+    for (i, input) in sample.inputs.iter().enumerate().filter(|(_, input)| input.dtype.is_float()) {
+        let place = graph.outputs.iter().position(|(name, _)| *name == i.to_string());
+        for j in 0..inputs[i].elements().min(40) {
+            let step = 1e-6;
+            let moved = |by: f64| {
+                let mut moved = inputs.clone();
+                moved[i].as_mut_slice::<f64>().unwrap()[j] += by;
+                sum(&moved)
+            };
+            let expected = (moved(step) - moved(-step)) / (2.0 * step);
+            let got = place.map_or(0.0, |p| outputs[p].get_f64(j));
+            let close = (got - expected).abs() <= 1e-6 * (1.0 + expected.abs() + got.abs()) * 10.0;
+            assert!(
+                close,
+                "{:?} on {input:?}: d/dx{i}[{j}] is {got}, differences give {expected}",
+                sample.op
+            );
+        }
+    }
+}
+
+#[test]
+fn every_derivative_agrees_with_central_differences() {
+    for (case, sample) in Op::all_samples().into_iter().enumerate() {
+        // These have no derivative by design: the first stops gradients, the second is the end of the line, the
+        // third makes random numbers of f32 alone.
+        if matches!(sample.op, Op::StopGradient(_) | Op::MaxPool2dGrad(_) | Op::RandomUniform(_)) {
+            continue;
+        }
+        let sample = sample.with_floats(DType::F64);
+        if sample.graph().is_ok_and(|g| g.ty(g.outputs[0].1).dtype == DType::F64) {
+            check_derivative(&sample, case as u64);
+        }
+    }
+}
+
+#[test]
+fn every_op_prints_and_parses_back() {
+    let mut seen = std::collections::HashSet::new();
+    for sample in Op::all_samples() {
+        let graph = sample.graph().unwrap_or_else(|e| panic!("{:?}: {e}", sample.op));
+        graph.verify().unwrap();
+        let text = graph.to_string();
+        let back = Graph::parse(&text).unwrap_or_else(|e| panic!("{text}\n{e}"));
+        assert_eq!(graph, back, "{text}");
+        assert_eq!(text, back.to_string());
+        seen.insert(sample.op.rule().name());
+    }
+    let missing: Vec<_> = Op::NAMES.iter().filter(|n| **n != "input" && !seen.contains(*n)).collect();
+    assert!(missing.is_empty(), "ops without samples: {missing:?}");
+}
+
+#[test]
+fn every_reference_result_has_the_inferred_type() {
+    for (case, sample) in Op::all_samples().into_iter().enumerate() {
+        let graph = sample.graph().unwrap();
+        let result = interpret(&graph, &sample.values(RngKey::new(case as u64))).unwrap().remove(0);
+        let ty = graph.ty(graph.outputs[0].1);
+        assert_eq!(
+            (result.dtype(), Some(result.shape().clone())),
+            (ty.dtype, ty.static_shape()),
+            "{:?}",
+            sample.op
+        );
+    }
+}

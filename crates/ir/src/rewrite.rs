@@ -1,0 +1,79 @@
+//! Rebuilding a graph node by node: the frame in which passes rewrite. Names, origins and regions are kept; a region
+//! inside which something was rewritten loses its mark, since it is no longer the composite it was built as.
+
+use crate::{Builder, Diagnostics, Graph, Node, RegionId, Value};
+
+/// Rebuilds a graph from front to back.
+pub struct Rewriter<'a> {
+    source: &'a Graph,
+    /// The graph being built; a pass may add nodes to it.
+    pub b: Builder,
+    map: Vec<Option<Value>>,
+    dissolved: Vec<bool>,
+}
+
+impl<'a> Rewriter<'a> {
+    /// Starts to rebuild `source`.
+    pub fn new(source: &'a Graph) -> Self {
+        let empty = Graph { name: source.name.clone(), regions: source.regions.clone(), ..Graph::default() };
+        Self {
+            source,
+            b: Builder::extend(empty),
+            map: vec![None; source.nodes.len()],
+            dissolved: vec![false; source.regions.len()],
+        }
+    }
+
+    /// What an old value has become; it must have been rebuilt before.
+    pub fn new_value(&self, old: Value) -> Value {
+        self.map[old.index()].expect("invariant: a pass rebuilds nodes from front to back")
+    }
+
+    /// What the inputs of an old node have become.
+    pub fn new_inputs(&self, node: &Node) -> Vec<Value> {
+        node.inputs.iter().map(|v| self.new_value(*v)).collect()
+    }
+
+    /// Copies an old node.
+    pub fn keep(&mut self, old: Value) -> Value {
+        let node = self.source.node(old);
+        let inputs = self.new_inputs(node);
+        let new = self.b.copy(node, &inputs);
+        self.map[old.index()] = Some(new);
+        new
+    }
+
+    /// Uses an equal value that exists already in place of an old node (the region keeps its mark).
+    pub fn share(&mut self, old: Value, new: Value) {
+        self.map[old.index()] = Some(new);
+    }
+
+    /// Puts another value in place of an old node, which dissolves its regions.
+    pub fn replace(&mut self, old: Value, new: Value) {
+        self.map[old.index()] = Some(new);
+        let mut region = self.source.node(old).region;
+        while let Some(id) = region {
+            self.dissolved[id.0 as usize] = true;
+            region = self.source.regions[id.0 as usize].parent;
+        }
+    }
+
+    /// The rebuilt graph, with the outputs of the old one.
+    pub fn finish(mut self) -> Result<Graph, Diagnostics> {
+        for (name, old) in &self.source.outputs {
+            let new = self.new_value(*old);
+            self.b.output(name, new);
+        }
+        let mut graph = self.b.finish()?;
+        let standing = |mut region: Option<RegionId>| {
+            while let Some(id) = region.filter(|id| self.dissolved.get(id.0 as usize) == Some(&true)) {
+                region = self.source.regions[id.0 as usize].parent;
+            }
+            region
+        };
+        for node in &mut graph.nodes {
+            node.region = standing(node.region);
+        }
+        Ok(graph)
+    }
+}

@@ -1,0 +1,248 @@
+//! Reads graphs back from their text form. Any text is refused with its place or gives a graph that the verifier
+//! accepts; nothing is allocated beyond what the text itself spells out.
+
+use super::lex::{Lexer, Token};
+use crate::{Attr, AttrReader, Diagnostic, Diagnostics, Dim, Graph, GroupId, Node, Op, Region, RegionId};
+use crate::{TensorType, Value};
+use outgrow_tensor::{DType, Tensor};
+use std::str::FromStr;
+use std::sync::Arc;
+
+struct Parser<'a> {
+    lexer: Lexer<'a>,
+    token: Token,
+}
+
+type Result<T> = std::result::Result<T, Diagnostic>;
+
+impl<'a> Parser<'a> {
+    fn error<T>(&self, problem: impl Into<String>) -> Result<T> {
+        Err(self.lexer.error(problem))
+    }
+
+    fn advance(&mut self) -> Result<Token> {
+        let next = self.lexer.next()?;
+        Ok(std::mem::replace(&mut self.token, next))
+    }
+
+    fn accept(&mut self, mark: char) -> Result<bool> {
+        let found = self.token == Token::Mark(mark);
+        if found {
+            self.advance()?;
+        }
+        Ok(found)
+    }
+
+    fn expect(&mut self, mark: char) -> Result<()> {
+        if self.accept(mark)? {
+            Ok(())
+        } else {
+            self.error(format!("expected `{mark}`, got {:?}", self.token))
+        }
+    }
+
+    fn accept_word(&mut self, word: &str) -> Result<bool> {
+        let found = matches!(&self.token, Token::Word(w) if w == word);
+        if found {
+            self.advance()?;
+        }
+        Ok(found)
+    }
+
+    fn word(&mut self) -> Result<String> {
+        match self.advance()? {
+            Token::Word(word) => Ok(word),
+            other => self.error(format!("expected a word, got {other:?}")),
+        }
+    }
+
+    fn quoted(&mut self) -> Result<String> {
+        match self.advance()? {
+            Token::Text(text) => Ok(text),
+            other => self.error(format!("expected quoted text, got {other:?}")),
+        }
+    }
+
+    fn value(&mut self) -> Result<Value> {
+        match self.advance()? {
+            Token::Value(n) => Ok(Value(n)),
+            other => self.error(format!("expected a value as %1, got {other:?}")),
+        }
+    }
+
+    /// A number behind a letter, as `r3`.
+    fn numbered(&mut self, letter: char) -> Result<u32> {
+        let word = self.word()?;
+        match word.strip_prefix(letter).and_then(|n| n.parse().ok()) {
+            Some(n) => Ok(n),
+            None => self.error(format!("expected `{letter}` with a number, got `{word}`")),
+        }
+    }
+
+    fn dtype(&mut self) -> Result<DType> {
+        let word = self.word()?;
+        word.parse().or_else(|()| self.error(format!("`{word}` is not an element type")))
+    }
+
+    fn dims(&mut self) -> Result<Vec<Dim>> {
+        self.expect('[')?;
+        let mut dims = Vec::new();
+        while !self.accept(']')? {
+            if !dims.is_empty() {
+                self.expect(',')?;
+            }
+            dims.push(match self.advance()? {
+                Token::Int(n) if n >= 0 => Dim::Fixed(n as usize),
+                Token::Batch(k) => Dim::Batch(k),
+                Token::Word(w) if w == "B" => Dim::B,
+                other => return self.error(format!("expected a dimension, got {other:?}")),
+            });
+        }
+        Ok(dims)
+    }
+
+    fn ty(&mut self) -> Result<TensorType> {
+        Ok(TensorType { dtype: self.dtype()?, dims: self.dims()? })
+    }
+
+    fn tensor(&mut self, dtype: DType) -> Result<Tensor> {
+        let dims = self.dims()?;
+        self.expect('(')?;
+        let (mut floats, mut ints) = (Vec::new(), Vec::new());
+        while !self.accept(')')? {
+            if !floats.is_empty() {
+                self.expect(',')?;
+            }
+            let (x, n) = match self.advance()? {
+                Token::Int(n) => (n as f64, n),
+                Token::Float(x) => (x, x as i64),
+                Token::Word(w) if w == "nan" => (f64::NAN, 0),
+                Token::Word(w) if w == "inf" => (f64::INFINITY, 0),
+                other => return self.error(format!("expected a number, got {other:?}")),
+            };
+            floats.push(x);
+            ints.push(n);
+        }
+        if Dim::product(&dims) != Some((floats.len(), 0)) {
+            return self.error(format!("{} elements do not fill {dims:?}", floats.len()));
+        }
+        let shape: Vec<usize> = dims.iter().filter_map(|d| d.fixed()).collect();
+        Ok(if dtype.is_float() {
+            Tensor::from_f64(dtype, shape, |i| floats[i])
+        } else {
+            Tensor::from_i64(dtype, shape, |i| ints[i])
+        })
+    }
+
+    fn attr(&mut self) -> Result<Attr> {
+        if self.token == Token::Mark('[') {
+            return Ok(Attr::Dims(self.dims()?));
+        }
+        Ok(match self.advance()? {
+            Token::Int(n) => Attr::Int(n),
+            Token::Float(x) => Attr::Float(x),
+            Token::Text(text) => Attr::Text(text),
+            Token::Word(w) if w == "nan" => Attr::Float(f64::NAN),
+            Token::Word(w) if w == "inf" => Attr::Float(f64::INFINITY),
+            Token::Word(w) => match (DType::from_str(&w), &self.token) {
+                (Ok(dtype), Token::Mark('[')) => Attr::Tensor(Arc::new(self.tensor(dtype)?)),
+                _ => Attr::Name(w),
+            },
+            other => return self.error(format!("expected an attribute, got {other:?}")),
+        })
+    }
+
+    fn attrs(&mut self) -> Result<AttrReader> {
+        let mut attrs = Vec::new();
+        if self.accept('{')? {
+            while !self.accept('}')? {
+                if !attrs.is_empty() {
+                    self.expect(',')?;
+                }
+                let key = self.word()?;
+                self.expect('=')?;
+                attrs.push((key, self.attr()?));
+            }
+        }
+        Ok(AttrReader::new(attrs))
+    }
+
+    fn region(&mut self, graph: &mut Graph) -> Result<()> {
+        if self.numbered('r')? as usize != graph.regions.len() {
+            return self.error("regions must be numbered in order from r0");
+        }
+        self.expect('=')?;
+        let kind = self.quoted()?;
+        let origin = if self.accept('@')? { self.quoted()?.into() } else { "".into() };
+        let parent = if self.accept_word("in")? { Some(RegionId(self.numbered('r')?)) } else { None };
+        graph.regions.push(Region { kind, origin, parent });
+        Ok(())
+    }
+
+    fn node(&mut self, graph: &mut Graph) -> Result<()> {
+        let value = self.value()?;
+        if value.index() != graph.nodes.len() {
+            return self.error("values must be numbered in order from %0");
+        }
+        self.expect('=')?;
+        let name = self.word()?;
+        let place = self.lexer.place;
+        let mut inputs = Vec::new();
+        while matches!(self.token, Token::Value(_)) {
+            inputs.push(self.value()?);
+            if !self.accept(',')? {
+                break;
+            }
+        }
+        let attrs = self.attrs()?;
+        let op = Op::parse(&name, attrs)
+            .map_err(|problem| Diagnostic::new("graph.syntax", problem).line(place.0).column(place.1))?;
+        self.expect(':')?;
+        let ty = self.ty()?;
+        let origin = if self.accept('@')? { self.quoted()?.into() } else { "".into() };
+        let region = if self.accept_word("in")? { Some(RegionId(self.numbered('r')?)) } else { None };
+        let group = if self.accept_word("group")? { Some(GroupId(self.numbered('g')?)) } else { None };
+        if matches!(op, Op::Input(_)) {
+            graph.inputs.push(value);
+        }
+        graph.nodes.push(Node { op, inputs, ty, origin, region, group });
+        Ok(())
+    }
+
+    fn graph(&mut self) -> Result<Graph> {
+        if !self.accept_word("graph")? {
+            return self.error("expected `graph`");
+        }
+        let mut graph = Graph { name: self.quoted()?, ..Graph::default() };
+        self.expect('{')?;
+        while self.accept_word("region")? {
+            self.region(&mut graph)?;
+        }
+        while !self.accept_word("return")? {
+            self.node(&mut graph)?;
+        }
+        while !self.accept('}')? {
+            if !graph.outputs.is_empty() {
+                self.expect(',')?;
+            }
+            let name = self.quoted()?;
+            self.expect('=')?;
+            graph.outputs.push((name, self.value()?));
+        }
+        match self.token {
+            Token::End => Ok(graph),
+            _ => self.error("expected nothing after the graph"),
+        }
+    }
+}
+
+impl Graph {
+    /// Reads a graph from its text form and verifies it.
+    pub fn parse(text: &str) -> std::result::Result<Self, Diagnostics> {
+        let mut lexer = Lexer::new(text);
+        let token = lexer.next()?;
+        let graph = Parser { lexer, token }.graph()?;
+        graph.verify()?;
+        Ok(graph)
+    }
+}
