@@ -1,0 +1,127 @@
+//! A 0/1 feature for every value of a column.
+
+use super::selector::is_scalar;
+use super::{Fit, Fitted, FittedStep, Fitting, Plan, Selector, Step};
+use crate::{ColumnKind, Columns, Record, Run, Value};
+use outgrow_ir::Diagnostic;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// Makes a 0/1 feature of every value that a column takes in the training split. A missing value, and one that the
+/// training split did not have, sets none of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OneHot {
+    /// The columns, of text or numbers.
+    columns: Selector,
+}
+
+/// The values of each of `columns`, in rising order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OneHotFitted {
+    columns: Vec<usize>,
+    levels: Vec<Vec<String>>,
+}
+
+impl Step for OneHot {
+    fn plan(&self, columns: &Columns) -> Result<Plan, Diagnostic> {
+        let selected = self.columns.resolve(columns, "one_hot", "text or numbers", is_scalar)?;
+        let step = OneHotFitted { levels: vec![Vec::new(); selected.len()], columns: selected.clone() };
+        Ok(Plan {
+            reads: selected.clone(),
+            writes: selected.clone(),
+            after: step.columns(columns.clone()),
+            fitting: Fitting::Learns(Box::new(OneHotFit(Levels::new(columns, selected)))),
+        })
+    }
+}
+
+/// Collects the different values of some columns.
+pub(super) struct Levels {
+    pub columns: Vec<usize>,
+    names: Vec<String>,
+    levels: Vec<BTreeSet<String>>,
+}
+
+/// More values than this in one column are taken for a mistake (an identifier, free text).
+const LEVELS_MAX: usize = 1 << 20;
+
+impl Levels {
+    pub fn new(table: &Columns, columns: Vec<usize>) -> Self {
+        let names = columns.iter().map(|i| table.0[*i].name.clone()).collect();
+        Self { levels: vec![BTreeSet::new(); columns.len()], columns, names }
+    }
+
+    pub fn see(&mut self, record: &Record) -> Result<(), Diagnostic> {
+        for ((column, levels), name) in self.columns.iter().zip(&mut self.levels).zip(&self.names) {
+            if let Some(level) = level(&record.values[*column])
+                && !levels.contains(level.as_ref())
+            {
+                levels.insert(level.into_owned());
+                if levels.len() > LEVELS_MAX {
+                    return Err(Diagnostic::new(
+                        "data.too-many-categories",
+                        format!("column `{name}` takes more than {LEVELS_MAX} different values"),
+                    )
+                    .hint("use `hash`, which has a fixed number of categories, or leave the column out"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub fn finish(self) -> (Vec<usize>, Vec<Vec<String>>) {
+        (self.columns, self.levels.into_iter().map(|l| l.into_iter().collect()).collect())
+    }
+}
+
+/// The name of a value as a category.
+pub(super) fn level(value: &Value) -> Option<std::borrow::Cow<'_, str>> {
+    match value {
+        Value::Text(text) => Some(text.into()),
+        Value::Number(n) => Some(n.to_string().into()),
+        _ => None,
+    }
+}
+
+/// The number of a value among the levels of its column.
+pub(super) fn find(value: &Value, levels: &[String]) -> Option<u32> {
+    let level = level(value)?;
+    levels.binary_search_by(|l| l.as_str().cmp(level.as_ref())).ok().map(|i| i as u32)
+}
+
+struct OneHotFit(Levels);
+
+impl Fit for OneHotFit {
+    fn see(&mut self, record: &Record) -> Result<(), Diagnostic> {
+        self.0.see(record)
+    }
+
+    fn finish(self: Box<Self>) -> Result<FittedStep, Diagnostic> {
+        let (columns, levels) = self.0.finish();
+        Ok(FittedStep::OneHot(OneHotFitted { columns, levels }))
+    }
+}
+
+impl Fitted for OneHotFitted {
+    fn columns(&self, mut before: Columns) -> Columns {
+        for (column, levels) in self.columns.iter().zip(&self.levels) {
+            before.0[*column].kind =
+                ColumnKind::Category { size: levels.len(), indicators: true, levels: levels.clone() };
+        }
+        before
+    }
+
+    fn touches(&self) -> &[usize] {
+        &self.columns
+    }
+
+    fn apply(&self, record: &mut Record, _: &mut Run) -> Result<Option<String>, Diagnostic> {
+        for (column, levels) in self.columns.iter().zip(&self.levels) {
+            let value = &mut record.values[*column];
+            *value = find(value, levels).map_or(Value::Missing, Value::Category);
+        }
+        Ok(None)
+    }
+}

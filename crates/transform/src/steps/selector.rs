@@ -1,0 +1,77 @@
+//! How a step names the columns it works on.
+
+use crate::{ColumnKind, Columns, Role};
+use outgrow_ir::Diagnostic;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Columns: a list of names, one name, or `"numeric"`, `"text"` or `"all"` for all feature columns of that kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Selector {
+    /// `"numeric"`, `"text"`, `"all"`, or the name of one column.
+    Word(String),
+    /// Names of columns.
+    Names(Vec<String>),
+}
+
+impl Selector {
+    /// Numbers of the columns meant, among those that `accepts` takes. A group quietly leaves out the others; a
+    /// column that is named must be acceptable, else the diagnostic says that `step` needs a `wanted` column.
+    pub(super) fn resolve(
+        &self,
+        columns: &Columns,
+        step: &str,
+        wanted: &str,
+        accepts: impl Fn(&ColumnKind) -> bool,
+    ) -> Result<Vec<usize>, Diagnostic> {
+        let names = match self {
+            Self::Word(word) if columns.position(word).is_none() => {
+                let in_group: fn(&ColumnKind) -> bool = match word.as_str() {
+                    "numeric" => |k| matches!(k, ColumnKind::Number),
+                    "text" => |k| matches!(k, ColumnKind::Text),
+                    "all" => |_| true,
+                    _ => {
+                        return Err(columns
+                            .require(word)
+                            .err()
+                            .unwrap_or_else(|| Diagnostic::new("data.unknown-column", word.clone()))
+                            .hint("groups of columns are \"numeric\", \"text\" and \"all\""));
+                    }
+                };
+                let all = columns.with_role(Role::Feature).into_iter();
+                return Ok(all
+                    .filter(|i| in_group(&columns.0[*i].kind) && accepts(&columns.0[*i].kind))
+                    .collect());
+            }
+            Self::Word(word) => std::slice::from_ref(word),
+            Self::Names(names) => names.as_slice(),
+        };
+        let mut found = Vec::new();
+        for name in names {
+            let i = columns.require(name)?;
+            let kind = &columns.0[i].kind;
+            if !accepts(kind) {
+                return Err(Diagnostic::new(
+                    "data.wrong-kind",
+                    format!("`{step}` cannot work on column `{name}`, which holds {}s", kind.name()),
+                )
+                .expected(format!("a column of {wanted}")));
+            }
+            if !found.contains(&i) {
+                found.push(i);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Accepts columns of numbers.
+pub(super) fn is_number(kind: &ColumnKind) -> bool {
+    matches!(kind, ColumnKind::Number)
+}
+
+/// Accepts columns of numbers or text.
+pub(super) fn is_scalar(kind: &ColumnKind) -> bool {
+    matches!(kind, ColumnKind::Number | ColumnKind::Text)
+}

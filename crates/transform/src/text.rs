@@ -1,0 +1,30 @@
+//! Text as a model's input.
+
+use crate::{Batch, Record, TextInput, Value};
+use outgrow_ir::Diagnostic;
+use outgrow_tensor::Tensor;
+
+impl TextInput {
+    /// Makes one sample `i32 [context]` of each record's text: its last `context` tokens. A shorter text is padded
+    /// at its end with token 0, which a causal model does not look at when it answers for the text's own positions.
+    ///
+    /// # Errors
+    /// A diagnostic for a record that is not one text, or for a character the vocabulary lacks.
+    pub(crate) fn apply(&self, records: &[Record]) -> Result<Batch, Diagnostic> {
+        let mut tokens = Vec::with_capacity(records.len() * self.context);
+        for record in records {
+            let place = |d| record.origin.place(d);
+            let [Value::Text(text)] = record.values.as_slice() else {
+                return Err(place(Diagnostic::new("data.width", "the record is not one text")));
+            };
+            let all = self.vocabulary.encode(text).map_err(place)?;
+            let window = &all[all.len().saturating_sub(self.context)..];
+            tokens.extend_from_slice(window);
+            tokens.resize(tokens.len() + self.context - window.len(), 0);
+        }
+        let real = records.len();
+        let inputs = Tensor::new([real, self.context], tokens)
+            .map_err(|e| Diagnostic::new("transform.field", e.to_string()))?;
+        Ok(Batch { inputs: vec![inputs], target: None, weight: vec![1.0; real], epoch: 0, index: 0, real })
+    }
+}

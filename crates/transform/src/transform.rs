@@ -1,0 +1,151 @@
+//! The transform: everything between a raw record and a model's tensors, as one serialisable value.
+
+use crate::{Assembly, Batch, Chain, ColumnKind, Columns, Record, Role, Value};
+use outgrow_ir::Diagnostic;
+use outgrow_tensor::{DType, Tensor, TensorData};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How raw text fields are read, the same when training and when predicting.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RawFormat {
+    /// Texts that stand for a missing value; an empty field always does.
+    pub missing: Vec<String>,
+    /// Characters that are taken off both ends of every field.
+    pub trim: String,
+    /// What separates the fields of a line.
+    pub delimiter: String,
+    /// Lines that begin with this are left out.
+    pub comment: Option<String>,
+}
+
+/// A fitted chain of steps with its raw columns and its assembly into tensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Transform {
+    /// The raw columns, in the order of a record's values.
+    pub columns: Columns,
+    /// How text fields are read.
+    pub format: RawFormat,
+    /// The fitted steps.
+    pub chain: Chain,
+    /// From the chain's values to tensors.
+    pub assembly: Assembly,
+}
+
+impl Transform {
+    /// What it puts out.
+    pub fn schema(&self) -> crate::OutputSchema {
+        self.assembly.schema()
+    }
+
+    /// The transform as JSON.
+    pub fn to_json(&self) -> String {
+        // Plain data with string keys always serialises.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads what [`Transform::to_json`] wrote, and checks that its parts fit together.
+    ///
+    /// # Errors
+    /// A diagnostic that says where the JSON is wrong, or that the parts contradict each other.
+    pub fn from_json(json: &str) -> Result<Self, Diagnostic> {
+        let transform: Self = serde_json::from_str(json).map_err(|e| {
+            Diagnostic::new("transform.json", format!("the transform cannot be read: {e}"))
+                .hint("the file is damaged or was made by another version")
+        })?;
+        transform.chain.check(&transform.columns)?;
+        transform.assembly.check(&transform.chain.columns(&transform.columns))?;
+        Ok(transform)
+    }
+
+    /// The value of a raw text field of column `column`.
+    ///
+    /// # Errors
+    /// A diagnostic that names the column when its kind does not fit the text.
+    pub fn parse_field(&self, column: usize, text: &str) -> Result<Value, Diagnostic> {
+        let column = &self.columns.0[column];
+        self.format.parse(text, &column.kind).map_err(|d| d.item(format!("`{}`", column.name)))
+    }
+
+    /// Turns records into a batch of as many samples. Steps that only select records are skipped. The target is
+    /// there when every record has its label.
+    ///
+    /// # Errors
+    /// A diagnostic for the first record that does not fit.
+    pub fn apply(&self, records: &[Record]) -> Result<Batch, Diagnostic> {
+        if let Some(text) = &self.assembly.text {
+            return text.apply(records);
+        }
+        let after = self.chain.columns(&self.columns);
+        let fields = self.assembly.stored_fields();
+        let mut stored: Vec<Vec<u8>> = vec![Vec::new(); fields.len()];
+        let mut labelled = 0;
+        for record in records {
+            if record.values.len() != self.columns.0.len() {
+                return Err(record.origin.place(
+                    Diagnostic::new("data.width", format!("the record has {} values", record.values.len()))
+                        .expected(format!("{}", self.columns.0.len())),
+                ));
+            }
+            let mut record = record.clone();
+            self.chain.encode(&mut record)?;
+            labelled += usize::from(self.assembly.store(&record, &after, &mut stored)?);
+        }
+        let mut tensors = Vec::new();
+        for (field, bytes) in fields.iter().zip(&stored) {
+            if field.name == "target" && labelled < records.len() {
+                break;
+            }
+            let shape = [&[records.len()], field.shape.as_slice()].concat();
+            let tensor = Tensor::from_le_bytes(field.dtype, shape, bytes)
+                .map_err(|e| Diagnostic::new("transform.field", format!("field `{}`: {e}", field.name)))?;
+            tensors.push(self.finish(tensor));
+        }
+        let target = (labelled == records.len()).then(|| tensors.pop()).flatten();
+        let real = records.len();
+        Ok(Batch { inputs: tensors, target, weight: vec![1.0; real], epoch: 0, index: 0, real })
+    }
+
+    /// A stored field of whole records as the model sees it: stored images are normalised to `f32`, everything else
+    /// stays as it is.
+    pub fn finish(&self, stored: Tensor) -> Tensor {
+        match (stored.data(), &self.assembly.image) {
+            (TensorData::U8(pixels), Some(image)) => {
+                let mut out = Vec::with_capacity(pixels.len());
+                image.normalize.extend(pixels, image.height * image.width, &mut out);
+                Tensor::new(stored.shape().clone(), out).unwrap_or_else(|_| Tensor::zeros(DType::F32, [0]))
+            }
+            _ => stored,
+        }
+    }
+
+    /// Numbers of the columns that a record to be predicted must have a value in.
+    pub fn feature_columns(&self) -> Vec<usize> {
+        self.columns.with_role(Role::Feature)
+    }
+}
+
+impl RawFormat {
+    /// The value that a text field spells in a column of this kind.
+    ///
+    /// # Errors
+    /// When a column of numbers holds something else.
+    pub fn parse(&self, text: &str, kind: &ColumnKind) -> Result<Value, Diagnostic> {
+        let text = text.trim_matches(|c| self.trim.contains(c));
+        if text.is_empty() || self.missing.iter().any(|m| m == text) {
+            return Ok(Value::Missing);
+        }
+        match kind {
+            ColumnKind::Number => match text.parse::<f64>() {
+                Ok(n) if n.is_finite() => Ok(Value::Number(n)),
+                _ => Err(Diagnostic::new(
+                    "data.csv.not-a-number",
+                    format!("{:?} is not a number", crate::record::shorten(text, 60)),
+                )
+                .expected("a finite number, as in the rows before")
+                .hint("name it in `data.missing` if it stands for a missing value, or declare `data.types` for the column")),
+            },
+            _ => Ok(Value::Text(text.to_owned())),
+        }
+    }
+}
