@@ -1,1 +1,13 @@
-//! Graph to graph passes: gradient, simplification, fusion.
+//! Graph to graph passes: gradient, simplification and fusion. The verifier runs after each.
+
+mod dead_code;
+mod fuse;
+mod gradient;
+mod pipeline;
+mod simplify;
+
+pub use dead_code::DeadCode;
+pub use fuse::{Fuse, units};
+pub use gradient::{GRAD_PREFIX, add_gradients, gradient};
+pub use pipeline::{Pass, PassManager, prepare};
+pub use simplify::Simplify;

@@ -1,0 +1,198 @@
+//! Fusion: marks nodes that a backend should run as one kernel.
+//!
+//! A group is either a *map* (elementwise nodes of one shape, any of which may be read from outside) or a *reduction*
+//! (elementwise nodes of a full shape that nobody else reads, reductions of them over the same axes, and elementwise
+//! nodes of the reduced shape). Nodes are visited from back to front, and each joins the group of those that read it
+//! when that makes no cycle among groups.
+
+use crate::Pass;
+use outgrow_ir::{Diagnostics, Dim, Graph, GroupId, Op, Value};
+use outgrow_tensor::DType;
+
+/// Marks nodes to be run as one kernel.
+#[derive(Debug)]
+pub struct Fuse;
+
+/// A kernel should not hold more nodes than this: registers of a block program are not free.
+const GROUP_NODES: usize = 64;
+
+/// A group being formed.
+#[derive(Debug)]
+struct Group {
+    /// The shape before the reduction, and its axes.
+    full: Option<(Vec<Dim>, Vec<usize>)>,
+    /// The shape of a map, or after the reduction.
+    kept: Vec<Dim>,
+    nodes: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Fuser<'a> {
+    graph: &'a Graph,
+    groups: Vec<Group>,
+    group_of: Vec<Option<usize>>,
+    users: Vec<Vec<usize>>,
+    is_output: Vec<bool>,
+}
+
+impl Pass for Fuse {
+    fn name(&self) -> &'static str {
+        "fuse"
+    }
+
+    fn run(&self, graph: &Graph) -> Result<Graph, Diagnostics> {
+        let count = graph.nodes.len();
+        let mut users = vec![Vec::new(); count];
+        for (value, node) in graph.iter() {
+            node.inputs.iter().for_each(|v| users[v.index()].push(value.index()));
+        }
+        let mut is_output = vec![false; count];
+        graph.outputs.iter().for_each(|(_, v)| is_output[v.index()] = true);
+        let mut fuser = Fuser { graph, groups: Vec::new(), group_of: vec![None; count], users, is_output };
+        for i in (0..count).rev() {
+            fuser.place(i);
+        }
+        Ok(fuser.finish())
+    }
+}
+
+/// Whether a node is computed element by element (constants are written into kernels, and need no group).
+fn is_map(graph: &Graph, i: usize) -> bool {
+    let node = &graph.nodes[i];
+    (node.op.rule().elementwise() && node.ty.dtype != DType::F64) || matches!(node.op, Op::Iota(_))
+}
+
+fn reduced_axes(op: &Op) -> Option<&[usize]> {
+    match op {
+        Op::ReduceSum(r) => Some(&r.axes),
+        Op::ReduceMax(r) => Some(&r.axes),
+        _ => None,
+    }
+}
+
+impl Fuser<'_> {
+    fn place(&mut self, i: usize) {
+        let node = &self.graph.nodes[i];
+        let reduced = reduced_axes(&node.op).map(<[usize]>::to_vec).filter(|axes| !axes.is_empty());
+        if !is_map(self.graph, i) && reduced.is_none() {
+            return;
+        }
+        let mut candidates: Vec<usize> = self.users[i].iter().filter_map(|u| self.group_of[*u]).collect();
+        candidates.sort_unstable();
+        candidates.dedup();
+        let found =
+            candidates.into_iter().find(|g| self.fits(i, *g, reduced.as_deref()) && !self.cycle(i, *g));
+        let g = found.unwrap_or_else(|| {
+            self.groups.push(Group { full: None, kept: node.ty.dims.clone(), nodes: Vec::new() });
+            self.groups.len() - 1
+        });
+        if let Some(axes) = reduced {
+            let full = self.graph.ty(node.inputs[0]).dims.clone();
+            self.groups[g].full = Some((full, axes));
+        }
+        self.groups[g].nodes.push(i);
+        self.group_of[i] = Some(g);
+    }
+
+    /// Whether node `i` may be one of the nodes of group `g`, as far as shapes go.
+    fn fits(&self, i: usize, g: usize, reduced: Option<&[usize]>) -> bool {
+        let (node, group) = (&self.graph.nodes[i], &self.groups[g]);
+        if group.nodes.len() >= GROUP_NODES {
+            return false;
+        }
+        if let Some(axes) = reduced {
+            let full = &self.graph.ty(node.inputs[0]).dims;
+            let same = group.full.as_ref().is_none_or(|(f, a)| f == full && a == axes);
+            return same && node.ty.dims == group.kept && self.shallow(i, g);
+        }
+        match &group.full {
+            None => node.ty.dims == group.kept,
+            // In front of the reduction nothing can be stored, so nobody else may read it.
+            Some((full, _)) if node.ty.dims == *full && *full != group.kept => {
+                let inside = |u: &usize| self.group_of[*u] == Some(g) && !self.in_kept_part(*u, g);
+                !self.is_output[i] && self.users[i].iter().all(inside)
+            }
+            Some(_) => {
+                node.ty.dims == group.kept && self.users[i].iter().all(|u| self.after_reduction(*u, g))
+            }
+        }
+    }
+
+    /// Whether a member of group `g` is computed after its reduction.
+    fn in_kept_part(&self, i: usize, g: usize) -> bool {
+        let node = &self.graph.nodes[i];
+        reduced_axes(&node.op).is_none()
+            && self.groups[g].full.as_ref().is_some_and(|_| node.ty.dims == self.groups[g].kept)
+    }
+
+    /// Whether a reader is outside group `g` or in its part after the reduction.
+    fn after_reduction(&self, u: usize, g: usize) -> bool {
+        self.group_of[u] != Some(g) || self.in_kept_part(u, g)
+    }
+
+    /// A reduction joins a map only if none of the map's nodes would have to come before a reduction of the group:
+    /// a reduction reads nothing that the group computes after another reduction. Depth is checked by shapes: what
+    /// it reads has the full shape, and the group's other nodes have the kept one.
+    fn shallow(&self, i: usize, g: usize) -> bool {
+        let node = &self.graph.nodes[i];
+        self.graph.ty(node.inputs[0]).dims != self.groups[g].kept
+    }
+
+    /// Whether adding node `i` to group `g` would let a path leave the group and come back.
+    fn cycle(&self, i: usize, g: usize) -> bool {
+        let mut seen_groups = vec![false; self.groups.len()];
+        let mut seen = std::collections::HashSet::new();
+        let mut stack: Vec<usize> =
+            self.users[i].iter().copied().filter(|u| self.group_of[*u] != Some(g)).collect();
+        while let Some(node) = stack.pop() {
+            match self.group_of[node] {
+                Some(group) if group == g => return true,
+                Some(group) if !seen_groups[group] => {
+                    seen_groups[group] = true;
+                    let next = self.groups[group].nodes.iter().flat_map(|n| &self.users[*n]);
+                    stack.extend(next.filter(|u| self.group_of[**u] != Some(group)));
+                }
+                Some(_) => {}
+                None if seen.insert(node) => stack.extend(&self.users[node]),
+                None => {}
+            }
+        }
+        false
+    }
+
+    /// The graph with its groups marked, numbered from the front.
+    fn finish(self) -> Graph {
+        let mut graph = self.graph.clone();
+        let mut numbers = vec![None; self.groups.len()];
+        let mut next = 0;
+        for (i, node) in graph.nodes.iter_mut().enumerate() {
+            node.group = self.group_of[i].map(|g| {
+                let number = *numbers[g].get_or_insert_with(|| {
+                    next += 1;
+                    next - 1
+                });
+                GroupId(number)
+            });
+        }
+        graph
+    }
+}
+
+/// The nodes of each fusion group of a graph, in topological order; nodes without a group stand alone.
+pub fn units(graph: &Graph) -> Vec<Vec<Value>> {
+    let mut of_group = std::collections::HashMap::new();
+    let mut units: Vec<Vec<Value>> = Vec::new();
+    for (value, node) in graph.iter() {
+        match node.group {
+            None => units.push(vec![value]),
+            Some(group) => {
+                let unit = *of_group.entry(group).or_insert_with(|| {
+                    units.push(Vec::new());
+                    units.len() - 1
+                });
+                units[unit].push(value);
+            }
+        }
+    }
+    units
+}

@@ -1,0 +1,233 @@
+//! Simplification: constants are computed, identities removed, structure ops merged, and equal expressions shared.
+//! Every rule keeps the value of each element (up to the sign of a zero).
+
+use crate::Pass;
+use outgrow_ir::ops::broadcast::Broadcast;
+use outgrow_ir::ops::transpose::Transpose;
+use outgrow_ir::{Builder, Diagnostics, Dim, Graph, Op, Rewriter, TensorType, Value};
+use std::collections::HashMap;
+
+/// Constants, identities, structure, common subexpressions.
+#[derive(Debug)]
+pub struct Simplify;
+
+/// A computed constant may have at most this many elements, so that the graph does not grow.
+const FOLD_ELEMENTS: usize = 1024;
+
+impl Pass for Simplify {
+    fn name(&self) -> &'static str {
+        "simplify"
+    }
+
+    fn run(&self, graph: &Graph) -> Result<Graph, Diagnostics> {
+        let mut rewriter = Rewriter::new(graph);
+        let mut known: HashMap<(Op, Vec<Value>), Value> = HashMap::new();
+        for (old, node) in graph.iter() {
+            let inputs = rewriter.new_inputs(node);
+            let simpler = rewriter.b.with_origin(node.origin.clone(), |b| {
+                let folded = fold(b, &node.op, &inputs, &node.ty);
+                folded
+                    .or_else(|| identity(b, &node.op, &inputs))
+                    .or_else(|| structure(b, &node.op, &inputs, &node.ty))
+            });
+            if let Some(new) = simpler {
+                rewriter.replace(old, new);
+                continue;
+            }
+            let key = (node.op.clone(), inputs);
+            match known.get(&key) {
+                Some(new) => rewriter.share(old, *new),
+                None => {
+                    let new = rewriter.keep(old);
+                    if !matches!(node.op, Op::Input(_)) {
+                        known.insert(key, new);
+                    }
+                }
+            }
+        }
+        rewriter.finish()
+    }
+}
+
+/// The one number that every element of a value is, if it is such a constant.
+pub fn splat(graph: &Graph, value: Value) -> Option<f64> {
+    match &graph.node(value).op {
+        Op::Constant(c) => c.splat(),
+        Op::Broadcast(_) => splat(graph, graph.node(value).inputs[0]),
+        _ => None,
+    }
+}
+
+/// Computes small results of constants.
+fn fold(b: &mut Builder, op: &Op, inputs: &[Value], ty: &TensorType) -> Option<Value> {
+    let shape = ty.static_shape().filter(|s| s.elements() <= FOLD_ELEMENTS)?;
+    // A repeated constant stays a repetition: it is cheaper to read.
+    let kept =
+        matches!(op, Op::Constant(_) | Op::Input(_) | Op::Broadcast(_) | Op::Iota(_) | Op::RandomUniform(_));
+    if kept || inputs.is_empty() {
+        return None;
+    }
+    let constant = |v: &Value| match &b.graph().node(*v).op {
+        Op::Constant(c) => Some(c.0.clone()),
+        _ => None,
+    };
+    let constants = inputs.iter().map(constant).collect::<Option<Vec<_>>>()?;
+    let args: Vec<_> = constants.iter().map(|c| &**c).collect();
+    Some(b.constant(op.rule().eval(&args, ty.dtype, &shape)))
+}
+
+/// `x + 0`, `x * 1` and the like.
+fn identity(b: &mut Builder, op: &Op, inputs: &[Value]) -> Option<Value> {
+    let is = |i: usize, n: f64| splat(b.graph(), inputs[i]) == Some(n);
+    match op {
+        Op::Add(_) if is(1, 0.0) => Some(inputs[0]),
+        Op::Add(_) if is(0, 0.0) => Some(inputs[1]),
+        Op::Sub(_) if is(1, 0.0) => Some(inputs[0]),
+        Op::Mul(_) | Op::Div(_) | Op::Pow(_) if is(1, 1.0) => Some(inputs[0]),
+        Op::Mul(_) if is(0, 1.0) => Some(inputs[1]),
+        Op::StopGradient(_) => Some(inputs[0]),
+        Op::Cast(cast) if b.dtype(inputs[0]) == cast.dtype => Some(inputs[0]),
+        Op::Pow(_) if is(1, 2.0) => Some(b.mul(inputs[0], inputs[0])),
+        Op::Max(_) | Op::Min(_) | Op::And(_) | Op::Or(_) if inputs[0] == inputs[1] => Some(inputs[0]),
+        Op::Select(_) if inputs[1] == inputs[2] => Some(inputs[1]),
+        Op::Select(_) => splat(b.graph(), inputs[0]).map(|c| inputs[if c != 0.0 { 1 } else { 2 }]),
+        Op::Neg(_) | Op::Not(_) => match &b.graph().node(inputs[0]) {
+            inner if inner.op == *op => Some(inner.inputs[0]),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Structure ops that change nothing, or that merge with the one before.
+fn structure(b: &mut Builder, op: &Op, inputs: &[Value], ty: &TensorType) -> Option<Value> {
+    let x = *inputs.first()?;
+    let before = b.graph().node(x).clone();
+    let unchanged = before.ty == *ty;
+    match (op, &before.op) {
+        (Op::Reshape(_) | Op::Broadcast(_) | Op::Slice(_), _) if unchanged => Some(x),
+        (Op::Pad(pad), _) if pad.low == 0 && pad.high == 0 && (pad.interior == 0 || unchanged) => Some(x),
+        (Op::Concat(_), _) if inputs.len() == 1 => Some(x),
+        (Op::Transpose(t), _) if t.axes.iter().enumerate().all(|(i, a)| i == *a) => Some(x),
+        (Op::Reshape(_), Op::Reshape(_)) => Some(b.reshape(before.inputs[0], &ty.dims)),
+        (Op::Transpose(outer), Op::Transpose(inner)) => {
+            let axes: Vec<usize> = outer.axes.iter().map(|a| inner.axes[*a]).collect();
+            let identical = axes.iter().enumerate().all(|(i, a)| i == *a);
+            Some(if identical { before.inputs[0] } else { b.push(Transpose { axes }, &[before.inputs[0]]) })
+        }
+        (Op::Broadcast(outer), Op::Broadcast(inner)) => {
+            let axes = inner.axes.iter().map(|a| outer.axes[*a]).collect();
+            Some(b.push(Broadcast { dims: outer.dims.clone(), axes }, &[before.inputs[0]]))
+        }
+        (Op::ReduceSum(_) | Op::ReduceMax(_), _) => {
+            let axes = match op {
+                Op::ReduceSum(r) => &r.axes,
+                Op::ReduceMax(r) => &r.axes,
+                _ => return None,
+            };
+            let ones = axes.iter().all(|a| before.ty.dims[*a] == Dim::Fixed(1));
+            ones.then(|| b.reshape(x, &ty.dims))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DeadCode, PassManager};
+    use outgrow_ir::ops::compare::Comparison;
+    use outgrow_ir::{InputKind, interpret};
+    use outgrow_tensor::{DType, Tensor};
+
+    /// Builds `f(x)` for x of f32[B, 4], simplifies it, and says which ops are left.
+    fn check(build: impl Fn(&mut Builder, Value) -> Value, expected: &[&str]) {
+        let mut b = Builder::new("test");
+        let x = b.input("x", InputKind::Feed, TensorType::new(DType::F32, [Dim::B, Dim::Fixed(4)]));
+        let y = build(&mut b, x);
+        b.output("y", y);
+        let before = b.finish().unwrap();
+        let passes = PassManager::new(vec![Box::new(Simplify), Box::new(DeadCode)]);
+        let after = passes.run(&before).unwrap();
+        let names: Vec<_> = after.nodes.iter().map(|n| n.op.rule().name()).collect();
+        assert_eq!(names, expected, "{after}");
+        let input = [Tensor::from_f64(DType::F32, [3, 4], |i| i as f64 - 5.5)];
+        let run = |g: &Graph| interpret(&g.bind(3), &input).unwrap();
+        assert_eq!(run(&before), run(&after));
+    }
+
+    #[test]
+    fn constants_identities_and_structure() {
+        check(
+            |b, x| {
+                let y = b.add_scalar(x, 0.0);
+                b.mul_scalar(y, 1.0)
+            },
+            &["input"],
+        );
+        check(
+            |b, x| {
+                let y = b.neg(x);
+                b.neg(y)
+            },
+            &["input"],
+        );
+        check(
+            |b, x| {
+                let y = b.transpose(x, &[1, 0]);
+                b.transpose(y, &[1, 0])
+            },
+            &["input"],
+        );
+        check(
+            |b, x| {
+                let y = b.reshape(x, &[Dim::Batch(4)]);
+                b.reshape(y, &[Dim::B, Dim::Fixed(4)])
+            },
+            &["input"],
+        );
+        check(
+            |b, x| {
+                let two = b.scalar(2.0, DType::F32);
+                let three = b.mul_scalar(two, 1.5);
+                let three = b.exp(three);
+                b.mul(x, three)
+            },
+            &["input", "constant", "broadcast", "mul"],
+        );
+    }
+
+    #[test]
+    fn equal_expressions_are_shared() {
+        check(
+            |b, x| {
+                let (e, f) = (b.exp(x), b.exp(x));
+                b.add(e, f)
+            },
+            &["input", "exp", "add"],
+        );
+        check(
+            |b, x| {
+                let yes = b.compare(Comparison::Eq, x, x);
+                b.select(yes, x, x)
+            },
+            &["input"],
+        );
+    }
+
+    #[test]
+    fn rewriting_inside_a_region_dissolves_it() {
+        let mut b = Builder::new("test");
+        let x = b.input("x", InputKind::Feed, TensorType::new(DType::F32, [Dim::B]));
+        let y = b.composite("kept", |b| b.exp(x));
+        let z = b.composite("gone", |b| {
+            let y = b.add_scalar(y, 0.0);
+            b.tanh(y)
+        });
+        b.output("z", z);
+        let after = Simplify.run(&b.finish().unwrap()).unwrap();
+        let region = |name: &str| after.nodes.iter().find(|n| n.op.rule().name() == name).unwrap().region;
+        assert_eq!(region("exp").map(|r| after.regions[r.0 as usize].kind.as_str()), Some("kept"));
+        assert_eq!(region("tanh"), None);
+    }
+}
