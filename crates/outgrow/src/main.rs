@@ -1,2 +1,7 @@
 //! The Outgrow binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    outgrow::main()
+}

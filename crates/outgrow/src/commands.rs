@@ -1,0 +1,112 @@
+//! The commands, one file each, and what they share: where they write to and how they fail.
+//!
+//! To add a command: one file here, one variant in [`Command`], one line in [`dispatch`].
+
+//mod init;
+mod schema;
+
+use std::io::{self, IsTerminal, Write};
+
+use outgrow_ir::{Diagnostic, Diagnostics};
+
+use crate::cli::{ColorChoice, Command, OutputArgs};
+use crate::diagnose::{self, Palette};
+
+/// How a command fails.
+#[derive(Debug)]
+pub enum Failure {
+    /// Something is wrong with what came from outside.
+    Diagnostics(Diagnostics),
+    /// Anything else.
+    Other(anyhow::Error),
+}
+
+impl From<Diagnostics> for Failure {
+    fn from(diagnostics: Diagnostics) -> Self {
+        Self::Diagnostics(diagnostics)
+    }
+}
+
+impl From<Diagnostic> for Failure {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self::Diagnostics(diagnostic.into())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// What a command may know about where it runs.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// End stdout with one JSON object.
+    pub json: bool,
+    /// Say nothing but errors and results.
+    pub quiet: bool,
+    /// Colours for stderr.
+    pub palette: Palette,
+    /// Whether stderr is a terminal.
+    pub interactive: bool,
+}
+
+impl Context {
+    /// From the flags and the process's terminal.
+    pub fn new(output: &OutputArgs, no_color: bool) -> Self {
+        let interactive = io::stderr().is_terminal();
+        let colour = match output.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => interactive && !no_color,
+        };
+        Self { json: output.json, quiet: output.quiet, palette: Palette::new(colour), interactive }
+    }
+
+    /// Writes a result to stdout. A reader that has gone away is no error.
+    pub fn print(&self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Says something on stderr, unless asked to be quiet.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            self.complain(text);
+        }
+    }
+
+    /// Reports a failure on stderr, and with `--json` on stdout too.
+    pub fn fail(&self, failure: Failure) {
+        let diagnostics = match failure {
+            Failure::Diagnostics(diagnostics) => diagnostics,
+            Failure::Other(error) => Diagnostic::new("outgrow.failed", format!("{error:#}")).into(),
+        };
+        self.complain(diagnose::render(&diagnostics, self.palette).trim_end());
+        if self.json {
+            let _ = self.print(&format!("{}\n", diagnose::to_json(&diagnostics)));
+        }
+    }
+
+    fn complain(&self, text: &str) {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+}
+
+/// Runs a command.
+pub fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
+    match command {
+        Command::Init(_) => unreachable!(), //Command::Init(args) => init::run(&args, context),
+        Command::Schema => schema::run(context),
+    }
+}

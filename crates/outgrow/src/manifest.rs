@@ -1,0 +1,234 @@
+//! The manifest (`outgrow.toml`): one file that says what data, which model and how to train it.
+//!
+//! Reading goes through four stages, each of which reports everything it finds with line and column:
+//! TOML → a tree with origins ([`tree`]) → `--set` flags ([`overrides`]) → comparison with the JSON schema derived from
+//! the sections' structs ([`check`]) → each section's own validation. Nothing here touches a file but [`load`].
+
+mod check;
+mod fingerprint;
+mod overrides;
+mod schema;
+mod suggest;
+//mod template;
+mod tree;
+
+use std::path::{Path, PathBuf};
+
+use outgrow_data::spec::DataSpec;
+use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_models::spec::{Model, ModelSpec};
+use outgrow_train::spec::{Train, TrainSpec};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use check::Finding;
+pub use schema::json_schema;
+//pub use template::{commented, TEMPLATES, Template};
+use tree::{Node, Origin, Sources};
+
+/// The largest manifest that is read.
+const MAX_BYTES: u64 = 16 << 20;
+/// How many diagnostics are given at once; one more says how many were left out.
+const MAX_DIAGNOSTICS: usize = 50;
+
+/// A manifest as it is written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestSpec {
+    /// The name of the model; the file's name when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Everything random follows from this number: initial weights, the order of samples, dropout, generated data.
+    #[serde(default)]
+    pub seed: u64,
+    /// Where the data comes from, how it is cleaned and split.
+    pub data: DataSpec,
+    /// The model.
+    pub model: ModelSpec,
+    /// How it is trained.
+    pub train: TrainSpec,
+}
+
+/// A manifest that holds together.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// The name of the model.
+    pub name: String,
+    /// What everything random follows from.
+    pub seed: u64,
+    /// The manifest as written, with defaults filled in.
+    pub spec: ManifestSpec,
+    /// The model.
+    pub model: Model,
+    /// How it is trained.
+    pub train: Train,
+    sources: Sources,
+    tree: Node,
+}
+
+/// Reads a manifest's text. Pure: it touches nothing outside.
+pub fn parse(text: &str) -> Result<Manifest, Diagnostics> {
+    parse_with(text, None, &[])
+}
+
+/// Reads a manifest's text, with the name of its file for the diagnostics and the `--set` flags, in order. Pure: it
+/// touches nothing outside.
+pub fn parse_with(text: &str, file: Option<&Path>, flags: &[String]) -> Result<Manifest, Diagnostics> {
+    let sources = Sources { file: file.map(Path::to_owned), text: text.to_owned(), flags: flags.to_vec() };
+    let (mut tree, mut syntax) = Node::parse(&sources);
+    if !syntax.is_empty() {
+        // What follows a mistake in the syntax reads as something else: one stage at a time.
+        syntax.truncate(MAX_DIAGNOSTICS);
+        return Err(Diagnostics(syntax));
+    }
+    let mut bad_flags = Diagnostics::default();
+    for (index, flag) in flags.iter().enumerate() {
+        if let Err(diagnostic) = overrides::apply(&mut tree, index, flag) {
+            let path = diagnostic.place.item.clone().unwrap_or_default();
+            bad_flags.push(sources.locate(diagnostic, &Origin::Flag(index), &path));
+        }
+    }
+    bad_flags.into_result(())?;
+    let schema = json_schema();
+    let mut found = check::check(&schema, &tree);
+    let model = section(&tree, "model", &mut found, ModelSpec::validate);
+    let train = section(&tree, "train", &mut found, TrainSpec::validate);
+    let data = section(&tree, "data", &mut found, DataSpec::check);
+    let (Some(model), Some(train), Some(_), true) = (model, train, data, found.is_empty()) else {
+        return Err(sorted(found, &sources));
+    };
+    let spec: ManifestSpec = serde_json::from_value(tree.to_json()).map_err(|error| {
+        let diagnostic = Diagnostic::new("manifest.value", error.to_string());
+        Diagnostics::from(sources.locate(diagnostic, &Origin::Text(0..0), ""))
+    })?;
+    let stem = || Some(file?.file_stem()?.to_string_lossy().into_owned());
+    let name = spec.name.clone().or_else(stem).unwrap_or_else(|| "model".to_owned());
+    Ok(Manifest { name, seed: spec.seed, spec, model, train, sources, tree })
+}
+
+/// Reads a manifest from a file.
+pub fn load(path: &Path, flags: &[String]) -> Result<Manifest, Diagnostics> {
+    let cannot = |problem: String| Diagnostic::new("manifest.file", problem).file(path);
+    let size = std::fs::metadata(path).map_err(|error| {
+        let diagnostic = cannot(format!("the manifest cannot be read: {error}"));
+        match error.kind() {
+            std::io::ErrorKind::NotFound => diagnostic.hint("`outgrow init` writes a manifest to start from"),
+            _ => diagnostic,
+        }
+    })?;
+    if !size.is_file() {
+        return Err(cannot("the manifest is not a file".to_owned()).into());
+    }
+    if size.len() > MAX_BYTES {
+        let problem = format!("the manifest has {} bytes", size.len());
+        let diagnostic = cannot(problem).expected(format!("at most {MAX_BYTES} bytes"));
+        return Err(diagnostic.hint("keep rows in a file of their own, such as a CSV").into());
+    }
+    let bytes = std::fs::read(path).map_err(|error| cannot(format!("the manifest cannot be read: {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        cannot("the manifest is not UTF-8 text".to_owned()).line(line)
+    })?;
+    parse_with(&text, Some(path), flags)
+}
+
+impl Manifest {
+    /// The text it was read from.
+    pub fn text(&self) -> &str {
+        &self.sources.text
+    }
+
+    /// The file it was read from.
+    pub fn file(&self) -> Option<&Path> {
+        self.sources.file.as_deref()
+    }
+
+    /// The folder of its file: where relative paths are looked for last.
+    pub fn folder(&self) -> PathBuf {
+        let parent = self.file().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
+        if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent }
+    }
+
+    /// Gives diagnostics about items of the manifest (`train.batch`) their file, line and column.
+    pub fn locate(&self, diagnostics: Diagnostics) -> Diagnostics {
+        let locate = |diagnostic: Diagnostic| match diagnostic.place.item.clone() {
+            Some(item) if diagnostic.place.file.is_none() && self.mentions(&item) => {
+                self.sources.locate(diagnostic, &self.tree.origin_of(&item), &item)
+            }
+            _ => diagnostic,
+        };
+        Diagnostics(diagnostics.0.into_iter().map(locate).collect())
+    }
+
+    fn mentions(&self, item: &str) -> bool {
+        let section = item.split(['.', '[']).next().unwrap_or(item);
+        ["name", "seed", "data", "model", "train"].contains(&section)
+    }
+
+    /// The manifest with its defaults filled in, as JSON.
+    pub fn resolved(&self) -> Json {
+        fingerprint::resolved(&self.spec, &self.name)
+    }
+
+    /// The manifest with its defaults filled in, as TOML; reads back as the same manifest.
+    pub fn resolved_toml(&self) -> String {
+        toml::to_string(&self.resolved()).unwrap_or_default()
+    }
+
+    /// SHA-256 in hexadecimal of everything that the result depends on. What only says how or how often (checkpoints)
+    /// does not count.
+    pub fn fingerprint(&self) -> String {
+        fingerprint::fingerprint(&self.resolved())
+    }
+}
+
+/// One section read and validated, when the schema found nothing wrong with it.
+fn section<Spec: DeserializeOwned, T>(
+    tree: &Node,
+    name: &str,
+    found: &mut Vec<Finding>,
+    validate: impl Fn(&Spec) -> Result<T, Diagnostics>,
+) -> Option<T> {
+    let inside = |path: &str| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+    let entry = tree.entry(name)?;
+    if found.iter().any(|finding| inside(&finding.path)) {
+        return None;
+    }
+    let spec: Spec = match serde_json::from_value(entry.node.to_json()) {
+        Ok(spec) => spec,
+        Err(error) => {
+            let diagnostic = Diagnostic::new("manifest.value", error.to_string());
+            found.push(Finding { origin: entry.origin.clone(), path: name.to_owned(), diagnostic });
+            return None;
+        }
+    };
+    match validate(&spec) {
+        Ok(value) => Some(value),
+        Err(diagnostics) => {
+            found.extend(diagnostics.0.into_iter().map(|diagnostic| {
+                let path = diagnostic.place.item.clone().unwrap_or_else(|| name.to_owned());
+                Finding { origin: tree.origin_of(&path), path, diagnostic }
+            }));
+            None
+        }
+    }
+}
+
+/// Findings in the order of the text, flags last, with their places.
+fn sorted(mut found: Vec<Finding>, sources: &Sources) -> Diagnostics {
+    found.sort_by_key(|finding| match &finding.origin {
+        Origin::Text(span) => (0, span.start),
+        Origin::Flag(index) => (1, *index),
+    });
+    let left_out = found.len().saturating_sub(MAX_DIAGNOSTICS);
+    let shown = found.into_iter().take(MAX_DIAGNOSTICS);
+    let mut diagnostics: Vec<_> =
+        shown.map(|finding| sources.locate(finding.diagnostic, &finding.origin, &finding.path)).collect();
+    if left_out > 0 {
+        diagnostics.push(Diagnostic::new("manifest.more", format!("{left_out} more mistakes are not shown")));
+    }
+    Diagnostics(diagnostics)
+}
