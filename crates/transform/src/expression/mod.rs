@@ -155,26 +155,27 @@ impl Node {
             }),
             Self::In(a, list) => {
                 let value = a.scalar(record);
-                list.iter().fold(Some(false), |found, item| {
-                    or(found, compare(Compare::Equal, &value, &item.scalar(record)))
-                })
+                any(list.iter().map(|item| compare(Compare::Equal, &value, &item.scalar(record))))
             }
-            Self::And(parts) => {
-                not(parts.iter().fold(Some(false), |any, part| or(any, not(part.truth(record)))))
-            }
-            Self::Or(parts) => parts.iter().fold(Some(false), |any, part| or(any, part.truth(record))),
+            Self::And(parts) => not(any(parts.iter().map(|part| not(part.truth(record))))),
+            Self::Or(parts) => any(parts.iter().map(|part| part.truth(record))),
             Self::Not(a) => not(a.truth(record)),
             Self::Column(_) | Self::Number(_) | Self::Text(_) | Self::Arithmetic(..) => None,
         }
     }
 }
 
-fn or(a: Option<bool>, b: Option<bool>) -> Option<bool> {
-    match (a, b) {
-        (Some(true), _) | (_, Some(true)) => Some(true),
-        (Some(false), Some(false)) => Some(false),
-        _ => None,
+/// Whether any part is true: unknown when none is, but one is unknown.
+fn any(parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    let mut result = Some(false);
+    for part in parts {
+        match part {
+            Some(true) => return part,
+            Some(false) => {}
+            None => result = None,
+        }
     }
+    result
 }
 
 fn not(a: Option<bool>) -> Option<bool> {
@@ -276,9 +277,9 @@ mod tests {
             assert_eq!(error.place.column, Some(column), "{text}: {error}");
             assert!(error.problem.contains(problem), "{text}: {error}");
         }
-        let deep = "(".repeat(100_000);
+        let deep = "(".repeat(1000);
         assert!(Expression::parse(&deep, &columns()).unwrap_err().problem.contains("nested"));
-        let long = "not ".repeat(100_000);
+        let long = "not ".repeat(1000);
         assert!(Expression::parse(&long, &columns()).unwrap_err().problem.contains("nested"));
         let chain = vec!["age = 1"; 5000].join(" or ");
         assert!(Expression::parse(&chain, &columns()).unwrap_err().problem.contains("long"));
