@@ -7,7 +7,6 @@
 
 use crate::Pass;
 use outgrow_ir::{Diagnostics, Dim, Graph, GroupId, Op, Value};
-use outgrow_tensor::DType;
 
 /// Marks nodes to be run as one kernel.
 #[derive(Debug)]
@@ -59,7 +58,7 @@ impl Pass for Fuse {
 /// Whether a node is computed element by element (constants are written into kernels, and need no group).
 fn is_map(graph: &Graph, i: usize) -> bool {
     let node = &graph.nodes[i];
-    (node.op.rule().elementwise() && node.ty.dtype != DType::F64) || matches!(node.op, Op::Iota(_))
+    node.op.rule().elementwise() || matches!(node.op, Op::Iota(_))
 }
 
 fn reduced_axes(op: &Op) -> Option<&[usize]> {

@@ -1,1 +1,17 @@
-//! Memory planning, compiled executables and backends.
+//! From a graph to something that runs: backends compile a graph with a fixed batch size to an executable, whose
+//! memory is planned beforehand and which decides, allocates and looks up nothing while it runs.
+
+mod backend;
+mod cpu;
+mod memory;
+mod null;
+mod reference;
+mod tensors;
+
+pub use backend::{Backend, CompileOptions, Compiled, Executable, StepInfo, compile};
+pub use cpu::CpuBackend;
+pub use memory::{Lifetime, MemoryPlan, plan_memory};
+pub use null::NullBackend;
+pub use outgrow_kernels::{BufferRef, KernelPath, ThreadPool};
+pub use reference::ReferenceBackend;
+pub use tensors::run_tensors;

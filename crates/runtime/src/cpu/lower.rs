@@ -1,0 +1,354 @@
+//! Lowering: walks the graph's units (fusion groups and single nodes) in an order in which their inputs are ready,
+//! gives every value a place, and emits steps.
+
+use super::place::{Place, reshape};
+use super::storage::{Home, Lowered, Make, Step, Storage};
+use crate::backend::{CompileOptions, StepInfo};
+use outgrow_ir::{Cost, Diagnostics, Graph, Op, Value};
+use outgrow_kernels::{Instr, Literal, Map, Slot, View};
+use outgrow_tensor::{DType, Tensor};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// The state of lowering.
+pub struct Lowering<'a> {
+    pub graph: &'a Graph,
+    pub places: Vec<Option<Place>>,
+    pub storages: Vec<Storage>,
+    pub steps: Vec<Step>,
+    /// The fusion groups (and single nodes), each in topological order, and which of them each node is in.
+    pub units: Vec<Vec<Value>>,
+    pub unit_of: Vec<usize>,
+    /// Which values something outside their unit reads.
+    pub exported: Vec<bool>,
+    /// For a value that is to be written straight into an external output: which external buffer.
+    output_of: Vec<Option<usize>>,
+    /// What the step being emitted computes.
+    info: StepInfo,
+}
+
+/// Lowers a prepared graph with static shapes.
+pub fn lower(graph: &Graph, options: &CompileOptions) -> Result<Lowered, Diagnostics> {
+    let units = outgrow_passes::units(graph);
+    let mut unit_of = vec![0; graph.nodes.len()];
+    units.iter().enumerate().for_each(|(u, nodes)| nodes.iter().for_each(|v| unit_of[v.index()] = u));
+    let mut exported = vec![false; graph.nodes.len()];
+    for (value, node) in graph.iter() {
+        let outside = node.inputs.iter().filter(|v| unit_of[v.index()] != unit_of[value.index()]);
+        outside.for_each(|v| exported[v.index()] = true);
+    }
+    graph.outputs.iter().for_each(|(_, v)| exported[v.index()] = true);
+    let mut lowering = Lowering {
+        graph,
+        places: vec![None; graph.nodes.len()],
+        storages: Vec::new(),
+        steps: Vec::new(),
+        output_of: vec![None; graph.nodes.len()],
+        info: StepInfo {
+            kernel: String::new(),
+            ops: String::new(),
+            origin: "".into(),
+            cost: Cost::default(),
+        },
+        units,
+        unit_of,
+        exported,
+    };
+    let externals = lowering.declare(options);
+    for unit in lowering.order() {
+        lowering.unit(unit)?;
+    }
+    let targets = lowering.finish_outputs(options);
+    let mut lowered = Lowered { storages: lowering.storages, steps: lowering.steps, externals };
+    for (input, output) in targets {
+        if !lowered.overwrite(input, output) {
+            lowered.steps.push(copy_back(&lowered.storages, input, output));
+        }
+    }
+    lowered.reuse_inputs();
+    Ok(lowered)
+}
+
+/// The step that moves an output over the input it belongs to, after everything that reads the input.
+fn copy_back(storages: &[Storage], input: usize, output: usize) -> Step {
+    let bytes = storages[input].bytes;
+    let view = |storage: usize| View::whole(storage as u32, DType::U8, [bytes]);
+    let info =
+        StepInfo { kernel: "map".into(), ops: "copy".into(), origin: "".into(), cost: Cost::default() };
+    Step {
+        reads: vec![view(output)],
+        writes: vec![view(input)],
+        in_place: true,
+        make: make_copy(vec![bytes]),
+        info,
+    }
+}
+
+fn make_copy(dims: Vec<usize>) -> Make {
+    Box::new(move |reads, writes| {
+        let outputs = writes.into_iter().map(|w| (0, w)).collect();
+        Ok(Box::new(Map::new(&dims, &[Instr::Load(0)], reads, outputs)?))
+    })
+}
+
+impl Lowering<'_> {
+    /// Declares inputs and outputs; gives the lengths of the external buffers and whether they are written.
+    fn declare(&mut self, options: &CompileOptions) -> Vec<(usize, bool)> {
+        let mut externals = Vec::new();
+        for (i, value) in self.graph.inputs.iter().enumerate() {
+            let ty = self.graph.ty(*value);
+            let dims = self.dims(*value);
+            let bytes = dims.iter().product::<usize>() * ty.dtype.bytes();
+            let storage = self.storage(format!("input {i}"), bytes, Home::External(externals.len()));
+            self.places[value.index()] = Some(Place::View(View::whole(storage as u32, ty.dtype, dims)));
+            externals.push((bytes, options.in_place.iter().any(|(input, _)| *input == i)));
+        }
+        for (o, (_, value)) in self.graph.outputs.iter().enumerate() {
+            if options.in_place.iter().any(|(_, output)| *output == o) {
+                continue;
+            }
+            let bytes = self.dims(*value).iter().product::<usize>() * self.graph.ty(*value).dtype.bytes();
+            // The first output of a value is where it is computed; others are copies.
+            let free = self.output_of[value.index()].is_none();
+            if free {
+                self.output_of[value.index()] = Some(externals.len());
+            }
+            externals.push((bytes, true));
+        }
+        externals
+    }
+
+    /// The order of units: each after those it reads, otherwise as early as its first node stands in the graph.
+    fn order(&self) -> Vec<usize> {
+        let mut waits = vec![0usize; self.units.len()];
+        let mut readers = vec![Vec::new(); self.units.len()];
+        for (u, nodes) in self.units.iter().enumerate() {
+            let inputs = nodes.iter().flat_map(|v| &self.graph.node(*v).inputs);
+            let mut from: Vec<usize> = inputs.map(|v| self.unit_of[v.index()]).filter(|f| *f != u).collect();
+            from.sort_unstable();
+            from.dedup();
+            waits[u] = from.len();
+            from.into_iter().for_each(|f| readers[f].push(u));
+        }
+        let key = |u: usize| Reverse((self.units[u][0], u));
+        let mut ready: BinaryHeap<_> = (0..self.units.len()).filter(|u| waits[*u] == 0).map(key).collect();
+        let mut order = Vec::new();
+        while let Some(Reverse((_, u))) = ready.pop() {
+            order.push(u);
+            for reader in &readers[u] {
+                waits[*reader] -= 1;
+                if waits[*reader] == 0 {
+                    ready.push(key(*reader));
+                }
+            }
+        }
+        assert_eq!(order.len(), self.units.len(), "invariant: fusion groups form no cycle");
+        order
+    }
+
+    fn unit(&mut self, unit: usize) -> Result<(), Diagnostics> {
+        let nodes = self.units[unit].clone();
+        self.describe(&nodes);
+        let first = nodes[0];
+        if self.graph.node(first).group.is_some() {
+            self.group(&nodes);
+            return Ok(());
+        }
+        let place = match &self.graph.node(first).op {
+            Op::Input(_) => return Ok(()),
+            Op::Constant(c) => Some(self.constant(&c.0)),
+            op => self.rearranged(first, op),
+        };
+        match place {
+            Some(place) => self.places[first.index()] = Some(place),
+            None => self.node(first)?,
+        }
+        Ok(())
+    }
+
+    fn describe(&mut self, nodes: &[Value]) {
+        let names = nodes.iter().map(|v| self.graph.node(*v).op.rule().name());
+        let mut ops: Vec<&str> = names.collect();
+        ops.dedup();
+        let node = self.graph.node(nodes[0]);
+        let cost = nodes.iter().map(|v| self.graph.node_cost(*v)).sum();
+        self.info = StepInfo { kernel: String::new(), ops: ops.join("+"), origin: node.origin.clone(), cost };
+    }
+
+    fn constant(&mut self, tensor: &Tensor) -> Place {
+        let constant = outgrow_ir::ops::constant::Constant(std::sync::Arc::new(tensor.clone()));
+        match constant.splat() {
+            // Large integers do not survive the way through f64; they are kept as they are.
+            Some(x) if tensor.dtype() != DType::I64 || x.abs() < 9.0e15 => {
+                Place::Splat(Literal::from_f64(tensor.dtype(), x))
+            }
+            _ => {
+                let bytes = tensor.to_le_bytes();
+                let storage = self.storage("constant".into(), bytes.len(), Home::Constant(bytes));
+                Place::View(View::whole(storage as u32, tensor.dtype(), tensor.shape().dims()))
+            }
+        }
+    }
+
+    /// The place of a value that is only another view of its input, or nothing if it must be computed.
+    fn rearranged(&mut self, value: Value, op: &Op) -> Option<Place> {
+        let node = self.graph.node(value);
+        let input = *node.inputs.first()?;
+        let dims = self.dims(value);
+        let moves = matches!(
+            op,
+            Op::Reshape(_)
+                | Op::Broadcast(_)
+                | Op::Transpose(_)
+                | Op::Slice(_)
+                | Op::Reverse(_)
+                | Op::StopGradient(_)
+        ) || matches!(op, Op::ReduceSum(r) if r.axes.is_empty())
+            || matches!(op, Op::ReduceMax(r) if r.axes.is_empty());
+        if !moves {
+            return None;
+        }
+        let view = match self.place(input) {
+            Place::Splat(number) => return Some(Place::Splat(number)),
+            Place::View(view) => view,
+        };
+        Some(Place::View(match op {
+            Op::Broadcast(b) => view.broadcast(&dims, &b.axes),
+            Op::Transpose(t) => view.permuted(&t.axes),
+            Op::Slice(s) => view.sliced(s.axis, s.start, dims[s.axis], s.stride as isize),
+            Op::Reverse(r) => view.reversed(r.axis),
+            Op::Reshape(_) => match reshape(&view, &dims) {
+                Some(view) => view,
+                None => View::contiguous(self.copied(&view).slot, view.dtype, dims),
+            },
+            _ => view,
+        }))
+    }
+
+    /// Static extents of a value.
+    pub fn dims(&self, value: Value) -> Vec<usize> {
+        self.graph.ty(value).dims.iter().map(|d| d.bind(1)).collect()
+    }
+
+    pub fn place(&self, value: Value) -> Place {
+        self.places[value.index()].clone().expect("invariant: units are lowered after those they read")
+    }
+
+    fn storage(&mut self, name: String, bytes: usize, home: Home) -> usize {
+        self.storages.push(Storage { name, bytes, home });
+        self.storages.len() - 1
+    }
+
+    /// A row-major view of fresh memory in the arena.
+    pub fn fresh(&mut self, dtype: DType, dims: &[usize]) -> View {
+        let bytes = dims.iter().product::<usize>() * dtype.bytes();
+        let name = format!("{} at {}", self.info.ops, self.info.origin);
+        let storage = self.storage(name, bytes, Home::Arena);
+        View::contiguous(Slot::new(storage as u32, 0, bytes), dtype, dims)
+    }
+
+    /// Where a value is to be computed: straight in the external output if it is one. Notes it as the value's place.
+    pub fn result(&mut self, value: Value) -> View {
+        let (dtype, dims) = (self.graph.ty(value).dtype, self.dims(value));
+        let mut view = self.fresh(dtype, &dims);
+        if let Some(external) = self.output_of[value.index()].take() {
+            self.storages[view.slot.buffer as usize].home = Home::External(external);
+        }
+        view.slot.bytes = self.storages[view.slot.buffer as usize].bytes;
+        self.places[value.index()] = Some(Place::View(view.clone()));
+        view
+    }
+
+    /// Emits a step.
+    pub fn emit(&mut self, kernel: &str, reads: Vec<View>, writes: Vec<View>, in_place: bool, make: Make) {
+        let info = StepInfo { kernel: kernel.into(), ..self.info.clone() };
+        // What is computed once must not be counted for the copies around it.
+        self.info.cost = Cost::default();
+        self.steps.push(Step { reads, writes, in_place, make, info });
+    }
+
+    /// Emits a copy of `from` to `to`, of the same extents.
+    pub fn copy(&mut self, from: View, to: View) {
+        let dims = to.dims.clone();
+        self.emit("map", vec![from], vec![to], true, make_copy(dims));
+    }
+
+    /// Emits a step that sets every element of `to`.
+    pub fn fill(&mut self, number: Literal, to: View) {
+        let dims = to.dims.clone();
+        let make: Make = Box::new(move |_, writes| {
+            let outputs = writes.into_iter().map(|w| (0, w)).collect();
+            Ok(Box::new(Map::new(&dims, &[Instr::Const(number)], Vec::new(), outputs)?))
+        });
+        self.emit("map", Vec::new(), vec![to], false, make);
+    }
+
+    /// A row-major copy of a view in fresh memory.
+    pub fn copied(&mut self, view: &View) -> View {
+        let copy = self.fresh(view.dtype, &view.dims);
+        self.copy(view.clone(), copy.clone());
+        copy
+    }
+
+    /// A value as a view, filled first if it is a number.
+    pub fn view(&mut self, value: Value) -> View {
+        match self.place(value) {
+            Place::View(view) => view,
+            Place::Splat(number) => {
+                let view = self.fresh(number.dtype(), &self.dims(value));
+                self.fill(number, view.clone());
+                self.places[value.index()] = Some(Place::View(view.clone()));
+                view
+            }
+        }
+    }
+
+    /// A value as a row-major view from the start of its storage.
+    pub fn row_major(&mut self, value: Value) -> View {
+        let view = self.view(value);
+        if view.is_row_major() { view } else { self.copied(&view) }
+    }
+
+    /// Copies outputs to where the caller wants them, unless they are there; gives the pairs of storages (input,
+    /// output) of what is to be written in place.
+    fn finish_outputs(&mut self, options: &CompileOptions) -> Vec<(usize, usize)> {
+        let mut pairs = Vec::new();
+        let mut external = self.graph.inputs.len();
+        self.info =
+            StepInfo { kernel: String::new(), ops: "copy".into(), origin: "".into(), cost: Cost::default() };
+        for (o, (_, value)) in self.graph.outputs.iter().enumerate() {
+            if let Some((input, _)) = options.in_place.iter().find(|(_, output)| *output == o) {
+                let result = self.output_copy(*value);
+                pairs.push((*input, result));
+                continue;
+            }
+            let home = Home::External(external);
+            external += 1;
+            let there = matches!(&self.places[value.index()], Some(Place::View(v))
+                if self.storages[v.slot.buffer as usize].home == home);
+            if there {
+                continue;
+            }
+            let (dtype, dims) = (self.graph.ty(*value).dtype, self.dims(*value));
+            let target = self.fresh(dtype, &dims);
+            self.storages[target.slot.buffer as usize].home = home;
+            match self.place(*value) {
+                Place::View(view) => self.copy(view, target),
+                Place::Splat(number) => self.fill(number, target),
+            }
+        }
+        pairs
+    }
+
+    /// The storage that holds all of an output that is to be written in place, and nothing else.
+    fn output_copy(&mut self, value: Value) -> usize {
+        let view = self.view(value);
+        let storage = view.slot.buffer as usize;
+        let whole =
+            view.is_row_major() && view.start == 0 && view.elements() * view.dtype.bytes() == view.slot.bytes;
+        if whole && self.storages[storage].home == Home::Arena {
+            return storage;
+        }
+        self.copied(&view).slot.buffer as usize
+    }
+}

@@ -1,0 +1,81 @@
+//! The CPU backend: lowers a graph to kernels over one planned arena.
+
+mod block;
+mod lower;
+mod ops;
+mod place;
+mod storage;
+
+use crate::backend::{Backend, CompileOptions, Compiled, Executable};
+use crate::reference::interface;
+use crate::{BufferRef, ThreadPool};
+use outgrow_ir::{Diagnostic, Diagnostics, Graph};
+use outgrow_kernels::{KernelError, Program, RunError};
+use std::sync::Arc;
+
+/// Runs graphs on the CPU.
+#[derive(Debug)]
+pub struct CpuBackend;
+
+#[derive(Debug)]
+struct CpuExecutable {
+    program: Program,
+    pool: Arc<ThreadPool>,
+    /// The layer and ops of each kernel, for errors.
+    labels: Vec<String>,
+}
+
+/// A kernel that refuses what the lowering gave it is a mistake of the lowering.
+fn invariant(error: &KernelError) -> Diagnostic {
+    Diagnostic::new(
+        "runtime.lower",
+        format!("invariant: kernels must accept what graphs are lowered to: {error}"),
+    )
+}
+
+impl Backend for CpuBackend {
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn compile(&self, graph: Graph, options: &CompileOptions) -> Result<Compiled, Diagnostics> {
+        let (inputs, outputs) = interface(&graph);
+        let lowered = lower::lower(&graph, options)?;
+        let labels = lowered.steps.iter().map(|s| format!("{} at `{}`", s.info.ops, s.info.origin)).collect();
+        let steps = lowered.steps.iter().map(|s| s.info.clone()).collect();
+        let (program, memory) = lowered.build(options).map_err(|e| invariant(&e))?;
+        let executable = Box::new(CpuExecutable { program, pool: options.pool.clone(), labels });
+        Ok(Compiled { executable, inputs, outputs, memory, steps, graph })
+    }
+}
+
+impl CpuExecutable {
+    fn diagnose(&self, error: &RunError) -> Diagnostic {
+        match error {
+            RunError::IndexOutOfRange { kernel, position, value, limit } => {
+                let label = self.labels.get(*kernel).map_or("", String::as_str);
+                Diagnostic::new(
+                    "runtime.index",
+                    format!("index {value} at position {position} is outside the table"),
+                )
+                .item(label)
+                .expected(format!("0 to {}", limit.saturating_sub(1)))
+            }
+            other => Diagnostic::new("runtime.run", other.to_string()),
+        }
+    }
+}
+
+impl Executable for CpuExecutable {
+    fn run(&mut self, buffers: &mut [BufferRef<'_>]) -> Result<(), Diagnostic> {
+        self.program.run(&self.pool, buffers).map_err(|e| self.diagnose(&e))
+    }
+
+    fn run_profiled(
+        &mut self,
+        buffers: &mut [BufferRef<'_>],
+        nanoseconds: &mut [u64],
+    ) -> Result<(), Diagnostic> {
+        self.program.run_profiled(&self.pool, buffers, nanoseconds).map_err(|e| self.diagnose(&e))
+    }
+}

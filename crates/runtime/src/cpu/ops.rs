@@ -1,0 +1,99 @@
+//! Single ops to kernels.
+
+use super::lower::Lowering;
+use super::place::{Place, merged, reshape};
+use super::storage::Make;
+use outgrow_ir::ops::dot::Dot;
+use outgrow_ir::{Diagnostic, Diagnostics, Op, Value};
+use outgrow_kernels::{Kernel, KernelError, Literal, MatMul, View};
+
+/// A `Make` for a kernel of two operands and one result.
+fn two<K: Kernel + 'static>(make: impl FnOnce(View, View, View) -> Result<K, KernelError> + 'static) -> Make {
+    Box::new(move |reads, writes| match (<[View; 2]>::try_from(reads), <[View; 1]>::try_from(writes)) {
+        (Ok([a, b]), Ok([c])) => Ok(Box::new(make(a, b, c)?)),
+        _ => unreachable!("invariant: steps keep the number of their views"),
+    })
+}
+
+/// A `Make` for a kernel of one operand and one result.
+fn one<K: Kernel + 'static>(make: impl FnOnce(View, View) -> Result<K, KernelError> + 'static) -> Make {
+    Box::new(move |reads, writes| match (<[View; 1]>::try_from(reads), <[View; 1]>::try_from(writes)) {
+        (Ok([a]), Ok([b])) => Ok(Box::new(make(a, b)?)),
+        _ => unreachable!("invariant: steps keep the number of their views"),
+    })
+}
+
+impl Lowering<'_> {
+    /// Lowers a node that is neither fused nor a mere view.
+    pub fn node(&mut self, value: Value) -> Result<(), Diagnostics> {
+        let node = self.graph.node(value);
+        match &node.op {
+            Op::Dot(dot) => self.dot(value, dot),
+            Op::Concat(op) => self.concat(value, op.axis),
+            Op::Pad(op) => {
+                let number = Literal::from_f64(node.ty.dtype, op.value.0);
+                let from = self.view(node.inputs[0]);
+                let out = self.result(value);
+                self.fill(number, out.clone());
+                if from.elements() > 0 {
+                    let inner = out.sliced(op.axis, op.low, from.dims[op.axis], op.interior as isize + 1);
+                    self.copy(from, inner);
+                }
+            }
+            op => {
+                let problem = format!("the cpu backend has no kernel for `{}`", op.rule().name());
+                return Err(Diagnostic::new("runtime.unsupported", problem)
+                    .item(node.origin.to_string())
+                    .into());
+            }
+        }
+        Ok(())
+    }
+
+    fn concat(&mut self, value: Value, axis: usize) {
+        let node = self.graph.node(value);
+        let out = self.result(value);
+        let mut start = 0;
+        for input in &node.inputs {
+            let count = self.dims(*input)[axis];
+            let part = out.sliced(axis, start, count, 1);
+            start += count;
+            match self.place(*input) {
+                _ if part.elements() == 0 => {}
+                Place::View(view) => self.copy(view, part),
+                Place::Splat(number) => self.fill(number, part),
+            }
+        }
+    }
+
+    /// An operand with its dimensions as [batch…, rows, columns], copied only if strides cannot express that.
+    fn matrix(&mut self, value: Value, batch: &[usize], rows: &[usize], columns: &[usize]) -> View {
+        let view = self.view(value);
+        let mut parts: Vec<&[usize]> = batch.iter().map(std::slice::from_ref).collect();
+        parts.extend([rows, columns]);
+        merged(&view, &parts).unwrap_or_else(|| {
+            let copy = self.copied(&view.permuted(&parts.concat()));
+            let extent = |part: &&[usize]| part.iter().map(|d| view.dims[*d]).product();
+            let dims: Vec<usize> = parts.iter().map(extent).collect();
+            View::contiguous(copy.slot, copy.dtype, dims)
+        })
+    }
+
+    fn dot(&mut self, value: Value, dot: &Dot) {
+        let (x, y) = (self.graph.node(value).inputs[0], self.graph.node(value).inputs[1]);
+        let (x_free, y_free) = dot.free(self.dims(x).len(), self.dims(y).len());
+        // Both operands must walk the contracted dimensions in one order: that of the operand with the more of them
+        // in place, which is the left one's own order.
+        let mut pairs: Vec<(usize, usize)> =
+            dot.lhs_contract.iter().copied().zip(dot.rhs_contract.iter().copied()).collect();
+        pairs.sort_unstable();
+        let (x_inner, y_inner): (Vec<usize>, Vec<usize>) = pairs.into_iter().unzip();
+        let a = self.matrix(x, &dot.lhs_batch, &x_free, &x_inner);
+        let b = self.matrix(y, &dot.rhs_batch, &y_inner, &y_free);
+        let out = self.result(value);
+        let mut dims = a.dims[..dot.lhs_batch.len()].to_vec();
+        dims.extend([a.dims[dot.lhs_batch.len()], b.dims[dot.lhs_batch.len() + 1]]);
+        let c = reshape(&out, &dims).expect("invariant: a fresh result is row-major");
+        self.emit("matmul", vec![a, b], vec![c], false, two(MatMul::new));
+    }
+}

@@ -1,0 +1,206 @@
+//! Storages and steps: the lowered program before memory is planned, and what turns it into a program.
+
+use crate::backend::{CompileOptions, StepInfo};
+use crate::memory::{Lifetime, MemoryPlan, plan_memory};
+use outgrow_kernels::{Kernel, KernelError, Program, ProgramBuilder, Slot, View};
+use std::fmt;
+
+/// Who owns the bytes of a storage.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Home {
+    /// The caller: input or output of this number, inputs first.
+    External(usize),
+    /// The arena.
+    Arena,
+    /// The program: filled when compiled, only read.
+    Constant(Vec<u8>),
+}
+
+/// Bytes that one or more values live in.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    pub name: String,
+    pub bytes: usize,
+    pub home: Home,
+}
+
+/// Makes a kernel from its views once they point into the program's buffers.
+pub type Make = Box<dyn FnOnce(Vec<View>, Vec<View>) -> Result<Box<dyn Kernel>, KernelError>>;
+
+/// One kernel to be, over views whose slots name storages.
+pub struct Step {
+    pub reads: Vec<View>,
+    pub writes: Vec<View>,
+    /// Whether a written view may be the very same as a read one.
+    pub in_place: bool,
+    pub make: Make,
+    pub info: StepInfo,
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Step").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+/// A lowered graph.
+#[derive(Debug)]
+pub struct Lowered {
+    pub storages: Vec<Storage>,
+    pub steps: Vec<Step>,
+    /// Bytes of the external buffers in order, and whether each is written.
+    pub externals: Vec<(usize, bool)>,
+}
+
+/// Whether two views are the same elements of two storages of the same length.
+pub fn same_place(a: &View, b: &View) -> bool {
+    let slot = Slot { buffer: 0, ..a.slot };
+    View { slot, ..a.clone() } == View { slot: Slot { buffer: 0, ..b.slot }, ..b.clone() }
+}
+
+impl Lowered {
+    fn uses(&self, storage: usize) -> (Option<usize>, Option<usize>) {
+        let touches =
+            |step: &Step| step.reads.iter().chain(&step.writes).any(|v| v.slot.buffer as usize == storage);
+        (self.steps.iter().position(touches), self.steps.iter().rposition(touches))
+    }
+
+    /// Moves everything in storage `from` to storage `to`.
+    fn rename(&mut self, from: usize, to: usize) {
+        for step in &mut self.steps {
+            for view in step.reads.iter_mut().chain(&mut step.writes) {
+                if view.slot.buffer as usize == from {
+                    view.slot.buffer = to as u32;
+                }
+            }
+        }
+    }
+
+    /// Whether step `p` may write its view `out` over storage `input`: it reads that storage only through the very
+    /// same view, and covers all of it.
+    fn may_overwrite(&self, p: usize, out: &View, input: usize) -> bool {
+        let step = &self.steps[p];
+        let mut reads = step.reads.iter().filter(|r| r.slot.buffer as usize == input).peekable();
+        let whole =
+            out.is_row_major() && out.start == 0 && out.elements() * out.dtype.bytes() == out.slot.bytes;
+        let free = step.writes.iter().all(|w| w.slot.buffer as usize != input);
+        step.in_place && whole && free && reads.peek().is_some() && reads.all(|r| same_place(r, out))
+    }
+
+    /// Writes storage `output` over storage `input` if nothing reads the input afterwards; says whether it could.
+    pub fn overwrite(&mut self, input: usize, output: usize) -> bool {
+        let (Some(first), _) = self.uses(output) else { return false };
+        let (_, last) = self.uses(input);
+        let out = self.steps[first].writes.iter().find(|w| w.slot.buffer as usize == output).cloned();
+        let written_once = self
+            .steps
+            .iter()
+            .skip(first + 1)
+            .all(|s| s.writes.iter().all(|w| w.slot.buffer as usize != output));
+        let Some(out) = out.filter(|_| written_once && last.is_none_or(|l| l <= first)) else { return false };
+        let fits = last != Some(first) || self.may_overwrite(first, &out, input);
+        if fits {
+            self.rename(output, input);
+        }
+        fits
+    }
+
+    /// Lets elementwise steps write over inputs that nobody needs afterwards.
+    pub fn reuse_inputs(&mut self) {
+        let mut first = vec![usize::MAX; self.storages.len()];
+        let mut last = vec![0; self.storages.len()];
+        for (i, step) in self.steps.iter().enumerate() {
+            for view in step.reads.iter().chain(&step.writes) {
+                let storage = view.slot.buffer as usize;
+                first[storage] = first[storage].min(i);
+                last[storage] = i;
+            }
+        }
+        let arena = |s: &usize| self.storages[*s].home == Home::Arena;
+        let mut moved: Vec<usize> = (0..self.storages.len()).collect();
+        let mut renames = Vec::new();
+        for p in 0..self.steps.len() {
+            let outs = self.steps[p].writes.clone();
+            let reads: Vec<usize> = self.steps[p].reads.iter().map(|r| r.slot.buffer as usize).collect();
+            let mut taken = Vec::new();
+            for out in outs {
+                let output = out.slot.buffer as usize;
+                if !arena(&output) || first[output] != p {
+                    continue;
+                }
+                let found = reads.iter().copied().find(|input| {
+                    let root = moved[*input];
+                    arena(&root)
+                        && last[root] == p
+                        && !taken.contains(&root)
+                        && self.may_overwrite(p, &out, *input)
+                });
+                if let Some(input) = found {
+                    let root = moved[input];
+                    moved[output] = root;
+                    last[root] = last[output];
+                    taken.push(root);
+                    renames.push((output, root));
+                }
+            }
+        }
+        for (from, to) in renames {
+            self.rename(from, to);
+        }
+    }
+
+    /// Plans memory and makes the kernels.
+    pub fn build(self, options: &CompileOptions) -> Result<(Program, MemoryPlan), KernelError> {
+        let mut builder = ProgramBuilder::new(options.path, options.pool.threads());
+        for (bytes, written) in &self.externals {
+            if *written {
+                builder.output(*bytes)
+            } else {
+                builder.input(*bytes)
+            };
+        }
+        let mut slots: Vec<Option<Slot>> = vec![None; self.storages.len()];
+        let mut constant_bytes = 0;
+        for (storage, slot) in self.storages.iter().zip(&mut slots) {
+            match &storage.home {
+                Home::External(n) => *slot = Some(Slot::new(*n as u32, 0, storage.bytes)),
+                Home::Constant(bytes) => {
+                    constant_bytes += bytes.len();
+                    *slot = Some(Slot::new(builder.constant(bytes), 0, storage.bytes));
+                }
+                Home::Arena => {}
+            }
+        }
+        let mut memory = self.plan();
+        memory.constant_bytes = constant_bytes;
+        let arena = builder.arena(memory.planned_bytes);
+        let mut planned = memory.offsets.iter();
+        for (i, slot) in slots.iter_mut().enumerate() {
+            if slot.is_none() && self.uses(i).0.is_some() {
+                let offset = planned.next().copied().unwrap_or_default();
+                *slot = Some(Slot::new(arena, offset, self.storages[i].bytes));
+            }
+        }
+        for step in self.steps {
+            let settle = |mut view: View| {
+                view.slot = slots[view.slot.buffer as usize].unwrap_or(view.slot);
+                view
+            };
+            let (reads, writes) =
+                (step.reads.into_iter().map(settle).collect(), step.writes.into_iter().map(settle).collect());
+            builder.push_boxed((step.make)(reads, writes)?);
+        }
+        Ok((builder.build()?, memory))
+    }
+
+    /// The plan of the arena's storages, in their order, without those that nothing uses.
+    fn plan(&self) -> MemoryPlan {
+        let mut lifetimes = Vec::new();
+        for (i, storage) in self.storages.iter().enumerate().filter(|(_, s)| s.home == Home::Arena) {
+            if let (Some(first), Some(last)) = self.uses(i) {
+                lifetimes.push(Lifetime { name: storage.name.clone(), bytes: storage.bytes, first, last });
+            }
+        }
+        plan_memory(lifetimes)
+    }
+}
