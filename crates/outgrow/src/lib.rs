@@ -5,6 +5,7 @@ pub mod cli;
 pub mod commands;
 pub mod diagnose;
 pub mod manifest;
+pub mod report;
 
 use std::process::ExitCode;
 

@@ -95,7 +95,7 @@ pub fn parse_with(text: &str, file: Option<&Path>, flags: &[String]) -> Result<M
     let mut found = check::check(&schema, &tree);
     let model = section(&tree, "model", &mut found, ModelSpec::validate);
     let train = section(&tree, "train", &mut found, TrainSpec::validate);
-    let data = section(&tree, "data", &mut found, DataSpec::check);
+    let data = section(&tree, "data", &mut found, |_: &DataSpec| Ok(()));
     let (Some(model), Some(train), Some(_), true) = (model, train, data, found.is_empty()) else {
         return Err(sorted(found, &sources));
     };

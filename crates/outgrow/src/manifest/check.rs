@@ -4,7 +4,7 @@
 use outgrow_ir::Diagnostic;
 use serde_json::Value as Json;
 
-use super::schema::{Kind, Leaf, describe, leaves, within};
+use super::schema::{Kind, Leaf, describe, largest, leaves, within};
 use super::suggest::nearest;
 use super::tree::{Entry, Node, Origin, Value};
 
@@ -69,8 +69,14 @@ impl<'s> Checker<'s> {
         let name = path.rsplit('.').next().filter(|name| !name.is_empty()).unwrap_or("the manifest");
         let mut diagnostic = Diagnostic::new("manifest.value", format!("`{name}` cannot be {}", show(node)));
         let words = describe(expected);
-        if !words.is_empty() {
-            diagnostic = diagnostic.expected(words);
+        let too_large = match node.value {
+            Value::Integer(number) => expected.iter().find_map(largest).filter(|most| number > *most),
+            _ => None,
+        };
+        match too_large {
+            Some(most) => diagnostic = diagnostic.expected(format!("at most {most}")),
+            None if !words.is_empty() => diagnostic = diagnostic.expected(words),
+            None => {}
         }
         diagnostic.hint = hint;
         self.report(&node.origin, path, diagnostic);
@@ -232,7 +238,7 @@ impl<'s> Checker<'s> {
         let alternatives = schema.map_or_else(Vec::new, |schema| leaves(self.root, schema));
         let what = describe(&alternatives);
         let about = schema.and_then(|s| s.get("description")).and_then(Json::as_str).map(first_sentence);
-        diagnostic.expected = match (what.is_empty(), about) {
+        diagnostic.expected = match (what.is_empty() || path.is_empty(), about) {
             (false, Some(about)) => Some(format!("`{key}`: {what}. {about}")),
             (false, None) => Some(format!("`{key}`: {what}")),
             (true, about) => about.map(str::to_owned),
@@ -288,7 +294,9 @@ fn hint_for(node: &Node, expected: &[Leaf<'_>]) -> Option<String> {
         Value::Float(number) if number.fract() == 0.0 && number.abs() < 1e15 && takes(Kind::Integer) => {
             Some(format!("write {number:.0}"))
         }
-        Value::Integer(_) | Value::Float(_) | Value::Bool(_) if takes(Kind::String) => {
+        Value::Integer(_) | Value::Float(_) | Value::Bool(_)
+            if expected.iter().any(|leaf| leaf.kinds() == [Kind::String] && leaf.constants().is_none()) =>
+        {
             Some(format!("put it in quotes: \"{}\"", node.to_json()))
         }
         Value::Integer(_) | Value::Float(_) | Value::String(_) | Value::Table(_) if takes(Kind::Array) => {

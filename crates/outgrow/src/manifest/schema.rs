@@ -234,16 +234,20 @@ fn array(leaf: &Leaf<'_>) -> String {
 pub(super) fn within(leaf: &Leaf<'_>, number: f64) -> bool {
     let [least, above] = bounds(leaf, ["minimum", "exclusiveMinimum"]);
     let [most, below] = bounds(leaf, ["maximum", "exclusiveMaximum"]);
-    let format_most = match leaf.get("format").and_then(Json::as_str) {
-        Some("uint8") => 255.0,
-        Some("uint16") => 65_535.0,
-        Some("uint32") => 4_294_967_295.0,
-        Some("int32") => 2_147_483_647.0,
-        _ => f64::INFINITY,
-    };
     least.is_none_or(|bound| number >= bound)
         && above.is_none_or(|bound| number > bound)
         && most.is_none_or(|bound| number <= bound)
         && below.is_none_or(|bound| number < bound)
-        && number <= format_most
+        && largest(leaf).is_none_or(|most| number <= most as f64)
+}
+
+/// The largest integer of a leaf's format, where it is less than TOML's own.
+pub(super) fn largest(leaf: &Leaf<'_>) -> Option<i64> {
+    match leaf.get("format").and_then(Json::as_str)? {
+        "uint8" => Some(u8::MAX.into()),
+        "uint16" => Some(u16::MAX.into()),
+        "uint32" => Some(u32::MAX.into()),
+        "int32" => Some(i32::MAX.into()),
+        _ => None,
+    }
 }
