@@ -1,0 +1,196 @@
+//! Moving elements between strided views and the blocks of the interpreter.
+
+use crate::kernel::Cx;
+use crate::view::View;
+use outgrow_tensor::DType;
+
+/// Most dimensions that a loop space may have after merging.
+pub(crate) const MAX_RANK: usize = 12;
+
+/// The value of a bf16 as f32: exact.
+#[inline(always)]
+pub(crate) fn widen(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+/// The nearest bf16, halves to even; NaN stays NaN.
+#[inline(always)]
+pub(crate) fn narrow(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
+    if x.is_nan() { (bits >> 16) as u16 | 0x40 } else { rounded }
+}
+
+/// Calls `segment(position, offset, length, stride)` for each run along the innermost dimension that the elements
+/// `first..first + n` (in row-major order) consist of: `position` counts from `first`, `offset` is in elements from
+/// the view's origin.
+#[inline(always)]
+pub(crate) fn walk(
+    dims: &[usize],
+    strides: &[isize],
+    first: usize,
+    n: usize,
+    mut segment: impl FnMut(usize, isize, usize, isize),
+) {
+    let inner = dims.len() - 1;
+    let mut index = [0usize; MAX_RANK];
+    let mut offset = 0isize;
+    let mut rest = first;
+    for d in (0..dims.len()).rev() {
+        index[d] = rest % dims[d];
+        rest /= dims[d];
+        offset += index[d] as isize * strides[d];
+    }
+    let mut position = 0;
+    loop {
+        let length = (dims[inner] - index[inner]).min(n - position);
+        segment(position, offset, length, strides[inner]);
+        position += length;
+        if position == n {
+            return;
+        }
+        // The inner dimension is at its end: back to its start, and one step along the next outer one.
+        offset -= index[inner] as isize * strides[inner];
+        index[inner] = 0;
+        for d in (0..inner).rev() {
+            index[d] += 1;
+            offset += strides[d];
+            if index[d] < dims[d] {
+                break;
+            }
+            offset -= dims[d] as isize * strides[d];
+            index[d] = 0;
+        }
+    }
+}
+
+/// A view, with its strides over a loop space.
+#[derive(Clone, Debug)]
+pub(crate) struct Strided {
+    pub view: View,
+    pub strides: Vec<isize>,
+}
+
+impl Strided {
+    /// Copies the elements `first..first + n` of the loop space `dims` into the block at `dst`; bf16 is widened.
+    ///
+    /// # Safety
+    /// The view was checked against the buffers of `cx`, `first + n` is within the space, `dst` is good for `n`
+    /// register elements and does not overlap the view.
+    pub unsafe fn gather(&self, cx: &Cx<'_>, dims: &[usize], first: usize, n: usize, dst: *mut u8) {
+        let origin = cx.origin(&self.view);
+        // SAFETY: the caller's contract, with the type that belongs to the view's element type.
+        unsafe {
+            match self.view.dtype {
+                DType::Bool | DType::U8 => self.gather_as::<u8, u8>(origin, dims, first, n, dst, |x| x),
+                DType::I32 => self.gather_as::<i32, i32>(origin, dims, first, n, dst, |x| x),
+                DType::F32 => self.gather_as::<f32, f32>(origin, dims, first, n, dst, |x| x),
+                DType::I64 => self.gather_as::<i64, i64>(origin, dims, first, n, dst, |x| x),
+                DType::F64 => self.gather_as::<f64, f64>(origin, dims, first, n, dst, |x| x),
+                DType::BF16 => self.gather_as::<u16, f32>(origin, dims, first, n, dst, widen),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn gather_as<T: Copy, R: Copy>(
+        &self,
+        origin: *const u8,
+        dims: &[usize],
+        first: usize,
+        n: usize,
+        dst: *mut u8,
+        convert: impl Fn(T) -> R,
+    ) {
+        let (origin, dst) = (origin.cast::<T>(), dst.cast::<R>());
+        walk(dims, &self.strides, first, n, |position, offset, length, stride| {
+            // SAFETY: offsets of indices within the space lie within the view; `position + length <= n`.
+            unsafe {
+                let (from, to) = (origin.offset(offset), dst.add(position));
+                match stride {
+                    1 => (0..length).for_each(|i| *to.add(i) = convert(*from.add(i))),
+                    0 => {
+                        let value = convert(*from);
+                        (0..length).for_each(|i| *to.add(i) = value);
+                    }
+                    _ => (0..length).for_each(|i| *to.add(i) = convert(*from.offset(i as isize * stride))),
+                }
+            }
+        });
+    }
+
+    /// Copies the block at `src` to the elements `first..first + n` of the loop space; bf16 is rounded.
+    ///
+    /// # Safety
+    /// As for [`Strided::gather`], with the view writable and these elements written by nobody else.
+    pub unsafe fn scatter(&self, cx: &Cx<'_>, dims: &[usize], first: usize, n: usize, src: *const u8) {
+        let origin = cx.origin(&self.view);
+        // SAFETY: the caller's contract, with the type that belongs to the view's element type.
+        unsafe {
+            match self.view.dtype {
+                DType::Bool | DType::U8 => self.scatter_as::<u8, u8>(origin, dims, first, n, src, |x| x),
+                DType::I32 => self.scatter_as::<i32, i32>(origin, dims, first, n, src, |x| x),
+                DType::F32 => self.scatter_as::<f32, f32>(origin, dims, first, n, src, |x| x),
+                DType::I64 => self.scatter_as::<i64, i64>(origin, dims, first, n, src, |x| x),
+                DType::F64 => self.scatter_as::<f64, f64>(origin, dims, first, n, src, |x| x),
+                DType::BF16 => self.scatter_as::<f32, u16>(origin, dims, first, n, src, narrow),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scatter_as<R: Copy, T: Copy>(
+        &self,
+        origin: *mut u8,
+        dims: &[usize],
+        first: usize,
+        n: usize,
+        src: *const u8,
+        convert: impl Fn(R) -> T,
+    ) {
+        let (origin, src) = (origin.cast::<T>(), src.cast::<R>());
+        walk(dims, &self.strides, first, n, |position, offset, length, stride| {
+            // SAFETY: offsets of indices within the space lie within the view; `position + length <= n`.
+            unsafe {
+                let (from, to) = (src.add(position), origin.offset(offset));
+                if stride == 1 {
+                    (0..length).for_each(|i| *to.add(i) = convert(*from.add(i)));
+                } else {
+                    (0..length).for_each(|i| *to.offset(i as isize * stride) = convert(*from.add(i)));
+                }
+            }
+        });
+    }
+}
+
+/// Writes the index along one dimension, which has stride 1 in `strides` before merging, to the block at `dst`.
+///
+/// # Safety
+/// `dst` is good for `n` register elements of `dtype`.
+pub(crate) unsafe fn iota(
+    dtype: DType,
+    dims: &[usize],
+    strides: &[isize],
+    first: usize,
+    n: usize,
+    dst: *mut u8,
+) {
+    walk(dims, strides, first, n, |position, offset, length, stride| {
+        for i in 0..length {
+            let value = offset + i as isize * stride;
+            let at = position + i;
+            // SAFETY: `at < n`.
+            unsafe {
+                match dtype {
+                    DType::Bool => {}
+                    DType::U8 => *dst.add(at) = value as u8,
+                    DType::I32 => *dst.cast::<i32>().add(at) = value as i32,
+                    DType::I64 => *dst.cast::<i64>().add(at) = value as i64,
+                    DType::BF16 => *dst.cast::<f32>().add(at) = widen(narrow(value as f32)),
+                    DType::F32 => *dst.cast::<f32>().add(at) = value as f32,
+                    DType::F64 => *dst.cast::<f64>().add(at) = value as f64,
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,114 @@
+//! Matrix products of any element type and layout: right, not fast.
+
+use super::MatMul;
+use crate::block::{narrow, widen};
+use crate::kernel::Cx;
+use crate::view::View;
+use outgrow_tensor::DType;
+
+/// An element type's storage, with the arithmetic of its products.
+pub(crate) trait Factor: Copy {
+    /// The type products are summed in.
+    type Sum: Copy;
+    const ZERO: Self::Sum;
+    fn fma(self, other: Self, sum: Self::Sum) -> Self::Sum;
+    fn plus(a: Self::Sum, b: Self::Sum) -> Self::Sum;
+    fn from_sum(sum: Self::Sum) -> Self;
+    fn to_sum(self) -> Self::Sum;
+}
+
+/// The storage of a bf16.
+#[derive(Clone, Copy)]
+pub(crate) struct Bits16(u16);
+
+macro_rules! factor {
+    ($t:ty, $sum:ty, $zero:expr, |$a:ident, $b:ident, $s:ident| $fma:expr, |$x:ident, $y:ident| $plus:expr,
+     |$f:ident| $from:expr, |$g:ident| $to:expr) => {
+        impl Factor for $t {
+            type Sum = $sum;
+            const ZERO: $sum = $zero;
+            #[inline(always)]
+            fn fma(self, $b: Self, $s: $sum) -> $sum {
+                let $a = self;
+                $fma
+            }
+            #[inline(always)]
+            fn plus($x: $sum, $y: $sum) -> $sum {
+                $plus
+            }
+            #[inline(always)]
+            fn from_sum($f: $sum) -> Self {
+                $from
+            }
+            #[inline(always)]
+            fn to_sum(self) -> $sum {
+                let $g = self;
+                $to
+            }
+        }
+    };
+}
+factor!(f32, f32, 0.0, |a, b, s| a * b + s, |x, y| x + y, |f| f, |g| g);
+factor!(f64, f64, 0.0, |a, b, s| a * b + s, |x, y| x + y, |f| f, |g| g);
+factor!(i32, i32, 0, |a, b, s| a.wrapping_mul(b).wrapping_add(s), |x, y| x.wrapping_add(y), |f| f, |g| g);
+factor!(i64, i64, 0, |a, b, s| a.wrapping_mul(b).wrapping_add(s), |x, y| x.wrapping_add(y), |f| f, |g| g);
+factor!(u8, u8, 0, |a, b, s| a.wrapping_mul(b).wrapping_add(s), |x, y| x.wrapping_add(y), |f| f, |g| g);
+factor!(Bits16, f32, 0.0, |a, b, s| widen(a.0) * widen(b.0) + s, |x, y| x + y, |f| Bits16(narrow(f)), |g| {
+    widen(g.0)
+});
+
+impl MatMul {
+    /// The product by three loops.
+    pub(super) fn run_generic(&self, cx: &Cx<'_>) {
+        match self.a.dtype {
+            DType::F32 => self.loops::<f32, f32>(cx),
+            DType::F64 => self.loops::<f64, f64>(cx),
+            DType::I32 => self.loops::<i32, i32>(cx),
+            DType::I64 => self.loops::<i64, i64>(cx),
+            DType::Bool | DType::U8 => self.loops::<u8, u8>(cx),
+            DType::BF16 if self.c.dtype == DType::F32 => self.loops::<Bits16, f32>(cx),
+            DType::BF16 => self.loops::<Bits16, Bits16>(cx),
+        }
+    }
+
+    fn loops<T: Factor, R: Factor<Sum = T::Sum>>(&self, cx: &Cx<'_>) {
+        let rank = self.c.rank();
+        let rows = self.batch.iter().product::<usize>() * self.m;
+        let cost = rows.saturating_mul(self.n).saturating_mul(self.k.max(1));
+        let (k_stride, n_stride) = (self.b.strides[rank - 2], self.b.strides[rank - 1]);
+        cx.parallel(rows, cost, &|_, range| {
+            let (a, b) = (cx.origin(&self.a).cast::<T>(), cx.origin(&self.b).cast::<T>());
+            let c = cx.origin(&self.c).cast::<R>();
+            for row in range {
+                let (i, batch) = (row % self.m, row / self.m);
+                let at = |v: &View| batch_offset(&self.batch, v, batch);
+                let a_row = at(&self.a) + i as isize * self.a.strides[rank - 2];
+                let c_row = at(&self.c) + i as isize * self.c.strides[rank - 2];
+                let b_batch = at(&self.b);
+                for j in 0..self.n {
+                    // SAFETY: indices within the views, which were checked; each row is written by one thread.
+                    unsafe {
+                        let column = b.offset(b_batch + j as isize * n_stride);
+                        let mut sum = T::ZERO;
+                        for p in 0..self.k as isize {
+                            let x = *a.offset(a_row + p * self.a.strides[rank - 1]);
+                            sum = x.fma(*column.offset(p * k_stride), sum);
+                        }
+                        let out = c.offset(c_row + j as isize * self.c.strides[rank - 1]);
+                        *out = R::from_sum(if self.accumulate { T::plus((*out).to_sum(), sum) } else { sum });
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Elements from a view's origin to its matrix number `index`, batches counted in row-major order.
+pub(crate) fn batch_offset(batch: &[usize], view: &View, mut index: usize) -> isize {
+    let mut offset = 0;
+    for (d, &dim) in batch.iter().enumerate().rev() {
+        offset += (index % dim) as isize * view.strides[d];
+        index /= dim;
+    }
+    offset
+}

@@ -1,0 +1,100 @@
+//! `MatMul`: batched matrix products.
+
+mod generic;
+
+use crate::error::KernelError;
+use crate::kernel::{Cx, Kernel, Scratch};
+use crate::path::KernelPath;
+use crate::view::View;
+use outgrow_tensor::DType;
+
+const NAME: &str = "matmul";
+
+/// `C[.., m, n] = sum over k of A[.., m, k] * B[.., k, n]`, or `C += ...`.
+///
+/// The order of summation of an element depends on the extent of `k` alone: not on `m`, `n`, the batch or the number
+/// of threads. A row computed on its own has the same bits as within a larger product.
+#[derive(Debug)]
+pub struct MatMul {
+    a: View,
+    b: View,
+    c: View,
+    accumulate: bool,
+    batch: Vec<usize>,
+    m: usize,
+    n: usize,
+    k: usize,
+}
+
+impl MatMul {
+    /// A product of views of equal rank, at least two, with equal leading (batch) extents; operands repeat over the
+    /// batch through strides of zero. Element types: equal for all three, numbers; or bf16 operands with an f32
+    /// result. bf16 products are summed in f32.
+    ///
+    /// # Errors
+    /// When extents or element types do not fit.
+    pub fn new(a: View, b: View, c: View) -> Result<Self, KernelError> {
+        Self::build(a, b, c, false)
+    }
+
+    /// As [`MatMul::new`], adding to what `c` holds.
+    ///
+    /// # Errors
+    /// When extents or element types do not fit.
+    pub fn accumulating(a: View, b: View, c: View) -> Result<Self, KernelError> {
+        Self::build(a, b, c, true)
+    }
+
+    fn build(a: View, b: View, c: View, accumulate: bool) -> Result<Self, KernelError> {
+        let misfit = || KernelError::operand(NAME, format!("{a} times {b} does not give {c}"));
+        let rank = c.rank();
+        if rank < 2 || a.rank() != rank || b.rank() != rank {
+            return Err(misfit());
+        }
+        let batch = c.dims[..rank - 2].to_vec();
+        let (m, n, k) = (c.dims[rank - 2], c.dims[rank - 1], a.dims[rank - 1]);
+        let fits =
+            |v: &View, rows, columns| v.dims[..rank - 2] == batch && v.dims[rank - 2..] == [rows, columns];
+        if !fits(&a, m, k) || !fits(&b, k, n) {
+            return Err(misfit());
+        }
+        let mixed = a.dtype == DType::BF16 && c.dtype == DType::F32;
+        if a.dtype != b.dtype || a.dtype == DType::Bool || (a.dtype != c.dtype && !mixed) {
+            return Err(KernelError::dtype(
+                NAME,
+                format!("{a} times {b} to"),
+                c.dtype,
+                "a matching number type",
+            ));
+        }
+        Ok(Self { a, b, c, accumulate, batch, m, n, k })
+    }
+}
+
+impl Kernel for MatMul {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn prepare(&mut self, _path: KernelPath) {}
+
+    fn scratch(&self) -> Scratch {
+        Scratch::default()
+    }
+
+    fn reads(&self) -> Vec<&View> {
+        vec![&self.a, &self.b]
+    }
+
+    fn writes(&self) -> Vec<&View> {
+        vec![&self.c]
+    }
+
+    fn flops(&self) -> u64 {
+        2 * self.batch.iter().chain([&self.m, &self.n, &self.k]).map(|&d| d as u64).product::<u64>()
+    }
+
+    fn run(&self, cx: &Cx<'_>) {
+        self.run_generic(cx);
+    }
+}

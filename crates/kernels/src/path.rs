@@ -1,0 +1,88 @@
+//! The SIMD paths: which instructions the kernels may use, detected at run time.
+
+use crate::error::KernelError;
+use std::fmt;
+
+/// A set of instructions that kernels are compiled for.
+///
+/// Results are a function of (path, shapes, inputs). [`KernelPath::Avx2`] and [`KernelPath::Avx512`] give the same
+/// bits; [`KernelPath::Portable`] rounds products and sums separately, where the others fuse them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum KernelPath {
+    /// Whatever every processor of the target has; no fused multiply-add.
+    Portable,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL, with AVX2 and FMA.
+    Avx512,
+}
+
+impl KernelPath {
+    /// Every path, slowest first.
+    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+
+    /// The fastest path of this processor.
+    pub fn detect() -> Self {
+        Self::ALL.into_iter().rev().find(|p| p.is_supported()).unwrap_or(Self::Portable)
+    }
+
+    /// The paths this processor can run, slowest first.
+    pub fn supported() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|p| p.is_supported()).collect()
+    }
+
+    /// Whether this processor can run the path.
+    pub fn is_supported(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = || {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            };
+            match self {
+                Self::Portable => true,
+                Self::Avx2 => avx2(),
+                Self::Avx512 => {
+                    avx2()
+                        && is_x86_feature_detected!("avx512f")
+                        && is_x86_feature_detected!("avx512bw")
+                        && is_x86_feature_detected!("avx512dq")
+                        && is_x86_feature_detected!("avx512vl")
+                }
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            self == Self::Portable
+        }
+    }
+
+    /// The lower-case name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    /// The path of that name, whether supported here or not.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|p| p.name() == name)
+    }
+
+    pub(crate) fn require(self) -> Result<(), KernelError> {
+        if self.is_supported() {
+            return Ok(());
+        }
+        let names: Vec<_> = Self::supported().into_iter().map(Self::name).collect();
+        Err(KernelError::Path { path: self.name(), supported: names.join(", ") })
+    }
+}
+
+impl fmt::Display for KernelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}

@@ -1,0 +1,322 @@
+//! A pool of threads that divides tasks statically: thread `t` of `T` gets the `t`-th of `T` contiguous runs of
+//! nearly equal length. There is no stealing, so a step's timing is steady; and since kernels give every output (or
+//! every fixed-size partial sum) to one task, results do not depend on the number of threads.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::hint;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+/// Rounds of the spin loop before a waiting worker goes to sleep: some tens of microseconds, which covers the gaps
+/// between the kernels of a step.
+const SPINS_BEFORE_SLEEP: u32 = 20_000;
+/// Rounds of the spin loop before the caller starts to yield its processor to a worker that has not finished.
+const SPINS_BEFORE_YIELD: u32 = 4_000;
+
+/// What a worker is to do: called with its number.
+type Job<'a> = &'a (dyn Fn(usize) + Sync);
+
+/// A counter on its own cache line, so that threads do not slow each other down.
+#[repr(align(128))]
+#[derive(Default)]
+struct Counter(AtomicU64);
+
+struct Shared {
+    /// Counts jobs published; a worker that sees a new number runs `job`.
+    epoch: AtomicU64,
+    /// Workers that have yet to finish the current job.
+    pending: AtomicUsize,
+    /// The current job. Written only while `pending` is zero, under the pool's `turn`.
+    job: UnsafeCell<Option<Job<'static>>>,
+    /// Whether each worker sleeps (or is about to) and must be woken.
+    asleep: Vec<AtomicBool>,
+    stop: AtomicBool,
+    /// The first panic of a worker, handed to the caller.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    /// Nanoseconds of work: per worker, its jobs; for thread 0, what callers report.
+    busy: Vec<Counter>,
+    /// Nanoseconds that callers have waited for workers.
+    waited: Counter,
+}
+
+// SAFETY: `job` is the only part that is not already Sync. It is written by the one thread that holds the pool's
+// `turn` lock while no worker runs (`pending` is zero), and read by workers only after they have seen, with Acquire,
+// the epoch that the writer stored with Release.
+unsafe impl Sync for Shared {}
+// SAFETY: a `Job` is a shared reference to a Sync closure, which may be sent to other threads.
+unsafe impl Send for Shared {}
+
+/// Threads started once that run the parts of each job; the calling thread takes part as thread 0.
+pub struct ThreadPool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// Held by the caller whose job is running.
+    turn: Mutex<()>,
+}
+
+impl std::fmt::Debug for ThreadPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ThreadPool").field("threads", &self.threads()).finish()
+    }
+}
+
+/// The part of `0..tasks` that thread `thread` of `threads` runs.
+pub fn share(tasks: usize, thread: usize, threads: usize) -> Range<usize> {
+    let at = |t: usize| (tasks as u128 * t as u128 / threads as u128) as usize;
+    at(thread)..at(thread + 1)
+}
+
+impl ThreadPool {
+    /// A pool of `threads` threads, the caller included; zero counts as one. When the system refuses to start a
+    /// thread, the pool has fewer.
+    pub fn new(threads: usize) -> Self {
+        let threads = threads.max(1);
+        let shared = Arc::new(Shared {
+            epoch: AtomicU64::new(0),
+            pending: AtomicUsize::new(0),
+            job: UnsafeCell::new(None),
+            asleep: (0..threads).map(|_| AtomicBool::new(false)).collect(),
+            stop: AtomicBool::new(false),
+            panic: Mutex::new(None),
+            busy: (0..threads).map(|_| Counter::default()).collect(),
+            waited: Counter::default(),
+        });
+        let workers = (1..threads)
+            .map_while(|number| {
+                let shared = Arc::clone(&shared);
+                let name = format!("kernels-{number}");
+                thread::Builder::new().name(name).spawn(move || work(&shared, number)).ok()
+            })
+            .collect();
+        Self { shared, workers, turn: Mutex::new(()) }
+    }
+
+    /// Number of threads, the caller included.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Runs `task(0)` to `task(tasks - 1)`, divided over the threads, and returns when all are done.
+    pub fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        self.split(tasks, &|_, range| range.for_each(task));
+    }
+
+    /// Calls `part(thread, range)` once per thread with its run of `0..tasks`, and returns when all are done.
+    /// Threads without tasks are not called. When the pool is busy with another job (of another thread, or one that
+    /// this call is part of), the calling thread runs everything, as thread 0.
+    pub fn split(&self, tasks: usize, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
+        if tasks == 0 {
+            return;
+        }
+        if self.workers.is_empty() || tasks == 1 {
+            return part(0, 0..tasks);
+        }
+        let turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return part(0, 0..tasks),
+        };
+        // A worker's panic of an earlier job whose caller unwound by itself is of no interest any more.
+        self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let threads = self.threads();
+        self.broadcast(&|thread| {
+            let range = share(tasks, thread, threads);
+            if !range.is_empty() {
+                part(thread, range);
+            }
+        });
+        let panic = self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(turn);
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Publishes `job`, runs the caller's part, and waits for the workers. The caller holds `turn`.
+    fn broadcast(&self, job: Job<'_>) {
+        let shared = &*self.shared;
+        // SAFETY: only the lifetime is changed. Workers use the reference only between the epoch's change and their
+        // decrement of `pending`, and `Wait` below keeps this function from returning (or unwinding) before that.
+        let job_static: Job<'static> = unsafe { std::mem::transmute::<Job<'_>, Job<'static>>(job) };
+        // SAFETY: the caller holds `turn` and `pending` is zero, so nobody reads the cell.
+        unsafe { *shared.job.get() = Some(job_static) };
+        shared.pending.store(self.workers.len(), Ordering::Relaxed);
+        shared.epoch.fetch_add(1, Ordering::SeqCst);
+        for (worker, asleep) in self.workers.iter().zip(&shared.asleep[1..]) {
+            if asleep.load(Ordering::SeqCst) {
+                worker.thread().unpark();
+            }
+        }
+        let _wait = Wait(shared);
+        job(0);
+    }
+
+    /// Nanoseconds that each thread has worked so far. Thread 0 stands for the callers: the time their programs ran,
+    /// less the time they waited for other threads.
+    pub fn busy_ns(&self) -> Vec<u64> {
+        let mut busy: Vec<u64> = self.shared.busy.iter().map(|c| c.0.load(Ordering::Relaxed)).collect();
+        busy[0] = busy[0].saturating_sub(self.shared.waited.0.load(Ordering::Relaxed));
+        busy.truncate(self.threads());
+        busy
+    }
+
+    /// Adds to the time of thread 0 what a caller has measured from outside, its waiting included.
+    pub(crate) fn count_caller(&self, nanoseconds: u64) {
+        self.shared.busy[0].0.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+}
+
+impl Drop for ThreadPool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+        for worker in self.workers.drain(..) {
+            worker.thread().unpark();
+            // A worker catches its jobs' panics, so joining cannot fail in a way worth reporting.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// Waits on drop until all workers have finished the current job, also while unwinding.
+struct Wait<'a>(&'a Shared);
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if self.0.pending.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let start = Instant::now();
+        let mut spins = 0;
+        while self.0.pending.load(Ordering::Acquire) != 0 {
+            if spins < SPINS_BEFORE_YIELD {
+                spins += 1;
+                hint::spin_loop();
+            } else {
+                thread::yield_now();
+            }
+        }
+        self.0.waited.0.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    }
+}
+
+/// The life of worker `number`.
+fn work(shared: &Shared, number: usize) {
+    let mut seen = 0;
+    loop {
+        seen = next_epoch(shared, number, seen);
+        if shared.stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let start = Instant::now();
+        // SAFETY: this epoch was published after `job` was written, and `job` is not written again before this
+        // worker decrements `pending`.
+        let job = unsafe { *shared.job.get() };
+        if let Some(job) = job
+            && let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(number)))
+        {
+            shared.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
+        }
+        shared.busy[number].0.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        shared.pending.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Waits for an epoch other than `seen`: spins for a while, then sleeps.
+fn next_epoch(shared: &Shared, number: usize, seen: u64) -> u64 {
+    for _ in 0..SPINS_BEFORE_SLEEP {
+        let epoch = shared.epoch.load(Ordering::Acquire);
+        if epoch != seen {
+            return epoch;
+        }
+        hint::spin_loop();
+    }
+    // Sequential consistency between `asleep` and `epoch` on both sides: either this worker sees the new epoch, or
+    // the publisher sees that it sleeps and wakes it.
+    shared.asleep[number].store(true, Ordering::SeqCst);
+    let epoch = loop {
+        let epoch = shared.epoch.load(Ordering::SeqCst);
+        if epoch != seen {
+            break epoch;
+        }
+        thread::park();
+    };
+    shared.asleep[number].store(false, Ordering::SeqCst);
+    epoch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once() {
+        for threads in [1, 2, 3, 5] {
+            let pool = ThreadPool::new(threads);
+            for tasks in [0, 1, 2, 3, 7, 1000] {
+                let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(tasks, &|t| {
+                    counts[t].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(
+                    counts.iter().all(|c| c.load(Ordering::Relaxed) == 1),
+                    "{threads} threads, {tasks} tasks"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn sleeping_workers_wake_up() {
+        let pool = ThreadPool::new(3);
+        for pause_ms in [0, 1, 5, 0, 3] {
+            thread::sleep(std::time::Duration::from_millis(pause_ms));
+            let sum = AtomicUsize::new(0);
+            pool.run(100, &|t| {
+                sum.fetch_add(t, Ordering::Relaxed);
+            });
+            assert_eq!(sum.load(Ordering::Relaxed), 4950);
+        }
+    }
+
+    #[test]
+    fn nested_and_concurrent_jobs_finish() {
+        let pool = ThreadPool::new(2);
+        let sum = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        pool.run(4, &|_| {
+                            pool.run(3, &|_| {
+                                sum.fetch_add(1, Ordering::Relaxed);
+                            });
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(sum.load(Ordering::Relaxed), 3 * 50 * 12);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_survives() {
+        let pool = ThreadPool::new(2);
+        for bad in [0, 1] {
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(2, &|t| assert!(t != bad, "task {bad} fails"));
+            }));
+            assert!(result.is_err());
+        }
+        let sum = AtomicUsize::new(0);
+        pool.run(10, &|t| {
+            sum.fetch_add(t, Ordering::Relaxed);
+        });
+        assert_eq!(sum.load(Ordering::Relaxed), 45);
+    }
+}
