@@ -1,0 +1,164 @@
+//! `MatMul` against three loops in f64, and its promise about the order of summation.
+
+mod common;
+
+use common::{Data, Value, close, indices, kernel_case, position};
+use outgrow_kernels::{MatMul, View};
+use outgrow_tensor::{DType, RngKey};
+
+/// Runs a product and compares every element with a sum in f64 (or wrapping integers).
+fn check(what: &str, data: &[Data], a: &View, b: &View, c: &View, accumulate: bool) {
+    let make = || {
+        let (a, b, c) = (a.clone(), b.clone(), c.clone());
+        if accumulate { MatMul::accumulating(a, b, c).unwrap() } else { MatMul::new(a, b, c).unwrap() }
+    };
+    let (rank, k) = (c.rank(), a.dims[a.rank() - 1]);
+    let at = |view: &View, index: &[usize]| data[view.slot.buffer as usize].get(position(view, index));
+    for (path, after) in kernel_case(data.to_vec(), make) {
+        for index in indices(&c.dims) {
+            let (mut sum, mut magnitude, mut whole) = (0f64, 1e-30f64, 0i64);
+            if accumulate {
+                let old = at(c, &index);
+                (sum, magnitude, whole) = (old.float(), old.float().abs(), old.int());
+            }
+            let (mut left, mut right) = (index.clone(), index.clone());
+            for p in 0..k {
+                (left[rank - 1], right[rank - 2]) = (p, p);
+                let (x, y) = (at(a, &left), at(b, &right));
+                sum += x.float() * y.float();
+                magnitude += (x.float() * y.float()).abs();
+                whole = whole.wrapping_add(x.int().wrapping_mul(y.int()));
+            }
+            let got = after[c.slot.buffer as usize].get(position(c, &index));
+            let relative = match c.dtype {
+                DType::BF16 => 0.004,
+                DType::F32 => 1e-7 + 6e-8 * (k as f64).sqrt() * 2.0,
+                _ => 1e-14,
+            };
+            let equal = match got {
+                Value::Int(x) => x == common::round(c.dtype, Value::Int(whole)).int(),
+                Value::Float(x) => close(x, sum, 0.0, relative * magnitude),
+            };
+            assert!(equal, "{what} on {path}: at {index:?} is {got:?}, expected {sum}");
+        }
+    }
+}
+
+#[test]
+fn extents() {
+    let mut rng = RngKey::new(21).stream();
+    let sizes = [1, 2, 3, 7, 12, 13, 16, 17, 31, 33, 50, 65, 130];
+    let mut cases: Vec<[usize; 3]> =
+        vec![[0, 3, 4], [3, 0, 4], [3, 4, 0], [1, 1, 1], [32, 10, 10], [10, 32, 784], [32, 10, 784], [5, 200, 1100]];
+    for _ in 0..60 {
+        cases.push([0; 3].map(|_| sizes[rng.below(sizes.len() as u64) as usize]));
+    }
+    for [m, n, k] in cases {
+        let data = [
+            Data::random(DType::F32, m * k, &mut rng),
+            Data::random(DType::F32, k * n, &mut rng),
+            Data::random(DType::F32, m * n, &mut rng),
+        ];
+        let view = |buffer, rows, columns| View::whole(buffer, DType::F32, [rows, columns]);
+        let (a, b, c) = (view(0, m, k), view(1, k, n), view(2, m, n));
+        for accumulate in [false, true] {
+            check(&format!("{m}x{k}x{n}"), &data, &a, &b, &c, accumulate);
+        }
+    }
+}
+
+#[test]
+fn layouts_and_batches() {
+    let mut rng = RngKey::new(22).stream();
+    for (m, n, k) in [(5, 6, 7), (40, 35, 33), (17, 1, 20), (1, 70, 20)] {
+        for batch in [vec![], vec![3], vec![2, 3]] {
+            let count = batch.iter().product::<usize>();
+            let data = [
+                Data::random(DType::F32, 2 * count * m * k, &mut rng),
+                Data::random(DType::F32, 2 * count * n * k, &mut rng),
+                Data::random(DType::F32, 2 * count * m * n, &mut rng),
+            ];
+            // Each operand plain, transposed, every second column, reversed, and (inputs only) broadcast.
+            let layouts = |buffer: u32, rows: usize, columns: usize| {
+                let dims = |r, c| batch.iter().copied().chain([r, c]).collect::<Vec<_>>();
+                let (row, column) = (batch.len(), batch.len() + 1);
+                let mut order: Vec<usize> = (0..batch.len() + 2).collect();
+                order.swap(row, column);
+                let plain = View::whole(buffer, DType::F32, dims(rows, columns));
+                let wide = View::whole(buffer, DType::F32, dims(rows, 2 * columns));
+                let axes = [row, column];
+                vec![
+                    plain.clone(),
+                    View::whole(buffer, DType::F32, dims(columns, rows)).permuted(&order),
+                    wide.sliced(column, 1, columns, 2),
+                    plain.reversed(row),
+                    View::whole(buffer, DType::F32, [rows, columns]).broadcast(&dims(rows, columns), &axes),
+                ]
+            };
+            let (left, right, out) = (layouts(0, m, k), layouts(1, k, n), layouts(2, m, n));
+            for (i, a) in left.iter().enumerate() {
+                for (j, b) in right.iter().enumerate() {
+                    let c = &out[(i + j) % 4];
+                    check(&format!("{batch:?} {m}x{k}x{n}, layouts {i} {j}"), &data, a, b, c, (i + j) % 2 == 0);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn element_types() {
+    let mut rng = RngKey::new(23).stream();
+    let same = [DType::F64, DType::I32, DType::I64, DType::U8, DType::BF16].map(|t| (t, t));
+    for (from, to) in same.into_iter().chain([(DType::BF16, DType::F32)]) {
+        for (m, n, k) in [(5, 6, 7), (20, 40, 30)] {
+            let data =
+                [Data::random(from, m * k, &mut rng), Data::random(from, k * n, &mut rng), Data::random(to, m * n, &mut rng)];
+            let (a, b) = (View::whole(0, from, [m, k]), View::whole(1, from, [k, n]));
+            for accumulate in [false, true] {
+                check(&format!("{from} to {to}"), &data, &a, &b, &View::whole(2, to, [m, n]), accumulate);
+            }
+        }
+    }
+}
+
+/// An element's bits depend on its row of A, its column of B and `k`: not on the other rows and columns, the batch,
+/// the layout or (see `kernel_case`) the threads.
+#[test]
+fn the_order_of_summation_depends_on_k_alone() {
+    let mut rng = RngKey::new(24).stream();
+    for k in [1, 5, 64, 300, 1500] {
+        let (m, n) = (67, 83);
+        let (a, b) = (Data::random(DType::F32, m * k, &mut rng), Data::random(DType::F32, k * n, &mut rng));
+        let product = |a_view: View, b_view: View| {
+            let dims: Vec<usize> = [&a_view.dims[..a_view.rank() - 1], &b_view.dims[b_view.rank() - 1..]].concat();
+            let c = Data::zeros(DType::F32, dims.iter().product());
+            let make = || MatMul::new(a_view.clone(), b_view.clone(), View::whole(2, DType::F32, dims.clone())).unwrap();
+            kernel_case(vec![a.clone(), b.clone(), c], make)
+        };
+        let (a_all, b_all) = (View::whole(0, DType::F32, [m, k]), View::whole(1, DType::F32, [k, n]));
+        let whole = product(a_all.clone(), b_all.clone());
+        let compare = |what: &str, part: Vec<(_, Vec<Data>)>, at: &dyn Fn(usize) -> usize| {
+            for ((path, part), (_, whole)) in part.iter().zip(&whole) {
+                for (i, x) in part[2].f32s().iter().enumerate() {
+                    let y = whole[2].f32s()[at(i)];
+                    assert_eq!(x.to_bits(), y.to_bits(), "{what} {i}, k {k} on {path}: {x} and {y}");
+                }
+            }
+        };
+        for (low, count) in [(0, 1), (66, 1), (3, 2), (10, 7), (20, 33)] {
+            let rows = product(a_all.sliced(0, low, count, 1), b_all.clone());
+            compare("rows", rows, &|i| (low + i / n) * n + i % n);
+            let columns = product(a_all.clone(), b_all.sliced(1, low, count, 1));
+            compare("columns", columns, &|i| i / count * n + low + i % count);
+            let both = product(a_all.sliced(0, low, count, 1), b_all.sliced(1, low, count, 1));
+            compare("both", both, &|i| (low + i / count) * n + low + i % count);
+        }
+        // Every row as a matrix of its own in a batch.
+        let batched = product(
+            View::whole(0, DType::F32, [m, 1, k]),
+            View::whole(1, DType::F32, [k, n]).broadcast(&[m, k, n], &[1, 2]),
+        );
+        compare("batch", batched, &|i| i);
+    }
+}
