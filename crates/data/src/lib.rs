@@ -1,1 +1,36 @@
-//! Sources, splits, shards and loaders.
+//! Data sets: sources of raw records, their preparation into verified shards, and the loaders that training and
+//! evaluation read from.
+//!
+//! [`prepare`] turns the manifest's `[data]` section ([`DataSpec`]) into a folder of shards; [`Dataset`] opens such a
+//! folder; a [`DataLoader`] yields its batches in an order that depends on nothing but (seed, epoch). Files are
+//! reached only through [`outgrow_env::StorageBackend`]; nothing here knows models or training.
+
+// Diagnostics are only made when outside input is wrong, where their size does not matter.
+#![allow(clippy::result_large_err)]
+
+mod dataset;
+pub mod files;
+mod fingerprint;
+mod fit;
+mod homes;
+mod loader;
+mod manifest;
+mod permutation;
+mod prepare;
+mod report;
+mod shard;
+pub mod source;
+mod spec;
+mod split;
+mod split_data;
+mod tokens;
+
+pub use dataset::Dataset;
+pub use loader::{DataLoader, LoaderOptions, Position};
+pub use prepare::{PrepareOptions, PrepareProgress, Prepared, prepare};
+pub use report::{CleanReport, SplitReport};
+pub use spec::{
+    Cell, ColumnType, DataSpec, Files, NamedNormalization, Names, Normalization, PixelNumbers, SplitSpec,
+    Task, TestSpec,
+};
+pub use split::Split;

@@ -317,13 +317,17 @@ impl ImageInput {
         vec![self.channels, self.height, self.width]
     }
 
-    fn store(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), Diagnostic> {
+    /// Appends the pixels of an image of the right size, resized where that is asked for.
+    ///
+    /// # Errors
+    /// A diagnostic for an image that cannot be decoded or has another size.
+    pub fn store(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), Diagnostic> {
         let fits =
             |p: &crate::Pixels| (p.channels, p.height, p.width) == (self.channels, self.height, self.width);
         match value {
             Value::Pixels(pixels) if fits(pixels) => out.extend(&pixels.data),
             value => {
-                let pixels = image::pixels(value, self.channels)?;
+                let pixels = image::pixels(value, Some(self.channels))?;
                 if fits(&pixels) {
                     out.extend(&pixels.data);
                 } else if self.resize {

@@ -22,10 +22,14 @@ pub fn check_size(channels: usize, height: usize, width: usize) -> Result<(), Di
     .expected(format!("1 or 3 channels, sides from 1 to {SIDE_MAX} and at most {SAMPLES_MAX} samples")))
 }
 
-/// The pixels of a value with 1 or 3 channels; colour becomes grey by the weights of ITU-R BT.601.
-pub fn pixels(value: &Value, channels: usize) -> Result<Pixels, Diagnostic> {
+/// The pixels of a value with 1 or 3 channels, or as many as the image has; colour becomes grey by the weights of
+/// ITU-R BT.601.
+///
+/// # Errors
+/// A diagnostic for a value that is no image, or cannot be decoded.
+pub fn pixels(value: &Value, channels: Option<usize>) -> Result<Pixels, Diagnostic> {
     match value {
-        Value::Pixels(pixels) => Ok(with_channels(pixels.clone(), channels)),
+        Value::Pixels(pixels) => Ok(with_channels(pixels.clone(), channels.unwrap_or(pixels.channels))),
         Value::Missing => Err(Diagnostic::new("data.missing-value", "the image is missing")),
         other => {
             Err(Diagnostic::new("data.wrong-kind", format!("{} instead of an image", other.kind_name())))

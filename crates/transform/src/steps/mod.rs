@@ -18,6 +18,7 @@ mod normalize;
 mod one_hot;
 mod selector;
 
+pub use normalize::Scale as NormalizeScale;
 pub use selector::Selector;
 
 use crate::{Columns, Record, Run};
@@ -140,6 +141,13 @@ steps! {
     Filter => filter::Filter, filter::FilterFitted;
     /// Leaves out records that were there before in the same split: `{ drop_duplicates = true }`.
     DropDuplicates => drop_duplicates::DropDuplicates, drop_duplicates::DropDuplicates;
+}
+
+impl StepSpec {
+    /// The step that brings all numeric features to this scale.
+    pub fn normalize_numeric(with: NormalizeScale) -> Self {
+        Self::Normalize(normalize::Normalize { columns: Selector::Word("numeric".into()), with })
+    }
 }
 
 impl Step for StepSpec {

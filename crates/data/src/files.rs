@@ -1,0 +1,253 @@
+//! Finding and reading the files a manifest names: roots, folders, patterns, compression.
+
+use crate::homes;
+use flate2::read::MultiGzDecoder;
+use outgrow_env::{StorageBackend, StorageError};
+use outgrow_ir::Diagnostic;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Looks relative paths up in the roots, in their order.
+pub struct Finder<'a> {
+    /// Where the files are.
+    pub storage: Arc<dyn StorageBackend>,
+    /// The folders to look in.
+    pub roots: &'a [PathBuf],
+}
+
+/// A file that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The path as the manifest gives it, which does not depend on where the roots are.
+    pub shown: String,
+    /// The path to read.
+    pub path: PathBuf,
+    /// Length of the file.
+    pub bytes: u64,
+}
+
+/// A storage failure as a diagnostic.
+pub fn storage_problem(error: &StorageError) -> Diagnostic {
+    let diagnostic = Diagnostic::new("data.storage", error.to_string()).file(error.path());
+    match error {
+        StorageError::NoSpace { .. } => {
+            diagnostic.hint("free some space, or choose another folder with --cache")
+        }
+        StorageError::Locked { .. } => diagnostic
+            .hint("wait until the other run has prepared the data, or give this one another --cache folder"),
+        _ => diagnostic,
+    }
+}
+
+impl Finder<'_> {
+    /// All files that the patterns stand for: a file, all files of a folder with one of these endings, or the files
+    /// that match `*` and `?` in the last parts of a path. Files of one pattern come in the order of their names.
+    ///
+    /// # Errors
+    /// A diagnostic for a pattern that stands for nothing, which says where it was looked for and, for well-known
+    /// data sets, where to get it.
+    pub fn find(&self, patterns: &[String], key: &str, endings: &[&str]) -> Result<Vec<Found>, Diagnostic> {
+        let mut all = Vec::new();
+        for pattern in patterns {
+            let mut found = Vec::new();
+            for root in self.roots_of(pattern) {
+                self.collect(&root, pattern, endings, &mut found)?;
+                if !found.is_empty() {
+                    break;
+                }
+            }
+            if found.is_empty() {
+                return Err(self.not_found(pattern, key));
+            }
+            all.extend(found);
+        }
+        if all.is_empty() {
+            return Err(Diagnostic::new("data.no-files", "no file is named").item(key.to_owned()));
+        }
+        Ok(all)
+    }
+
+    /// One file.
+    ///
+    /// # Errors
+    /// As [`Finder::find`].
+    pub fn find_one(&self, path: &str, key: &str) -> Result<Found, Diagnostic> {
+        for root in self.roots_of(path) {
+            let whole = root.join(path);
+            if let Some(entry) = self.entry(&whole)?
+                && !entry.is_folder
+            {
+                return Ok(Found { shown: path.to_owned(), path: whole, bytes: entry.bytes });
+            }
+        }
+        Err(self.not_found(path, key))
+    }
+
+    fn entry(&self, path: &Path) -> Result<Option<outgrow_env::Entry>, Diagnostic> {
+        self.storage.entry(path).map_err(|e| storage_problem(&e))
+    }
+
+    fn roots_of(&self, pattern: &str) -> Vec<PathBuf> {
+        if Path::new(pattern).is_absolute() { vec![PathBuf::new()] } else { self.roots.to_vec() }
+    }
+
+    fn collect(
+        &self,
+        root: &Path,
+        pattern: &str,
+        endings: &[&str],
+        found: &mut Vec<Found>,
+    ) -> Result<(), Diagnostic> {
+        let mut paths = vec![PathBuf::new()];
+        for part in Path::new(pattern).components() {
+            let part = part.as_os_str().to_string_lossy();
+            let mut next = Vec::new();
+            for base in paths {
+                if !part.contains(['*', '?']) {
+                    next.push(base.join(part.as_ref()));
+                    continue;
+                }
+                let Some(folder) = self.entry(&root.join(&base))? else { continue };
+                if folder.is_folder {
+                    let entries = self.storage.list(&root.join(&base)).map_err(|e| storage_problem(&e))?;
+                    next.extend(
+                        entries.iter().filter(|e| matches(&part, &e.name)).map(|e| base.join(&e.name)),
+                    );
+                }
+            }
+            paths = next;
+        }
+        for path in paths {
+            let whole = root.join(&path);
+            let shown = path.to_string_lossy().into_owned();
+            match self.entry(&whole)? {
+                Some(entry) if entry.is_folder => {
+                    for e in self.storage.list(&whole).map_err(|e| storage_problem(&e))? {
+                        if !e.is_folder && endings.iter().any(|end| e.name.ends_with(end)) {
+                            let shown = format!("{shown}/{}", e.name);
+                            found.push(Found { shown, path: whole.join(&e.name), bytes: e.bytes });
+                        }
+                    }
+                }
+                Some(entry) => found.push(Found { shown, path: whole, bytes: entry.bytes }),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn not_found(&self, pattern: &str, key: &str) -> Diagnostic {
+        let looked: Vec<String> =
+            self.roots_of(pattern).iter().map(|r| r.join(pattern).display().to_string()).collect();
+        let diagnostic = Diagnostic::new("data.not-found", format!("there is no `{pattern}`"))
+            .item(key.to_owned())
+            .expected(format!("a file or folder at {}", looked.join(" or ")));
+        match homes::home_of(pattern) {
+            Some(home) => diagnostic.hint(home),
+            None => diagnostic.hint("say where the data is with --data FOLDER or the variable OUTGROW_DATA"),
+        }
+    }
+}
+
+/// Whether `name` matches a pattern of `*` (any characters) and `?` (one character).
+fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    // The last star is retried with one more character whenever what follows it fails.
+    let (mut p, mut n, mut retry) = (0, 0, None);
+    while n < name.len() {
+        if p < pattern.len() && pattern[p] == '*' {
+            retry = Some((p + 1, n));
+            p += 1;
+        } else if p < pattern.len() && (pattern[p] == '?' || pattern[p] == name[n]) {
+            (p, n) = (p + 1, n + 1);
+        } else if let Some((after, from)) = retry {
+            retry = Some((after, from + 1));
+            (p, n) = (after, from + 1);
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
+}
+
+/// Bytes read from storage at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Reads a file of a storage from its start to its end, in chunks.
+pub struct FileReader {
+    storage: Arc<dyn StorageBackend>,
+    path: PathBuf,
+    position: u64,
+    length: u64,
+    chunk: Vec<u8>,
+    used: usize,
+}
+
+impl FileReader {
+    /// A reader at the start of a file.
+    pub fn new(storage: Arc<dyn StorageBackend>, file: &Found) -> Self {
+        Self { storage, path: file.path.clone(), position: 0, length: file.bytes, chunk: Vec::new(), used: 0 }
+    }
+}
+
+/// Whether a file is compressed by gzip, told by its first bytes and not by its name.
+pub fn is_gzip(storage: &dyn StorageBackend, file: &Found) -> Result<bool, Diagnostic> {
+    let n = file.bytes.min(2) as usize;
+    let start = storage.read_range(&file.path, 0, n).map_err(|e| storage_problem(&e))?;
+    Ok(start == [0x1f, 0x8b])
+}
+
+/// A reader of a file's content, unpacked where it is compressed by gzip.
+pub fn content(storage: &Arc<dyn StorageBackend>, file: &Found) -> Result<Box<dyn Read + Send>, Diagnostic> {
+    let reader = FileReader::new(storage.clone(), file);
+    Ok(if is_gzip(&**storage, file)? { Box::new(MultiGzDecoder::new(reader)) } else { Box::new(reader) })
+}
+
+/// A failure to read the content of a file as a diagnostic.
+pub fn read_problem(error: &io::Error, path: &Path) -> Diagnostic {
+    Diagnostic::new("data.read", format!("the file cannot be read: {error}"))
+        .file(path)
+        .hint("the file may be cut short or damaged: fetch it again")
+}
+
+impl Read for FileReader {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.used == self.chunk.len() {
+            let left = self.length - self.position;
+            let n = left.min(CHUNK_BYTES as u64) as usize;
+            if n == 0 {
+                return Ok(0);
+            }
+            self.chunk = self.storage.read_range(&self.path, self.position, n).map_err(io::Error::other)?;
+            self.position += n as u64;
+            self.used = 0;
+        }
+        let n = out.len().min(self.chunk.len() - self.used);
+        out[..n].copy_from_slice(&self.chunk[self.used..self.used + n]);
+        self.used += n;
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn patterns_match_names() {
+        let cases = [
+            ("*.csv", "a.csv", true),
+            ("*.csv", "a.csv.gz", false),
+            ("part-??.txt", "part-07.txt", true),
+            ("part-??.txt", "part-7.txt", false),
+            ("*a*b", "xaxxaxb", true),
+            ("*a*b", "xaxxaxbc", false),
+            ("**", "", true),
+            ("", "x", false),
+        ];
+        for (pattern, name, expect) in cases {
+            assert_eq!(matches(pattern, name), expect, "{pattern} {name}");
+        }
+    }
+}

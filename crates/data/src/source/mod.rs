@@ -1,0 +1,127 @@
+//! Data sources: one file each, one line in the list below. A source turns files (or nothing, when it generates its
+//! records) into raw records, and says which files the result depends on.
+
+pub mod idx;
+pub mod rows;
+pub mod text;
+
+use crate::DataSpec;
+use crate::files::{Finder, Found};
+use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_transform::{Columns, RawFormat, Record};
+
+/// One kind of source.
+pub struct SourceKind {
+    /// The name that the manifest's `data.source` gives.
+    pub name: &'static str,
+    /// The keys of `[data]` that it takes besides the common ones.
+    pub keys: &'static [&'static str],
+    /// Opens it.
+    pub open: fn(&DataSpec, &Finder<'_>, u64) -> Result<Opened, Diagnostics>,
+}
+
+/// Every kind of source.
+pub const SOURCES: &[&SourceKind] = &[&idx::KIND, &text::KIND, &rows::KIND];
+
+/// Keys that every source of records takes.
+const RECORD_KEYS: &[&str] = &["source", "test", "split", "seed", "classes", "normalize", "clean"];
+
+/// A source that is ready to be read.
+pub enum Opened {
+    /// Records with columns.
+    Records(Box<dyn RecordSource>),
+    /// One long text.
+    Text(text::TextSource),
+}
+
+/// Which part of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What training, validation and, without a test set of its own, testing draw from.
+    Train,
+    /// The test set of its own.
+    Test,
+}
+
+/// The records of a source, in their order. A record that cannot be read ends the reading.
+pub type Records<'a> = Box<dyn Iterator<Item = Result<Record, Diagnostic>> + Send + 'a>;
+
+/// A source of records. Reading it again gives the same records in the same order.
+pub trait RecordSource: Send + Sync {
+    /// The raw columns; the role of each is left to the caller.
+    fn columns(&self) -> &Columns;
+    /// How text fields are read.
+    fn format(&self) -> RawFormat {
+        RawFormat::default()
+    }
+    /// The files that the records come from.
+    fn files(&self) -> Vec<Found>;
+    /// The column that holds the label unless the manifest names another.
+    fn default_label(&self) -> Option<&str> {
+        None
+    }
+    /// Names of the classes, where the source itself knows them.
+    fn class_names(&self) -> Option<Vec<String>> {
+        None
+    }
+    /// Whether labels that are numbers are classes unless the manifest says otherwise.
+    fn labels_are_classes(&self) -> bool {
+        false
+    }
+    /// Whether there is a test set of its own.
+    fn has_test(&self) -> bool;
+    /// How many records there are, when that is known beforehand.
+    fn count(&self, part: Part) -> Option<u64>;
+    /// Starts reading.
+    fn records(&self, part: Part) -> Result<Records<'_>, Diagnostic>;
+}
+
+/// Opens the source that `spec` names, after checking that it takes every key that is given.
+///
+/// # Errors
+/// All keys that do not belong, or what the source itself finds wrong.
+pub fn open(spec: &DataSpec, finder: &Finder<'_>, seed: u64) -> Result<Opened, Diagnostics> {
+    let Some(kind) = SOURCES.iter().find(|k| k.name == spec.source) else {
+        let names: Vec<&str> = SOURCES.iter().map(|k| k.name).collect();
+        return Err(Diagnostic::new("data.source", format!("there is no data source `{}`", spec.source))
+            .item("data.source")
+            .expected(format!("one of: {}", names.join(", ")))
+            .into());
+    };
+    let mut problems = Diagnostics::default();
+    for key in spec.given() {
+        if !RECORD_KEYS.contains(&key.as_str()) && !kind.keys.contains(&key.as_str()) {
+            problems.push(
+                Diagnostic::new("data.key", format!("source `{}` does not take `{key}`", kind.name))
+                    .item(format!("data.{key}"))
+                    .expected(format!("one of: {}, {}", kind.keys.join(", "), RECORD_KEYS.join(", "))),
+            );
+        }
+    }
+    problems.into_result(())?;
+    (kind.open)(spec, finder, seed)
+}
+
+/// The value of a key that the source cannot do without.
+pub(crate) fn require<'a, T>(value: &'a Option<T>, key: &str, source: &str) -> Result<&'a T, Diagnostic> {
+    value.as_ref().ok_or_else(|| {
+        Diagnostic::new("data.key-missing", format!("source `{source}` needs `{key}`"))
+            .item(format!("data.{key}"))
+    })
+}
+
+/// Refuses a test set that is given by keys of another source.
+pub(crate) fn check_test(spec: &DataSpec, keys: &[&str]) -> Result<(), Diagnostic> {
+    let Some(test) = &spec.test else { return Ok(()) };
+    let json = serde_json::to_value(test).unwrap_or_default();
+    let given: Vec<String> = json.as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default();
+    if given.len() == keys.len() && given.iter().all(|k| keys.contains(&k.as_str())) {
+        return Ok(());
+    }
+    Err(Diagnostic::new(
+        "data.test",
+        format!("the test set of source `{}` is given by other keys", spec.source),
+    )
+    .item("data.test")
+    .expected(keys.join(" and ")))
+}

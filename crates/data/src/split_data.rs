@@ -1,0 +1,202 @@
+//! The stored records of one split, in memory when they are few enough, else read from their shards one by one.
+
+use crate::files::storage_problem;
+use crate::manifest::ShardInfo;
+use crate::shard;
+use outgrow_env::StorageBackend;
+use outgrow_ir::Diagnostic;
+use outgrow_tensor::{DType, Tensor, TensorData, bf16};
+use outgrow_transform::StoredField;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+/// The stored records (or tokens) of one split.
+#[derive(Debug)]
+pub(crate) struct SplitData {
+    pub fields: Vec<StoredField>,
+    /// Records, or tokens.
+    pub records: u64,
+    kept: Kept,
+}
+
+#[derive(Debug)]
+enum Kept {
+    /// One tensor per field.
+    Memory(Vec<Tensor>),
+    Files(Vec<ShardFile>, Arc<dyn StorageBackend>, PathBuf),
+}
+
+/// A shard that is read piece by piece.
+#[derive(Debug)]
+struct ShardFile {
+    info: ShardInfo,
+    /// Number of its first record.
+    first: u64,
+    /// Where each field's data begins in the file; known once the whole file was found intact.
+    offsets: OnceLock<Vec<u64>>,
+}
+
+/// Values appended to a batch's field.
+pub(crate) enum Sink<'a> {
+    /// Stored bytes: pixels.
+    U8(&'a mut Vec<u8>),
+    /// Features or regression targets.
+    F32(&'a mut Vec<f32>),
+    /// Indexes or classes.
+    I32(&'a mut Vec<i32>),
+}
+
+impl SplitData {
+    /// Opens the shards of a split. Those that together have at most `memory_bytes` are read whole and verified at
+    /// once; otherwise each is verified when it is first used.
+    ///
+    /// # Errors
+    /// A diagnostic that names a damaged shard.
+    pub fn open(
+        storage: &Arc<dyn StorageBackend>,
+        folder: &std::path::Path,
+        shards: &[ShardInfo],
+        fields: Vec<StoredField>,
+        memory_bytes: u64,
+    ) -> Result<Self, Diagnostic> {
+        let records = shards.iter().map(|s| s.records).sum();
+        let bytes: u64 = shards.iter().map(|s| s.bytes).sum();
+        let kept = if bytes <= memory_bytes {
+            Kept::Memory(load_all(&**storage, folder, shards, &fields, records)?)
+        } else {
+            let mut first = 0;
+            let mut files = Vec::new();
+            for info in shards {
+                files.push(ShardFile { info: info.clone(), first, offsets: OnceLock::new() });
+                first += info.records;
+            }
+            Kept::Files(files, storage.clone(), folder.to_path_buf())
+        };
+        Ok(Self { fields, records, kept })
+    }
+
+    /// Appends `count` consecutive records of a field, from record `from` on, to `out`.
+    ///
+    /// # Errors
+    /// A diagnostic that names a damaged shard. In memory it cannot fail.
+    pub fn read(&self, field: usize, from: u64, count: u64, out: &mut Sink<'_>) -> Result<(), Diagnostic> {
+        let width: usize = self.fields[field].shape.iter().product();
+        let (files, storage, folder) = match &self.kept {
+            Kept::Memory(tensors) => {
+                let range = from as usize * width..(from + count) as usize * width;
+                match (tensors[field].data(), out) {
+                    (TensorData::U8(v), Sink::U8(out)) => out.extend_from_slice(&v[range]),
+                    (TensorData::U8(v), Sink::I32(out)) => out.extend(v[range].iter().map(|t| i32::from(*t))),
+                    (TensorData::F32(v), Sink::F32(out)) => out.extend_from_slice(&v[range]),
+                    (TensorData::I32(v), Sink::I32(out)) => out.extend_from_slice(&v[range]),
+                    _ => return Err(wrong_sink()),
+                }
+                return Ok(());
+            }
+            Kept::Files(files, storage, folder) => (files, storage, folder),
+        };
+        let (mut at, end) = (from, from + count);
+        while at < end {
+            let number = files.partition_point(|f| f.first <= at) - 1;
+            let file = &files[number];
+            let n = (file.first + file.info.records).min(end) - at;
+            let offset = file.offsets(&**storage, folder, &self.fields)?[field];
+            let record_bytes = (width * self.fields[field].dtype.bytes()) as u64;
+            let start = offset + (at - file.first) * record_bytes;
+            let path = folder.join(&file.info.file);
+            let bytes = storage
+                .read_range(&path, start, (n * record_bytes) as usize)
+                .map_err(|e| storage_problem(&e))?;
+            append(self.fields[field].dtype, &bytes, out)?;
+            at += n;
+        }
+        Ok(())
+    }
+
+    /// The stored pixels of a record's field without a copy, when they are in memory.
+    pub fn pixels(&self, field: usize, record: u64) -> Option<&[u8]> {
+        let Kept::Memory(tensors) = &self.kept else { return None };
+        let TensorData::U8(pixels) = tensors[field].data() else { return None };
+        let width: usize = self.fields[field].shape.iter().product();
+        pixels.get(record as usize * width..(record as usize + 1) * width)
+    }
+}
+
+fn wrong_sink() -> Diagnostic {
+    Diagnostic::new("data.field-type", "a stored field has an element type that it cannot have")
+}
+
+fn append(dtype: DType, bytes: &[u8], out: &mut Sink<'_>) -> Result<(), Diagnostic> {
+    match (dtype, out) {
+        (DType::U8, Sink::U8(out)) => out.extend_from_slice(bytes),
+        (DType::U8, Sink::I32(out)) => out.extend(bytes.iter().map(|t| i32::from(*t))),
+        (DType::F32, Sink::F32(out)) => {
+            out.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)));
+        }
+        (DType::I32, Sink::I32(out)) => {
+            out.extend(bytes.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b)));
+        }
+        _ => return Err(wrong_sink()),
+    }
+    Ok(())
+}
+
+/// All shards' tensors of each field, one after the other.
+fn load_all(
+    storage: &dyn StorageBackend,
+    folder: &std::path::Path,
+    shards: &[ShardInfo],
+    fields: &[StoredField],
+    records: u64,
+) -> Result<Vec<Tensor>, Diagnostic> {
+    let mut whole: Vec<TensorData> = Vec::new();
+    for field in fields {
+        let n = records as usize * field.shape.iter().product::<usize>();
+        whole.push(match field.dtype {
+            DType::U8 => TensorData::U8(Vec::with_capacity(n)),
+            DType::I32 => TensorData::I32(Vec::with_capacity(n)),
+            DType::F32 => TensorData::F32(Vec::with_capacity(n)),
+            _ => return Err(wrong_sink()),
+        });
+    }
+    for info in shards {
+        for (tensor, whole) in shard::load(storage, folder, info, fields)?.iter().zip(&mut whole) {
+            match (tensor.data(), whole) {
+                (TensorData::U8(from), TensorData::U8(to)) => to.extend_from_slice(from),
+                (TensorData::I32(from), TensorData::I32(to)) => to.extend_from_slice(from),
+                (TensorData::F32(from), TensorData::F32(to)) => to.extend_from_slice(from),
+                _ => return Err(wrong_sink()),
+            }
+        }
+    }
+    let mut tensors = Vec::new();
+    for (field, data) in fields.iter().zip(whole) {
+        let shape = [&[records as usize], field.shape.as_slice()].concat();
+        let tensor = match data {
+            TensorData::U8(v) => Tensor::new(shape, v),
+            TensorData::I32(v) => Tensor::new(shape, v),
+            TensorData::F32(v) => Tensor::new(shape, v),
+            _ => Tensor::new(shape, Vec::<bf16>::new()),
+        };
+        tensors.push(tensor.map_err(|e| Diagnostic::new("data.field-type", e.to_string()))?);
+    }
+    Ok(tensors)
+}
+
+impl ShardFile {
+    /// Where the fields begin in the file, once its checksum was found right.
+    fn offsets(
+        &self,
+        storage: &dyn StorageBackend,
+        folder: &std::path::Path,
+        fields: &[StoredField],
+    ) -> Result<&[u64], Diagnostic> {
+        if let Some(offsets) = self.offsets.get() {
+            return Ok(offsets);
+        }
+        let bytes = shard::read(storage, folder, &self.info)?;
+        let offsets = shard::field_offsets(&bytes, fields)
+            .ok_or_else(|| wrong_sink().file(folder.join(&self.info.file)))?;
+        Ok(self.offsets.get_or_init(|| offsets))
+    }
+}
