@@ -14,7 +14,7 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
-use outgrow_data::spec::DataSpec;
+use outgrow_data::DataSpec;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::spec::{Model, ModelSpec};
 use outgrow_train::spec::{Train, TrainSpec};

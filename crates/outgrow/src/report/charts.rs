@@ -69,7 +69,8 @@ pub(super) fn curves(curves: &[Curve]) -> String {
                 y_scale: Scale::Linear,
                 ..Plot::default()
             };
-            card(&capital(metric_name(&curve.metric)), &plot.svg())
+            let title = format!("{} by {}", capital(metric_name(&curve.metric)), curve.unit);
+            card(&escape(&title), &plot.svg())
         })
         .collect()
 }

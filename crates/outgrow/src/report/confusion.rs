@@ -14,7 +14,7 @@ const MAX_DRAWN: usize = 128;
 /// The most frequent mistakes that are listed.
 const MAX_MISTAKES: usize = 8;
 /// The pictures for each mistake.
-const MAX_PICTURES: usize = 6;
+const MAX_PICTURES: usize = 5;
 /// The classes in the table.
 const MAX_CLASSES: usize = 40;
 
@@ -77,7 +77,11 @@ fn table(confusion: &Confusion) -> String {
 
 /// The class and the strength of the colour of a cell. Mistakes are rare, so that a root makes them visible.
 fn cell_look(right: bool, share: f64) -> (&'static str, f64) {
-    let strength = if right { share * 0.9 } else { (share.sqrt() * 1.4).min(0.9) };
+    let strength = match share {
+        0.0 => 0.0,
+        _ if right => share * 0.9,
+        _ => (0.1 + share.sqrt() * 1.2).min(0.9),
+    };
     let class = match (right, strength > 0.55) {
         (true, true) => "right dark",
         (true, false) => "right",
@@ -132,7 +136,7 @@ fn mistakes(confusion: &Confusion) -> String {
                 .take(MAX_PICTURES)
                 .collect();
             format!(
-                "<li><span><b>{}</b> taken for <b>{}</b></span><span class=\"times\">{}×</span><span class=\"pictures\">{pictures}</span></li>",
+                "<li><span class=\"what\"><b>{}</b> taken for <b>{}</b></span><span class=\"times\">{}×</span><span class=\"pictures\">{pictures}</span></li>",
                 escape(&confusion.classes[*actual]),
                 escape(&confusion.classes[*predicted]),
                 count(*cells)

@@ -10,7 +10,7 @@ use super::{Buffer, MemoryPlan};
 const MAX_BUFFERS: usize = 1500;
 const WIDTH: f64 = 1040.0;
 const HEIGHT: f64 = 380.0;
-const LEFT: f64 = 66.0;
+const LEFT: f64 = 72.0;
 const BOTTOM: f64 = 34.0;
 
 /// The section.

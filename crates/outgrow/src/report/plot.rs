@@ -14,6 +14,8 @@ const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 58.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 30.0;
+/// Where nothing stands above the plot.
+const BARE_TOP: f64 = 10.0;
 const BOTTOM: f64 = 42.0;
 
 /// How an axis is divided.
@@ -98,7 +100,7 @@ impl Axis {
     fn ticks(&self) -> Vec<(f64, String)> {
         match self.scale {
             Scale::Linear => {
-                let step = nice_step((self.to - self.from) / 5.0);
+                let step = nice_step(self.to - self.from);
                 let first = (self.from / step - 1e-9).ceil() as i64;
                 let last = (self.to / step + 1e-9).floor() as i64;
                 (first..=last.min(first + 20)).map(|i| (i as f64 * step, tick_label(i as f64 * step, step))).collect()
@@ -134,7 +136,7 @@ impl Plot {
             y_range = (if y_range.0 >= 0.0 && y_range.0 < pad * 5.0 { 0.0 } else { y_range.0 - pad }, y_range.1 + pad);
         }
         let x = Axis { scale: self.x_scale, from: x_range.0, to: x_range.1, start: LEFT, end: WIDTH - RIGHT };
-        let y = Axis { scale: self.y_scale, from: y_range.0, to: y_range.1, start: HEIGHT - BOTTOM, end: TOP };
+        let y = Axis { scale: self.y_scale, from: y_range.0, to: y_range.1, start: HEIGHT - BOTTOM, end: self.top() };
         let mut svg = format!(
             r#"<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{0}" xmlns="http://www.w3.org/2000/svg"><title>{0}</title>"#,
             escape(&self.title)
@@ -152,6 +154,10 @@ impl Plot {
     pub fn standalone(&self) -> String {
         let style = concat!("<style>", include_str!("plot.css"), "</style>");
         self.svg().replacen("</title>", &format!("</title>{style}"), 1)
+    }
+
+    fn top(&self) -> f64 {
+        if self.y_label.is_empty() && self.series.len() < 2 { BARE_TOP } else { TOP }
     }
 
     fn draw_frame(&self, svg: &mut String, x: &Axis, y: &Axis) {
@@ -181,12 +187,12 @@ impl Plot {
         for (value, label) in self.marks.iter().filter(|(value, _)| x.shows(*value)) {
             let at = x.at(*value);
             let (anchor, dx) = if at > WIDTH * 0.6 { ("end", -5.0) } else { ("start", 5.0) };
-            let _ = write!(svg, r#"<line class="mark" x1="{at:.1}" x2="{at:.1}" y1="{TOP}" y2="{bottom}"/>"#);
+            let _ = write!(svg, r#"<line class="mark" x1="{at:.1}" x2="{at:.1}" y1="{}" y2="{bottom}"/>"#, self.top());
             let _ = write!(
                 svg,
                 r#"<text class="strong" x="{:.1}" y="{}" text-anchor="{anchor}">{}</text>"#,
                 at + dx,
-                TOP + 12.0,
+                self.top() + 12.0,
                 escape(label)
             );
         }
@@ -206,7 +212,7 @@ impl Plot {
         }
         let mut at = WIDTH - RIGHT;
         for (i, series) in self.series.iter().take(6).enumerate().rev() {
-            let width = series.name.chars().count() as f64 * 6.6;
+            let width = series.name.chars().count() as f64 * 9.0;
             at -= width;
             let _ = write!(svg, r#"<text x="{at:.1}" y="14">{}</text>"#, escape(&series.name));
             at -= 20.0;
@@ -312,10 +318,10 @@ fn range(scale: Scale, values: impl Iterator<Item = f64>) -> (f64, f64) {
     }
 }
 
-/// The nearest of 1, 2, 5 times a power of ten that is not less.
-fn nice_step(least: f64) -> f64 {
-    let power = 10f64.powf(least.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].into_iter().map(|digit| digit * power).find(|step| *step >= least * 0.999).unwrap_or(power * 10.0)
+/// The largest of 1, 2, 5 times a power of ten that fits into the length at least three times.
+fn nice_step(length: f64) -> f64 {
+    let power = 10f64.powf((length / 3.0).log10().floor());
+    [5.0, 2.0].into_iter().map(|digit| digit * power).find(|step| step * 3.0 <= length * 1.001).unwrap_or(power)
 }
 
 fn tick_label(value: f64, step: f64) -> String {
@@ -346,6 +352,7 @@ mod tests {
         for (scale, from, to, expect) in [
             (Scale::Linear, 0.0, 1.0, "0.0 0.2 0.4 0.6 0.8 1.0"),
             (Scale::Linear, 0.013, 0.074, "0.02 0.04 0.06"),
+            (Scale::Linear, 0.87, 0.99, "0.88 0.90 0.92 0.94 0.96 0.98"),
             (Scale::Linear, -3.0, 12.0, "0 5 10"),
             (Scale::Linear, 0.0, 3e7, "0 1e7 2e7 3e7"),
             (Scale::Log, 1e-5, 1.0, "1e-5 1e-4 0.001 0.01 0.1 1"),
