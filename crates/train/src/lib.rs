@@ -1,2 +1,3 @@
 //! Optimisers, schedules, metrics and the trainer.
+pub mod optim;
 pub mod spec;
