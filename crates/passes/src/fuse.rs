@@ -195,3 +195,80 @@ pub fn units(graph: &Graph) -> Vec<Vec<Value>> {
     }
     units
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::add_gradients;
+    use outgrow_ir::{Builder, InputKind, TensorType};
+    use outgrow_tensor::DType;
+
+    /// The ops of each unit of a graph after fusion, leaving out inputs, constants and mere views.
+    fn kernels(graph: &Graph) -> Vec<String> {
+        let fused = crate::prepare().run(graph).unwrap();
+        let work = |v: &&Value| {
+            let op = &fused.node(**v).op;
+            !matches!(
+                op,
+                Op::Input(_) | Op::Constant(_) | Op::Broadcast(_) | Op::Reshape(_) | Op::Transpose(_)
+            )
+        };
+        let name = |unit: Vec<Value>| {
+            let names: Vec<_> = unit.iter().filter(work).map(|v| fused.node(*v).op.rule().name()).collect();
+            names.join("+")
+        };
+        units(&fused).into_iter().map(name).filter(|n| !n.is_empty()).collect()
+    }
+
+    fn feed(b: &mut Builder, name: &str, dims: &[usize]) -> Value {
+        b.input(name, InputKind::Feed, TensorType::new(DType::F32, dims.iter().copied()))
+    }
+
+    #[test]
+    fn a_chain_is_one_kernel_and_softmax_two() {
+        let mut b = Builder::new("softmax");
+        let x = feed(&mut b, "x", &[8, 10]);
+        let x = b.mul_scalar(x, 0.5);
+        let max = b.reduce_max(x, &[1]);
+        let max = b.broadcast(max, &[Dim::Fixed(8), Dim::Fixed(10)], &[0]);
+        let shifted = b.sub(x, max);
+        let e = b.exp(shifted);
+        let sum = b.reduce_sum(e, &[1]);
+        let log = b.log(sum);
+        b.output("log", log);
+        let graph = b.finish().unwrap();
+        // The scaled input is read by both reductions, so it is kept; exp is computed inside the second.
+        assert_eq!(kernels(&graph), ["mul", "reduce_max", "sub+exp+reduce_sum+log"]);
+    }
+
+    #[test]
+    fn groups_never_form_cycles() {
+        // y = exp(x); z = y . w; out = y + z: y and out may not be one kernel, since z comes in between.
+        let mut b = Builder::new("cycle");
+        let (x, w) = (feed(&mut b, "x", &[4, 4]), feed(&mut b, "w", &[4, 4]));
+        let y = b.exp(x);
+        let z = b.matmul(y, w);
+        let out = b.add(y, z);
+        b.output("out", out);
+        assert_eq!(kernels(&b.finish().unwrap()), ["exp", "dot", "add"]);
+    }
+
+    #[test]
+    fn gradients_of_a_deep_network_fuse_soundly() {
+        let mut b = Builder::new("deep");
+        let mut x = feed(&mut b, "x", &[6, 5]);
+        for i in 0..12 {
+            let w = b.param(&format!("w{i}"), &[5, 5]);
+            let h = b.matmul(x, w);
+            let t = b.tanh(h);
+            x = b.add(x, t);
+        }
+        let square = b.mul(x, x);
+        let loss = b.sum_all(square);
+        b.output("loss", loss);
+        let graph = add_gradients(&b.finish().unwrap(), "loss").unwrap();
+        // The verifier, which runs inside, refuses groups that are left and entered again.
+        let count = kernels(&graph).len();
+        assert!(count <= 12 * 5 + 2, "{count} kernels");
+    }
+}
