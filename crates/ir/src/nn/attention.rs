@@ -1,0 +1,49 @@
+//! `attention`: scaled dot-product attention with several heads, causal.
+
+use crate::ops::compare::Comparison;
+use crate::{Builder, Dim, Value};
+use outgrow_tensor::DType;
+
+/// Takes the place of scores that must not count: its exponential is 0 in every type, and it is finite in every type,
+/// so that no infinity is subtracted from another.
+const MASKED: f64 = -1e30;
+
+impl Builder {
+    /// `softmax(q kᵀ / √d) v` for each head, in which position i sees positions up to i (Vaswani et al. 2017). All of
+    /// `q`, `k` and `v` are `[batch, tokens, heads * d]`, and so is the result.
+    pub fn causal_attention(&mut self, q: Value, k: Value, v: Value, heads: usize) -> Value {
+        self.composite("attention", |b| {
+            if !b.expect_rank(q, 3, "[batch, tokens, width]") {
+                return b.error("attention needs a vector for each token");
+            }
+            let (batch, tokens, width) = (b.dim(q, 0), b.fixed_dim(q, 1), b.fixed_dim(q, 2));
+            if heads == 0 || width % heads != 0 {
+                return b.error(format!("a width of {width} cannot be shared by {heads} heads"));
+            }
+            let d = width / heads;
+            let split = [batch, Dim::Fixed(tokens), Dim::Fixed(heads), Dim::Fixed(d)];
+            let [q, k, v] = [q, k, v].map(|x| b.reshape(x, &split));
+            // [batch, heads, tokens, tokens]: which query, then which key.
+            let scores = b.dot(q, k, (&[0, 2], &[0, 2]), (&[3], &[3]));
+            let scores = b.mul_scalar(scores, 1.0 / (d as f64).sqrt());
+            let scores = b.mask_future(scores);
+            let weights = b.softmax(scores);
+            let y = b.dot(weights, v, (&[0, 1], &[0, 2]), (&[3], &[1]));
+            let y = b.transpose(y, &[0, 2, 1, 3]);
+            b.reshape(y, &[batch, Dim::Fixed(tokens), Dim::Fixed(width)])
+        })
+    }
+
+    /// Scores `[.., queries, keys]` with those of keys after the query replaced by a large negative number.
+    fn mask_future(&mut self, scores: Value) -> Value {
+        let dims = self.dims(scores);
+        let Some(first) = dims.len().checked_sub(2) else {
+            return self.error("scores need queries and keys");
+        };
+        let query = self.iota(DType::I32, &dims, first);
+        let key = self.iota(DType::I32, &dims, first + 1);
+        let seen = self.compare(Comparison::Le, key, query);
+        let masked = self.scalar(MASKED, self.dtype(scores));
+        self.select(seen, scores, masked)
+    }
+}
