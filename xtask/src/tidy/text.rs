@@ -10,7 +10,6 @@ const FORBIDDEN: &[&str] = &[
     concat!("/Users", "/"),
     concat!("/tmp/", "brief"),
     concat!("/opt/", "peers"),
-    concat!("../sha", "red/"),
 ];
 
 /// Checks every text file.
