@@ -303,12 +303,6 @@ impl Lowering<'_> {
         }
     }
 
-    /// A value as a row-major view from the start of its storage.
-    pub fn row_major(&mut self, value: Value) -> View {
-        let view = self.view(value);
-        if view.is_row_major() { view } else { self.copied(&view) }
-    }
-
     /// Copies outputs to where the caller wants them, unless they are there; gives the pairs of storages (input,
     /// output) of what is to be written in place.
     fn finish_outputs(&mut self, options: &CompileOptions) -> Vec<(usize, usize)> {

@@ -5,7 +5,10 @@ use super::place::{Place, merged, reshape};
 use super::storage::Make;
 use outgrow_ir::ops::dot::Dot;
 use outgrow_ir::{Diagnostic, Diagnostics, Op, Value};
-use outgrow_kernels::{Kernel, KernelError, Literal, MatMul, View};
+use outgrow_kernels::{
+    ArgMax, Conv2d, Conv2dGradInput, Conv2dGradWeight, Gather, Kernel, KernelError, Literal, MatMul,
+    MaxPool2dGrad, Pool2d, PoolKind, RandomUniform, ScatterAdd, View, Window,
+};
 
 /// A `Make` for a kernel of two operands and one result.
 fn two<K: Kernel + 'static>(make: impl FnOnce(View, View, View) -> Result<K, KernelError> + 'static) -> Make {
@@ -21,6 +24,10 @@ fn one<K: Kernel + 'static>(make: impl FnOnce(View, View) -> Result<K, KernelErr
         (Ok([a]), Ok([b])) => Ok(Box::new(make(a, b)?)),
         _ => unreachable!("invariant: steps keep the number of their views"),
     })
+}
+
+fn window(w: &outgrow_ir::ops::Window) -> Window {
+    Window { strides: w.strides, padding: w.padding, dilation: w.dilation }
 }
 
 impl Lowering<'_> {
@@ -40,6 +47,46 @@ impl Lowering<'_> {
                     self.copy(from, inner);
                 }
             }
+            Op::Conv2d(op) => {
+                let (window, groups) = (window(&op.window), op.groups);
+                self.binary(value, "conv2d", move |x, w, y| Conv2d::new(x, w, y, window, groups));
+            }
+            Op::Conv2dGradInput(op) => {
+                let (window, groups) = (window(&op.conv.window), op.conv.groups);
+                self.binary(value, "conv2d_grad_input", move |dy, w, dx| {
+                    Conv2dGradInput::new(dy, w, dx, window, groups)
+                });
+            }
+            Op::Conv2dGradWeight(op) => {
+                let (window, groups) = (window(&op.conv.window), op.conv.groups);
+                self.binary(value, "conv2d_grad_weight", move |x, dy, dw| {
+                    Conv2dGradWeight::new(x, dy, dw, window, groups)
+                });
+            }
+            Op::Pool2d(op) => {
+                let kind = match op.kind {
+                    outgrow_ir::ops::pool2d::PoolKind::Max => PoolKind::Max,
+                    outgrow_ir::ops::pool2d::PoolKind::Sum => PoolKind::Sum,
+                };
+                let (size, window) = (op.size, window(&op.window));
+                self.unary(value, "pool2d", move |x, y| Pool2d::new(kind, x, y, size, window));
+            }
+            Op::MaxPool2dGrad(op) => {
+                let (size, window) = (op.size, window(&op.window));
+                self.binary(value, "max_pool2d_grad", move |x, dy, dx| {
+                    MaxPool2dGrad::new(x, dy, dx, size, window)
+                });
+            }
+            Op::Gather(_) => self.binary(value, "gather", Gather::new),
+            Op::ScatterAdd(_) => self.binary(value, "scatter_add", ScatterAdd::new),
+            Op::ArgMax(op) => {
+                let axis = op.axis;
+                self.unary(value, "arg_max", move |x, y| ArgMax::new(x, axis, y));
+            }
+            Op::RandomUniform(op) => {
+                let stream = op.stream as u64;
+                self.unary(value, "random_uniform", move |key, out| RandomUniform::new(key, out, stream));
+            }
             op => {
                 let problem = format!("the cpu backend has no kernel for `{}`", op.rule().name());
                 return Err(Diagnostic::new("runtime.unsupported", problem)
@@ -48,6 +95,31 @@ impl Lowering<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Lowers an op of one operand to one kernel.
+    fn unary<K: Kernel + 'static>(
+        &mut self,
+        value: Value,
+        kernel: &str,
+        make: impl FnOnce(View, View) -> Result<K, KernelError> + 'static,
+    ) {
+        let x = self.view(self.graph.node(value).inputs[0]);
+        let out = self.result(value);
+        self.emit(kernel, vec![x], vec![out], false, one(make));
+    }
+
+    /// Lowers an op of two operands to one kernel.
+    fn binary<K: Kernel + 'static>(
+        &mut self,
+        value: Value,
+        kernel: &str,
+        make: impl FnOnce(View, View, View) -> Result<K, KernelError> + 'static,
+    ) {
+        let (x, y) = (self.graph.node(value).inputs[0], self.graph.node(value).inputs[1]);
+        let (x, y) = (self.view(x), self.view(y));
+        let out = self.result(value);
+        self.emit(kernel, vec![x, y], vec![out], false, two(make));
     }
 
     fn concat(&mut self, value: Value, axis: usize) {
