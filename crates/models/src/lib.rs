@@ -1,2 +1,46 @@
-//! Layer lists and named architectures as graphs.
+//! Layer lists and named architectures as graphs. From a validated [`spec::Model`], the inputs that the data gives and
+//! what is to be predicted, [`build`] makes two graphs (for training and for evaluation) with their loss and metrics,
+//! and says how parameters and buffers start. Names and shapes of parameters are PyTorch's. Nothing is executed here.
+//!
+//! To add an architecture: one file with its layers, and one line in [`architecture`].
+
+mod build;
+mod gpt;
+mod init;
+mod layers;
+mod lenet;
+mod linear;
+mod logistic;
+mod mlp;
+mod net;
+mod objective;
+mod resnet;
 pub mod spec;
+mod wide_deep;
+
+pub use build::{
+    BufferSpec, BuildOptions, BuiltModel, InputSpec, LossKind, Mode, ParamSpec, TargetSpec, build,
+};
+pub use init::Init;
+
+use net::Net;
+use outgrow_ir::{Diagnostics, Value};
+use spec::{Architecture, Model};
+
+/// The list of architectures: the logits or predictions of each, from the inputs declared in `net`.
+fn architecture(net: &mut Net, model: &Model) -> Result<Value, Diagnostics> {
+    match &model.architecture {
+        Architecture::Layers(layers) => layers::build(net, layers),
+        Architecture::Linear => linear::build(net),
+        Architecture::Logistic => logistic::build(net),
+        Architecture::Mlp { hidden, activation, dropout } => mlp::build(net, hidden, *activation, *dropout),
+        Architecture::LeNet { activation } => lenet::build(net, *activation),
+        Architecture::ResNet { depth, stem } => resnet::build(net, *depth, *stem),
+        Architecture::Gpt { layers, heads, width, dropout } => {
+            gpt::build(net, &gpt::Size { layers: *layers, heads: *heads, width: *width, dropout: *dropout })
+        }
+        Architecture::WideDeep { hidden, embedding, activation, dropout } => {
+            wide_deep::build(net, hidden, *embedding, *activation, *dropout)
+        }
+    }
+}

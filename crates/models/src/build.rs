@@ -1,0 +1,294 @@
+//! From a model's description to its graphs, parameters and buffers.
+
+use crate::net::Net;
+use crate::spec::{Architecture, Layer, Model, Output};
+use crate::{Init, architecture, objective};
+use outgrow_ir::{Diagnostic, Diagnostics, Dim, Graph, InputKind, Op, TensorType, Value};
+use outgrow_tensor::DType;
+
+/// An input that the data gives the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputSpec {
+    /// Its name: `image`, `features`, `categories` or `tokens`.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions without the batch.
+    pub dims: Vec<usize>,
+    /// For indexes: how many values each column can take; empty for numbers.
+    pub cardinalities: Vec<usize>,
+}
+
+/// What the model predicts, and how many numbers that takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetSpec {
+    /// One of several classes, from one logit each; the target is i32 `[B]`.
+    Class {
+        /// How many classes.
+        classes: usize,
+    },
+    /// One of two classes, from one logit; the target is i32 `[B]`, 0 or 1.
+    Binary,
+    /// Numbers; the target is f32 `[B, width]`.
+    Regression {
+        /// How many for each sample.
+        width: usize,
+    },
+    /// The next token at each position; the target is i32 `[B, context]`.
+    Tokens {
+        /// How many different tokens there are.
+        vocab: usize,
+        /// Tokens of each sample.
+        context: usize,
+    },
+}
+
+/// What a graph is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Training: batch statistics and dropout.
+    Train,
+    /// Evaluation: running statistics, no randomness.
+    Eval,
+}
+
+/// A parameter of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParamSpec {
+    /// PyTorch's name, as `layer1.0.conv1.weight`.
+    pub name: String,
+    /// Dimensions.
+    pub dims: Vec<usize>,
+    /// What its elements are drawn from at the start.
+    pub init: Init,
+}
+
+/// State that is carried along but not trained by gradient: running statistics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BufferSpec {
+    /// PyTorch's name, as `bn1.running_mean`.
+    pub name: String,
+    /// Dimensions.
+    pub dims: Vec<usize>,
+    /// Its value at the start.
+    pub init: Init,
+    /// After each step, `new = (1 - momentum) old + momentum statistic`.
+    pub momentum: f64,
+}
+
+/// Which loss a model is trained with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossKind {
+    /// Of classes or tokens, from logits.
+    CrossEntropy,
+    /// Of two classes, from one logit.
+    BinaryCrossEntropy,
+    /// Of numbers.
+    MeanSquaredError,
+}
+
+/// Choices that are not the manifest's.
+#[derive(Clone, Copy, Debug)]
+pub struct BuildOptions {
+    /// Type of parameters, buffers and float feeds; f64 is for checks of derivatives.
+    pub dtype: DType,
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        Self { dtype: DType::F32 }
+    }
+}
+
+/// A model as graphs. Both are of the symbolic batch size B.
+///
+/// Inputs, in this order: the parameters, the buffers, then as feeds the inputs by their names, `target`,
+/// `weight` f32 `[B]` (0 for padding), `scale` f32 (1 / the total weight of the whole batch), and, in training when
+/// there is dropout, `key` i64.
+///
+/// Outputs: `loss` (`scale · Σ weight · loss of the sample`, the scalar to differentiate), `loss_sum`
+/// (`Σ weight · loss`), `weight_sum` (`Σ weight`), for classes `correct` and (unless there are two classes with one
+/// logit) `correct5` (sums of the weights of samples whose target has the greatest, or one of the five greatest,
+/// logits), `output` (logits or predictions), and in training for each buffer `stat:<buffer>` (`Σ weight · statistic`).
+/// A token model's sample counts with the mean over its tokens.
+///
+/// `output` is `[B, classes]`, `[B]` for one logit, `[B, width]` for numbers, `[B, context, vocab]` for tokens.
+#[derive(Clone, Debug)]
+pub struct BuiltModel {
+    /// The graph for training.
+    pub train: Graph,
+    /// The graph for evaluation.
+    pub eval: Graph,
+    /// The parameters, in the order of the graphs' inputs.
+    pub params: Vec<ParamSpec>,
+    /// The buffers, in the order of the graphs' inputs.
+    pub buffers: Vec<BufferSpec>,
+    /// The loss.
+    pub loss: LossKind,
+    /// What is predicted.
+    pub target: TargetSpec,
+    /// Whether the training graph takes a `key`.
+    pub random: bool,
+}
+
+/// More parameters than this are taken for a mistake.
+const PARAMETERS_MAX: usize = 1 << 36;
+
+impl InputSpec {
+    /// For indexes in columns: the first row of each column in a table of all their values, and the number of rows.
+    pub(crate) fn offsets(&self) -> Result<(Vec<i64>, usize), Diagnostic> {
+        if self.dims != [self.cardinalities.len()] {
+            let problem = format!("input `{}` does not say how many values its indexes can take", self.name);
+            return Err(Diagnostic::new("model.inputs", problem).item("model"));
+        }
+        let mut rows = 0usize;
+        let mut offsets = Vec::with_capacity(self.cardinalities.len());
+        for n in &self.cardinalities {
+            offsets.push(rows as i64);
+            rows = rows.saturating_add(*n);
+        }
+        if rows > i32::MAX as usize {
+            let problem = format!("the columns of `{}` have {rows} values together", self.name);
+            return Err(Diagnostic::new("model.inputs", problem)
+                .item("model")
+                .expected(format!("at most {}", i32::MAX))
+                .hint("hash them into fewer buckets in `data.clean`"));
+        }
+        Ok((offsets, rows))
+    }
+}
+
+impl TargetSpec {
+    /// How many numbers the model's output has for each sample (or token).
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Class { classes } => *classes,
+            Self::Binary => 1,
+            Self::Regression { width } => *width,
+            Self::Tokens { vocab, .. } => *vocab,
+        }
+    }
+
+    /// The type of the target's feed.
+    pub(crate) fn feed(&self, float: DType) -> TensorType {
+        match self {
+            Self::Class { .. } | Self::Binary => TensorType::new(DType::I32, [Dim::B]),
+            Self::Regression { width } => TensorType::new(float, [Dim::B, Dim::Fixed(*width)]),
+            Self::Tokens { context, .. } => TensorType::new(DType::I32, [Dim::B, Dim::Fixed(*context)]),
+        }
+    }
+
+    /// How `model` predicts one of so many classes: two classes take one logit when the model is `logistic` or
+    /// `wide-deep`, ends in a sigmoid, or ends in a dense layer of one unit.
+    pub fn for_classes(model: &Model, classes: usize) -> Self {
+        let one_logit = match &model.architecture {
+            Architecture::Logistic | Architecture::WideDeep { .. } => true,
+            Architecture::Layers(layers) => {
+                model.output == Output::Sigmoid
+                    || matches!(layers.last(), Some(Layer::Dense { units: 1, .. }))
+            }
+            _ => model.output == Output::Sigmoid,
+        };
+        if classes == 2 && one_logit { Self::Binary } else { Self::Class { classes } }
+    }
+
+    /// A few words for people.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Class { classes } => format!("{classes} classes"),
+            Self::Binary => "two classes by one logit".into(),
+            Self::Regression { width: 1 } => "one number".into(),
+            Self::Regression { width } => format!("{width} numbers"),
+            Self::Tokens { vocab, .. } => format!("one of {vocab} tokens at each position"),
+        }
+    }
+
+    fn loss(&self) -> LossKind {
+        match self {
+            Self::Class { .. } | Self::Tokens { .. } => LossKind::CrossEntropy,
+            Self::Binary => LossKind::BinaryCrossEntropy,
+            Self::Regression { .. } => LossKind::MeanSquaredError,
+        }
+    }
+}
+
+/// The graphs of `model` on these inputs, predicting `target`.
+///
+/// # Errors
+/// Diagnostics that name the layer, as `model.layers[2]`, when the layers do not fit each other, the inputs or the
+/// target.
+pub fn build(
+    model: &Model,
+    inputs: &[InputSpec],
+    target: &TargetSpec,
+    options: BuildOptions,
+) -> Result<BuiltModel, Diagnostics> {
+    if inputs.is_empty() || target.width() == 0 {
+        let problem = "there is nothing to learn from or nothing to predict";
+        return Err(Diagnostic::new("model.inputs", problem).item("model").into());
+    }
+    let (train, net) = graph(model, inputs, target, options, Mode::Train)?;
+    let (eval, _) = graph(model, inputs, target, options, Mode::Eval)?;
+    let count = net.params.iter().try_fold(0usize, |sum, p| {
+        sum.checked_add(p.dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d))?)
+    });
+    if count.is_none_or(|n| n > PARAMETERS_MAX) {
+        return Err(Diagnostic::new("model.size", "the model has absurdly many parameters")
+            .item("model")
+            .expected(format!("at most {PARAMETERS_MAX}"))
+            .into());
+    }
+    let random = train.input("key").is_some();
+    let loss = target.loss();
+    Ok(BuiltModel {
+        train,
+        eval,
+        params: net.params,
+        buffers: net.buffers,
+        loss,
+        target: target.clone(),
+        random,
+    })
+}
+
+fn graph(
+    model: &Model,
+    inputs: &[InputSpec],
+    target: &TargetSpec,
+    options: BuildOptions,
+    mode: Mode,
+) -> Result<(Graph, Net), Diagnostics> {
+    let mut net = Net::new(mode, inputs, target, model.init, options.dtype);
+    let prediction = architecture(&mut net, model)?;
+    objective::add(&mut net, model.output, prediction)?;
+    let graph = inputs_first(&std::mem::take(&mut net.b).finish()?);
+    graph.verify()?;
+    Ok((graph, net))
+}
+
+/// The same graph with its inputs in front: parameters, buffers, feeds, each in the order in which they came.
+fn inputs_first(graph: &Graph) -> Graph {
+    let rank = |op: &Op| match op {
+        Op::Input(input) => match input.kind {
+            InputKind::Param => 0,
+            InputKind::Buffer => 1,
+            InputKind::Feed => 2,
+        },
+        _ => 3,
+    };
+    let mut order: Vec<usize> = (0..graph.nodes.len()).collect();
+    order.sort_by_key(|i| rank(&graph.nodes[*i].op));
+    let mut place = vec![Value(0); order.len()];
+    for (new, old) in order.iter().enumerate() {
+        place[*old] = Value(new as u32);
+    }
+    let mut sorted = graph.clone();
+    sorted.nodes = order.iter().map(|old| graph.nodes[*old].clone()).collect();
+    for node in &mut sorted.nodes {
+        node.inputs.iter_mut().for_each(|v| *v = place[v.index()]);
+    }
+    sorted.outputs.iter_mut().for_each(|(_, v)| *v = place[v.index()]);
+    sorted.inputs.iter_mut().for_each(|v| *v = place[v.index()]);
+    sorted.inputs.sort_unstable();
+    sorted
+}

@@ -1,0 +1,118 @@
+//! The end of every graph: the loss, the metrics and the outputs, from what the architecture predicts.
+
+use crate::net::Net;
+use crate::spec::Output;
+use crate::{Mode, TargetSpec};
+use outgrow_ir::ops::compare::Comparison;
+use outgrow_ir::{Diagnostic, Diagnostics, Dim, Value};
+
+/// Adds the outputs that [`crate::BuiltModel`] promises.
+pub(crate) fn add(net: &mut Net, output: Output, prediction: Value) -> Result<(), Diagnostics> {
+    check_output(net, output)?;
+    net.scoped("objective", |net| {
+        let prediction = if output == Output::Sigmoid && matches!(net.target, TargetSpec::Regression { .. }) {
+            net.b.sigmoid(prediction)
+        } else {
+            prediction
+        };
+        let (output, losses, metrics) = match net.target {
+            TargetSpec::Class { .. } | TargetSpec::Tokens { .. } => classes(net, prediction),
+            TargetSpec::Binary => binary(net, prediction),
+            TargetSpec::Regression { .. } => {
+                let losses = net.b.mean_squared_error(prediction, net.target_value);
+                (prediction, losses, Vec::new())
+            }
+        };
+        let loss_sum = weighed_sum(net, losses);
+        let weight_sum = net.b.sum_all(net.sample_weight);
+        let loss = net.b.mul(loss_sum, net.scale);
+        net.b.output("loss", loss);
+        net.b.output("loss_sum", loss_sum);
+        net.b.output("weight_sum", weight_sum);
+        for (name, hits) in metrics {
+            let hits = net.as_float(hits);
+            let hits = weighed_sum(net, hits);
+            net.b.output(name, hits);
+        }
+        net.b.output("output", output);
+        if net.mode == Mode::Train {
+            for (name, statistic) in std::mem::take(&mut net.statistics) {
+                let statistic = net.b.mul(statistic, weight_sum);
+                net.b.output(&format!("stat:{name}"), statistic);
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Whether the last activation fits what is predicted.
+fn check_output(net: &Net, output: Output) -> Result<(), Diagnostic> {
+    let problem = match (output, &net.target) {
+        (Output::Softmax, TargetSpec::Regression { .. } | TargetSpec::Binary) => "ends in softmax",
+        (Output::Sigmoid, TargetSpec::Class { .. } | TargetSpec::Tokens { .. }) => "ends in a sigmoid",
+        _ => return Ok(()),
+    };
+    let expected = match &net.target {
+        TargetSpec::Class { .. } | TargetSpec::Tokens { .. } => "softmax or no activation on the last layer",
+        TargetSpec::Binary => "sigmoid or no activation on the last layer, which has one unit",
+        TargetSpec::Regression { .. } => "no activation on the last layer",
+    };
+    let problem = format!("the model {problem}, but the data asks for {}", net.target.describe());
+    Err(Diagnostic::new("model.output", problem).item("model.layers").expected(expected))
+}
+
+/// `Σ weight · value` of values `[B]`, or of the means over tokens of values `[B, tokens]`.
+fn weighed_sum(net: &mut Net, values: Value) -> Value {
+    let dims = net.b.dims(values);
+    let weight = net.b.broadcast(net.sample_weight, &dims, &[0]);
+    let weighed = net.b.mul(values, weight);
+    let sum = net.b.sum_all(weighed);
+    let tokens: usize = dims.iter().skip(1).filter_map(|d: &Dim| d.fixed()).product();
+    if tokens == 1 { sum } else { net.b.mul_scalar(sum, 1.0 / tokens as f64) }
+}
+
+type Parts = (Value, Value, Vec<(&'static str, Value)>);
+
+/// Of `logits [.., classes]`: the losses, and whether the target's logit is the greatest or among the five greatest.
+/// Among equal logits the one of the lower class counts as greater; a NaN is beaten by every other.
+fn classes(net: &mut Net, logits: Value) -> Parts {
+    let target = net.target_value;
+    let losses = net.b.cross_entropy(logits, target);
+    let rank = net.b.composite("rank", |b| {
+        let dims = b.dims(logits);
+        let last = dims.len() - 1;
+        let kept: Vec<usize> = (0..last).collect();
+        let constant = b.stop_gradient(logits);
+        let picked = b.pick(constant, target);
+        let picked = b.broadcast(picked, &dims, &kept);
+        let index = b.iota(b.dtype(target), &dims, last);
+        let target = b.broadcast(target, &dims, &kept);
+        let not_above = b.compare(Comparison::Le, constant, picked);
+        let above = b.not(not_above);
+        let equal = b.compare(Comparison::Eq, constant, picked);
+        let before = b.compare(Comparison::Lt, index, target);
+        let tied = b.and(equal, before);
+        let beats = b.or(above, tied);
+        let beats = b.cast(beats, b.dtype(logits));
+        b.reduce_sum(beats, &[last])
+    });
+    let mut below = |n: f64| {
+        let n = net.b.scalar(n, net.b.dtype(rank));
+        net.b.compare(Comparison::Lt, rank, n)
+    };
+    let metrics = vec![("correct", below(1.0)), ("correct5", below(5.0))];
+    (logits, losses, metrics)
+}
+
+/// Of `logits [B, 1]`: the losses, and whether the sign of the logit is the target's.
+fn binary(net: &mut Net, logits: Value) -> Parts {
+    let logits = net.b.reshape(logits, &[Dim::B]);
+    let target = net.as_float(net.target_value);
+    let losses = net.b.binary_cross_entropy(logits, target);
+    let zero = net.b.scalar(0.0, net.b.dtype(logits));
+    let positive = net.b.compare(Comparison::Gt, logits, zero);
+    let half = net.b.scalar(0.5, net.b.dtype(target));
+    let wanted = net.b.compare(Comparison::Gt, target, half);
+    let correct = net.b.compare(Comparison::Eq, positive, wanted);
+    (logits, losses, vec![("correct", correct)])
+}
