@@ -52,6 +52,10 @@ impl TrainingRecords<'_> {
 /// Everything that is wrong with the section's keys, or the first record that cannot be worked on.
 pub(crate) fn fit(spec: &DataSpec, records: &TrainingRecords<'_>) -> Result<Transform, Diagnostics> {
     let source = records.source;
+    if source.records(Part::Train)?.next().transpose()?.is_none() {
+        let problem = empty();
+        return Err(source.files().first().map_or(problem.clone(), |f| problem.file(&f.path)).into());
+    }
     let columns = with_roles(spec, source)?;
     let steps = steps(spec, &columns)?;
     let mut fit = ChainFit::new(&steps, &columns)?;

@@ -5,7 +5,7 @@ use crate::files::{Finder, storage_problem};
 use crate::fit::{TrainingRecords, canonical, class_count, empty, fit, one_class};
 use crate::manifest::{DATASET, FORMAT, Manifest, PROGRESS, Progress, SplitInfo};
 use crate::shard::{ShardWriter, records_per_shard};
-use crate::source::{self, Opened, Part, RecordSource};
+use crate::source::{self, Context, Opened, Part, RecordSource};
 use crate::split::Splitter;
 use crate::{CleanReport, DataSpec, Split, fingerprint, manifest, tokens};
 use outgrow_env::StorageBackend;
@@ -67,7 +67,7 @@ pub fn prepare(spec: &DataSpec, options: &PrepareOptions<'_>) -> Result<Prepared
     let storage = &*options.storage;
     let seed = spec.seed.unwrap_or(options.seed);
     let finder = Finder { storage: options.storage.clone(), roots: &options.roots };
-    let source = source::open(spec, &finder, seed)?;
+    let source = source::open(spec, &Context { finder, seed, threads: options.threads })?;
     let (files, has_test) = match &source {
         Opened::Records(source) => (source.files(), source.has_test()),
         Opened::Text(text) => (text.files(), text.has_test()),

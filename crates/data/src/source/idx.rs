@@ -1,7 +1,7 @@
 //! IDX files, as MNIST ships them: <http://yann.lecun.com/exdb/mnist/>. A file is a magic number (two zero bytes, the
 //! element type, the number of dimensions), the dimensions as big-endian 32-bit numbers, and the elements.
 
-use super::{Opened, Part, RecordSource, Records, SourceKind, check_test, require};
+use super::{Context, Opened, Part, RecordSource, Records, SourceKind, check_test, require};
 use crate::DataSpec;
 use crate::files::{Finder, Found, content, is_gzip, read_problem, storage_problem};
 use outgrow_env::StorageBackend;
@@ -197,16 +197,16 @@ struct IdxSource {
     test: Option<Set>,
 }
 
-fn open(spec: &DataSpec, finder: &Finder<'_>, _: u64) -> Result<Opened, Diagnostics> {
+fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
     check_test(spec, &["images", "labels"])?;
     let images = require(&spec.images, "images", "idx")?;
     let labels = require(&spec.labels, "labels", "idx")?;
-    let train = Set::open(finder, images, labels, "data")?;
+    let train = Set::open(&context.finder, images, labels, "data")?;
     let test = match &spec.test {
         Some(test) => {
             let images = require(&test.images, "test.images", "idx")?;
             let labels = require(&test.labels, "test.labels", "idx")?;
-            Some(Set::open(finder, images, labels, "data.test")?)
+            Some(Set::open(&context.finder, images, labels, "data.test")?)
         }
         None => None,
     };

@@ -1,8 +1,11 @@
 //! Data sources: one file each, one line in the list below. A source turns files (or nothing, when it generates its
 //! records) into raw records, and says which files the result depends on.
 
+pub mod csv;
+pub mod glyphs;
 pub mod idx;
 pub mod rows;
+pub mod synthetic;
 pub mod text;
 
 use crate::DataSpec;
@@ -17,11 +20,21 @@ pub struct SourceKind {
     /// The keys of `[data]` that it takes besides the common ones.
     pub keys: &'static [&'static str],
     /// Opens it.
-    pub open: fn(&DataSpec, &Finder<'_>, u64) -> Result<Opened, Diagnostics>,
+    pub open: fn(&DataSpec, &Context<'_>) -> Result<Opened, Diagnostics>,
 }
 
 /// Every kind of source.
-pub const SOURCES: &[&SourceKind] = &[&idx::KIND, &text::KIND, &rows::KIND];
+pub const SOURCES: &[&SourceKind] = &[&idx::KIND, &csv::KIND, &text::KIND, &rows::KIND, &synthetic::KIND];
+
+/// What a source may use.
+pub struct Context<'a> {
+    /// Finds files.
+    pub finder: Finder<'a>,
+    /// Seed for generated records.
+    pub seed: u64,
+    /// Threads for generated records.
+    pub threads: usize,
+}
 
 /// Keys that every source of records takes.
 const RECORD_KEYS: &[&str] = &["source", "test", "split", "seed", "classes", "normalize", "clean"];
@@ -80,7 +93,7 @@ pub trait RecordSource: Send + Sync {
 ///
 /// # Errors
 /// All keys that do not belong, or what the source itself finds wrong.
-pub fn open(spec: &DataSpec, finder: &Finder<'_>, seed: u64) -> Result<Opened, Diagnostics> {
+pub fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
     let Some(kind) = SOURCES.iter().find(|k| k.name == spec.source) else {
         let names: Vec<&str> = SOURCES.iter().map(|k| k.name).collect();
         return Err(Diagnostic::new("data.source", format!("there is no data source `{}`", spec.source))
@@ -99,7 +112,7 @@ pub fn open(spec: &DataSpec, finder: &Finder<'_>, seed: u64) -> Result<Opened, D
         }
     }
     problems.into_result(())?;
-    (kind.open)(spec, finder, seed)
+    (kind.open)(spec, context)
 }
 
 /// The value of a key that the source cannot do without.

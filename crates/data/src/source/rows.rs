@@ -1,7 +1,7 @@
 //! Records written in the manifest itself.
 
-use super::{Opened, Part, RecordSource, Records, SourceKind, check_test, require};
-use crate::files::{Finder, Found};
+use super::{Context, Opened, Part, RecordSource, Records, SourceKind, check_test, require};
+use crate::files::Found;
 use crate::spec::Cell;
 use crate::{DataSpec, Names};
 use outgrow_ir::{Diagnostic, Diagnostics};
@@ -21,7 +21,7 @@ struct RowsSource {
     test: Option<Vec<Record>>,
 }
 
-fn open(spec: &DataSpec, _: &Finder<'_>, _: u64) -> Result<Opened, Diagnostics> {
+fn open(spec: &DataSpec, _: &Context<'_>) -> Result<Opened, Diagnostics> {
     check_test(spec, &["rows"])?;
     let rows = require(&spec.rows, "rows", "rows")?;
     let test = spec.test.as_ref().and_then(|t| t.rows.as_ref());

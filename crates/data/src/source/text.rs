@@ -1,8 +1,8 @@
 //! Plain text as a stream of characters.
 
-use super::{Opened, Part, SourceKind, check_test, require};
+use super::{Context, Opened, Part, SourceKind, check_test, require};
 use crate::DataSpec;
-use crate::files::{Finder, Found, content, read_problem};
+use crate::files::{Found, content, read_problem};
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use std::io::Read;
@@ -27,7 +27,7 @@ pub struct TextSource {
     pub context: usize,
 }
 
-fn open(spec: &DataSpec, finder: &Finder<'_>, _: u64) -> Result<Opened, Diagnostics> {
+fn open(spec: &DataSpec, with: &Context<'_>) -> Result<Opened, Diagnostics> {
     check_test(spec, &["files"])?;
     let files = require(&spec.files, "files", "text")?;
     let context = *require(&spec.context, "context", "text")?;
@@ -52,15 +52,15 @@ fn open(spec: &DataSpec, finder: &Finder<'_>, _: u64) -> Result<Opened, Diagnost
         }
     }
     problems.into_result(())?;
-    let train = finder.find(files.patterns(), "data.files", ENDINGS)?;
+    let train = with.finder.find(files.patterns(), "data.files", ENDINGS)?;
     let test = match &spec.test {
         Some(test) => {
             let files = require(&test.files, "test.files", "text")?;
-            Some(finder.find(files.patterns(), "data.test.files", ENDINGS)?)
+            Some(with.finder.find(files.patterns(), "data.test.files", ENDINGS)?)
         }
         None => None,
     };
-    Ok(Opened::Text(TextSource { storage: finder.storage.clone(), train, test, context }))
+    Ok(Opened::Text(TextSource { storage: with.finder.storage.clone(), train, test, context }))
 }
 
 impl TextSource {

@@ -1,0 +1,371 @@
+//! CSV files (RFC 4180, with other delimiters, comments and blanks around fields where the manifest says so).
+
+use super::rows::check_names;
+use super::{Context, Opened, Part, RecordSource, Records, SourceKind, check_test, require};
+use crate::DataSpec;
+use crate::files::{Found, content};
+use crate::spec::ColumnType;
+use outgrow_env::StorageBackend;
+use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_transform::{Column, ColumnKind, Columns, Origin, RawFormat, Record, Value};
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// `source = "csv"`.
+pub const KIND: SourceKind = SourceKind {
+    name: "csv",
+    keys: &[
+        "files",
+        "columns",
+        "header",
+        "delimiter",
+        "trim",
+        "comment",
+        "missing",
+        "types",
+        "label",
+        "task",
+        "features",
+        "exclude",
+    ],
+    open,
+};
+
+/// Endings of the files that a folder contributes.
+const ENDINGS: &[&str] = &[".csv", ".tsv", ".csv.gz", ".tsv.gz", ".data"];
+/// Records by which the kinds of the columns are told.
+const KIND_RECORDS: usize = 1000;
+/// A longer record is refused: most often a quotation mark is not closed and swallows the rest of the file.
+const RECORD_BYTES_MAX: usize = 16 << 20;
+/// More columns than this are refused.
+const COLUMNS_MAX: usize = 1 << 16;
+
+/// How a CSV file is written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CsvFormat {
+    /// Separator, markers of missing values, blanks and comments.
+    pub raw: RawFormat,
+    /// Whether the first line names the columns.
+    pub header: bool,
+    /// The columns' names, instead of those in the file.
+    pub columns: Option<Vec<String>>,
+    /// Kinds of columns that are not to be guessed.
+    pub types: BTreeMap<String, ColumnType>,
+}
+
+impl Default for CsvFormat {
+    fn default() -> Self {
+        let raw = RawFormat { delimiter: ",".into(), trim: " \t".into(), ..RawFormat::default() };
+        Self { raw, header: true, columns: None, types: BTreeMap::new() }
+    }
+}
+
+impl CsvFormat {
+    fn of(spec: &DataSpec) -> Result<Self, Diagnostic> {
+        let mut format = Self::default();
+        let one_byte = |text: &Option<String>, key: &str| match text {
+            Some(t) if t.len() != 1 || matches!(t.as_str(), "\"" | "\n" | "\r") => {
+                Err(Diagnostic::new("data.csv.option", format!("{t:?} cannot be the {key}"))
+                    .item(format!("data.{key}"))
+                    .expected("one ASCII character"))
+            }
+            _ => Ok(()),
+        };
+        one_byte(&spec.delimiter, "delimiter")?;
+        one_byte(&spec.comment, "comment")?;
+        if let Some(delimiter) = &spec.delimiter {
+            format.raw.delimiter.clone_from(delimiter);
+            // Blanks that separate fields are not trimmed off them.
+            format.raw.trim = format.raw.trim.replace(delimiter.as_str(), "");
+        }
+        if let Some(trim) = &spec.trim {
+            format.raw.trim.clone_from(trim);
+        }
+        format.raw.comment.clone_from(&spec.comment);
+        format.raw.missing = spec.missing.clone().unwrap_or_default();
+        if let Some(names) = &spec.columns {
+            check_names(names)?;
+        }
+        format.header = spec.header.unwrap_or(spec.columns.is_none());
+        format.columns.clone_from(&spec.columns);
+        format.types = spec.types.clone().unwrap_or_default();
+        Ok(format)
+    }
+}
+
+/// Fails once a single record has taken in too many bytes.
+struct Limited<R> {
+    inner: R,
+    since_record: Arc<AtomicUsize>,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(out)?;
+        if self.since_record.fetch_add(n, Ordering::Relaxed) > RECORD_BYTES_MAX {
+            return Err(io::Error::other(format!(
+                "a record is longer than {RECORD_BYTES_MAX} bytes; is a quotation mark not closed?"
+            )));
+        }
+        Ok(n)
+    }
+}
+
+/// Reads the lines of one file.
+struct Lines<R> {
+    reader: csv::Reader<Limited<R>>,
+    since_record: Arc<AtomicUsize>,
+    record: csv::ByteRecord,
+    file: Option<Arc<Path>>,
+    /// The number of fields that every line must have.
+    width: Option<usize>,
+}
+
+impl<R: Read> Lines<R> {
+    fn new(inner: R, format: &RawFormat, file: Option<Arc<Path>>) -> Self {
+        let since_record = Arc::new(AtomicUsize::new(0));
+        let byte = |text: &str| text.as_bytes().first().copied();
+        let reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .delimiter(byte(&format.delimiter).unwrap_or(b','))
+            .comment(format.comment.as_deref().and_then(byte))
+            .from_reader(Limited { inner, since_record: since_record.clone() });
+        Self { reader, since_record, record: csv::ByteRecord::new(), file, width: None }
+    }
+
+    fn place(&self, diagnostic: Diagnostic, line: usize) -> Diagnostic {
+        let diagnostic = diagnostic.line(line);
+        match &self.file {
+            Some(file) => diagnostic.file(&**file),
+            None => diagnostic,
+        }
+    }
+
+    /// The next line's number and fields.
+    fn next(&mut self) -> Option<Result<(usize, Vec<&str>), Diagnostic>> {
+        self.since_record.store(0, Ordering::Relaxed);
+        let line = self.reader.position().line() as usize;
+        match self.reader.read_byte_record(&mut self.record) {
+            Ok(false) => return None,
+            Ok(true) => {}
+            Err(e) => {
+                let problem = Diagnostic::new("data.csv.read", format!("the file cannot be read: {e}"));
+                return Some(Err(self.place(problem, line)));
+            }
+        }
+        let line = self.record.position().map_or(line, |p| p.line() as usize);
+        let fields = self.record.len();
+        let expected = *self.width.get_or_insert(fields);
+        if fields != expected || fields > COLUMNS_MAX {
+            let problem = Diagnostic::new("data.csv.ragged-row", format!("the line has {fields} fields"))
+                .expected(format!("{} fields, as in the lines before", expected.min(COLUMNS_MAX)))
+                .hint("put fields that contain the delimiter into quotation marks");
+            return Some(Err(self.place(problem, line)));
+        }
+        let mut texts = Vec::with_capacity(fields);
+        for (i, field) in self.record.iter().enumerate() {
+            match std::str::from_utf8(field) {
+                Ok(text) => texts.push(text),
+                Err(_) => {
+                    let problem = Diagnostic::new("data.csv.utf8", "the field is not UTF-8 text")
+                        .item(format!("field {}", i + 1))
+                        .hint("convert the file, for example with `iconv -t UTF-8`");
+                    return Some(Err(self.place(problem, line)));
+                }
+            }
+        }
+        Some(Ok((line, texts)))
+    }
+}
+
+/// The columns' names, with the header taken off `lines` where there is one.
+fn names<R: Read>(lines: &mut Lines<R>, format: &CsvFormat) -> Result<Option<Vec<String>>, Diagnostic> {
+    if !format.header {
+        lines.width = format.columns.as_ref().map(Vec::len);
+        return Ok(format.columns.clone());
+    }
+    let Some(first) = lines.next() else { return Ok(format.columns.clone()) };
+    let (line, fields) = first?;
+    let trim = &format.raw.trim;
+    let mut names: Vec<String> = fields
+        .iter()
+        .map(|f| f.trim_start_matches('\u{feff}').trim_matches(|c| trim.contains(c)).to_owned())
+        .collect();
+    if let Some(given) = &format.columns {
+        if given.len() != names.len() {
+            let problem = Diagnostic::new("data.columns", format!("{} columns are named", given.len()))
+                .expected(format!("{}, as the file has", names.len()));
+            return Err(lines.place(problem, line));
+        }
+        names.clone_from(given);
+    }
+    match check_names(&names) {
+        Ok(()) => Ok(Some(names)),
+        Err(problem) => Err(lines.place(problem.hint("name them with `data.columns`"), line)),
+    }
+}
+
+/// The columns of a file, their kinds told by its first records.
+fn columns<R: Read>(mut lines: Lines<R>, format: &CsvFormat) -> Result<Columns, Diagnostic> {
+    let mut names = names(&mut lines, format)?;
+    // What each column has shown so far: nothing, numbers only, or something else.
+    let mut numeric: Vec<Option<bool>> = Vec::new();
+    for _ in 0..KIND_RECORDS {
+        let Some(next) = lines.next() else { break };
+        let (_, fields) = next?;
+        let names = names.get_or_insert_with(|| (1..=fields.len()).map(|i| format!("c{i}")).collect());
+        numeric.resize(names.len(), None);
+        for (seen, field) in numeric.iter_mut().zip(fields) {
+            match format.raw.parse(field, &ColumnKind::Number) {
+                Ok(Value::Missing) => {}
+                Ok(_) => *seen = seen.or(Some(true)),
+                Err(_) => *seen = Some(false),
+            }
+        }
+    }
+    let names = names.unwrap_or_default();
+    numeric.resize(names.len(), None);
+    for name in format.types.keys().filter(|name| !names.contains(name)) {
+        return Err(Diagnostic::new("data.unknown-column", format!("there is no column `{name}`"))
+            .item("data.types")
+            .expected(format!("one of: {}", names.join(", "))));
+    }
+    let kind = |name: &String, seen: Option<bool>| match (format.types.get(name), seen) {
+        (Some(ColumnType::Number), _) | (None, Some(true)) => ColumnKind::Number,
+        _ => ColumnKind::Text,
+    };
+    Ok(Columns(names.iter().zip(numeric).map(|(name, seen)| Column::new(name, kind(name, seen))).collect()))
+}
+
+/// Reads the records of one file.
+struct FileRecords<R> {
+    lines: Lines<R>,
+    columns: Columns,
+    format: RawFormat,
+}
+
+impl<R: Read> FileRecords<R> {
+    /// Starts after the header, which must name these columns.
+    fn new(mut lines: Lines<R>, columns: &Columns, format: &CsvFormat) -> Result<Self, Diagnostic> {
+        let found = names(&mut lines, format)?;
+        lines.width = Some(columns.0.len());
+        if let Some(found) = found
+            && !found.iter().eq(columns.0.iter().map(|c| &c.name))
+        {
+            let expected: Vec<&str> = columns.0.iter().map(|c| c.name.as_str()).collect();
+            let problem = Diagnostic::new("data.csv.header", format!("the columns are {}", found.join(", ")))
+                .expected(expected.join(", "))
+                .hint("all files must have the columns of the first");
+            return Err(lines.place(problem, 1));
+        }
+        Ok(Self { lines, columns: columns.clone(), format: format.raw.clone() })
+    }
+}
+
+impl<R: Read> Iterator for FileRecords<R> {
+    type Item = Result<Record, Diagnostic>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let file = self.lines.file.clone();
+        let (line, fields) = match self.lines.next()? {
+            Ok(next) => next,
+            Err(problem) => return Some(Err(problem)),
+        };
+        let origin = Origin { file, line: Some(line), row: 0 };
+        let mut values = Vec::with_capacity(fields.len());
+        for (field, column) in fields.iter().zip(&self.columns.0) {
+            match self.format.parse(field, &column.kind) {
+                Ok(value) => values.push(value),
+                Err(problem) => {
+                    return Some(Err(origin.place(problem.item(format!("column `{}`", column.name)))));
+                }
+            }
+        }
+        Some(Ok(Record { values, origin }))
+    }
+}
+
+/// Reads the content of a CSV file.
+///
+/// # Errors
+/// A diagnostic with the line for a row with another number of fields, text that is not UTF-8, or a field that is no
+/// number in a column of numbers.
+pub fn parse(bytes: &[u8], format: &CsvFormat) -> Result<(Columns, Vec<Record>), Diagnostic> {
+    let lines = || Lines::new(bytes, &format.raw, None);
+    let columns = columns(lines(), format)?;
+    let records = FileRecords::new(lines(), &columns, format)?.collect::<Result<_, _>>()?;
+    Ok((columns, records))
+}
+
+struct CsvSource {
+    storage: Arc<dyn StorageBackend>,
+    format: CsvFormat,
+    columns: Columns,
+    train: Vec<Found>,
+    test: Option<Vec<Found>>,
+}
+
+fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
+    check_test(spec, &["files"])?;
+    let format = CsvFormat::of(spec)?;
+    let files = require(&spec.files, "files", "csv")?;
+    let train = context.finder.find(files.patterns(), "data.files", ENDINGS)?;
+    let test = match &spec.test {
+        Some(test) => {
+            let files = require(&test.files, "test.files", "csv")?;
+            Some(context.finder.find(files.patterns(), "data.test.files", ENDINGS)?)
+        }
+        None => None,
+    };
+    let storage = context.finder.storage.clone();
+    let columns = columns(lines(&storage, &format, &train[0])?, &format)?;
+    if columns.0.is_empty() {
+        return Err(crate::fit::empty().file(&train[0].path).into());
+    }
+    Ok(Opened::Records(Box::new(CsvSource { storage, format, columns, train, test })))
+}
+
+fn lines(
+    storage: &Arc<dyn StorageBackend>,
+    format: &CsvFormat,
+    file: &Found,
+) -> Result<Lines<Box<dyn Read + Send>>, Diagnostic> {
+    Ok(Lines::new(content(storage, file)?, &format.raw, Some(Arc::from(file.path.as_path()))))
+}
+
+impl RecordSource for CsvSource {
+    fn columns(&self) -> &Columns {
+        &self.columns
+    }
+    fn format(&self) -> RawFormat {
+        self.format.raw.clone()
+    }
+    fn files(&self) -> Vec<Found> {
+        self.train.iter().chain(self.test.iter().flatten()).cloned().collect()
+    }
+    fn has_test(&self) -> bool {
+        self.test.is_some()
+    }
+    fn count(&self, _: Part) -> Option<u64> {
+        None
+    }
+    fn records(&self, part: Part) -> Result<Records<'_>, Diagnostic> {
+        let files = match part {
+            Part::Train => self.train.as_slice(),
+            Part::Test => self.test.as_deref().unwrap_or_default(),
+        };
+        Ok(Box::new(files.iter().flat_map(|file| {
+            let records = lines(&self.storage, &self.format, file)
+                .and_then(|lines| FileRecords::new(lines, &self.columns, &self.format));
+            let (records, problem) = match records {
+                Ok(records) => (Some(records), None),
+                Err(problem) => (None, Some(Err(problem))),
+            };
+            problem.into_iter().chain(records.into_iter().flatten())
+        })))
+    }
+}

@@ -1,0 +1,276 @@
+//! Tables: CSV files and their cleaning, by cases and on the Adult data set.
+
+mod common;
+
+use common::{dataset, real_data, try_prepare};
+use outgrow_data::{Dataset, LoaderOptions, Split};
+use outgrow_transform::Target;
+use serde_json::{Value, json};
+
+/// Prepares a CSV text with more keys of the section.
+fn csv(text: &str, more: Value) -> Result<Dataset, String> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("t.csv"), text).unwrap();
+    let mut section = json!({ "source": "csv", "files": "t.csv" });
+    section.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let prepared = try_prepare(section, folder.path(), &folder.path().join("cache"));
+    let prepared = prepared.map_err(|d| d.to_string().replace(folder.path().to_str().unwrap(), "DIR"))?;
+    let data = Dataset::open(common::storage(), &prepared.folder).unwrap();
+    // The folder goes away: the records must be in memory by now.
+    for split in Split::ALL {
+        if data.stored(split) > 0 {
+            data.loader(split, LoaderOptions::evaluation(1)).unwrap();
+        }
+    }
+    Ok(data)
+}
+
+/// All features and targets of the training split, record by record.
+fn content(data: &Dataset) -> Vec<Vec<f64>> {
+    let loader = data.loader(Split::Train, LoaderOptions::evaluation(1)).unwrap();
+    let values = |b: outgrow_transform::Batch| {
+        let target = b.target.unwrap();
+        let tensors = b.inputs.iter().chain([&target]);
+        tensors.flat_map(|t| (0..t.elements()).map(|i| t.get_f64(i)).collect::<Vec<_>>()).collect()
+    };
+    loader.map(|b| values(b.unwrap())).collect()
+}
+
+const PEOPLE: &str = "\
+name, age, city, score
+Ann, 31, Bern, 1
+Bob, ?, Basel, 2
+Cid, 50, , 3
+Ann, 31, Bern, 1
+Dot, 39, Bern, 5
+";
+
+#[test]
+fn steps_do_what_they_say() {
+    let base =
+        |clean: Value| json!({ "missing": ["?"], "label": "score", "exclude": ["name"], "clean": clean });
+    let one_hot = json!({ "one_hot": { "columns": "text" } });
+    let cases: Vec<(Value, Vec<Vec<f64>>)> = vec![
+        (
+            json!([{ "drop_missing": "all" }, one_hot]),
+            vec![vec![31., 1., 1.], vec![31., 1., 1.], vec![39., 1., 5.]],
+        ),
+        (
+            json!([{ "fill": { "columns": ["age"], "with": "mean" } }, { "drop_duplicates": true }, one_hot]),
+            vec![
+                vec![31., 0., 1., 1.],
+                vec![37.75, 1., 0., 2.],
+                vec![50., 0., 0., 3.],
+                vec![39., 0., 1., 5.],
+            ],
+        ),
+        (
+            json!([{ "drop_duplicates": true }, { "fill": { "columns": ["age"], "with": "median" } }, one_hot]),
+            vec![vec![31., 0., 1., 1.], vec![39., 1., 0., 2.], vec![50., 0., 0., 3.], vec![39., 0., 1., 5.]],
+        ),
+        (
+            json!([
+                { "fill": { "columns": ["age"], "value": 40 } },
+                { "fill": { "columns": "text", "with": "most_frequent" } },
+                { "normalize": { "columns": "numeric", "with": "min_max" } },
+                { "filter": "score < 3 and city = 'Bern'" },
+                { "index": { "columns": ["city"] } },
+            ]),
+            // The index is learned from what the filter leaves.
+            vec![vec![0., 1., 1.], vec![0., 1., 1.]],
+        ),
+        (
+            json!([
+                { "filter": "age is not missing" },
+                { "clip": { "columns": ["age"], "max": 45 } },
+                { "bucketize": { "columns": ["age"], "bounds": [35, 45] } },
+                { "fill": { "columns": ["city"], "value": "none" } },
+                { "hash": { "columns": ["city"], "buckets": 1 } },
+            ]),
+            vec![
+                vec![1., 0., 0., 1., 1.],
+                vec![0., 0., 1., 1., 3.],
+                vec![1., 0., 0., 1., 1.],
+                vec![0., 1., 0., 1., 5.],
+            ],
+        ),
+    ];
+    for (clean, expect) in cases {
+        let data = csv(PEOPLE, base(clean.clone())).unwrap_or_else(|e| panic!("{clean}: {e}"));
+        assert_eq!(content(&data), expect, "{clean}");
+    }
+}
+
+#[test]
+fn standard_scores_have_mean_zero_and_deviation_one() {
+    let text = "a,y\n1,0\n2,0\n3,1\n6,1\n";
+    let data = csv(text, json!({ "label": "y", "normalize": "standard" })).unwrap();
+    let values: Vec<f64> = content(&data).iter().map(|r| r[0]).collect();
+    let deviation = 3.5f64.sqrt();
+    for (value, raw) in values.iter().zip([1.0, 2.0, 3.0, 6.0]) {
+        assert!((value - (raw - 3.0) / deviation).abs() < 1e-6, "{values:?}");
+    }
+}
+
+#[test]
+fn crosses_and_casts() {
+    let clean = json!([
+        { "hash": { "columns": ["city", "name"], "buckets": 100, "cross": true, "output": "index" } },
+        { "cast": { "columns": ["score"], "to": "text" } },
+    ]);
+    let more = json!({ "missing": ["?"], "label": "score", "features": ["city", "name"], "clean": clean });
+    let error = csv(PEOPLE, more).unwrap_err();
+    assert!(error.contains("`name`") || error.contains("`city`"), "{error}");
+    let clean = json!([
+        { "hash": { "columns": ["city", "name"], "buckets": 100, "cross": true, "output": "index" } },
+        { "cast": { "columns": ["score"], "to": "text" } },
+        { "hash": { "columns": "text", "buckets": 7, "output": "index" } },
+    ]);
+    let more = json!({ "missing": ["?"], "label": "score", "features": ["city", "name"], "clean": clean });
+    let data = csv(PEOPLE, more).unwrap();
+    let schema = data.schema();
+    assert_eq!(schema.inputs[0].name, "categories");
+    assert_eq!(schema.inputs[0].cardinalities, [7, 7, 100]);
+    assert_eq!(schema.target, Target::Class { names: ["1", "2", "3", "5"].map(String::from).to_vec() });
+    let rows = content(&data);
+    assert_eq!(rows[0], rows[3]);
+    assert!(rows[0] != rows[1] && rows[0][..3] != rows[2][..3]);
+}
+
+#[test]
+fn reports_say_what_became_of_rows() {
+    let clean = json!([
+        { "drop_missing": ["city"] },
+        { "fill": { "columns": ["age"], "with": "mean" } },
+        { "drop_duplicates": true },
+        { "filter": "age < 39" },
+        { "one_hot": { "columns": "text" } },
+    ]);
+    let data =
+        csv(PEOPLE, json!({ "missing": ["?"], "label": "score", "exclude": ["name"], "clean": clean }))
+            .unwrap();
+    let report = data.report().split(Split::Train);
+    assert_eq!((report.rows_in, report.rows_out), (5, 2));
+    let pairs = |list: &[(&str, u64)]| list.iter().map(|(n, c)| (n.to_string(), *c)).collect::<Vec<_>>();
+    assert_eq!(report.missing, pairs(&[("age", 1), ("city", 1)]));
+    let dropped = pairs(&[("`city` is missing", 1), ("duplicate", 1), ("filter `age < 39`", 1)]);
+    assert_eq!(report.effects.dropped, dropped);
+    assert_eq!(report.effects.filled, pairs(&[("age", 1)]));
+    assert_eq!(data.report().dropped().len(), 3);
+}
+
+#[test]
+fn mistakes_are_named_with_their_place() {
+    let label = json!({ "label": "y" });
+    let clean = |step: Value| json!({ "label": "y", "clean": [step] });
+    let many = |last: &str| {
+        let mut text = String::from("x,y\n");
+        (0..1500).for_each(|i| text.push_str(&format!("{i},1\n")));
+        text + last
+    };
+    let cases: Vec<(String, Value, &str)> = vec![
+        ("x,y\n1,2\n3\n".into(), label.clone(), "DIR/t.csv:3: the line has 1 fields"),
+        (many("zebra,1\n"), label.clone(), "DIR/t.csv:1502: column `x`: \"zebra\" is not a number"),
+        (many("1,2,3\n"), label.clone(), "DIR/t.csv:1502: the line has 3 fields"),
+        ("x,y\n1,\n2,3\n".into(), label.clone(), "DIR/t.csv:2: the label is missing"),
+        ("x,y\n,1\n2,3\n".into(), label.clone(), "DIR/t.csv:2: column `x` has a missing value"),
+        ("x,y\na,1\nb,3\n".into(), label.clone(), "feature column `x` holds text"),
+        ("x,y\n1,a\n2,a\n".into(), label.clone(), "every training record has the same class `a`"),
+        ("x,y\n".into(), label.clone(), "no record is left to train on"),
+        ("".into(), label.clone(), "no record is left to train on"),
+        ("x,x\n1,2\n".into(), label.clone(), "DIR/t.csv:1: data.columns: two columns are called `x`"),
+        ("x,z\n1,2\n".into(), label.clone(), "data.label: there is no column `y`"),
+        ("x,y\n1,2\n".into(), json!({}), "data.label: which column is to be predicted is not said"),
+        (
+            "x,y\n1,2\n".into(),
+            clean(json!({ "filter": "x > " })),
+            "data.clean[0] filter: the expression ends",
+        ),
+        (
+            "x,y\n1,2\n".into(),
+            clean(json!({ "filter": "q > 1" })),
+            "data.clean[0] filter: there is no column `q`",
+        ),
+        ("x,y\n1,2\n".into(), clean(json!({ "fill": { "columns": ["x"] } })), "`fill` needs either"),
+        ("x,y\n1,2\n".into(), clean(json!({ "filter": "x > 1" })), "no record is left to train on"),
+        (
+            "x,y\n1,2\n".into(),
+            json!({ "label": "y", "features": ["y"] }),
+            "the label `y` is among the features",
+        ),
+        ("x,y\n1,2\n".into(), json!({ "label": "y", "size": [1, 1] }), "source `csv` does not take `size`"),
+        (
+            "x,y\n1,2\n".into(),
+            json!({ "label": "y", "features": ["x"], "exclude": ["x"] }),
+            "`features` and `exclude` cannot stand together",
+        ),
+        (
+            "x,y\n1,a\n2,b\n".into(),
+            json!({ "label": "y", "classes": ["a", "c"] }),
+            "DIR/t.csv:3: `y`: label \"b\" is not one of the 2 classes",
+        ),
+        (
+            "x,y\n1,0\n2,2\n".into(),
+            json!({ "label": "y", "classes": ["a", "c"] }),
+            "DIR/t.csv:3: `y`: label 2 is not one of the 2 classes",
+        ),
+        (
+            "x,y\n1,0\n2,2\n".into(),
+            json!({ "label": "y", "task": "regress", "classes": ["a", "c"] }),
+            "contradict each other",
+        ),
+        (
+            "x,y\n1,0\n2,2\n".into(),
+            json!({ "label": "y", "split": { "test": 0.5, "validation": 0.5 } }),
+            "the split leaves nothing to train on",
+        ),
+        (
+            "x,y\n1,0\n2,2\n".into(),
+            json!({ "label": "y", "split": { "test": 0.5 }, "test": { "files": "t.csv" } }),
+            "contradict each other",
+        ),
+        ("x,y\n1,0\n2,2\n".into(), json!({ "label": "y", "files": "u.csv" }), "there is no `u.csv`"),
+        ("x,y\n1,0\n2,2\n".into(), json!({ "label": "y", "files": "mnist/u.csv" }), "LeCun"),
+        (
+            String::from("x,y\n\"") + &"1,0\n".repeat(6_000_000),
+            label.clone(),
+            "is a quotation mark not closed?",
+        ),
+    ];
+    for (text, more, expect) in cases {
+        let start: String = text.chars().take(40).collect();
+        match csv(&text, more.clone()) {
+            Ok(_) => panic!("{start:?} {more} was taken"),
+            Err(error) => assert!(error.contains(expect), "{start:?} {more}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn adult_by_its_manifest() {
+    let Some(root) = real_data("adult") else { return };
+    let cache = tempfile::tempdir().unwrap();
+    let section = json!({
+        "source": "csv", "files": "adult/adult.data", "test": { "files": "adult/adult.test" },
+        "missing": ["?"], "label": "classification", "exclude": ["fnlwgt"],
+        "clean": [
+            { "fill": { "columns": ["workclass", "occupation", "native-country"], "with": "most_frequent" } },
+            { "normalize": { "columns": "numeric" } },
+            { "one_hot": { "columns": "text" } },
+        ],
+    });
+    let data = dataset(section, &root, cache.path());
+    assert_eq!((data.samples(Split::Train), data.samples(Split::Test)), (32_561, 16_281));
+    let Target::Class { names } = data.schema().target else { panic!("no classes") };
+    assert_eq!(names, ["<=50K", ">50K"]);
+    assert_eq!(data.class_counts(Split::Train), [24_720, 7_841]);
+    assert_eq!(data.class_counts(Split::Test), [12_435, 3_846]);
+    let missing = &data.report().split(Split::Train).missing;
+    let expect = [("workclass", 1836), ("occupation", 1843), ("native-country", 583)];
+    assert_eq!(missing, &expect.map(|(n, c)| (n.to_string(), c)));
+    // 5 numeric columns, and the values of the 8 others.
+    let features = data.transform().assembly.features.as_ref().unwrap();
+    assert_eq!(features.names.len(), 5 + 8 + 16 + 7 + 14 + 6 + 5 + 2 + 41);
+    let json = data.transform().to_json();
+    assert_eq!(&outgrow_transform::Transform::from_json(&json).unwrap(), data.transform());
+}
