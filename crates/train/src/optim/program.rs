@@ -107,10 +107,11 @@ fn named_tensors(params: &[(String, Vec<usize>)]) -> Vec<Tensor> {
     params.iter().map(tensor).collect()
 }
 
-fn flat_tensor(optimizer: &dyn Optimizer, params: &[(String, Vec<usize>)]) -> Result<Tensor, Diagnostic> {
+fn flat_tensor(optimizer: &dyn Optimizer, params: &[(String, Vec<usize>)]) -> Result<Tensor, Diagnostics> {
     if !optimizer.elementwise() {
         let problem = format!("{} cannot update all parameters as one vector", optimizer.name());
-        return Err(Diagnostic::new("optim.flat", problem).expected("an update of each tensor by itself"));
+        let diagnostic = Diagnostic::new("optim.flat", problem);
+        return Err(diagnostic.expected("an update of each tensor by itself").into());
     }
     let mut total = 0usize;
     for (name, dims) in params {

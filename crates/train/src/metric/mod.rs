@@ -1,0 +1,12 @@
+//! Metrics on the host, in f64. Each is an accumulator that takes outputs and targets and can be merged with another of
+//! its kind; floating-point sums follow the order of adding and merging, so a fixed order gives fixed bits.
+
+mod auc;
+mod classification;
+mod confusion;
+mod mean;
+
+pub use auc::{auc, weighted_auc};
+pub use classification::{Classification, predicted_class};
+pub use confusion::Confusion;
+pub use mean::Mean;
