@@ -1,6 +1,31 @@
-//! Optimisers, schedules, metrics and the trainer.
+//! Training: optimisers, schedules, metrics, early stopping, and the trainer that puts them to work. A run's numbers
+//! depend on the model, the data, the `[train]` section and the seed alone. This crate knows nothing of data sets.
+
+// Diagnostics are only made when outside input is wrong, where their size does not matter.
+#![allow(clippy::result_large_err)]
+
 pub mod early_stopping;
+mod evaluate;
+mod flat;
 pub mod metric;
+mod nonfinite;
+mod observe;
 pub mod optim;
+mod program;
 pub mod schedule;
+mod source;
 pub mod spec;
+mod state;
+mod trainer;
+mod tree;
+mod update;
+mod watch;
+
+pub use evaluate::{Evaluator, Metrics};
+pub use flat::{Entry, Layout};
+pub use observe::{Silent, TrainEvent, TrainObserver};
+pub use program::{ModelProgram, Sample};
+pub use source::{BatchStream, Batches, TrainingData};
+pub use state::TrainState;
+pub use trainer::{Outcome, Trainer, TrainerOptions};
+pub use update::Update;

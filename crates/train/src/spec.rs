@@ -23,9 +23,11 @@ pub use schedule::*;
 pub struct TrainSpec {
     /// The number of passes over the training data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 10)]
     pub epochs: Option<NonZeroU64>,
     /// The number of steps, in place of `epochs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 1000)]
     pub steps: Option<NonZeroU64>,
     /// The number of samples in a step.
     #[serde(default = "batch")]
@@ -39,10 +41,12 @@ pub struct TrainSpec {
     pub optimizer: OptimizerSpec,
     /// The learning rate. When left out: 0.001, or 0.01 for adagrad and rmsprop, or 0.1 for ftrl.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 0.001)]
     pub lr: Option<Positive>,
     /// Weight decay: added to the gradient, or decoupled for adamw and lamb. When left out: 0, or 0.01 for adamw and
     /// lamb.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 0.01)]
     pub weight_decay: Option<NonNegative>,
     /// How the learning rate changes: a name, or a table with a name and options.
     #[serde(default)]
@@ -52,22 +56,27 @@ pub struct TrainSpec {
     pub warmup_steps: u64,
     /// Scales the gradient down so that its norm over all parameters is at most this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 1.0)]
     pub clip_norm: Option<Positive>,
     /// Cuts each element of the gradient to at most this, up or down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 0.5)]
     pub clip_value: Option<Positive>,
     /// What is minimised.
     #[serde(default)]
     pub loss: LossSpec,
     /// Stops when a validation metric no longer gets better.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = serde_json::json!({"metric": "loss", "patience": 5}))]
     pub early_stopping: Option<EarlyStoppingSpec>,
     /// Writes a checkpoint after each so many steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 500)]
     pub checkpoint_every_steps: Option<NonZeroU64>,
     /// Writes a checkpoint when the last one is this old; every 60 seconds when neither this nor
     /// `checkpoint_every_steps` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 60.0)]
     pub checkpoint_every_seconds: Option<Positive>,
     /// How many of the newest checkpoints are kept.
     #[serde(default = "three")]
@@ -81,9 +90,11 @@ pub struct TrainSpec {
     /// Evaluates on the validation data after each so many epochs; 1 when neither this nor `eval_every_steps` is
     /// given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 1)]
     pub eval_every_epochs: Option<NonZeroU64>,
     /// Evaluates on the validation data after each so many steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 500)]
     pub eval_every_steps: Option<NonZeroU64>,
     /// The element type of weights and computation.
     #[serde(default)]

@@ -1,0 +1,148 @@
+//! Evaluation: the metrics of a model on a pass over data, in evaluation mode.
+
+use crate::metric::auc;
+use crate::program::{ModelProgram, Sample};
+use crate::source::Batches;
+use crate::spec::MetricName;
+use outgrow_ir::Diagnostics;
+use outgrow_models::{BuiltModel, TargetSpec};
+use outgrow_runtime::{Backend, CompileOptions};
+use outgrow_tensor::Tensor;
+use outgrow_transform::Batch;
+use serde::{Deserialize, Serialize};
+
+/// What an evaluation gives; metrics that do not apply are left out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Samples.
+    pub samples: u64,
+    /// The mean loss of a sample (of a token, for tokens); for regression the mean squared error.
+    pub loss: f64,
+    /// The fraction of right answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// The fraction of samples whose class is among the five likeliest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top5: Option<f64>,
+    /// The area under the ROC curve, for two classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auc: Option<f64>,
+    /// The root of the mean squared error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rmse: Option<f64>,
+    /// e to the loss, for tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perplexity: Option<f64>,
+}
+
+impl Metrics {
+    /// The metric of this name, if it applies.
+    pub fn get(&self, name: MetricName) -> Option<f64> {
+        match name {
+            MetricName::Loss => Some(self.loss),
+            MetricName::Accuracy => self.accuracy,
+            MetricName::Top5 => self.top5,
+            MetricName::Auc => self.auc,
+            MetricName::Rmse => self.rmse,
+            MetricName::Perplexity => self.perplexity,
+        }
+    }
+}
+
+/// Runs a model in evaluation mode.
+#[derive(Debug)]
+pub struct Evaluator {
+    program: ModelProgram,
+    target: TargetSpec,
+    batch: usize,
+    out: Vec<f32>,
+}
+
+/// Sums over the batches seen so far, in f64.
+#[derive(Debug, Default)]
+struct Sums {
+    samples: u64,
+    weight: f64,
+    loss: f64,
+    correct: Option<f64>,
+    correct5: Option<f64>,
+    /// Scores of the second class and whether it is the right one.
+    scores: Vec<(f64, bool)>,
+}
+
+impl Evaluator {
+    /// Compiles the evaluation program for batches of this size.
+    pub fn new(
+        model: &BuiltModel,
+        batch: usize,
+        backend: &dyn Backend,
+        options: &CompileOptions,
+    ) -> Result<Self, Diagnostics> {
+        let program = ModelProgram::new(model, &model.eval, |name| name != "loss", batch, backend, options)?;
+        let out = vec![0.0; program.outputs.total()];
+        Ok(Self { program, target: model.target.clone(), batch, out })
+    }
+
+    /// Evaluates weights on batches, in their order, and shows each with the model's outputs to `observe`.
+    pub fn run(
+        &mut self,
+        params: &[f32],
+        buffers: &[f32],
+        mut batches: Batches,
+        observe: &mut dyn FnMut(&Batch, &[f32]),
+    ) -> Result<Metrics, Diagnostics> {
+        let mut sums = Sums::default();
+        while let Some(batch) = batches.next() {
+            let batch = batch?;
+            let sample = Sample { batch: &batch, rows: (0, self.batch), scale: 1.0, key: 0 };
+            self.program.run(params, buffers, sample, &mut self.out, None)?;
+            self.add(&mut sums, &batch);
+            observe(&batch, self.program.output("output", &self.out).unwrap_or_default());
+            batches.recycle(batch);
+        }
+        Ok(self.metrics(sums))
+    }
+
+    fn add(&self, sums: &mut Sums, batch: &Batch) {
+        let scalar =
+            |name: &str| self.program.output(name, &self.out).and_then(|v| v.first()).map(|v| f64::from(*v));
+        sums.samples += batch.real as u64;
+        sums.weight += scalar("weight_sum").unwrap_or_default();
+        sums.loss += scalar("loss_sum").unwrap_or(f64::NAN);
+        let more = |sum: &mut Option<f64>, name: &str| {
+            if let Some(value) = scalar(name) {
+                *sum = Some(sum.unwrap_or_default() + value);
+            }
+        };
+        more(&mut sums.correct, "correct");
+        more(&mut sums.correct5, "correct5");
+        let output = self.program.output("output", &self.out).unwrap_or_default();
+        let label = |i: usize| batch.target.as_ref().is_some_and(|t: &Tensor| t.get_f64(i) > 0.5);
+        match self.target {
+            TargetSpec::Binary => {
+                sums.scores.extend((0..batch.real).map(|i| (f64::from(output[i]), label(i))))
+            }
+            TargetSpec::Class { classes: 2 } => {
+                let score = |i: usize| f64::from(output[2 * i + 1]) - f64::from(output[2 * i]);
+                sums.scores.extend((0..batch.real).map(|i| (score(i), label(i))));
+            }
+            _ => {}
+        }
+    }
+
+    fn metrics(&self, sums: Sums) -> Metrics {
+        let mean = |sum: f64| if sums.weight > 0.0 { sum / sums.weight } else { f64::NAN };
+        let loss = mean(sums.loss);
+        let many = matches!(self.target, TargetSpec::Class { classes } if classes > 5)
+            || matches!(self.target, TargetSpec::Tokens { .. });
+        Metrics {
+            samples: sums.samples,
+            loss,
+            accuracy: sums.correct.map(mean),
+            top5: sums.correct5.filter(|_| many).map(mean),
+            auc: if sums.scores.is_empty() { None } else { auc(&sums.scores) },
+            rmse: matches!(self.target, TargetSpec::Regression { .. }).then(|| loss.sqrt()),
+            perplexity: matches!(self.target, TargetSpec::Tokens { .. }).then(|| libm::exp(loss)),
+        }
+    }
+}

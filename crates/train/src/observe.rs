@@ -1,0 +1,76 @@
+//! What a trainer tells while it works.
+
+use crate::evaluate::Metrics;
+use std::path::Path;
+
+/// Something that happened in training.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TrainEvent<'a> {
+    /// Training begins, or goes on after this many steps.
+    Started {
+        /// Steps done before.
+        step: u64,
+        /// Steps in all.
+        steps: u64,
+        /// Steps of an epoch.
+        steps_per_epoch: u64,
+        /// Samples of a step.
+        batch: usize,
+    },
+    /// A step is done.
+    Step {
+        /// Steps done, this one included.
+        step: u64,
+        /// Its epoch, counted from 0.
+        epoch: u64,
+        /// The mean loss of its batch.
+        loss: f64,
+        /// The fraction of right answers in its batch, for classes.
+        accuracy: Option<f64>,
+        /// Its learning rate.
+        lr: f64,
+        /// Its samples, without padding.
+        samples: usize,
+    },
+    /// The validation data was evaluated.
+    Evaluated {
+        /// Steps done.
+        step: u64,
+        /// Epochs begun.
+        epoch: u64,
+        /// What came out.
+        metrics: &'a Metrics,
+    },
+    /// A checkpoint is on the disk.
+    Checkpointed {
+        /// Steps done.
+        step: u64,
+        /// The file.
+        path: &'a Path,
+    },
+    /// A newer checkpoint could not be used and was passed over.
+    Skipped {
+        /// What is wrong with it.
+        problem: &'a str,
+    },
+    /// Training stops before its last step, since a metric no longer gets better.
+    StoppedEarly {
+        /// Steps done.
+        step: u64,
+    },
+}
+
+/// Whoever wants to know how training goes.
+pub trait TrainObserver {
+    /// Takes notice.
+    fn on_event(&mut self, event: &TrainEvent<'_>);
+}
+
+/// Takes no notice.
+#[derive(Debug, Default)]
+pub struct Silent;
+
+impl TrainObserver for Silent {
+    fn on_event(&mut self, _: &TrainEvent<'_>) {}
+}

@@ -1,0 +1,156 @@
+//! The programs of a step: gradients of one micro-shard, the update, and evaluation, each compiled from a graph and
+//! fed from flat vectors and batches.
+
+use crate::flat::Layout;
+use outgrow_ir::{Diagnostic, Diagnostics, Graph, InputKind, Op};
+use outgrow_models::BuiltModel;
+use outgrow_runtime::{Backend, BufferRef, CompileOptions, Compiled, compile};
+use outgrow_tensor::{Tensor, TensorData};
+use outgrow_transform::Batch;
+use std::ops::Range;
+
+/// Where an input of a program comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Feed {
+    Param(usize),
+    Buffer(usize),
+    /// Input of this number of the batch.
+    Input(usize),
+    Target,
+    Weight,
+    Scale,
+    Key,
+}
+
+/// What a program is run on.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// The batch.
+    pub batch: &'a Batch,
+    /// Its rows that are to be worked on.
+    pub rows: (usize, usize),
+    /// One over the total weight of the whole batch.
+    pub scale: f32,
+    /// The random key of this micro-shard.
+    pub key: i64,
+}
+
+/// A program over a model's parameters, buffers and rows of a batch.
+#[derive(Debug)]
+pub struct ModelProgram {
+    /// The compiled program.
+    pub compiled: Compiled,
+    feeds: Vec<Feed>,
+    params: Layout,
+    buffers: Layout,
+    /// The outputs side by side.
+    pub outputs: Layout,
+}
+
+/// The elements of rows `rows` of a tensor, as bytes.
+fn rows(tensor: &Tensor, rows: Range<usize>) -> &[u8] {
+    let width = tensor.shape().dims().iter().skip(1).product::<usize>();
+    let range = rows.start * width..rows.end * width;
+    match tensor.data() {
+        TensorData::Bool(v) => bytemuck::cast_slice(&v[range]),
+        TensorData::U8(v) => &v[range],
+        TensorData::I32(v) => bytemuck::cast_slice(&v[range]),
+        TensorData::I64(v) => bytemuck::cast_slice(&v[range]),
+        TensorData::BF16(v) => bytemuck::cast_slice(&v[range]),
+        TensorData::F32(v) => bytemuck::cast_slice(&v[range]),
+        TensorData::F64(v) => bytemuck::cast_slice(&v[range]),
+    }
+}
+
+/// The flat layouts of a model's parameters and buffers.
+pub fn layouts(model: &BuiltModel) -> (Layout, Layout) {
+    let params = model.params.iter().map(|p| (p.name.as_str(), p.dims.as_slice()));
+    let buffers = model.buffers.iter().map(|b| (b.name.as_str(), b.dims.as_slice()));
+    (Layout::new(params), Layout::new(buffers))
+}
+
+impl ModelProgram {
+    /// Compiles the outputs of `graph` that `wanted` accepts, for `batch` rows.
+    pub fn new(
+        model: &BuiltModel,
+        graph: &Graph,
+        wanted: impl Fn(&str) -> bool,
+        batch: usize,
+        backend: &dyn Backend,
+        options: &CompileOptions,
+    ) -> Result<Self, Diagnostics> {
+        let mut graph = graph.clone();
+        graph.outputs.retain(|(name, _)| wanted(name));
+        let compiled = compile(backend, &graph, batch, options)?;
+        let (params, buffers) = layouts(model);
+        let feeds = feeds(&graph)?;
+        let extents = |ty: &outgrow_ir::TensorType| ty.dims.iter().map(|d| d.bind(batch)).collect::<Vec<_>>();
+        let dims: Vec<_> = compiled.outputs.iter().map(|(name, ty)| (name.as_str(), extents(ty))).collect();
+        let outputs = Layout::new(dims.iter().map(|(name, dims)| (*name, dims.as_slice())));
+        Ok(Self { feeds, params, buffers, outputs, compiled })
+    }
+
+    /// Runs on some rows of a batch; the outputs come into `out`, laid out as [`ModelProgram::outputs`]. With
+    /// `nanoseconds`, adds the time of each step.
+    pub fn run(
+        &mut self,
+        params: &[f32],
+        buffers: &[f32],
+        sample: Sample<'_>,
+        out: &mut [f32],
+        nanoseconds: Option<&mut [u64]>,
+    ) -> Result<(), Diagnostic> {
+        let (scale, key) = ([sample.scale], [sample.key]);
+        let range = sample.rows.0..sample.rows.1;
+        let mut refs = Vec::with_capacity(self.feeds.len() + self.outputs.entries().len());
+        for feed in &self.feeds {
+            refs.push(match feed {
+                Feed::Param(i) => BufferRef::read(self.params.slice(*i, params)),
+                Feed::Buffer(i) => BufferRef::read(self.buffers.slice(*i, buffers)),
+                Feed::Input(i) => BufferRef::Read(rows(&sample.batch.inputs[*i], range.clone())),
+                Feed::Target => match &sample.batch.target {
+                    Some(target) => BufferRef::Read(rows(target, range.clone())),
+                    None => return Err(Diagnostic::new("train.no-labels", "the data has no labels")),
+                },
+                Feed::Weight => BufferRef::read(&sample.batch.weight[range.clone()]),
+                Feed::Scale => BufferRef::read(&scale),
+                Feed::Key => BufferRef::read(&key),
+            });
+        }
+        refs.extend(self.outputs.split_mut(out).into_iter().map(|part| BufferRef::write(part)));
+        match nanoseconds {
+            Some(nanoseconds) => self.compiled.executable.run_profiled(&mut refs, nanoseconds),
+            None => self.compiled.executable.run(&mut refs),
+        }
+    }
+
+    /// The output of this name in a vector laid out as [`ModelProgram::outputs`].
+    pub fn output<'a>(&self, name: &str, out: &'a [f32]) -> Option<&'a [f32]> {
+        let i = self.outputs.entries().iter().position(|e| e.name == name)?;
+        Some(self.outputs.slice(i, out))
+    }
+}
+
+/// Where each input of a model's graph comes from, by the convention that `models` builds graphs by.
+fn feeds(graph: &Graph) -> Result<Vec<Feed>, Diagnostics> {
+    let (mut params, mut buffers, mut inputs) = (0, 0, 0);
+    let mut next = |counter: &mut usize| {
+        *counter += 1;
+        *counter - 1
+    };
+    let feed = |value: &outgrow_ir::Value| {
+        let Op::Input(input) = &graph.node(*value).op else {
+            return Err(Diagnostic::new("train.graph", "invariant: inputs of a graph are inputs").into());
+        };
+        Ok(match (input.kind, input.name.as_str()) {
+            (InputKind::Param, _) => Feed::Param(next(&mut params)),
+            (InputKind::Buffer, _) => Feed::Buffer(next(&mut buffers)),
+            (InputKind::Feed, "target") => Feed::Target,
+            (InputKind::Feed, "weight") => Feed::Weight,
+            (InputKind::Feed, "scale") => Feed::Scale,
+            (InputKind::Feed, "key") => Feed::Key,
+            (InputKind::Feed, _) => Feed::Input(next(&mut inputs)),
+        })
+    };
+    graph.inputs.iter().map(feed).collect()
+}
