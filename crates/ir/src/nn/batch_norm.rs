@@ -92,11 +92,11 @@ impl Builder {
     /// `(x - mean) * (weight / √(variance + eps)) + bias` for each channel.
     fn normalise(&mut self, x: Value, s: BatchNormStatistics, weight: Value, bias: Value, eps: f64) -> Value {
         let dims = self.dims(x);
-        let inverse = self.inverse_root(s.variance, eps);
-        let weight = self.cast(weight, self.dtype(inverse));
-        let bias = self.cast(bias, self.dtype(inverse));
+        let dtype = self.dtype(x);
+        let [mean, variance, weight, bias] = [s.mean, s.variance, weight, bias].map(|v| self.cast(v, dtype));
+        let inverse = self.inverse_root(variance, eps);
         let scale = self.mul(weight, inverse);
-        let [mean, scale, bias] = [s.mean, scale, bias].map(|v| self.broadcast_axis(v, &dims, 1));
+        let [mean, scale, bias] = [mean, scale, bias].map(|v| self.broadcast_axis(v, &dims, 1));
         let centred = self.sub(x, mean);
         let scaled = self.mul(centred, scale);
         self.add(scaled, bias)
