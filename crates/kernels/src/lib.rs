@@ -39,25 +39,42 @@
 #![allow(unsafe_code)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+mod arg_max;
 mod block;
+mod conv;
 mod error;
+mod gather;
 mod kernel;
 mod map;
 mod matmul;
 mod memory;
+mod number;
 mod path;
+mod pool2d;
 mod program;
+mod random;
+mod rearrange;
 mod reduce;
+mod slices;
 mod threads;
 mod view;
+mod window;
 
+pub use arg_max::ArgMax;
 pub use block::{BinaryOp, CompareOp, Instr, Literal, ReduceOp, Reg, UnaryOp};
+pub use conv::{Conv2d, Conv2dGradInput, Conv2dGradWeight};
 pub use error::{KernelError, RunError};
+pub use gather::{Gather, ScatterAdd};
 pub use kernel::{Cx, Kernel, Scratch};
 pub use map::Map;
 pub use matmul::MatMul;
 pub use path::KernelPath;
+pub use pool2d::{MaxPool2dGrad, Pool2d, PoolKind};
 pub use program::{Access, BufferRef, Program, ProgramBuilder};
+pub use random::RandomUniform;
+pub use rearrange::{Concat, Pad};
 pub use reduce::{Reduce, ReduceSpec};
+pub use slices::{SUM_BLOCK, add_assign, all_finite, scale, sum_of_squares_blocks, tree_sum};
 pub use threads::{ThreadPool, share};
 pub use view::{Slot, View};
+pub use window::Window;

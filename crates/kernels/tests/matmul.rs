@@ -48,8 +48,16 @@ fn check(what: &str, data: &[Data], a: &View, b: &View, c: &View, accumulate: bo
 fn extents() {
     let mut rng = RngKey::new(21).stream();
     let sizes = [1, 2, 3, 7, 12, 13, 16, 17, 31, 33, 50, 65, 130];
-    let mut cases: Vec<[usize; 3]> =
-        vec![[0, 3, 4], [3, 0, 4], [3, 4, 0], [1, 1, 1], [32, 10, 10], [10, 32, 784], [32, 10, 784], [5, 200, 1100]];
+    let mut cases: Vec<[usize; 3]> = vec![
+        [0, 3, 4],
+        [3, 0, 4],
+        [3, 4, 0],
+        [1, 1, 1],
+        [32, 10, 10],
+        [10, 32, 784],
+        [32, 10, 784],
+        [5, 200, 1100],
+    ];
     for _ in 0..60 {
         cases.push([0; 3].map(|_| sizes[rng.below(sizes.len() as u64) as usize]));
     }
@@ -99,7 +107,14 @@ fn layouts_and_batches() {
             for (i, a) in left.iter().enumerate() {
                 for (j, b) in right.iter().enumerate() {
                     let c = &out[(i + j) % 4];
-                    check(&format!("{batch:?} {m}x{k}x{n}, layouts {i} {j}"), &data, a, b, c, (i + j) % 2 == 0);
+                    check(
+                        &format!("{batch:?} {m}x{k}x{n}, layouts {i} {j}"),
+                        &data,
+                        a,
+                        b,
+                        c,
+                        (i + j) % 2 == 0,
+                    );
                 }
             }
         }
@@ -112,8 +127,11 @@ fn element_types() {
     let same = [DType::F64, DType::I32, DType::I64, DType::U8, DType::BF16].map(|t| (t, t));
     for (from, to) in same.into_iter().chain([(DType::BF16, DType::F32)]) {
         for (m, n, k) in [(5, 6, 7), (20, 40, 30)] {
-            let data =
-                [Data::random(from, m * k, &mut rng), Data::random(from, k * n, &mut rng), Data::random(to, m * n, &mut rng)];
+            let data = [
+                Data::random(from, m * k, &mut rng),
+                Data::random(from, k * n, &mut rng),
+                Data::random(to, m * n, &mut rng),
+            ];
             let (a, b) = (View::whole(0, from, [m, k]), View::whole(1, from, [k, n]));
             for accumulate in [false, true] {
                 check(&format!("{from} to {to}"), &data, &a, &b, &View::whole(2, to, [m, n]), accumulate);
@@ -131,9 +149,12 @@ fn the_order_of_summation_depends_on_k_alone() {
         let (m, n) = (67, 83);
         let (a, b) = (Data::random(DType::F32, m * k, &mut rng), Data::random(DType::F32, k * n, &mut rng));
         let product = |a_view: View, b_view: View| {
-            let dims: Vec<usize> = [&a_view.dims[..a_view.rank() - 1], &b_view.dims[b_view.rank() - 1..]].concat();
+            let dims: Vec<usize> =
+                [&a_view.dims[..a_view.rank() - 1], &b_view.dims[b_view.rank() - 1..]].concat();
             let c = Data::zeros(DType::F32, dims.iter().product());
-            let make = || MatMul::new(a_view.clone(), b_view.clone(), View::whole(2, DType::F32, dims.clone())).unwrap();
+            let make = || {
+                MatMul::new(a_view.clone(), b_view.clone(), View::whole(2, DType::F32, dims.clone())).unwrap()
+            };
             kernel_case(vec![a.clone(), b.clone(), c], make)
         };
         let (a_all, b_all) = (View::whole(0, DType::F32, [m, k]), View::whole(1, DType::F32, [k, n]));

@@ -112,7 +112,12 @@ fn every_pattern_of_dimensions() {
         if dims.len() > 1 && n < 10_000 {
             let order: Vec<usize> = (0..dims.len()).rev().collect();
             let view = View::whole(0, DType::F32, *dims).permuted(&order);
-            check(&format!("{dims:?} reversed"), &data, &simple(view, &[0], ReduceOp::Max, 1, DType::F32), 0.0);
+            check(
+                &format!("{dims:?} reversed"),
+                &data,
+                &simple(view, &[0], ReduceOp::Max, 1, DType::F32),
+                0.0,
+            );
         }
     }
 }
@@ -144,14 +149,17 @@ fn nothing_reduced_gives_the_identity_and_nan_propagates() {
         (ReduceOp::Min, f64::INFINITY),
     ];
     for (op, identity) in cases {
-        let spec = || Reduce::simple(View::whole(0, DType::F32, [3, 0]), vec![1], op, View::whole(1, DType::F32, [3]));
+        let spec = || {
+            Reduce::simple(View::whole(0, DType::F32, [3, 0]), vec![1], op, View::whole(1, DType::F32, [3]))
+        };
         let data = vec![Data::zeros(DType::F32, 0), Data::floats(DType::F32, [7.0; 3])];
         for (path, after) in kernel_case(data, || spec().unwrap()) {
             assert!(after[1].f32s().iter().all(|&x| f64::from(x) == identity), "{op:?} on {path}");
         }
         let mut with_nan = Data::floats(DType::F32, [1.0; 100]);
         with_nan.set(37, Value::Float(f64::NAN));
-        let sum = || Reduce::simple(View::whole(0, DType::F32, [100]), vec![0], op, View::whole(1, DType::F32, []));
+        let sum =
+            || Reduce::simple(View::whole(0, DType::F32, [100]), vec![0], op, View::whole(1, DType::F32, []));
         for (path, after) in kernel_case(vec![with_nan, Data::zeros(DType::F32, 1)], || sum().unwrap()) {
             assert!(after[1].f32s()[0].is_nan(), "{op:?} on {path}");
         }
@@ -216,7 +224,11 @@ fn rows_are_reduced_alike_alone_and_together() {
         for row in 0..rows {
             let one = Data::from(DType::F32, (0..columns).map(|i| all.get(row * columns + i)));
             for ((_, alone), (_, together)) in run(1, &one).iter().zip(&together) {
-                assert_eq!(alone[1].f32s()[0].to_bits(), together[1].f32s()[row].to_bits(), "{columns} columns");
+                assert_eq!(
+                    alone[1].f32s()[0].to_bits(),
+                    together[1].f32s()[row].to_bits(),
+                    "{columns} columns"
+                );
             }
         }
     }

@@ -1,6 +1,6 @@
 //! `MatMul`: batched matrix products.
 
-mod generic;
+mod loops;
 
 use crate::error::KernelError;
 use crate::kernel::{Cx, Kernel, Scratch};
@@ -95,6 +95,6 @@ impl Kernel for MatMul {
     }
 
     fn run(&self, cx: &Cx<'_>) {
-        self.run_generic(cx);
+        self.run_loops(cx);
     }
 }

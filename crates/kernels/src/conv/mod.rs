@@ -1,0 +1,120 @@
+//! Two-dimensional convolution (cross-correlation, as in every framework) and its gradients.
+//!
+//! Images are `[batch, channels, height, width]`, weights `[out, in / groups, kernel height, kernel width]`, all of
+//! one float type and of any strides.
+
+mod loops;
+
+use crate::error::KernelError;
+use crate::kernel::{Cx, Kernel, Scratch};
+use crate::path::KernelPath;
+use crate::view::View;
+use crate::window::{Window, four};
+
+/// What the three convolutions have in common: the operands in the roles they have in the forward direction.
+#[derive(Debug)]
+struct Conv {
+    x: View,
+    weight: View,
+    y: View,
+    window: Window,
+    groups: usize,
+}
+
+impl Conv {
+    fn new(
+        kernel: &'static str,
+        x: View,
+        weight: View,
+        y: View,
+        window: Window,
+        groups: usize,
+    ) -> Result<Self, KernelError> {
+        let (xd, wd, yd) = (four(kernel, &x)?, four(kernel, &weight)?, four(kernel, &y)?);
+        if groups == 0
+            || wd[1].checked_mul(groups) != Some(xd[1])
+            || wd[0] % groups != 0
+            || wd[0] != yd[1]
+            || xd[0] != yd[0]
+        {
+            let what = format!("x {x}, weights {weight} and y {y} do not fit in {groups} groups");
+            return Err(KernelError::operand(kernel, what));
+        }
+        window.check(kernel, &x, &y, [wd[2], wd[3]])?;
+        if !x.dtype.is_float() || x.dtype != weight.dtype || x.dtype != y.dtype {
+            return Err(KernelError::dtype(
+                kernel,
+                format!("{weight} or {y}"),
+                x.dtype,
+                "one float type for all",
+            ));
+        }
+        Ok(Self { x, weight, y, window, groups })
+    }
+
+    fn flops(&self) -> u64 {
+        let d = &self.y.dims;
+        2 * [d[0], d[1], d[2], d[3], self.weight.dims[1], self.weight.dims[2], self.weight.dims[3]]
+            .map(|n| n as u64)
+            .iter()
+            .product::<u64>()
+    }
+}
+
+/// Declares one direction of convolution: its name, documentation, parameters in order, and which operands it
+/// reads and writes.
+macro_rules! direction {
+    ($(#[$doc:meta])* $name:ident, $text:literal, ($($arg:ident),*), roles $x:ident $weight:ident $y:ident, reads $a:ident $b:ident, writes $out:ident,
+     run $run:ident) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name {
+            conv: Conv,
+        }
+
+        impl $name {
+            /// Compiles it for operands in these roles.
+            ///
+            /// # Errors
+            /// When extents or element types do not fit.
+            pub fn new($($arg: View,)* window: Window, groups: usize) -> Result<Self, KernelError> {
+                Ok(Self { conv: Conv::new($text, $x, $weight, $y, window, groups)? })
+            }
+        }
+
+        impl Kernel for $name {
+            fn name(&self) -> &'static str {
+                $text
+            }
+            fn prepare(&mut self, _path: KernelPath) {}
+            fn scratch(&self) -> Scratch {
+                Scratch::default()
+            }
+            fn reads(&self) -> Vec<&View> {
+                vec![&self.conv.$a, &self.conv.$b]
+            }
+            fn writes(&self) -> Vec<&View> {
+                vec![&self.conv.$out]
+            }
+            fn flops(&self) -> u64 {
+                self.conv.flops()
+            }
+            fn run(&self, cx: &Cx<'_>) {
+                self.conv.$run(cx);
+            }
+        }
+    };
+}
+
+direction! {
+    /// `y[b, o, h, w] = sum over c, i, j of x[b, c, h * stride + i * dilation - top, ...] * weight[o, c, i, j]`.
+    Conv2d, "conv2d", (x, weight, y), roles x weight y, reads x weight, writes y, run forward_loops
+}
+direction! {
+    /// The gradient of a convolution by its input: from the gradient `y` of its result and the weights to `x`.
+    Conv2dGradInput, "conv2d_grad_input", (y, weight, x), roles x weight y, reads y weight, writes x, run grad_input_loops
+}
+direction! {
+    /// The gradient of a convolution by its weights: from its input `x` and the gradient `y` of its result.
+    Conv2dGradWeight, "conv2d_grad_weight", (x, y, weight), roles x weight y, reads x y, writes weight, run grad_weight_loops
+}

@@ -1,0 +1,303 @@
+//! Convolutions and pooling against sums over the products of the definition.
+
+mod common;
+
+use common::{Case, Data, Value, close, indices, kernel_case, position, run_case};
+use outgrow_kernels::{
+    Conv2d, Conv2dGradInput, Conv2dGradWeight, MaxPool2dGrad, Pool2d, PoolKind, ProgramBuilder, View, Window,
+};
+use outgrow_tensor::{DType, RngKey};
+
+/// A convolution's extents.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    batch: usize,
+    channels: usize,
+    image: [usize; 2],
+    out: usize,
+    kernel: [usize; 2],
+    groups: usize,
+    window: Window,
+}
+
+impl Sizes {
+    fn x(&self) -> [usize; 4] {
+        [self.batch, self.channels, self.image[0], self.image[1]]
+    }
+    fn weight(&self) -> [usize; 4] {
+        [self.out, self.channels / self.groups, self.kernel[0], self.kernel[1]]
+    }
+    fn y(&self) -> Option<[usize; 4]> {
+        let places = |axis| self.window.places(axis, self.image[axis], self.kernel[axis]);
+        Some([self.batch, self.out, places(0)?, places(1)?])
+    }
+
+    /// Calls `visit(x, weight, y)` with the indices of every product.
+    fn products(&self, mut visit: impl FnMut([usize; 4], [usize; 4], [usize; 4])) {
+        let [_, per_group, kh, kw] = self.weight();
+        let y = self.y().unwrap();
+        let source = |axis: usize, p: usize, k: usize| {
+            let at = (p * self.window.strides[axis] + k * self.window.dilation[axis])
+                .checked_sub(self.window.padding[2 * axis])?;
+            (at < self.image[axis]).then_some(at)
+        };
+        for b in 0..self.batch {
+            for o in 0..self.out {
+                for (c, i, j) in (0..per_group * kh * kw).map(|k| (k / (kh * kw), k / kw % kh, k % kw)) {
+                    let channel = o / (self.out / self.groups) * per_group + c;
+                    for h in 0..y[2] {
+                        for w in 0..y[3] {
+                            if let (Some(row), Some(column)) = (source(0, h, i), source(1, w, j)) {
+                                visit([b, channel, row, column], [o, c, i, j], [b, o, h, w]);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A row-major view, or one whose channels lie innermost.
+fn layout(buffer: u32, dtype: DType, dims: [usize; 4], channels_last: bool) -> View {
+    if channels_last {
+        let [n, c, h, w] = dims;
+        View::whole(buffer, dtype, [n, h, w, c]).permuted(&[0, 3, 1, 2])
+    } else {
+        View::whole(buffer, dtype, dims)
+    }
+}
+
+/// Runs all three directions and compares them with sums in f64.
+fn check(sizes: Sizes, dtype: DType, channels_last: bool) {
+    let Some(y_dims) = sizes.y() else { return };
+    let mut rng = RngKey::new(31).stream();
+    let dims = [sizes.x(), sizes.weight(), y_dims];
+    let count = |d: [usize; 4]| d.iter().product::<usize>();
+    let mut data: Vec<Data> = dims.iter().map(|&d| Data::random(dtype, count(d), &mut rng)).collect();
+    data.extend(dims.iter().map(|&d| Data::floats(dtype, vec![9.0; count(d)])));
+    let view = |i: usize| layout(i as u32, dtype, dims[i % 3], channels_last);
+    let build = |b: &mut ProgramBuilder| {
+        b.push(Conv2d::new(view(0), view(1), view(5), sizes.window, sizes.groups).unwrap());
+        b.push(Conv2dGradInput::new(view(2), view(1), view(3), sizes.window, sizes.groups).unwrap());
+        b.push(Conv2dGradWeight::new(view(0), view(2), view(4), sizes.window, sizes.groups).unwrap());
+    };
+    let mut sums: Vec<Vec<(f64, f64)>> = dims.iter().map(|&d| vec![(0.0, 1e-30); count(d)]).collect();
+    let views: Vec<View> = (0..3).map(view).collect();
+    sizes.products(|x, w, y| {
+        let at = [position(&views[0], &x), position(&views[1], &w), position(&views[2], &y)];
+        let values = [0, 1, 2].map(|i| data[i].get(at[i]).float());
+        for i in 0..3 {
+            let product: f64 = (0..3).filter(|&j| j != i).map(|j| values[j]).product();
+            sums[i][at[i]].0 += product;
+            sums[i][at[i]].1 += product.abs();
+        }
+    });
+    for (path, after) in run_case(&Case { data: data.clone(), build: &build }).unwrap() {
+        for i in 0..3 {
+            let name = ["grad_input", "grad_weight", "forward"][i];
+            for (at, &(sum, magnitude)) in sums[i].iter().enumerate() {
+                let got = after[3 + i].get(at).float();
+                let relative = if dtype == DType::BF16 { 0.004 } else { 2e-6 };
+                let right = close(got, sum, 0.0, relative * magnitude);
+                assert!(right, "{name} of {sizes:?} {dtype} on {path}: at {at} is {got}, expected {sum}");
+            }
+        }
+    }
+}
+
+fn windows() -> Vec<Window> {
+    vec![
+        Window::default(),
+        Window::new(1, 1),
+        Window::new(2, 1),
+        Window::new(2, 0),
+        Window { strides: [2, 1], padding: [1, 0, 2, 1], dilation: [1, 2] },
+        Window { strides: [3, 2], padding: [0, 2, 1, 1], dilation: [2, 1] },
+        Window { strides: [1, 3], padding: [2, 2, 2, 2], dilation: [2, 2] },
+    ]
+}
+
+#[test]
+fn windows_groups_and_kernels() {
+    for window in windows() {
+        for (channels, out, groups, kernel) in
+            [(2, 3, 1, [3, 3]), (4, 4, 2, [1, 2]), (3, 6, 3, [3, 1]), (5, 7, 1, [1, 1]), (3, 2, 1, [5, 5])]
+        {
+            for image in [[6, 7], [9, 4]] {
+                check(Sizes { batch: 2, channels, image, out, kernel, groups, window }, DType::F32, false);
+            }
+        }
+    }
+}
+
+#[test]
+fn layouts_and_types() {
+    for window in windows() {
+        let sizes = Sizes { batch: 2, channels: 4, image: [6, 7], out: 6, kernel: [3, 3], groups: 2, window };
+        check(sizes, DType::F32, true);
+        check(sizes, DType::F64, false);
+        check(sizes, DType::BF16, false);
+    }
+}
+
+/// Sizes at which tiles of outputs, channels and places are full, ragged, and cut by threads and chunks.
+#[test]
+fn larger_extents() {
+    let sizes = |batch, channels, image, out, kernel, window| Sizes {
+        batch,
+        channels,
+        image: [image; 2],
+        out,
+        kernel: [kernel; 2],
+        groups: 1,
+        window,
+    };
+    for case in [
+        sizes(5, 17, 11, 35, 3, Window::new(1, 1)),
+        sizes(3, 40, 8, 33, 3, Window::new(2, 1)),
+        sizes(9, 33, 4, 70, 3, Window::new(1, 1)),
+        sizes(4, 64, 9, 20, 1, Window::new(2, 0)),
+        sizes(1, 3, 40, 16, 7, Window::new(2, 3)),
+        sizes(33, 6, 14, 16, 5, Window::default()),
+        sizes(1, 1, 1, 1, 1, Window::default()),
+        sizes(0, 3, 5, 4, 3, Window::default()),
+    ] {
+        check(case, DType::F32, false);
+    }
+}
+
+/// Forward results and input gradients of an image do not depend on the other images of the batch.
+#[test]
+fn images_are_computed_alike_alone_and_together() {
+    let mut rng = RngKey::new(32).stream();
+    for window in [Window::new(1, 1), Window::new(2, 1)] {
+        let sizes =
+            |batch| Sizes { batch, channels: 20, image: [10, 9], out: 24, kernel: [3; 2], groups: 1, window };
+        let count = |d: [usize; 4]| d.iter().product::<usize>();
+        let all = sizes(4);
+        let x = Data::random(DType::F32, count(all.x()), &mut rng);
+        let w = Data::random(DType::F32, count(all.weight()), &mut rng);
+        let y = Data::random(DType::F32, count(all.y().unwrap()), &mut rng);
+        let run = |s: Sizes, x: &Data, y: &Data| {
+            let view = |i, d| View::whole(i, DType::F32, d);
+            let out = Data::zeros(DType::F32, y.len);
+            let dx = Data::zeros(DType::F32, x.len);
+            let build = |b: &mut ProgramBuilder| {
+                let (xv, wv, yv) = (view(0, s.x()), view(1, s.weight()), view(2, s.y().unwrap()));
+                b.push(Conv2d::new(xv, wv.clone(), view(3, s.y().unwrap()), s.window, 1).unwrap());
+                b.push(Conv2dGradInput::new(yv, wv, view(4, s.x()), s.window, 1).unwrap());
+            };
+            run_case(&Case { data: vec![x.clone(), w.clone(), y.clone(), out, dx], build: &build }).unwrap()
+        };
+        let together = run(all, &x, &y);
+        for image in 0..4 {
+            let part = |d: &Data| {
+                let n = d.len / 4;
+                Data::from(DType::F32, (0..n).map(|i| d.get(image * n + i)))
+            };
+            for ((path, alone), (_, together)) in run(sizes(1), &part(&x), &part(&y)).iter().zip(&together) {
+                for out in [3, 4] {
+                    assert!(
+                        alone[out].as_bytes() == part(&together[out]).as_bytes(),
+                        "output {out} on {path}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn pooling() {
+    let mut rng = RngKey::new(33).stream();
+    for (size, window, dims) in [
+        ([2, 2], Window::new(2, 0), [2, 3, 6, 6]),
+        ([3, 3], Window::new(2, 1), [1, 2, 7, 5]),
+        ([2, 3], Window::new(1, 1), [2, 1, 4, 4]),
+        ([2, 2], Window::new(3, 0), [1, 1, 8, 7]),
+        ([1, 1], Window::default(), [1, 1, 1, 1]),
+        ([3, 2], Window { strides: [2, 1], padding: [1, 2, 0, 1], dilation: [1, 2] }, [3, 20, 9, 33]),
+        ([7, 7], Window::default(), [2, 40, 7, 7]),
+    ] {
+        for dtype in [DType::F32, DType::F64, DType::BF16] {
+            for channels_last in [false, true] {
+                let places = [0, 1].map(|a| window.places(a, dims[2 + a], size[a]).unwrap());
+                let y_dims = [dims[0], dims[1], places[0], places[1]];
+                let n = dims.iter().product::<usize>();
+                let ny = y_dims.iter().product::<usize>();
+                // Few distinct values make ties; one NaN.
+                let mut x = Data::floats(dtype, (0..n).map(|_| rng.below(5) as f64 - 2.0));
+                x.set(n / 2, Value::Float(f64::NAN));
+                let dy = Data::floats(dtype, (0..ny).map(|_| rng.below(5) as f64 - 1.0));
+                let data = vec![x, dy, Data::zeros(dtype, ny), Data::zeros(dtype, ny), Data::zeros(dtype, n)];
+                let xs = |i| layout(i, dtype, dims, channels_last);
+                let ys = |i| layout(i, dtype, y_dims, channels_last);
+                let build = |b: &mut ProgramBuilder| {
+                    b.push(Pool2d::new(PoolKind::Max, xs(0), ys(2), size, window).unwrap());
+                    b.push(Pool2d::new(PoolKind::Sum, xs(0), ys(3), size, window).unwrap());
+                    b.push(MaxPool2dGrad::new(xs(0), ys(1), xs(4), size, window).unwrap());
+                };
+                let mut grad = vec![0.0; n];
+                let mut expected = Vec::new();
+                for index in indices(&y_dims) {
+                    let mut best: Option<(f64, usize)> = None;
+                    let mut sum = 0.0;
+                    for k in 0..size[0] * size[1] {
+                        let at = |axis: usize, k: usize| {
+                            (index[2 + axis] * window.strides[axis] + k * window.dilation[axis])
+                                .checked_sub(window.padding[2 * axis])
+                                .filter(|&p| p < dims[2 + axis])
+                        };
+                        let (Some(h), Some(w)) = (at(0, k / size[1]), at(1, k % size[1])) else { continue };
+                        let from = position(&xs(0), &[index[0], index[1], h, w]);
+                        let v = data[0].get(from).float();
+                        sum += v;
+                        if best.is_none_or(|(b, _)| v > b || (v.is_nan() && !b.is_nan())) {
+                            best = Some((v, from));
+                        }
+                    }
+                    let (max, from) = best.unwrap();
+                    grad[from] += data[1].get(position(&ys(1), &index)).float();
+                    expected.push((position(&ys(2), &index), max, sum));
+                }
+                for (path, after) in run_case(&Case { data: data.clone(), build: &build }).unwrap() {
+                    for &(at, max, sum) in &expected {
+                        assert!(close(after[2].get(at).float(), max, 0.0, 0.0), "max on {path}");
+                        assert!(close(after[3].get(at).float(), sum, 0.0, 0.0), "sum on {path}: {size:?}");
+                    }
+                    for (i, &g) in grad.iter().enumerate() {
+                        assert_eq!(after[4].get(i).float(), g, "gradient {i} on {path}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn misfits_are_refused() {
+    let view = |d: [usize; 4]| View::whole(0, DType::F32, d);
+    let w = Window::default();
+    assert!(Conv2d::new(view([1, 2, 5, 5]), view([3, 2, 3, 3]), view([1, 3, 3, 3]), w, 1).is_ok());
+    for (x, weight, y, groups) in [
+        ([1, 2, 5, 5], [3, 2, 3, 3], [1, 3, 3, 4], 1),
+        ([1, 2, 5, 5], [3, 1, 3, 3], [1, 3, 3, 3], 1),
+        ([1, 2, 5, 5], [3, 1, 3, 3], [1, 3, 3, 3], 2),
+        ([1, 2, 5, 5], [3, 2, 3, 3], [2, 3, 3, 3], 1),
+        ([1, 2, 5, 5], [3, 2, 6, 3], [1, 3, 0, 3], 1),
+        ([1, 2, 5, 5], [3, 2, 3, 3], [1, 3, 3, 3], 0),
+    ] {
+        assert!(Conv2d::new(view(x), view(weight), view(y), w, groups).is_err(), "{x:?} {weight:?} {y:?}");
+    }
+    let bad = Window { strides: [0, 1], ..w };
+    assert!(Conv2d::new(view([1, 2, 5, 5]), view([3, 2, 3, 3]), view([1, 3, 3, 3]), bad, 1).is_err());
+    assert!(
+        kernel_case(vec![Data::zeros(DType::F32, 25), Data::zeros(DType::F32, 1)], || {
+            let y = View::whole(1, DType::F32, [1, 1, 1, 1]);
+            Pool2d::new(PoolKind::Sum, view([1, 1, 5, 5]), y, [5, 5], w).unwrap()
+        })
+        .len()
+            > 0
+    );
+}
