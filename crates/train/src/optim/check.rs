@@ -1,9 +1,12 @@
 //! How optimisers are tested: 20 steps of the graph, by the reference interpreter, on fixed data with a learning rate
-//! that changes, against plain f64 code given by the test and against PyTorch's result.
+//! that changes, against plain f64 code given by the test and against PyTorch's result; and by the CPU backend, on all
+//! kernel paths of this machine.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use outgrow_ir::interpret;
+use outgrow_runtime::{CompileOptions, CpuBackend, KernelPath, ThreadPool, compile, run_tensors};
 use outgrow_tensor::{DType, Tensor};
 
 use super::program::{Clipping, update_graph_of};
@@ -65,11 +68,20 @@ fn tensors_at(step: u64) -> Tensors {
     SHAPES.iter().map(|(_, dims)| (0..dims.iter().product::<usize>()).map(&mut element).collect()).collect()
 }
 
-/// Runs the optimiser's graph for 20 steps.
+/// Runs the optimiser's graph for 20 steps by the reference interpreter.
 pub fn run(optimizer: &dyn Optimizer, lr: f64, dtype: DType, flat: bool) -> Tensors {
+    run_on(None, optimizer, lr, dtype, flat)
+}
+
+/// Runs the optimiser's graph for 20 steps, by the CPU backend on a kernel path or by the reference interpreter.
+fn run_on(path: Option<KernelPath>, optimizer: &dyn Optimizer, lr: f64, dtype: DType, flat: bool) -> Tensors {
     let params: Vec<_> = SHAPES.iter().map(|(name, dims)| ((*name).to_owned(), dims.to_vec())).collect();
     let graph = update_graph_of(optimizer, &params, flat, Clipping::default(), dtype).unwrap();
     graph.verify().unwrap();
+    let mut compiled = path.map(|path| {
+        let options = CompileOptions { path, ..CompileOptions::new(Arc::new(ThreadPool::new(1))) };
+        compile(&CpuBackend, &graph, 1, &options).unwrap()
+    });
     let shapes: Vec<Vec<usize>> =
         if flat { vec![vec![8]] } else { SHAPES.iter().map(|(_, dims)| dims.to_vec()).collect() };
     let joined = |t: Tensors| if flat { vec![t.concat()] } else { t };
@@ -88,7 +100,10 @@ pub fn run(optimizer: &dyn Optimizer, lr: f64, dtype: DType, flat: bool) -> Tens
         inputs.extend(host(&joined(tensors_at(step))));
         inputs.extend_from_slice(&carried[shapes.len()..]);
         inputs.extend(scalars.iter().map(|x| Tensor::from_f64(dtype, [0; 0], |_| *x)));
-        carried = interpret(&graph, &inputs).unwrap();
+        carried = match &mut compiled {
+            Some(compiled) => run_tensors(compiled, &inputs).unwrap(),
+            None => interpret(&graph, &inputs).unwrap(),
+        };
     }
     let values = carried.iter().map(|t| (0..t.elements()).map(|i| t.get_f64(i)).collect::<Vec<_>>());
     if flat { values.flat_map(|x| [x[..6].to_vec(), x[6..].to_vec()]).collect() } else { values.collect() }
@@ -129,9 +144,11 @@ pub fn check(case: &Case<'_>, formula: impl Formula) {
     let expected = run_formula(&*optimizer, case.lr, formula);
     assert!(expected[0].iter().zip(&tensors_at(0)[0]).all(|(w, start)| w != start), "the test moves nothing");
     let golden: HashMap<String, [Vec<f64>; 2]> = serde_json::from_str(GOLDEN).unwrap();
-    for (dtype, tolerance) in [(DType::F32, 1e-5), (DType::F64, 1e-11)] {
-        let got = run(&*optimizer, case.lr, dtype, false);
-        let what = format!("{optimizer:?} in {dtype}");
+    let paths = KernelPath::supported().into_iter().map(|path| (Some(path), DType::F32, 1e-5));
+    let interpreted = [(None, DType::F32, 1e-5), (None, DType::F64, 1e-11)];
+    for (path, dtype, tolerance) in interpreted.into_iter().chain(paths) {
+        let got = run_on(path, &*optimizer, case.lr, dtype, optimizer.elementwise());
+        let what = format!("{optimizer:?} in {dtype} by {path:?}");
         assert_close(&format!("{what} against its formula"), &got, &expected, tolerance);
         if !case.golden.is_empty() {
             assert_close(&format!("{what} against PyTorch"), &got[..2], &golden[case.golden], tolerance);
