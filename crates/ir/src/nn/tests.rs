@@ -70,13 +70,13 @@ fn layers() -> Vec<Case> {
         ),
         case(
             "max_pool",
-            &[image.clone()],
+            std::slice::from_ref(&image),
             |b, v| b.max_pool(v[0], [3, 2], Window::new(2, 1)),
             |v| f::pool(&v[0], [3, 2], 2, 1, f64::NEG_INFINITY, f64::max),
         ),
         case(
             "avg_pool",
-            &[image.clone()],
+            std::slice::from_ref(&image),
             |b, v| b.avg_pool(v[0], [3, 2], Window::new(2, 1)),
             |v| f::pool(&v[0], [3, 2], 2, 1, 0.0, |s, x| s + x / 6.0),
         ),
