@@ -79,6 +79,41 @@ pub struct ManifestArgs {
     pub cache: Option<PathBuf>,
 }
 
+/// What to do with the data of a manifest.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  outgrow data prepare mnist.toml
+  outgrow data inspect adult.toml --data /srv/data
+  outgrow data verify mnist.toml")]
+pub struct DataArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: DataAction,
+}
+
+/// What to do with the data of a manifest.
+#[derive(Clone, Debug, Subcommand)]
+pub enum DataAction {
+    /// Clean, encode, split and store the data, or find that it is done already
+    Prepare(DataActionArgs),
+    /// Show what the prepared data holds and what became of the rows
+    Inspect(DataActionArgs),
+    /// Check every stored shard against its checksum
+    Verify(DataActionArgs),
+}
+
+/// Which data.
+#[derive(Clone, Debug, Args)]
+pub struct DataActionArgs {
+    /// Which manifest.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
+    /// The number of threads [default: the number of cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+}
+
 /// How the processor is used. No result depends on it.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Processor")]
@@ -229,6 +264,12 @@ pub struct InitArgs {
 /// What is done.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Data, training, evaluation, model and report with one command
+    Run(RunArgs),
+    /// Train and save the model, without the final evaluation and the report
+    Train(RunArgs),
+    /// Prepare, inspect or verify the data of a manifest
+    Data(DataArgs),
     /// Write a commented manifest to start from
     Init(InitArgs),
     /// Print the manifest's JSON schema

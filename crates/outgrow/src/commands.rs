@@ -2,15 +2,22 @@
 //!
 //! To add a command: one file here, one variant in [`Command`], one line in [`dispatch`].
 
-//mod init;
+pub mod data;
+mod init;
+pub mod places;
+mod run;
 mod schema;
 
 use std::io::{self, IsTerminal, Write};
 
 use outgrow_ir::{Diagnostic, Diagnostics};
+use serde_json::Value as Json;
 
-use crate::cli::{ColorChoice, Command, OutputArgs};
+use crate::cli::{ColorChoice, Command, ManifestArgs, OutputArgs};
 use crate::diagnose::{self, Palette};
+use crate::manifest::{self, Manifest};
+use crate::progress::Progress;
+use places::Environment;
 
 /// How a command fails.
 #[derive(Debug)]
@@ -56,18 +63,26 @@ pub struct Context {
     pub palette: Palette,
     /// Whether stderr is a terminal.
     pub interactive: bool,
+    /// What the environment says.
+    pub environment: Environment,
 }
 
 impl Context {
-    /// From the flags and the process's terminal.
-    pub fn new(output: &OutputArgs, no_color: bool) -> Self {
+    /// From the flags, the process's terminal and its environment.
+    pub fn new(output: &OutputArgs, environment: Environment) -> Self {
         let interactive = io::stderr().is_terminal();
         let colour = match output.color {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
-            ColorChoice::Auto => interactive && !no_color,
+            ColorChoice::Auto => interactive && !environment.no_color,
         };
-        Self { json: output.json, quiet: output.quiet, palette: Palette::new(colour), interactive }
+        Self {
+            json: output.json,
+            quiet: output.quiet,
+            palette: Palette::new(colour),
+            interactive,
+            environment,
+        }
     }
 
     /// Writes a result to stdout. A reader that has gone away is no error.
@@ -77,6 +92,21 @@ impl Context {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Writes a result to stdout: one line of JSON with `--json`, else text.
+    pub fn answer(&self, json: &Json, text: &str) -> io::Result<()> {
+        if self.json { self.print(&format!("{json}\n")) } else { self.print(text) }
+    }
+
+    /// Reads the manifest that the flags name.
+    pub fn manifest(&self, args: &ManifestArgs) -> Result<Manifest, Failure> {
+        Ok(manifest::load(&args.manifest, &args.set)?)
+    }
+
+    /// What shows how far a command is.
+    pub fn progress(&self) -> Progress {
+        Progress::new(self.interactive, self.quiet)
     }
 
     /// Says something on stderr, unless asked to be quiet.
@@ -106,7 +136,10 @@ impl Context {
 /// Runs a command.
 pub fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
-        Command::Init(_) => unreachable!(), //Command::Init(args) => init::run(&args, context),
+        Command::Run(args) => run::run(&args, context),
+        Command::Train(args) => run::train(&args, context),
+        Command::Init(args) => init::run(&args, context),
+        Command::Data(args) => data::run(&args, context),
         Command::Schema => schema::run(context),
     }
 }

@@ -113,9 +113,7 @@ fn window(line: &str, column: Option<usize>) -> (String, Option<(usize, usize)>)
 /// How many characters from here on belong to the same word, number or string.
 fn token_length(rest: &[char]) -> usize {
     match rest.first() {
-        Some(quote @ ('"' | '\'')) => {
-            rest.iter().skip(1).position(|c| c == quote).map_or(1, |at| at + 2)
-        }
+        Some(quote @ ('"' | '\'')) => rest.iter().skip(1).position(|c| c == quote).map_or(1, |at| at + 2),
         Some(c) if c.is_alphanumeric() || "_-+.".contains(*c) => {
             rest.iter().take_while(|c| c.is_alphanumeric() || "_-+.".contains(**c)).count()
         }
@@ -156,7 +154,12 @@ pub fn to_json(diagnostics: &Diagnostics) -> Json {
             ("expected", diagnostic.expected.clone().map(Json::from)),
             ("help", diagnostic.hint.clone().map(Json::from)),
         ];
-        Json::Object(fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect::<Map<_, _>>())
+        Json::Object(
+            fields
+                .into_iter()
+                .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+                .collect::<Map<_, _>>(),
+        )
     });
     serde_json::json!({ "errors": errors.collect::<Vec<_>>() })
 }
@@ -173,7 +176,11 @@ mod tests {
         let file = folder.path().join("outgrow.toml");
         std::fs::write(&file, "[train]\n  epoch = 3\nlr = \"x y\" # é\n").unwrap();
         let at = |line, column| {
-            Diagnostic::new("manifest.test", "something is wrong").file(&file).line(line).column(column).item("train.epoch")
+            Diagnostic::new("manifest.test", "something is wrong")
+                .file(&file)
+                .line(line)
+                .column(column)
+                .item("train.epoch")
         };
         let found = Diagnostics(vec![
             at(2, 3).hint("did you mean `epochs`?"),
@@ -216,7 +223,9 @@ mod tests {
 
     #[test]
     fn machines_get_every_part() {
-        let found = Diagnostics(vec![Diagnostic::new("a.b", "p").file("f").line(1).column(2).item("i").expected("e").hint("h")]);
+        let found = Diagnostics(vec![
+            Diagnostic::new("a.b", "p").file("f").line(1).column(2).item("i").expected("e").hint("h"),
+        ]);
         let expect = r#"{"errors":[{"code":"a.b","file":"f","line":1,"column":2,"item":"i","problem":"p","expected":"e","help":"h"}]}"#;
         assert_eq!(to_json(&found).to_string(), expect);
     }

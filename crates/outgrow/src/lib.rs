@@ -5,7 +5,9 @@ pub mod cli;
 pub mod commands;
 pub mod diagnose;
 pub mod manifest;
+pub mod progress;
 pub mod report;
+pub mod session;
 
 use std::process::ExitCode;
 
@@ -14,8 +16,8 @@ use clap::Parser;
 /// Runs the command line and says how it went: 0 done, 1 failed, 2 wrong usage.
 pub fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let context = commands::Context::new(&cli.output, no_color);
+    let environment = commands::places::Environment::of_process();
+    let context = commands::Context::new(&cli.output, environment);
     match commands::dispatch(cli.command, &context) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -9,7 +9,7 @@ mod fingerprint;
 mod overrides;
 mod schema;
 mod suggest;
-//mod template;
+mod template;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ use serde_json::Value as Json;
 
 use check::Finding;
 pub use schema::json_schema;
-//pub use template::{commented, TEMPLATES, Template};
+pub use template::{TEMPLATES, Template, commented};
 use tree::{Node, Origin, Sources};
 
 /// The largest manifest that is read.
@@ -126,7 +126,8 @@ pub fn load(path: &Path, flags: &[String]) -> Result<Manifest, Diagnostics> {
         let diagnostic = cannot(problem).expected(format!("at most {MAX_BYTES} bytes"));
         return Err(diagnostic.hint("keep rows in a file of their own, such as a CSV").into());
     }
-    let bytes = std::fs::read(path).map_err(|error| cannot(format!("the manifest cannot be read: {error}")))?;
+    let bytes =
+        std::fs::read(path).map_err(|error| cannot(format!("the manifest cannot be read: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -192,7 +193,9 @@ fn section<Spec: DeserializeOwned, T>(
     found: &mut Vec<Finding>,
     validate: impl Fn(&Spec) -> Result<T, Diagnostics>,
 ) -> Option<T> {
-    let inside = |path: &str| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+    let inside = |path: &str| {
+        path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
     let entry = tree.entry(name)?;
     if found.iter().any(|finding| inside(&finding.path)) {
         return None;

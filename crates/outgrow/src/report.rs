@@ -4,7 +4,7 @@
 mod bitmap;
 mod charts;
 mod confusion;
-mod format;
+pub(crate) mod format;
 mod memory;
 mod plot;
 mod render;

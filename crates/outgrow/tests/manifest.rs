@@ -18,11 +18,13 @@ fn flags(flags: &[&str]) -> Vec<String> {
 }
 
 fn read(text: &str, set: &[&str]) -> Manifest {
-    manifest::parse_with(text, Some(Path::new("m.toml")), &flags(set)).unwrap_or_else(|found| panic!("{found}"))
+    manifest::parse_with(text, Some(Path::new("m.toml")), &flags(set))
+        .unwrap_or_else(|found| panic!("{found}"))
 }
 
 fn refused(text: &str, set: &[&str], expect: Expect) {
-    let found = manifest::parse_with(text, Some(Path::new("m.toml")), &flags(set)).expect_err("a mistake is found");
+    let found =
+        manifest::parse_with(text, Some(Path::new("m.toml")), &flags(set)).expect_err("a mistake is found");
     expect.assert_eq(&format!("{found}\n"));
 }
 
@@ -37,8 +39,12 @@ fn a_good_manifest_reads_and_so_does_what_it_resolves_to() {
 
 #[test]
 fn unknown_keys_get_the_nearest_known_one() {
-    let text = format!("sed = 3\n{DATA}{MODEL}inti = \"zeros\"\n[train]\nepoch = 3\nbatch_size = 3\ncolour = 1\n");
-    refused(&text, &[], expect![[r#"
+    let text =
+        format!("sed = 3\n{DATA}{MODEL}inti = \"zeros\"\n[train]\nepoch = 3\nbatch_size = 3\ncolour = 1\n");
+    refused(
+        &text,
+        &[],
+        expect![[r#"
         m.toml:1:1: sed: unknown key `sed` [manifest.unknown-key]
           help: did you mean `seed`?
         m.toml:6:1: model.inti: unknown key `inti` [manifest.unknown-key]
@@ -49,7 +55,8 @@ fn unknown_keys_get_the_nearest_known_one() {
           help: did you mean `batch`?
         m.toml:10:1: train.colour: unknown key `colour` [manifest.unknown-key]
           expected: one of the keys epochs, steps, batch, micro_shards, optimizer, lr, weight_decay, schedule, warmup_steps, clip_norm, clip_value, loss, early_stopping, checkpoint_every_steps, checkpoint_every_seconds, keep_checkpoints, drop_last, shuffle, eval_every_epochs, eval_every_steps, precision
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -59,7 +66,10 @@ fn wrong_values_are_named_with_what_was_expected() {
          optimizer = \"adm\"\nschedule = {{ name = \"cosin\" }}\nshuffle = \"true\"\nclip_norm = [1]\n\
          early_stopping = {{ metric = 3, patience = 5000000000 }}\n"
     );
-    refused(&text, &[], expect![[r#"
+    refused(
+        &text,
+        &[],
+        expect![[r#"
         m.toml:6:10: train.epochs: `epochs` cannot be "3" [manifest.value]
           expected: an integer of 1 or more
           help: remove the quotes: 3
@@ -88,7 +98,8 @@ fn wrong_values_are_named_with_what_was_expected() {
           expected: one of "loss", "accuracy", "top5", "auc", "rmse", "perplexity"
         m.toml:15:43: train.early_stopping.patience: `patience` cannot be 5000000000 [manifest.value]
           expected: at most 4294967295
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -99,7 +110,10 @@ fn layers_are_told_apart_by_their_keys() {
          {{ conv = 4, kernel = [3, 3, 3] }},\n  {{ conv = 4, kernel = 3, padding = \"smae\" }},\n  \
          {{ residual = [{{ dense = 1, units = 3 }}] }},\n  \"relu\",\n]\n{TRAIN}"
     );
-    refused(&text, &[], expect![[r#"
+    refused(
+        &text,
+        &[],
+        expect![[r#"
         m.toml:5:5: model.layers[0].dens: unknown key `dens` [manifest.unknown-key]
           help: did you mean `dense`?
         m.toml:6:15: model.layers[1].kernl: unknown key `kernl` [manifest.unknown-key]
@@ -125,54 +139,85 @@ fn layers_are_told_apart_by_their_keys() {
           expected: one of the keys dense, bias, activation
         m.toml:16:3: model.layers[11]: `layers[11]` cannot be "relu" [manifest.value]
           expected: a table
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn named_models_are_told_apart_by_name() {
     for (model, expect) in [
-        ("name = \"resnet19\"", expect![[r#"
+        (
+            "name = \"resnet19\"",
+            expect![[r#"
             m.toml:4:8: model.name: `name` cannot be "resnet19" [manifest.value]
               expected: one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep"
               help: did you mean "resnet18"?
-        "#]]),
-        ("nam = \"mlp\"\nhidden = [3]", expect![[r#"
+        "#]],
+        ),
+        (
+            "nam = \"mlp\"\nhidden = [3]",
+            expect![[r#"
             m.toml:4:1: model.name: unknown key `nam` [manifest.unknown-key]
               help: did you mean `name`?
-        "#]]),
-        ("name = \"mlp\"\nhiden = [3]", expect![[r#"
+        "#]],
+        ),
+        (
+            "name = \"mlp\"\nhiden = [3]",
+            expect![[r#"
             m.toml:5:1: model.hiden: unknown key `hiden` [manifest.unknown-key]
               help: did you mean `hidden`?
-        "#]]),
-        ("name = \"mlp\"", expect![[r#"
+        "#]],
+        ),
+        (
+            "name = \"mlp\"",
+            expect![[r#"
             m.toml:3:2: model: `hidden` is missing [manifest.missing-key]
               expected: `hidden`: an array. The widths of the hidden layers; the output layer comes from the data.
-        "#]]),
-        ("hidden = [3]", expect![[r#"
+        "#]],
+        ),
+        (
+            "hidden = [3]",
+            expect![[r#"
             m.toml:3:2: model: `layers` or `name` is missing [manifest.missing-key]
               expected: `name` is one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep"
-        "#]]),
-        ("", expect![[r#"
+        "#]],
+        ),
+        (
+            "",
+            expect![[r#"
             m.toml:3:2: model: `layers` or `name` is missing [manifest.missing-key]
               expected: `name` is one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep"
-        "#]]),
-        ("name = \"mlp\"\nhidden = [3]\nlayers = []", expect![[r#"
+        "#]],
+        ),
+        (
+            "name = \"mlp\"\nhidden = [3]\nlayers = []",
+            expect![[r#"
             m.toml:6:1: model.layers: unknown key `layers` [manifest.unknown-key]
               expected: one of the keys weights, init, name, hidden, activation, dropout
-        "#]]),
-        ("layers = []", expect![[r#"
+        "#]],
+        ),
+        (
+            "layers = []",
+            expect![[r#"
             m.toml:4:10: model.layers: `layers` has 0 items [manifest.value]
               expected: an array of 1 or more
-        "#]]),
-        ("layers = 4", expect![[r#"
+        "#]],
+        ),
+        (
+            "layers = 4",
+            expect![[r#"
             m.toml:4:10: model.layers: `layers` cannot be 4 [manifest.value]
               expected: an array of 1 or more
               help: put it in brackets: [ ... ]
-        "#]]),
-        ("name = 4", expect![[r#"
+        "#]],
+        ),
+        (
+            "name = 4",
+            expect![[r#"
             m.toml:4:8: model.name: `name` cannot be 4 [manifest.value]
               expected: one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep"
-        "#]]),
+        "#]],
+        ),
     ] {
         refused(&format!("{DATA}[model]\n{model}\n{TRAIN}"), &[], expect);
     }
@@ -181,7 +226,10 @@ fn named_models_are_told_apart_by_name() {
 #[test]
 fn sections_that_are_missing_or_not_there_yet() {
     let text = format!("{DATA}{TRAIN}[cluster]\nworkers = 4\n[serv]\n");
-    refused(&text, &[], expect![[r#"
+    refused(
+        &text,
+        &[],
+        expect![[r#"
         m.toml:1:1: section `[model]` is missing [manifest.missing-key]
           expected: The model.
         m.toml:5:2: cluster: `[cluster]` is not available yet [manifest.reserved]
@@ -189,23 +237,32 @@ fn sections_that_are_missing_or_not_there_yet() {
           help: remove the section; it is kept for training on several machines, which this version cannot do
         m.toml:7:2: serv: unknown key `serv` [manifest.unknown-key]
           expected: one of the keys name, seed, data, model, train
-    "#]]);
-    refused("", &[], expect![[r#"
+    "#]],
+    );
+    refused(
+        "",
+        &[],
+        expect![[r#"
         m.toml:1:1: section `[data]` is missing [manifest.missing-key]
           expected: Where the data comes from, how it is cleaned and split.
         m.toml:1:1: section `[model]` is missing [manifest.missing-key]
           expected: The model.
         m.toml:1:1: section `[train]` is missing [manifest.missing-key]
           expected: How it is trained.
-    "#]]);
-    refused("data = 3\nmodel = []\ntrain = \"x\"\n", &[], expect![[r#"
+    "#]],
+    );
+    refused(
+        "data = 3\nmodel = []\ntrain = \"x\"\n",
+        &[],
+        expect![[r#"
         m.toml:1:8: data: `data` cannot be 3 [manifest.value]
           expected: a table
         m.toml:2:9: model: `model` cannot be an array [manifest.value]
           expected: a table
         m.toml:3:9: train: `train` cannot be "x" [manifest.value]
           expected: a table
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -213,7 +270,10 @@ fn contradictions_point_at_their_keys() {
     let text = format!(
         "{DATA}[model]\nname = \"gpt\"\nheads = 3\nwidth = 64\n[train]\nsteps = 5\nepochs = 3\nbatch = 12\nmicro_shards = 8\n"
     );
-    refused(&text, &[], expect![[r#"
+    refused(
+        &text,
+        &[],
+        expect![[r#"
         m.toml:5:9: model.heads: a width of 64 cannot be shared by 3 heads [manifest.model.heads]
           expected: a number of heads that divides `width`
           help: with this width, 1, 2, 4 or 8 would do
@@ -223,30 +283,46 @@ fn contradictions_point_at_their_keys() {
         m.toml:11:16: train.micro_shards: a batch of 12 cannot be cut into 8 equal parts [manifest.train.micro-shards]
           expected: a power of two that divides `batch`
           help: with a batch of 12, 1, 2 or 4 would do
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn mistakes_in_the_syntax_point_at_their_place() {
-    refused("[data\nsource = 3\n[model]\nx = \n", &[], expect![[r#"
+    refused(
+        "[data\nsource = 3\n[model]\nx = \n",
+        &[],
+        expect![[r#"
         m.toml:1:6: unclosed table, expected `]` [manifest.syntax]
           expected: TOML: `key = value`, `[section]`
         m.toml:4:5: string values must be quoted, expected literal string [manifest.syntax]
           expected: TOML: `key = value`, `[section]`
-    "#]]);
-    refused(&good().replace("epochs = 3", "epochs = 3\nepochs = 4\nlr = nan"), &[], expect![[r#"
+    "#]],
+    );
+    refused(
+        &good().replace("epochs = 3", "epochs = 3\nepochs = 4\nlr = nan"),
+        &[],
+        expect![[r#"
         m.toml:7:1: duplicate key [manifest.syntax]
           expected: TOML: `key = value`, `[section]`
         m.toml:8:6: a number that is not finite [manifest.value]
           expected: a string, a finite number, true, false, an array or a table
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn flags_change_any_key() {
     let manifest = read(
         &good(),
-        &["train.epochs=", "train.steps=7", "model.layers[0].dense=64", "train.schedule.name=cosine", "name=a b", "train.lr=1e-2"],
+        &[
+            "train.epochs=",
+            "train.steps=7",
+            "model.layers[0].dense=64",
+            "train.schedule.name=cosine",
+            "name=a b",
+            "train.lr=1e-2",
+        ],
     );
     let resolved = manifest.resolved();
     assert_eq!(resolved["train"]["steps"], 7);
@@ -257,13 +333,20 @@ fn flags_change_any_key() {
 
 #[test]
 fn flags_are_named_in_diagnostics() {
-    refused(&good(), &["train.epochs=abc", "train.batsh=3", "train.steps=4"], expect![[r#"
+    refused(
+        &good(),
+        &["train.epochs=abc", "train.batsh=3", "train.steps=4"],
+        expect![[r#"
         train.epochs (--set train.epochs=abc): `epochs` cannot be "abc" [manifest.value]
           expected: an integer of 1 or more
         train.batsh (--set train.batsh=3): unknown key `batsh` [manifest.unknown-key]
           help: did you mean `batch`?
-    "#]]);
-    refused(&good(), &["train.epochs", "a..b=1", "train.epochs.x=1", "model.layers[3].dense=1", "train.lr=[1"], expect![[r#"
+    "#]],
+    );
+    refused(
+        &good(),
+        &["train.epochs", "a..b=1", "train.epochs.x=1", "model.layers[3].dense=1", "train.lr=[1"],
+        expect![[r#"
         --set train.epochs: a `--set` flag has no `=` [manifest.set]
           expected: --set key=value, such as --set train.epochs=1
         --set a..b=1: `a..b` is no path of a key [manifest.set]
@@ -275,12 +358,17 @@ fn flags_are_named_in_diagnostics() {
         --set train.lr=[1: unclosed array, expected `]` [manifest.set]
           expected: a TOML value, such as 1, 0.5, true, "text", [1, 2] or { name = "adam" }
           help: put the whole flag in single quotes, so that the shell leaves it alone
-    "#]]);
-    refused(&good(), &["train.steps=4"], expect![[r#"
+    "#]],
+    );
+    refused(
+        &good(),
+        &["train.steps=4"],
+        expect![[r#"
         train.steps (--set train.steps=4): both `epochs` and `steps` are given [manifest.train.both]
           expected: exactly one of them
           help: remove `epochs` or `steps`
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! kept there, to be looked at in a browser.
 
 use outgrow::report::{
-    Bitmap, Buffer, Cleaning, Confusion, ConfusionSample, Curve, Environment, MemoryPlan, OpTime, Plot, Processor,
-    Regression, RunReport, Scale, Series, SplitMetrics, Style, plot_page, render,
+    Bitmap, Buffer, Cleaning, Confusion, ConfusionSample, Curve, Environment, MemoryPlan, OpTime, Plot,
+    Processor, Regression, RunReport, Scale, Series, SplitMetrics, Style, plot_page, render,
 };
 
 /// Numbers that look random and are the same each time: a linear congruential generator (Knuth's MMIX constants).
@@ -24,7 +24,10 @@ fn picture(noise: &mut Noise, class: usize, channels: usize) -> Bitmap {
     let (cx, cy) = (8.0 + class as f64, 20.0 - class as f64);
     let ring = |x: usize, y: usize| (x as f64 - cx).hypot(y as f64 - cy) - 6.0;
     let data = (0..28 * 28 * channels)
-        .map(|i| ((1.0 - ring(i / channels % 28, i / channels / 28).abs() / 2.0).max(0.0) * (200.0 + noise.next() * 55.0)) as u8)
+        .map(|i| {
+            ((1.0 - ring(i / channels % 28, i / channels / 28).abs() / 2.0).max(0.0)
+                * (200.0 + noise.next() * 55.0)) as u8
+        })
         .collect();
     Bitmap { channels, height: 28, width: 28, data }
 }
@@ -33,19 +36,38 @@ fn classifier(classes: &[String]) -> RunReport {
     let mut noise = Noise(7);
     let n = classes.len();
     let counts: Vec<Vec<u64>> = (0..n)
-        .map(|a| (0..n).map(|p| if a == p { 950 + noise.below(40) } else { noise.below(60) / 9 * u64::from(noise.next() > 0.4) }).collect())
+        .map(|a| {
+            (0..n)
+                .map(|p| {
+                    if a == p {
+                        950 + noise.below(40)
+                    } else {
+                        noise.below(60) / 9 * u64::from(noise.next() > 0.4)
+                    }
+                })
+                .collect()
+        })
         .collect();
     let mut samples = Vec::new();
     for actual in 0..n {
         for predicted in 0..n {
             for _ in 0..counts[actual][predicted].min(if actual == predicted { 1 } else { 4 }) {
                 let image = picture(&mut noise, actual % 10, 1);
-                samples.push(ConfusionSample { actual, predicted, probability: Some(0.5 + noise.next() / 2.0), image });
+                samples.push(ConfusionSample {
+                    actual,
+                    predicted,
+                    probability: Some(0.5 + noise.next() / 2.0),
+                    image,
+                });
             }
         }
     }
-    let loss = (0..9380).map(|i| (f64::from(i), 2.3 * (-f64::from(i) / 900.0).exp() + 0.04 + noise.next() * 0.08)).collect();
-    let epochs = |from: f64, to: f64| (1..=10).map(|e| (f64::from(e), to + (from - to) * (-f64::from(e) / 2.0).exp())).collect();
+    let loss = (0..9380)
+        .map(|i| (f64::from(i), 2.3 * (-f64::from(i) / 900.0).exp() + 0.04 + noise.next() * 0.08))
+        .collect();
+    let epochs = |from: f64, to: f64| {
+        (1..=10).map(|e| (f64::from(e), to + (from - to) * (-f64::from(e) / 2.0).exp())).collect()
+    };
     RunReport {
         name: "mnist-lenet".into(),
         subtitle: "lenet, 60 000 training samples, 10 classes".into(),
@@ -117,15 +139,33 @@ fn memory(noise: &mut Noise) -> MemoryPlan {
     let mut offset = 0;
     for i in 0..24usize {
         let bytes = 20_000 + noise.below(200_000);
-        buffers.push(Buffer { label: format!("activation {i} <"), offset, bytes, first_step: i, last_step: 59 - i });
+        buffers.push(Buffer {
+            label: format!("activation {i} <"),
+            offset,
+            bytes,
+            first_step: i,
+            last_step: 59 - i,
+        });
         offset += bytes;
     }
     for i in 0..24usize {
         let bytes = 10_000 + noise.below(90_000);
-        buffers.push(Buffer { label: format!("gradient {i}"), offset, bytes, first_step: 34 + i, last_step: 36 + i });
+        buffers.push(Buffer {
+            label: format!("gradient {i}"),
+            offset,
+            bytes,
+            first_step: 34 + i,
+            last_step: 36 + i,
+        });
         offset = if i % 3 == 2 { offset - 150_000 } else { offset + bytes };
     }
-    MemoryPlan { planned_bytes: 3_400_000, naive_bytes: 9_800_000, lower_bound_bytes: 3_100_000, steps: 60, buffers }
+    MemoryPlan {
+        planned_bytes: 3_400_000,
+        naive_bytes: 9_800_000,
+        lower_bound_bytes: 3_100_000,
+        steps: 60,
+        buffers,
+    }
 }
 
 fn regressor() -> RunReport {
@@ -135,7 +175,11 @@ fn regressor() -> RunReport {
     RunReport {
         name: "houses".into(),
         subtitle: "linear, 12 features".into(),
-        metrics: vec![SplitMetrics { split: "test".into(), samples: 400, values: vec![("loss".into(), 6.1), ("rmse".into(), 2.47)] }],
+        metrics: vec![SplitMetrics {
+            split: "test".into(),
+            samples: 400,
+            values: vec![("loss".into(), 6.1), ("rmse".into(), 2.47)],
+        }],
         regression: Some(Regression { split: "test".into(), target: "price".into(), pairs }),
         ..RunReport::default()
     }
@@ -149,7 +193,11 @@ fn check_page(name: &str, html: &str) {
     for outside in ["<script", "<link", "@import", "url(", "src=\"http", "href="] {
         assert!(!html.contains(outside), "{name}: {outside}");
     }
-    assert_eq!(html.matches("http").count(), html.matches("xmlns=\"http://www.w3.org/2000/svg\"").count(), "{name}");
+    assert_eq!(
+        html.matches("http").count(),
+        html.matches("xmlns=\"http://www.w3.org/2000/svg\"").count(),
+        "{name}"
+    );
     assert!(!html.contains("NaN") && !html.contains("inf\""), "{name}");
     let mut open: Vec<&str> = Vec::new();
     for tag in html.split('<').skip(1).map(|rest| rest.split('>').next().unwrap()) {
@@ -172,9 +220,25 @@ fn a_classifier_s_page_shows_everything() {
     let html = render(&classifier(&names(&["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"])));
     check_page("classifier", &html);
     for part in [
-        "mnist-lenet", "99.17 %", "Loss", "Accuracy", "Confusion matrix", "Most frequent mistakes", "Precision", "data:image/png;base64,",
-        "Time by operation", "conv2d.gradient &lt;w&gt;", "Memory plan", "3.24 MiB", "Processor and memory", "93.4 %", "214 MiB",
-        "duplicate", "Manifest", "lr = 1e-3 # &lt;b&gt;", "avx512",
+        "mnist-lenet",
+        "99.17 %",
+        "Loss",
+        "Accuracy",
+        "Confusion matrix",
+        "Most frequent mistakes",
+        "Precision",
+        "data:image/png;base64,",
+        "Time by operation",
+        "conv2d.gradient &lt;w&gt;",
+        "Memory plan",
+        "3.24 MiB",
+        "Processor and memory",
+        "93.4 %",
+        "214 MiB",
+        "duplicate",
+        "Manifest",
+        "lr = 1e-3 # &lt;b&gt;",
+        "avx512",
     ] {
         assert!(html.contains(part), "{part}");
     }
@@ -182,7 +246,8 @@ fn a_classifier_s_page_shows_everything() {
 
 #[test]
 fn long_and_many_names_fit() {
-    let long = names(&["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "<truck>"]);
+    let long =
+        names(&["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "<truck>"]);
     check_page("long", &render(&classifier(&long)));
     let many: Vec<String> = (0..65).map(|i| format!("token {i}")).collect();
     check_page("many", &render(&classifier(&many)));
@@ -192,7 +257,9 @@ fn long_and_many_names_fit() {
 fn a_regression_s_page() {
     let html = render(&regressor());
     check_page("regressor", &html);
-    assert!(html.contains("Predictions (test)") && html.contains("Errors (test)") && !html.contains("Confusion"));
+    assert!(
+        html.contains("Predictions (test)") && html.contains("Errors (test)") && !html.contains("Confusion")
+    );
 }
 
 #[test]
@@ -200,7 +267,8 @@ fn parts_that_do_not_agree_are_left_out() {
     check_page("empty", &render(&RunReport::default()));
     let mut odd = classifier(&names(&["a", "b"]));
     odd.confusion.as_mut().unwrap().counts.pop();
-    odd.regression = Some(Regression { pairs: vec![(f64::NAN, 1.0), (f64::INFINITY, 2.0)], ..Regression::default() });
+    odd.regression =
+        Some(Regression { pairs: vec![(f64::NAN, 1.0), (f64::INFINITY, 2.0)], ..Regression::default() });
     odd.memory.as_mut().unwrap().buffers[0].first_step = 99;
     odd.ops[0].total_ms = 0.0;
     check_page("odd", &render(&odd));

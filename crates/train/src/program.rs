@@ -134,7 +134,7 @@ impl ModelProgram {
 /// Where each input of a model's graph comes from, by the convention that `models` builds graphs by.
 fn feeds(graph: &Graph) -> Result<Vec<Feed>, Diagnostics> {
     let (mut params, mut buffers, mut inputs) = (0, 0, 0);
-    let mut next = |counter: &mut usize| {
+    let next = |counter: &mut usize| {
         *counter += 1;
         *counter - 1
     };

@@ -96,6 +96,10 @@ pub struct TrainSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = 500)]
     pub eval_every_steps: Option<NonZeroU64>,
+    /// Writes the metrics of a step to `metrics.jsonl` after each so many steps. When left out: about a thousand
+    /// times in the whole run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_every_steps: Option<NonZeroU64>,
     /// The element type of weights and computation.
     #[serde(default)]
     pub precision: Precision,
@@ -204,6 +208,8 @@ pub struct Train {
     pub shuffle: bool,
     /// How often the validation data is evaluated.
     pub evaluate_every: Interval,
+    /// How often the metrics of a step are written; about a thousand times in the whole run when not given.
+    pub log_every_steps: Option<u64>,
     /// The element type.
     pub precision: Precision,
 }

@@ -54,7 +54,8 @@ impl<'s> Checker<'s> {
                 if !fitting.iter().any(|leaf| holds(leaf, node)) {
                     let hint = match &node.value {
                         Value::String(text) => {
-                            let known = fitting.iter().filter_map(Leaf::constants).flatten().filter_map(Json::as_str);
+                            let known =
+                                fitting.iter().filter_map(Leaf::constants).flatten().filter_map(Json::as_str);
                             nearest(text, known).map(|word| format!("did you mean \"{word}\"?"))
                         }
                         _ => None,
@@ -86,7 +87,9 @@ impl<'s> Checker<'s> {
         let of_length: Vec<_> = fitting.iter().filter(|leaf| length_fits(leaf, items.len())).collect();
         // Of several kinds of arrays, the one whose items take the first item.
         let takes_first = |leaf: &&&Leaf<'s>| match (items.first(), leaf.get("items")) {
-            (Some(item), Some(schema)) => leaves(self.root, schema).iter().any(|one| one.takes(Kind::of(item))),
+            (Some(item), Some(schema)) => {
+                leaves(self.root, schema).iter().any(|one| one.takes(Kind::of(item)))
+            }
             _ => true,
         };
         let Some(leaf) = of_length.iter().find(takes_first).or(of_length.first()).copied() else {
@@ -108,21 +111,25 @@ impl<'s> Checker<'s> {
 
     fn table(&mut self, candidates: Vec<Leaf<'s>>, node: &Node, key_origin: &Origin, path: &str) {
         let Some(candidates) = self.by_name(candidates, node, key_origin, path) else { return };
-        let every_key: Vec<_> = candidates.iter().flat_map(|leaf| leaf.properties().map(|(key, _)| key)).collect();
+        let every_key: Vec<_> =
+            candidates.iter().flat_map(|leaf| leaf.properties().map(|(key, _)| key)).collect();
         let scores = candidates.iter().map(|leaf| score(leaf, node));
-        let Some((leaf, best)) = candidates.iter().zip(scores).max_by_key(|(leaf, s)| (*s, -(leaf.required().len() as i64)))
+        let Some((leaf, best)) =
+            candidates.iter().zip(scores).max_by_key(|(leaf, s)| (*s, -(leaf.required().len() as i64)))
         else {
             return;
         };
         if candidates.len() > 1 && best == (false, 0) {
-            let keys: Vec<_> = candidates.iter().filter_map(|leaf| leaf.required().first().copied()).collect();
+            let keys: Vec<_> =
+                candidates.iter().filter_map(|leaf| leaf.required().first().copied()).collect();
             let list = keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
             let problem = match node.entries().first() {
                 Some(entry) => format!("unknown key `{}`", entry.key),
                 None => "an empty table says nothing".to_owned(),
             };
             let origin = node.entries().first().map_or(&node.origin, |entry| &entry.origin);
-            let diagnostic = Diagnostic::new("manifest.unknown-key", problem).expected(format!("one of the keys {list}"));
+            let diagnostic =
+                Diagnostic::new("manifest.unknown-key", problem).expected(format!("one of the keys {list}"));
             self.report(origin, path, diagnostic);
             return;
         }
@@ -149,9 +156,14 @@ impl<'s> Checker<'s> {
         key_origin: &Origin,
         path: &str,
     ) -> Option<Vec<Leaf<'s>>> {
-        let constants = |leaf: &Leaf<'s>, key: &str| leaves(self.root, leaf.property(key)?).first()?.constants();
+        let constants =
+            |leaf: &Leaf<'s>, key: &str| leaves(self.root, leaf.property(key)?).first()?.constants();
         let tag = candidates.iter().flat_map(Leaf::properties).map(|(key, _)| key).find(|key| {
-            candidates.iter().filter(|leaf| leaf.required().contains(key) && constants(leaf, key).is_some()).count() > 1
+            candidates
+                .iter()
+                .filter(|leaf| leaf.required().contains(key) && constants(leaf, key).is_some())
+                .count()
+                > 1
         });
         let Some(tag) = tag else { return Some(candidates) };
         let values: Vec<_> = candidates.iter().filter_map(|leaf| constants(leaf, tag)).flatten().collect();
@@ -160,11 +172,13 @@ impl<'s> Checker<'s> {
         let remaining: Vec<_> = match node.entry(tag) {
             Some(entry) => {
                 let written = entry.node.to_json();
-                let named = |leaf: &&Leaf<'s>| constants(leaf, tag).is_some_and(|all| all.contains(&&written));
+                let named =
+                    |leaf: &&Leaf<'s>| constants(leaf, tag).is_some_and(|all| all.contains(&&written));
                 let remaining: Vec<_> = candidates.iter().filter(named).cloned().collect();
                 if remaining.is_empty() {
                     let problem = format!("`{tag}` cannot be {}", show(&entry.node));
-                    let mut diagnostic = Diagnostic::new("manifest.value", problem).expected(format!("one of {list}"));
+                    let mut diagnostic =
+                        Diagnostic::new("manifest.value", problem).expected(format!("one of {list}"));
                     if let Value::String(text) = &entry.node.value {
                         diagnostic.hint = nearest(text, values.iter().filter_map(|value| value.as_str()))
                             .map(|word| format!("did you mean \"{word}\"?"));
@@ -181,18 +195,23 @@ impl<'s> Checker<'s> {
                     candidates.iter().filter(|leaf| !leaf.required().contains(&tag)).cloned().collect();
                 let chosen = remaining.iter().any(|leaf| score(leaf, node).1 > 0);
                 match misspelt {
-                    Some(entry) if !chosen && candidates.iter().all(|leaf| leaf.property(&entry.key).is_none()) => {
-                        let diagnostic = Diagnostic::new("manifest.unknown-key", format!("unknown key `{}`", entry.key))
-                            .hint(format!("did you mean `{tag}`?"));
+                    Some(entry)
+                        if !chosen && candidates.iter().all(|leaf| leaf.property(&entry.key).is_none()) =>
+                    {
+                        let diagnostic =
+                            Diagnostic::new("manifest.unknown-key", format!("unknown key `{}`", entry.key))
+                                .hint(format!("did you mean `{tag}`?"));
                         self.report(&entry.origin, &at, diagnostic);
                         return None;
                     }
                     _ if chosen => remaining,
                     _ => {
-                        let others: Vec<_> = remaining.iter().filter_map(|leaf| leaf.required().first().copied()).collect();
+                        let others: Vec<_> =
+                            remaining.iter().filter_map(|leaf| leaf.required().first().copied()).collect();
                         let or = others.iter().map(|key| format!("`{key}` or ")).collect::<String>();
-                        let diagnostic = Diagnostic::new("manifest.missing-key", format!("{or}`{tag}` is missing"))
-                            .expected(format!("`{tag}` is one of {list}"));
+                        let diagnostic =
+                            Diagnostic::new("manifest.missing-key", format!("{or}`{tag}` is missing"))
+                                .expected(format!("`{tag}` is one of {list}"));
                         self.report(key_origin, path, diagnostic);
                         return None;
                     }
@@ -233,7 +252,11 @@ impl<'s> Checker<'s> {
 
     fn missing(&mut self, leaf: &Leaf<'s>, key: &str, origin: &Origin, path: &str) {
         let schema = leaf.property(key);
-        let problem = if path.is_empty() { format!("section `[{key}]` is missing") } else { format!("`{key}` is missing") };
+        let problem = if path.is_empty() {
+            format!("section `[{key}]` is missing")
+        } else {
+            format!("`{key}` is missing")
+        };
         let mut diagnostic = Diagnostic::new("manifest.missing-key", problem);
         let alternatives = schema.map_or_else(Vec::new, |schema| leaves(self.root, schema));
         let what = describe(&alternatives);
@@ -252,11 +275,13 @@ fn score(leaf: &Leaf<'_>, node: &Node) -> (bool, usize) {
     let required = leaf.required();
     let known = |entry: &Entry| leaf.property(&entry.key).is_some();
     let near = |entry: &Entry| {
-        !known(entry) && nearest(&entry.key, required.iter().copied().filter(|key| node.entry(key).is_none())).is_some()
+        !known(entry)
+            && nearest(&entry.key, required.iter().copied().filter(|key| node.entry(key).is_none())).is_some()
     };
     let entries = node.entries();
     let present = |key: &str| {
-        node.entry(key).is_some() || entries.iter().any(|e| leaf.property(&e.key).is_none() && nearest(&e.key, [key]).is_some())
+        node.entry(key).is_some()
+            || entries.iter().any(|e| leaf.property(&e.key).is_none() && nearest(&e.key, [key]).is_some())
     };
     let points = entries.iter().map(|e| if known(e) { 2 } else { usize::from(near(e)) }).sum();
     (required.iter().all(|key| present(key)), points)

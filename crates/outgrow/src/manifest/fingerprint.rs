@@ -6,8 +6,13 @@ use sha2::{Digest, Sha256};
 use super::ManifestSpec;
 
 /// Keys that say how or how often something is done, but have no part in the result.
-const NOT_COUNTED: &[&str] =
-    &["/name", "/train/checkpoint_every_steps", "/train/checkpoint_every_seconds", "/train/keep_checkpoints"];
+const NOT_COUNTED: &[&str] = &[
+    "/name",
+    "/train/checkpoint_every_steps",
+    "/train/checkpoint_every_seconds",
+    "/train/keep_checkpoints",
+    "/train/log_every_steps",
+];
 
 /// The manifest with its defaults filled in.
 pub(super) fn resolved(spec: &ManifestSpec, name: &str) -> Json {

@@ -24,7 +24,13 @@ pub(super) fn apply(root: &mut Node, flag: usize, text: &str) -> Result<(), Diag
     set(root, &steps, value, flag, path)
 }
 
-fn set(root: &mut Node, steps: &[Step], value: Option<Node>, flag: usize, path: &str) -> Result<(), Diagnostic> {
+fn set(
+    root: &mut Node,
+    steps: &[Step],
+    value: Option<Node>,
+    flag: usize,
+    path: &str,
+) -> Result<(), Diagnostic> {
     let mut node = root;
     for (i, step) in steps.iter().enumerate() {
         let last = i + 1 == steps.len();

@@ -52,13 +52,17 @@ fn expand<'s>(root: &'s Json, schema: &'s Json, mut base: Leaf<'s>, depth: usize
     let Some(map) = schema.as_object().filter(|_| depth < MAX_DEPTH) else { return vec![base] };
     base.parts.push(map);
     let mut found = vec![base];
-    if let Some(target) = map.get("$ref").and_then(Json::as_str).and_then(|path| root.pointer(path.strip_prefix('#')?)) {
+    if let Some(target) =
+        map.get("$ref").and_then(Json::as_str).and_then(|path| root.pointer(path.strip_prefix('#')?))
+    {
         found = found.into_iter().flat_map(|leaf| expand(root, target, leaf, depth + 1)).collect();
     }
     for alternatives in ["anyOf", "oneOf"].into_iter().filter_map(|word| map.get(word)?.as_array()) {
         found = found
             .into_iter()
-            .flat_map(|leaf| alternatives.iter().flat_map(move |one| expand(root, one, leaf.clone(), depth + 1)))
+            .flat_map(|leaf| {
+                alternatives.iter().flat_map(move |one| expand(root, one, leaf.clone(), depth + 1))
+            })
             .collect();
     }
     for all in map.get("allOf").and_then(Json::as_array).into_iter().flatten() {
@@ -99,7 +103,8 @@ impl<'s> Leaf<'s> {
     /// Whether it takes values of this type.
     pub fn takes(&self, kind: Kind) -> bool {
         let kinds = self.kinds();
-        kinds.is_empty() || kinds.iter().any(|mine| *mine == kind || (*mine == Kind::Number && kind == Kind::Integer))
+        kinds.is_empty()
+            || kinds.iter().any(|mine| *mine == kind || (*mine == Kind::Number && kind == Kind::Integer))
     }
 
     /// The only values it takes, when there is such a list.
@@ -168,7 +173,8 @@ impl Kind {
 
 /// What the alternatives take, in words.
 pub(super) fn describe(leaves: &[Leaf<'_>]) -> String {
-    let constants: Vec<_> = leaves.iter().filter_map(Leaf::constants).flatten().map(Json::to_string).collect();
+    let constants: Vec<_> =
+        leaves.iter().filter_map(Leaf::constants).flatten().map(Json::to_string).collect();
     let mut words = Vec::new();
     match constants.as_slice() {
         [] => {}

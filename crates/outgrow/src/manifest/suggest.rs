@@ -47,7 +47,8 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     known
         .into_iter()
         .filter_map(|candidate| {
-            let distance = if synonym == Some(candidate) { 0 } else { edit_distance(&plain, &normalise(candidate)) };
+            let distance =
+                if synonym == Some(candidate) { 0 } else { edit_distance(&plain, &normalise(candidate)) };
             // A word of which most letters change is another word.
             (distance <= limit && distance < plain.len().max(1)).then_some((distance, candidate))
         })
@@ -102,7 +103,8 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (a, b, expect) in [("", "abc", 3), ("abc", "abc", 0), ("abc", "acb", 1), ("kitten", "sitting", 3)] {
+        for (a, b, expect) in [("", "abc", 3), ("abc", "abc", 0), ("abc", "acb", 1), ("kitten", "sitting", 3)]
+        {
             let chars = |word: &str| word.chars().collect::<Vec<_>>();
             assert_eq!(edit_distance(&chars(a), &chars(b)), expect, "{a} {b}");
         }

@@ -71,7 +71,11 @@ impl Sources {
         match origin {
             Origin::Flag(index) => {
                 let flag = self.flags.get(*index).map_or("", String::as_str);
-                diagnostic.item(if path.is_empty() { format!("--set {flag}") } else { format!("{path} (--set {flag})") })
+                diagnostic.item(if path.is_empty() {
+                    format!("--set {flag}")
+                } else {
+                    format!("{path} (--set {flag})")
+                })
             }
             Origin::Text(span) => {
                 let (line, column) = self.line_and_column(span.start);
@@ -109,7 +113,9 @@ impl Node {
             .collect();
         let mut reader = Reader { place: &Origin::Text, found: Vec::new() };
         let node = Node { value: reader.table(table.get_ref()), origin: Origin::Text(0..0) };
-        found.extend(reader.found.into_iter().map(|(origin, diagnostic)| sources.locate(diagnostic, &origin, "")));
+        found.extend(
+            reader.found.into_iter().map(|(origin, diagnostic)| sources.locate(diagnostic, &origin, "")),
+        );
         (node, found)
     }
 
@@ -171,7 +177,9 @@ impl Node {
             node = &entry.node;
             // A table is best shown by its key, any other value by itself.
             origin = if matches!(node.value, Value::Table(_)) { &entry.origin } else { &node.origin };
-            for index in indices.split('[').filter_map(|index| index.trim_end_matches(']').parse::<usize>().ok()) {
+            for index in
+                indices.split('[').filter_map(|index| index.trim_end_matches(']').parse::<usize>().ok())
+            {
                 let Value::Array(items) = &node.value else { break };
                 let Some(item) = items.get(index) else { break };
                 node = item;
@@ -217,7 +225,9 @@ impl Reader<'_> {
                 Ok(number) if number.is_finite() => Value::Float(number),
                 _ => self.refuse(&origin, "a number that is not finite"),
             },
-            DeValue::Datetime(_) => self.refuse(&origin, "a date or time; nothing here takes one (quote it?)"),
+            DeValue::Datetime(_) => {
+                self.refuse(&origin, "a date or time; nothing here takes one (quote it?)")
+            }
             DeValue::Array(items) => Value::Array(items.iter().map(|item| self.value(item)).collect()),
             DeValue::Table(table) => self.table(table),
         };
@@ -227,7 +237,8 @@ impl Reader<'_> {
     fn refuse(&mut self, origin: &Origin, what: &str) -> Value {
         self.found.push((
             origin.clone(),
-            Diagnostic::new("manifest.value", what).expected("a string, a finite number, true, false, an array or a table"),
+            Diagnostic::new("manifest.value", what)
+                .expected("a string, a finite number, true, false, an array or a table"),
         ));
         Value::Bool(false)
     }

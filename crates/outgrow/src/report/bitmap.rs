@@ -33,12 +33,14 @@ impl Bitmap {
             3 => png::ColorType::Rgb,
             _ => return None,
         };
-        let pixels = self.height.checked_mul(self.width).filter(|pixels| (1..=MAX_PIXELS).contains(pixels))?;
+        let pixels =
+            self.height.checked_mul(self.width).filter(|pixels| (1..=MAX_PIXELS).contains(pixels))?;
         if self.data.len() != pixels * self.channels {
             return None;
         }
         let mut file = Vec::new();
-        let mut encoder = png::Encoder::new(&mut file, u32::try_from(self.width).ok()?, u32::try_from(self.height).ok()?);
+        let mut encoder =
+            png::Encoder::new(&mut file, u32::try_from(self.width).ok()?, u32::try_from(self.height).ok()?);
         encoder.set_color(colour);
         encoder.set_depth(png::BitDepth::Eight);
         let mut writer = encoder.write_header().ok()?;
@@ -53,7 +55,8 @@ fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for part in bytes.chunks(3) {
-        let word = part.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - part.len()));
+        let word =
+            part.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - part.len()));
         for i in 0..4 {
             let digit = (word >> (18 - 6 * i) & 63) as usize;
             text.push(if i <= part.len() { ALPHABET[digit] as char } else { '=' });
@@ -68,9 +71,15 @@ mod tests {
 
     #[test]
     fn base64_follows_the_rfc() {
-        for (text, expect) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="), ("foobar", "Zm9vYmFy")]
-        {
+        for (text, expect) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
             assert_eq!(base64(text.as_bytes()), expect);
         }
     }
@@ -80,7 +89,9 @@ mod tests {
         let good = Bitmap::from_planes(3, 1, 2, &[1, 2, 3, 4, 5, 6]);
         assert_eq!(good.data, [1, 3, 5, 2, 4, 6]);
         assert!(good.data_uri().is_some_and(|uri| uri.starts_with("data:image/png;base64,iVBORw0KGgo")));
-        for (channels, height, width, length) in [(2, 1, 1, 2), (1, 0, 0, 0), (1, 2, 2, 3), (1, usize::MAX, 2, 1)] {
+        for (channels, height, width, length) in
+            [(2, 1, 1, 2), (1, 0, 0, 0), (1, 2, 2, 3), (1, usize::MAX, 2, 1)]
+        {
             assert_eq!(Bitmap { channels, height, width, data: vec![0; length] }.data_uri(), None);
         }
     }

@@ -2,31 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::format::{bytes, count, escape, number, percent, seconds, short_count};
+use super::format::{bytes, count, escape, metric, metric_name, number, percent, seconds, short_count};
 use super::plot::{Plot, Scale, Series, Style};
 use super::render::{card, wide_card};
 use super::{Cleaning, Curve, OpTime, Processor, Regression, RunReport, SplitMetrics};
 
 /// The most ops in the table; the others are added up.
 const MAX_OPS: usize = 16;
-
-/// A metric's value as people read it.
-pub(super) fn metric(name: &str, value: f64) -> String {
-    match name {
-        "accuracy" | "top5" => percent(value),
-        _ => number(value),
-    }
-}
-
-/// A metric's name as people read it.
-pub(super) fn metric_name(name: &str) -> &str {
-    match name {
-        "top5" => "top-5 accuracy",
-        "auc" => "AUC",
-        "rmse" => "RMSE",
-        name => name,
-    }
-}
 
 /// The numbers at the top of the page.
 pub(super) fn tiles(report: &RunReport) -> String {
@@ -86,8 +68,10 @@ pub(super) fn metrics(metrics: &[SplitMetrics]) -> String {
     if names.is_empty() {
         return String::new();
     }
-    let head: String =
-        names.iter().map(|name| format!("<th class=\"n\">{}</th>", escape(&capital(metric_name(name))))).collect();
+    let head: String = names
+        .iter()
+        .map(|name| format!("<th class=\"n\">{}</th>", escape(&capital(metric_name(name)))))
+        .collect();
     let rows: String = metrics
         .iter()
         .map(|split| {
@@ -105,7 +89,9 @@ pub(super) fn metrics(metrics: &[SplitMetrics]) -> String {
         .collect();
     card(
         "Final weights",
-        &format!("<div class=\"scroll\"><table><tr><th></th><th class=\"n\">Samples</th>{head}</tr>{rows}</table></div>"),
+        &format!(
+            "<div class=\"scroll\"><table><tr><th></th><th class=\"n\">Samples</th>{head}</tr>{rows}</table></div>"
+        ),
     )
 }
 
@@ -133,7 +119,8 @@ pub(super) fn regression(regression: &Regression) -> String {
 /// How often which error occurs, as bars.
 fn histogram(values: &[f64]) -> String {
     let finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
-    let (low, high) = finite.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
+    let (low, high) =
+        finite.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
     if finite.is_empty() {
         return "<p>No finite errors.</p>".to_owned();
     }
@@ -250,7 +237,9 @@ pub(super) fn cleaning(cleaning: &Cleaning) -> String {
         }
         let rows: String = entries
             .iter()
-            .map(|(name, rows)| format!("<tr><td>{}</td><td class=\"n\">{}</td></tr>", escape(name), count(*rows)))
+            .map(|(name, rows)| {
+                format!("<tr><td>{}</td><td class=\"n\">{}</td></tr>", escape(name), count(*rows))
+            })
             .collect();
         let what = if title == "Filled in" { "Values" } else { "Rows" };
         let _ = write!(body, "<table><tr><th>{title}</th><th class=\"n\">{what}</th></tr>{rows}</table>");

@@ -45,12 +45,19 @@ fn table(confusion: &Confusion) -> String {
     let long = confusion.classes.iter().any(|name| name.chars().count() > 4);
     let head: String = names
         .iter()
-        .map(|name| if long { format!("<th class=\"up\"><span>{name}</span></th>") } else { format!("<th>{name}</th>") })
+        .map(|name| {
+            if long {
+                format!("<th class=\"up\"><span>{name}</span></th>")
+            } else {
+                format!("<th>{name}</th>")
+            }
+        })
         .collect();
     let mut rows = String::new();
     for actual in 0..n {
         let total: u64 = confusion.counts[actual].iter().sum();
-        let right = confusion.samples.iter().find(|sample| sample.actual == actual && sample.predicted == actual);
+        let right =
+            confusion.samples.iter().find(|sample| sample.actual == actual && sample.predicted == actual);
         let picture = right.and_then(|sample| picture(confusion, sample)).unwrap_or_default();
         let _ = write!(rows, "<tr><th class=\"row\">{picture}<span>{}</span></th>", names[actual]);
         for predicted in 0..n {
@@ -173,7 +180,11 @@ fn classes(confusion: &Confusion) -> String {
             meter(ratio(actual))
         );
     }
-    let more = if n > MAX_CLASSES { format!("<p class=\"note\">The first {MAX_CLASSES} of {n} classes.</p>") } else { String::new() };
+    let more = if n > MAX_CLASSES {
+        format!("<p class=\"note\">The first {MAX_CLASSES} of {n} classes.</p>")
+    } else {
+        String::new()
+    };
     format!(
         "<div class=\"scroll\"><table class=\"classes\"><tr><th>{}</th><th class=\"n\">Samples</th><th>Precision</th><th>Recall</th></tr>{rows}</table></div>{more}",
         capital("class")

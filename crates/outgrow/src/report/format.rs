@@ -87,6 +87,24 @@ pub fn number(value: f64) -> String {
     }
 }
 
+/// A metric's value as people read it.
+pub fn metric(name: &str, value: f64) -> String {
+    match name {
+        "accuracy" | "top5" => percent(value),
+        _ => number(value),
+    }
+}
+
+/// A metric's name as people read it.
+pub fn metric_name(name: &str) -> &str {
+    match name {
+        "top5" => "top-5 accuracy",
+        "auc" => "AUC",
+        "rmse" => "RMSE",
+        name => name,
+    }
+}
+
 /// Three significant digits without an exponent.
 fn three(value: f64) -> String {
     let digits = match value.abs() {

@@ -41,7 +41,8 @@ fn chart(plan: &MemoryPlan) -> String {
     }
     buffers.sort_by_key(|buffer| std::cmp::Reverse(buffer.bytes));
     buffers.truncate(MAX_BUFFERS);
-    let last = buffers.iter().map(|buffer| buffer.last_step).max().unwrap_or(0).max(plan.steps.saturating_sub(1));
+    let last =
+        buffers.iter().map(|buffer| buffer.last_step).max().unwrap_or(0).max(plan.steps.saturating_sub(1));
     let top = buffers.iter().map(|buffer| buffer.offset.saturating_add(buffer.bytes)).max().unwrap_or(1);
     let step = (WIDTH - LEFT - 8.0) / (last + 1) as f64;
     let base = HEIGHT - BOTTOM;

@@ -103,7 +103,9 @@ impl Axis {
                 let step = nice_step(self.to - self.from);
                 let first = (self.from / step - 1e-9).ceil() as i64;
                 let last = (self.to / step + 1e-9).floor() as i64;
-                (first..=last.min(first + 20)).map(|i| (i as f64 * step, tick_label(i as f64 * step, step))).collect()
+                (first..=last.min(first + 20))
+                    .map(|i| (i as f64 * step, tick_label(i as f64 * step, step)))
+                    .collect()
             }
             Scale::Log => {
                 let (low, high) = (self.from.log10(), self.to.log10());
@@ -133,10 +135,19 @@ impl Plot {
             y_range = x_range;
         } else if self.y_scale == Scale::Linear {
             let pad = (y_range.1 - y_range.0) * 0.04;
-            y_range = (if y_range.0 >= 0.0 && y_range.0 < pad * 5.0 { 0.0 } else { y_range.0 - pad }, y_range.1 + pad);
+            y_range = (
+                if y_range.0 >= 0.0 && y_range.0 < pad * 5.0 { 0.0 } else { y_range.0 - pad },
+                y_range.1 + pad,
+            );
         }
         let x = Axis { scale: self.x_scale, from: x_range.0, to: x_range.1, start: LEFT, end: WIDTH - RIGHT };
-        let y = Axis { scale: self.y_scale, from: y_range.0, to: y_range.1, start: HEIGHT - BOTTOM, end: self.top() };
+        let y = Axis {
+            scale: self.y_scale,
+            from: y_range.0,
+            to: y_range.1,
+            start: HEIGHT - BOTTOM,
+            end: self.top(),
+        };
         let mut svg = format!(
             r#"<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{0}" xmlns="http://www.w3.org/2000/svg"><title>{0}</title>"#,
             escape(&self.title)
@@ -165,12 +176,22 @@ impl Plot {
         for (value, label) in y.ticks() {
             let at = y.at(value);
             let _ = write!(svg, r#"<line class="grid" x1="{LEFT}" x2="{right}" y1="{at:.1}" y2="{at:.1}"/>"#);
-            let _ = write!(svg, r#"<text x="{:.1}" y="{:.1}" text-anchor="end">{label}</text>"#, LEFT - 7.0, at + 4.0);
+            let _ = write!(
+                svg,
+                r#"<text x="{:.1}" y="{:.1}" text-anchor="end">{label}</text>"#,
+                LEFT - 7.0,
+                at + 4.0
+            );
         }
         for (value, label) in x.ticks() {
             let at = x.at(value);
-            let _ = write!(svg, r#"<line class="tick" x1="{at:.1}" x2="{at:.1}" y1="{bottom}" y2="{}"/>"#, bottom + 4.0);
-            let _ = write!(svg, r#"<text x="{at:.1}" y="{}" text-anchor="middle">{label}</text>"#, bottom + 17.0);
+            let _ = write!(
+                svg,
+                r#"<line class="tick" x1="{at:.1}" x2="{at:.1}" y1="{bottom}" y2="{}"/>"#,
+                bottom + 4.0
+            );
+            let _ =
+                write!(svg, r#"<text x="{at:.1}" y="{}" text-anchor="middle">{label}</text>"#, bottom + 17.0);
         }
         let _ = write!(svg, r#"<line class="axis" x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>"#);
         if self.diagonal {
@@ -187,7 +208,11 @@ impl Plot {
         for (value, label) in self.marks.iter().filter(|(value, _)| x.shows(*value)) {
             let at = x.at(*value);
             let (anchor, dx) = if at > WIDTH * 0.6 { ("end", -5.0) } else { ("start", 5.0) };
-            let _ = write!(svg, r#"<line class="mark" x1="{at:.1}" x2="{at:.1}" y1="{}" y2="{bottom}"/>"#, self.top());
+            let _ = write!(
+                svg,
+                r#"<line class="mark" x1="{at:.1}" x2="{at:.1}" y1="{}" y2="{bottom}"/>"#,
+                self.top()
+            );
             let _ = write!(
                 svg,
                 r#"<text class="strong" x="{:.1}" y="{}" text-anchor="{anchor}">{}</text>"#,
@@ -304,7 +329,8 @@ fn running_mean(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 /// The least and the largest value, kept apart.
 fn range(scale: Scale, values: impl Iterator<Item = f64>) -> (f64, f64) {
     let shown = values.filter(|v| v.is_finite() && (scale == Scale::Linear || *v > 0.0));
-    let (low, high) = shown.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    let (low, high) =
+        shown.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
     match scale {
         _ if low > high => (if scale == Scale::Log { 0.1 } else { 0.0 }, 1.0),
         Scale::Linear if low == high => {
@@ -312,7 +338,9 @@ fn range(scale: Scale, values: impl Iterator<Item = f64>) -> (f64, f64) {
             (low - pad, high + pad)
         }
         // Values that differ in their last bits only would leave no room for a tick.
-        Scale::Linear if high - low < low.abs().max(high.abs()) * 1e-9 => (low - low.abs() * 0.5, high + high.abs() * 0.5),
+        Scale::Linear if high - low < low.abs().max(high.abs()) * 1e-9 => {
+            (low - low.abs() * 0.5, high + high.abs() * 0.5)
+        }
         Scale::Log if high / low < 1.01 => (low / 2.0, high * 2.0),
         _ => (low, high),
     }
@@ -321,7 +349,11 @@ fn range(scale: Scale, values: impl Iterator<Item = f64>) -> (f64, f64) {
 /// The largest of 1, 2, 5 times a power of ten that fits into the length at least three times.
 fn nice_step(length: f64) -> f64 {
     let power = 10f64.powf((length / 3.0).log10().floor());
-    [5.0, 2.0].into_iter().map(|digit| digit * power).find(|step| step * 3.0 <= length * 1.001).unwrap_or(power)
+    [5.0, 2.0]
+        .into_iter()
+        .map(|digit| digit * power)
+        .find(|step| step * 3.0 <= length * 1.001)
+        .unwrap_or(power)
 }
 
 fn tick_label(value: f64, step: f64) -> String {
@@ -382,7 +414,8 @@ mod tests {
 
     #[test]
     fn thinning_keeps_extremes() {
-        let points: Vec<_> = (0..100_000).map(|i| (f64::from(i), if i == 4321 { 9.0 } else { 0.0 })).collect();
+        let points: Vec<_> =
+            (0..100_000).map(|i| (f64::from(i), if i == 4321 { 9.0 } else { 0.0 })).collect();
         let kept = thin(&points, MAX_POINTS);
         assert!(kept.len() <= MAX_POINTS + 2 && kept.contains(&(4321.0, 9.0)));
         assert_eq!(kept.last(), points.last());

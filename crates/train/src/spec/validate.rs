@@ -56,6 +56,7 @@ pub(super) fn train(spec: &TrainSpec) -> Result<Train, Diagnostics> {
         drop_last: spec.drop_last,
         shuffle: spec.shuffle,
         evaluate_every: evaluate_every.unwrap_or(Interval::Epochs(1)),
+        log_every_steps: spec.log_every_steps.map(std::num::NonZero::get),
         precision: spec.precision,
     })
 }
@@ -235,6 +236,7 @@ mod tests {
             drop_last: false,
             shuffle: true,
             evaluate_every: Interval::Epochs(1),
+            log_every_steps: None,
             precision: Precision::F32,
         };
         assert_eq!(check(r#"{"epochs": 3}"#).unwrap(), expect);

@@ -1,0 +1,98 @@
+//! Where things are: data, prepared data, runs. The one place that reads environment variables.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use crate::cli::ManifestArgs;
+use crate::manifest::Manifest;
+
+/// What the process's environment says.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// `OUTGROW_DATA`: where relative data paths are looked for.
+    pub data: Option<PathBuf>,
+    /// The user's cache folder.
+    pub cache: Option<PathBuf>,
+    /// `NO_COLOR`: no colour unless asked for.
+    pub no_color: bool,
+}
+
+impl Environment {
+    /// That of this process.
+    pub fn of_process() -> Self {
+        let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let data = given("OUTGROW_DATA").map(PathBuf::from);
+        Self { data, cache: user_cache(given), no_color: given("NO_COLOR").is_some() }
+    }
+}
+
+/// The user's cache folder by the system's convention: XDG, Apple's or Windows'.
+fn user_cache(given: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let home = || given("HOME").map(PathBuf::from);
+    if cfg!(windows) {
+        return given("LOCALAPPDATA").map(PathBuf::from);
+    }
+    let xdg = given("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let usual = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
+    xdg.or_else(|| Some(home()?.join(usual)))
+}
+
+/// The folders in which relative data paths are looked for, in this order: `--data`, `$OUTGROW_DATA`, the manifest's
+/// own.
+pub fn data_roots(manifest: &Manifest, args: &ManifestArgs, environment: &Environment) -> Vec<PathBuf> {
+    let given = [args.data.clone(), environment.data.clone()];
+    given.into_iter().flatten().chain([manifest.folder()]).collect()
+}
+
+/// The folder for prepared data: `--cache`, else `outgrow/data` in the user's cache folder, else beside the manifest.
+pub fn data_cache(manifest: &Manifest, args: &ManifestArgs, environment: &Environment) -> PathBuf {
+    let usual = || environment.cache.as_ref().map(|cache| cache.join("outgrow").join("data"));
+    args.cache.clone().or_else(usual).unwrap_or_else(|| manifest.folder().join(".outgrow-cache"))
+}
+
+/// The run's folder: `--out`, else `runs/NAME` in the current folder.
+pub fn run_folder(manifest: &Manifest, out: Option<&Path>) -> PathBuf {
+    out.map_or_else(|| Path::new("runs").join(file_name(&manifest.name)), Path::to_owned)
+}
+
+/// The name with everything replaced that a file's name should not have.
+fn file_name(name: &str) -> String {
+    let plain: String =
+        name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
+    let plain = plain.trim_start_matches('.');
+    if plain.is_empty() { "model".to_owned() } else { plain.to_owned() }
+}
+
+/// The number of threads: as asked for, else the number of cores this process may use.
+pub fn threads(asked: Option<NonZeroUsize>) -> usize {
+    asked.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_folders_are_plain() {
+        for (name, expect) in
+            [("mnist", "mnist"), ("../etc/x y", "-etc-x-y"), ("...", "model"), ("ä.1", "ä.1")]
+        {
+            assert_eq!(file_name(name), expect);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_cache_follows_the_convention() {
+        for (xdg, home, expect) in [
+            (Some("/c"), Some("/h"), Some("/c")),
+            (Some("relative"), Some("/h"), Some("/h/.cache")),
+            (None, Some("/h"), Some("/h/.cache")),
+            (None, None, None),
+        ] {
+            let given = |name: &str| if name == "HOME" { home } else { xdg }.map(OsString::from);
+            assert_eq!(user_cache(given), expect.map(PathBuf::from));
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! `outgrow run`: data, training, evaluation, model and report with one command. `outgrow train` is the same without
+//! the evaluation and the report.
+
+use outgrow_data::Split;
+use serde_json::Value as Json;
+
+use super::places::run_folder;
+use super::{Context, Failure};
+use crate::cli::RunArgs;
+use crate::report::format::{metric, metric_name};
+use crate::report::render;
+use crate::session::{Recorder, RunFolder, RunResult, Session, evaluate_run, page, save_package, usage};
+
+/// Runs a manifest from data to report.
+pub fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
+    go(args, context, true)
+}
+
+/// Only trains and saves the model.
+pub fn train(args: &RunArgs, context: &Context) -> Result<(), Failure> {
+    go(args, context, false)
+}
+
+fn go(args: &RunArgs, context: &Context, evaluate: bool) -> Result<(), Failure> {
+    let session = Session::open(&args.manifest, &args.processor, context)?;
+    let (data, _) = session.data()?;
+    let model = session.model(&data)?;
+    let path = run_folder(&session.manifest, args.out.as_deref());
+    let manifest = session.manifest.resolved_toml();
+    let fingerprint = session.fingerprint(&data);
+    let folder = RunFolder::open(session.storage.clone(), &path, &fingerprint, &manifest, args.fresh)?;
+    if let Some(result) = folder.result()?.filter(|r| !evaluate || r.get("train").is_some()) {
+        context.note(&format!("the run in {} is finished; --fresh starts it anew", path.display()));
+        return Ok(context.answer(&result, &summary(&result))?);
+    }
+    let mut trainer = session.trainer(&data, model, Some(folder.file("checkpoints")))?;
+    let progress = context.progress();
+    let every = session.manifest.train.log_every_steps;
+    let mut recorder = Recorder::new(&progress, session.storage.clone(), folder.file("metrics.jsonl"), every);
+    trainer.resume(&mut recorder)?;
+    let batches = session.batches(&data);
+    let meter = usage::Meter::start(&session, &trainer);
+    let trained = trainer.run(&batches, &mut recorder);
+    let usage = meter.stop(&session, &trainer);
+    // What was logged is kept, also when training failed.
+    let lines = recorder.finish();
+    trained?;
+    let lines = lines?;
+    save_package(&session, &data, &trainer, &folder.file("model"))?;
+    let result = if evaluate { evaluate_run(&mut trainer, &data, &batches)? } else { RunResult::default() };
+    let json = result.to_json(&session, &path, &trainer, usage);
+    if evaluate {
+        let report = page::report(&session, &data, &trainer, &result, &lines, usage, &json);
+        folder.write("report.html", render(&report).as_bytes())?;
+    }
+    folder.finish(&json)?;
+    Ok(context.answer(&json, &summary(&json))?)
+}
+
+/// The result for people.
+pub fn summary(result: &Json) -> String {
+    let mut text = String::new();
+    for split in [Split::Train, Split::Validation, Split::Test] {
+        let Some(metrics) = result.get(split.name()).and_then(Json::as_object) else { continue };
+        let values: Vec<String> = metrics
+            .iter()
+            .filter(|(name, _)| *name != "samples")
+            .filter_map(|(name, value)| {
+                Some(format!("{} {}", metric_name(name), metric(name, value.as_f64()?)))
+            })
+            .collect();
+        text.push_str(&format!("{:<10}  {}\n", split.name(), values.join("  ")));
+    }
+    let number = |key: &str| result[key].as_f64().unwrap_or_default();
+    text.push_str(&format!(
+        "{} steps in {:.1} s of training, {:.0} samples/s\n",
+        number("steps"),
+        number("train_seconds"),
+        number("samples_per_s")
+    ));
+    let run = result["run"].as_str().unwrap_or_default();
+    if result.get("train").is_some() {
+        text.push_str(&format!("report: {run}/report.html\n"));
+    }
+    text.push_str(&format!("model:  {run}/model\n"));
+    text
+}

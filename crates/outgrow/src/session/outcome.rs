@@ -1,0 +1,202 @@
+//! The end of a run: the final weights' metrics, the result for machines, and what the report shows.
+
+use outgrow_data::{Dataset, Split};
+use outgrow_ir::Diagnostics;
+use outgrow_store::sha256::weights_sha256;
+use outgrow_tensor::Tensor;
+use outgrow_train::metric::{Confusion, predicted_class};
+use outgrow_train::{Metrics, Trainer};
+use outgrow_transform::{Batch, Target};
+use serde_json::{Value as Json, json};
+
+use super::process::peak_memory_bytes;
+use super::{DatasetBatches, Session};
+
+/// What came out of a run.
+#[derive(Debug, Default)]
+pub struct RunResult {
+    /// Metrics of each part of the data that has samples.
+    pub metrics: Vec<(Split, Metrics)>,
+    /// For classes: which were taken for which in the test data.
+    pub confusion: Option<Confusion>,
+    /// For classes: of some test samples, their number, class, answer and the answer's probability.
+    pub answers: Vec<Answer>,
+    /// For numbers: some targets and predictions of the test data.
+    pub pairs: Vec<(f64, f64)>,
+}
+
+/// What the model said to one sample.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// Number of the sample in its split.
+    pub sample: u64,
+    /// Its class.
+    pub actual: usize,
+    /// The class that was predicted.
+    pub predicted: usize,
+    /// The probability of that class.
+    pub probability: f64,
+}
+
+/// Most pairs of numbers that are kept for a plot.
+const PAIRS: usize = 2000;
+/// Most answers that are kept for each pair of classes.
+const ANSWERS: usize = 3;
+
+/// Evaluates the final weights on all parts of the data (at most 10,000 training samples).
+pub fn evaluate_run(
+    trainer: &mut Trainer,
+    data: &Dataset,
+    batches: &DatasetBatches,
+) -> Result<RunResult, Diagnostics> {
+    let mut result = RunResult::default();
+    for split in [Split::Train, Split::Validation, Split::Test] {
+        let Some(stream) = batches.evaluation(split)? else { continue };
+        let metrics = if split == Split::Test {
+            let mut watch = Watch::new(&data.schema().target);
+            let metrics = trainer.evaluate_with(stream, &mut |batch, output| watch.add(batch, output))?;
+            (result.confusion, result.answers, result.pairs) = (watch.confusion, watch.answers, watch.pairs);
+            metrics
+        } else {
+            trainer.evaluate(stream)?
+        };
+        result.metrics.push((split, metrics));
+    }
+    Ok(result)
+}
+
+/// Looks at every answer to the test data.
+struct Watch {
+    classes: usize,
+    confusion: Option<Confusion>,
+    answers: Vec<Answer>,
+    kept: Vec<usize>,
+    pairs: Vec<(f64, f64)>,
+    seen: u64,
+}
+
+impl Watch {
+    fn new(target: &Target) -> Self {
+        let classes = if let Target::Class { names } = target { names.len() } else { 0 };
+        let confusion = if (1..=100).contains(&classes) { Confusion::new(classes) } else { None };
+        Self {
+            classes,
+            confusion,
+            answers: Vec::new(),
+            kept: vec![0; classes * classes],
+            pairs: Vec::new(),
+            seen: 0,
+        }
+    }
+
+    fn add(&mut self, batch: &Batch, output: &[f32]) {
+        let Some(target) = &batch.target else { return };
+        if let Some(confusion) = &mut self.confusion {
+            for i in 0..batch.real {
+                let (predicted, probability) = answer(
+                    &output
+                        [i * output.len() / batch.weight.len()..(i + 1) * output.len() / batch.weight.len()],
+                );
+                let actual = target.get_i64(i).max(0) as usize;
+                confusion.add(actual, predicted);
+                let kept =
+                    &mut self.kept[(actual * self.classes + predicted).min(self.classes * self.classes - 1)];
+                if *kept < ANSWERS {
+                    *kept += 1;
+                    self.answers.push(Answer {
+                        sample: self.seen + i as u64,
+                        actual,
+                        predicted,
+                        probability,
+                    });
+                }
+            }
+        } else if self.classes == 0
+            && target.shape().rank() == 2
+            && target.dtype() == outgrow_tensor::DType::F32
+        {
+            let room = PAIRS.saturating_sub(self.pairs.len());
+            let width = target.shape().dims()[1];
+            let pair = |i: usize| (target.get_f64(i * width), f64::from(output[i * width]));
+            self.pairs.extend((0..batch.real).take(room).map(pair));
+        }
+        self.seen += batch.real as u64;
+    }
+}
+
+/// The likeliest class and its probability, from the logits of all classes or from the one logit of two.
+pub fn answer(logits: &[f32]) -> (usize, f64) {
+    if let [logit] = logits {
+        let p = 1.0 / (1.0 + libm::exp(-f64::from(*logit)));
+        return if *logit > 0.0 { (1, p) } else { (0, 1.0 - p) };
+    }
+    let class = predicted_class(logits).unwrap_or(0);
+    (class, probabilities(logits).get(class).copied().unwrap_or(f64::NAN))
+}
+
+/// Softmax of logits.
+pub fn probabilities(logits: &[f32]) -> Vec<f64> {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = logits.iter().map(|x| libm::exp(f64::from(*x) - f64::from(max))).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.into_iter().map(|p| p / sum).collect()
+}
+
+/// How the processor was used since the threads were started.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// The part of the threads' time that was spent computing, from 0 to 1.
+    pub utilisation: f64,
+    /// The most memory the process held, in bytes.
+    pub peak_memory_bytes: u64,
+}
+
+impl Usage {
+    /// Over `seconds` of training, in which the threads were busy for `busy_ns`.
+    pub fn new(threads: usize, busy_ns: u64, seconds: f64) -> Self {
+        let whole = threads as f64 * seconds;
+        let utilisation = if whole > 0.0 { (busy_ns as f64 * 1e-9 / whole).min(1.0) } else { 0.0 };
+        Self { utilisation, peak_memory_bytes: peak_memory_bytes() }
+    }
+}
+
+impl RunResult {
+    /// The metrics of a split.
+    pub fn of(&self, split: Split) -> Option<&Metrics> {
+        self.metrics.iter().find(|(s, _)| *s == split).map(|(_, m)| m)
+    }
+
+    /// The one object for machines.
+    pub fn to_json(
+        &self,
+        session: &Session<'_>,
+        folder: &std::path::Path,
+        trainer: &Trainer,
+        usage: Usage,
+    ) -> Json {
+        let outcome = trainer.outcome();
+        let weights: std::collections::BTreeMap<String, Tensor> = trainer.state.weights(trainer.model());
+        let memory = &trainer.program().compiled.memory;
+        let mut json = json!({
+            "run": folder,
+            "name": session.manifest.name,
+            "steps": outcome.steps,
+            "samples": outcome.samples,
+            "train_seconds": outcome.train_seconds,
+            "samples_per_s": if outcome.train_seconds > 0.0 { outcome.samples as f64 / outcome.train_seconds } else { 0.0 },
+            "stopped_early": outcome.stopped_early,
+            "parameters": trainer.model().params.iter().map(|p| p.dims.iter().product::<usize>()).sum::<usize>(),
+        });
+        for (split, metrics) in &self.metrics {
+            json[split.name()] = serde_json::to_value(metrics).unwrap_or_default();
+        }
+        json["weights_sha256"] = json!(weights_sha256(&weights));
+        json["cpu_utilisation"] = json!(usage.utilisation);
+        json["peak_memory_bytes"] = json!(usage.peak_memory_bytes);
+        json["planned_memory_bytes"] = json!(memory.planned_bytes);
+        json["naive_memory_bytes"] = json!(memory.naive_bytes);
+        json["threads"] = json!(session.compile.pool.threads());
+        json["kernel_path"] = json!(session.compile.path.name());
+        json
+    }
+}

@@ -1,0 +1,197 @@
+//! From a finished run to the content of its page.
+
+use outgrow_data::{Dataset, Split};
+use outgrow_train::Trainer;
+use outgrow_transform::{Field, Target};
+use serde_json::Value as Json;
+
+use super::Session;
+use super::outcome::{Answer, RunResult, Usage};
+use super::process::cpu_name;
+use super::record::values;
+use crate::report::{
+    Bitmap, Buffer, Confusion, ConfusionSample, Curve, Environment, MemoryPlan, OpTime, Processor,
+    Regression, RunReport, SplitMetrics,
+};
+
+/// Most values of the memory plan that are drawn: the largest ones.
+const BUFFERS: usize = 400;
+/// Most pictures of samples.
+const PICTURES: usize = 200;
+
+/// Everything that the page of a run shows.
+pub fn report(
+    session: &Session<'_>,
+    data: &Dataset,
+    trainer: &Trainer,
+    result: &RunResult,
+    lines: &[Json],
+    usage: Usage,
+    json: &Json,
+) -> RunReport {
+    let outcome = trainer.outcome();
+    let per_epoch = trainer.steps_per_epoch(data.samples(Split::Train)).max(1);
+    let split = |(split, metrics): &(Split, outgrow_train::Metrics)| SplitMetrics {
+        split: split.name().into(),
+        samples: metrics.samples,
+        values: values(metrics),
+    };
+    RunReport {
+        name: session.manifest.name.clone(),
+        subtitle: subtitle(session, data),
+        manifest: session.manifest.text().to_owned(),
+        steps: outcome.steps,
+        epochs: outcome.steps as f64 / per_epoch as f64,
+        parameters: json["parameters"].as_u64().unwrap_or_default(),
+        train_seconds: outcome.train_seconds,
+        samples_per_s: json["samples_per_s"].as_f64().unwrap_or_default(),
+        weights_sha256: json["weights_sha256"].as_str().unwrap_or_default().into(),
+        metrics: result.metrics.iter().map(split).collect(),
+        curves: curves(lines),
+        confusion: confusion(data, result),
+        regression: regression(data, result),
+        memory: Some(memory(trainer)),
+        ops: ops(trainer),
+        processor: Some(Processor {
+            utilisation: usage.utilisation,
+            over_time: Vec::new(),
+            peak_memory_bytes: usage.peak_memory_bytes,
+        }),
+        cleaning: Some(crate::commands::data::cleaning(data)),
+        environment: Environment {
+            version: env!("CARGO_PKG_VERSION").into(),
+            cpu: cpu_name(),
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads: session.compile.pool.threads(),
+            kernel_path: session.compile.path.name().into(),
+            os: std::env::consts::OS.into(),
+        },
+    }
+}
+
+fn subtitle(session: &Session<'_>, data: &Dataset) -> String {
+    let schema = data.schema();
+    let shape = |f: &Field| f.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("×");
+    let inputs: Vec<String> = schema.inputs.iter().map(|f| format!("{} {}", f.name, shape(f))).collect();
+    let target = match &schema.target {
+        Target::Class { names } => format!("{} classes", names.len()),
+        Target::Regression { width } => format!("{width} numbers"),
+        Target::Tokens { vocab } => format!("next of {vocab} tokens"),
+    };
+    let source = &session.manifest.spec.data.source;
+    format!(
+        "{} → {target}, data from {}",
+        inputs.join(", "),
+        serde_json::json!(source).as_str().unwrap_or("the manifest")
+    )
+}
+
+/// Loss and other metrics over the steps, training and validation together.
+fn curves(lines: &[Json]) -> Vec<Curve> {
+    let series = |metric: &str, split: &str| -> Vec<(f64, f64)> {
+        let of_split = lines.iter().filter(|line| line["split"] == split);
+        of_split.filter_map(|line| Some((line["step"].as_f64()?, line[metric].as_f64()?))).collect()
+    };
+    let curve = |metric: &str| {
+        let parts = ["train", "validation"].map(|split| (split.to_owned(), series(metric, split)));
+        let parts: Vec<_> = parts.into_iter().filter(|(_, points)| points.len() > 1).collect();
+        (!parts.is_empty()).then(|| Curve { metric: metric.into(), unit: "step".into(), parts })
+    };
+    let mut curves: Vec<Curve> =
+        ["loss", "accuracy", "auc", "perplexity"].into_iter().filter_map(curve).collect();
+    let rates = series("lr", "train");
+    if rates.windows(2).any(|w| w[0].1 != w[1].1) {
+        curves.push(Curve {
+            metric: "learning rate".into(),
+            unit: "step".into(),
+            parts: vec![("train".into(), rates)],
+        });
+    }
+    curves
+}
+
+fn confusion(data: &Dataset, result: &RunResult) -> Option<Confusion> {
+    let counts = result.confusion.as_ref()?;
+    let Target::Class { names } = data.schema().target else { return None };
+    let row = |actual| (0..names.len()).map(|predicted| counts.count(actual, predicted)).collect();
+    // Wrong answers first: they tell more.
+    let mut answers: Vec<&Answer> = result.answers.iter().collect();
+    answers.sort_by_key(|a| a.actual == a.predicted);
+    let picture = |answer: &&Answer| {
+        let image = picture(data, answer.sample)?;
+        let Answer { actual, predicted, probability, .. } = **answer;
+        Some(ConfusionSample { actual, predicted, probability: Some(probability), image })
+    };
+    Some(Confusion {
+        split: "test".into(),
+        counts: (0..names.len()).map(row).collect(),
+        samples: answers.iter().take(PICTURES).filter_map(picture).collect(),
+        classes: names,
+    })
+}
+
+/// The picture of a test sample, if samples are pictures: its values stretched to 0 to 255.
+fn picture(data: &Dataset, sample: u64) -> Option<Bitmap> {
+    let field = data.schema().inputs.first().cloned().filter(|f| f.name == "image")?;
+    let &[channels, height, width] = field.shape.as_slice() else { return None };
+    let batch = data.sample(Split::Test, sample).ok()?;
+    let values = batch.inputs.first()?.as_slice::<f32>().ok()?;
+    let (low, high) = values.iter().fold((f32::MAX, f32::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
+    let scale = if high > low { 255.0 / (high - low) } else { 0.0 };
+    let planes: Vec<u8> = values.iter().map(|v| ((v - low) * scale) as u8).collect();
+    (channels == 1 || channels == 3).then(|| Bitmap::from_planes(channels, height, width, &planes))
+}
+
+fn regression(data: &Dataset, result: &RunResult) -> Option<Regression> {
+    let is_regression = matches!(data.schema().target, Target::Regression { .. });
+    (is_regression && !result.pairs.is_empty()).then(|| Regression {
+        split: "test".into(),
+        target: "target".into(),
+        pairs: result.pairs.clone(),
+    })
+}
+
+fn memory(trainer: &Trainer) -> MemoryPlan {
+    let compiled = &trainer.program().compiled;
+    let plan = &compiled.memory;
+    let mut largest: Vec<usize> = (0..plan.buffers.len()).collect();
+    largest.sort_by_key(|i| std::cmp::Reverse(plan.buffers[*i].bytes));
+    let buffer = |i: usize| Buffer {
+        label: plan.buffers[i].name.clone(),
+        offset: plan.offsets[i] as u64,
+        bytes: plan.buffers[i].bytes as u64,
+        first_step: plan.buffers[i].first,
+        last_step: plan.buffers[i].last,
+    };
+    MemoryPlan {
+        planned_bytes: plan.planned_bytes as u64,
+        naive_bytes: plan.naive_bytes as u64,
+        lower_bound_bytes: plan.live_bytes as u64,
+        steps: compiled.steps.len(),
+        buffers: largest.into_iter().take(BUFFERS).map(buffer).collect(),
+    }
+}
+
+/// Time by kernel and ops, over the steps that were profiled.
+fn ops(trainer: &Trainer) -> Vec<OpTime> {
+    let (steps, runs) = trainer.profile();
+    let mut times: Vec<(OpTime, u64)> = Vec::new();
+    for (step, ns) in steps {
+        let name = format!("{}: {}", step.kernel, step.ops);
+        let at = times.iter().position(|(t, _)| t.name == name).unwrap_or_else(|| {
+            times.push((OpTime { name, ..OpTime::default() }, 0));
+            times.len() - 1
+        });
+        let (time, flops) = &mut times[at];
+        time.total_ms += ns as f64 * 1e-6;
+        time.calls += runs;
+        *flops += step.cost.flops * runs;
+    }
+    let speed = |(mut time, flops): (OpTime, u64)| {
+        time.gflops_per_s = (flops > 0 && time.total_ms > 0.0).then(|| flops as f64 / (time.total_ms * 1e6));
+        time
+    };
+    let mut times: Vec<OpTime> = times.into_iter().map(speed).collect();
+    times.sort_by(|a, b| b.total_ms.total_cmp(&a.total_ms));
+    times
+}

@@ -1,0 +1,169 @@
+//! Listens to training: progress on the terminal, metrics in `metrics.jsonl`, and the curves of the report.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use outgrow_env::StorageBackend;
+use outgrow_ir::Diagnostics;
+use outgrow_store::JsonLines;
+use outgrow_train::{Metrics, TrainEvent, TrainObserver};
+use serde_json::{Value as Json, json};
+
+use crate::progress::{Progress, StepProgress};
+
+/// Writes down what training tells.
+pub struct Recorder<'a> {
+    progress: &'a Progress,
+    storage: Arc<dyn StorageBackend>,
+    path: PathBuf,
+    /// How often a step is written, as the manifest says.
+    every: Option<u64>,
+    log: Option<JsonLines>,
+    /// The lines so far, those of an earlier process included.
+    lines: Vec<Json>,
+    steps: u64,
+    steps_per_epoch: u64,
+    last: Option<(f64, Option<f64>)>,
+    failed: Option<Diagnostics>,
+}
+
+/// When the manifest does not say how often, a run has about so many lines.
+const LINES: u64 = 1000;
+
+impl<'a> Recorder<'a> {
+    /// Writes to `path` what it is told, and shows it.
+    pub fn new(
+        progress: &'a Progress,
+        storage: Arc<dyn StorageBackend>,
+        path: PathBuf,
+        every: Option<u64>,
+    ) -> Self {
+        Self {
+            progress,
+            storage,
+            path,
+            every,
+            log: None,
+            lines: Vec::new(),
+            steps: 0,
+            steps_per_epoch: 1,
+            last: None,
+            failed: None,
+        }
+    }
+
+    /// Makes everything durable, and gives all lines of the run.
+    pub fn finish(mut self) -> Result<Vec<Json>, Diagnostics> {
+        self.flush();
+        self.progress.finish();
+        match self.failed {
+            Some(failed) => Err(failed),
+            None => Ok(self.lines),
+        }
+    }
+
+    fn begin(&mut self, step: u64) {
+        match JsonLines::resume(self.storage.clone(), self.path.clone(), step) {
+            Ok((log, before)) => {
+                for problem in &before.damaged.0 {
+                    self.progress.line(&format!("warning: {problem}"));
+                }
+                self.lines = before.lines;
+                self.log = Some(log);
+            }
+            Err(error) => self.fail(error.into_diagnostics()),
+        }
+    }
+
+    /// What cannot be logged stops no training, but the run does not count as done.
+    fn fail(&mut self, problem: Diagnostics) {
+        self.failed.get_or_insert(problem);
+        self.log = None;
+    }
+
+    fn push(&mut self, line: Json) {
+        let result = self.log.as_mut().map(|log| log.push(&line));
+        self.lines.push(line);
+        if let Some(Err(error)) = result {
+            self.fail(error.into_diagnostics());
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some(Err(error)) = self.log.as_mut().map(JsonLines::flush) {
+            self.fail(error.into_diagnostics());
+        }
+    }
+
+    fn epochs(&self) -> u64 {
+        self.steps.div_ceil(self.steps_per_epoch)
+    }
+}
+
+/// The metrics that apply, by name.
+pub fn values(metrics: &Metrics) -> Vec<(String, f64)> {
+    let all = [
+        ("loss", Some(metrics.loss)),
+        ("accuracy", metrics.accuracy),
+        ("top5", metrics.top5),
+        ("auc", metrics.auc),
+        ("rmse", metrics.rmse),
+        ("perplexity", metrics.perplexity),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+impl TrainObserver for Recorder<'_> {
+    fn on_event(&mut self, event: &TrainEvent<'_>) {
+        match event {
+            TrainEvent::Started { step, steps, steps_per_epoch, .. } => {
+                (self.steps, self.steps_per_epoch) = (*steps, *steps_per_epoch);
+                self.begin(*step);
+                if *step > 0 {
+                    self.progress.line(&format!("going on after step {step} of {steps}"));
+                }
+            }
+            TrainEvent::Step { step, epoch, loss, accuracy, lr, samples } => {
+                self.last = Some((*loss, *accuracy));
+                self.progress.step(&StepProgress {
+                    step: *step,
+                    steps: self.steps,
+                    epoch: epoch + 1,
+                    epochs: self.epochs(),
+                    samples: *samples as u64,
+                    loss: *loss,
+                    accuracy: *accuracy,
+                });
+                let every = self.every.unwrap_or_else(|| self.steps.div_ceil(LINES).max(1));
+                if step % every == 0 || *step == 1 || *step == self.steps {
+                    let mut line =
+                        json!({ "step": step, "epoch": epoch, "split": "train", "loss": loss, "lr": lr });
+                    if let Some(accuracy) = accuracy {
+                        line["accuracy"] = json!(accuracy);
+                    }
+                    self.push(line);
+                }
+            }
+            TrainEvent::Evaluated { step, epoch, metrics } => {
+                let mut line = json!({ "step": step, "epoch": epoch, "split": "validation" });
+                let values = values(metrics);
+                for (name, value) in &values {
+                    line[name] = json!(value);
+                }
+                self.push(line);
+                let train: Vec<_> = self.last.iter().map(|(loss, _)| ("loss".to_owned(), *loss)).collect();
+                self.progress.epoch(epoch + 1, self.epochs(), &[("train", &train), ("validation", &values)]);
+            }
+            // Lines must be on the disk before the checkpoint that comes after them is relied upon; those of later
+            // steps are taken away again when a run goes on from an earlier one.
+            TrainEvent::Checkpointed { .. } => self.flush(),
+            TrainEvent::Skipped { problem } => {
+                self.progress.line(&format!("warning: a checkpoint is passed over: {problem}"));
+            }
+            TrainEvent::StoppedEarly { step } => {
+                self.progress.line(&format!("stopped after step {step}: the metric no longer gets better"));
+            }
+            _ => {}
+        }
+    }
+}

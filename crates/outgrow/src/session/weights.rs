@@ -1,0 +1,94 @@
+//! Weights and packages: what a trained model is kept as, and where one may start from.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use outgrow_data::Dataset;
+use outgrow_env::StorageBackend;
+use outgrow_ir::{Diagnostic, Diagnostics, Graph};
+use outgrow_store::{ModelPackage, safetensors};
+use outgrow_tensor::Tensor;
+use outgrow_train::Trainer;
+use outgrow_transform::Transform;
+
+use super::Session;
+use crate::manifest::{self, Manifest};
+
+const GRAPH: &str = "graph.txt";
+const WEIGHTS: &str = "weights.safetensors";
+const TRANSFORM: &str = "transform.json";
+const MANIFEST: &str = "manifest.toml";
+
+/// A trained model with all that is needed to use it.
+#[derive(Debug)]
+pub struct Package {
+    /// The graph for evaluation.
+    pub graph: Graph,
+    /// Parameters and buffers by name.
+    pub weights: BTreeMap<String, Tensor>,
+    /// From raw records to the model's inputs.
+    pub transform: Transform,
+    /// The manifest that it was made by.
+    pub manifest: Manifest,
+}
+
+/// Takes the trainer's weights from the file that the manifest names.
+pub(super) fn start_from(
+    session: &Session<'_>,
+    file: &str,
+    trainer: &mut Trainer,
+) -> Result<(), Diagnostics> {
+    let roots = session.roots();
+    let found = roots.iter().map(|root| root.join(file)).find(|path| path.is_file());
+    let Some(path) = found else {
+        let places = roots.iter().map(|r| r.display().to_string()).collect::<Vec<_>>().join(", ");
+        let diagnostic =
+            Diagnostic::new("model.weights", format!("there is no file `{file}`")).item("model.weights");
+        return Err(session
+            .manifest
+            .locate(diagnostic.expected(format!("a safetensors file in one of: {places}")).into()));
+    };
+    let tensors = safetensors::read(&*session.storage, &path).map_err(|e| e.into_diagnostics())?.tensors;
+    let model = trainer.model().clone();
+    trainer.state.set_weights(&model, &tensors).map_err(|mut problems| {
+        problems.0.iter_mut().for_each(|d| d.place.file = Some(path.clone()));
+        problems
+    })
+}
+
+/// Writes the package of a trained model.
+pub fn save_package(
+    session: &Session<'_>,
+    data: &Dataset,
+    trainer: &Trainer,
+    folder: &Path,
+) -> Result<(), Diagnostics> {
+    let weights = trainer.state.weights(trainer.model());
+    let mut package = ModelPackage::default();
+    let mut part = |name: &str, bytes: Vec<u8>| package.parts.insert(name.to_owned(), bytes);
+    part(GRAPH, trainer.model().eval.to_string().into_bytes());
+    part(WEIGHTS, safetensors::to_bytes(&weights, &BTreeMap::new())?);
+    part(TRANSFORM, data.transform().to_json().into_bytes());
+    part(MANIFEST, session.manifest.resolved_toml().into_bytes());
+    package.save(&*session.storage, folder).map_err(|e| e.into_diagnostics())
+}
+
+/// Reads a package, every part verified.
+pub fn load_package(storage: &dyn StorageBackend, folder: &Path) -> Result<Package, Diagnostics> {
+    let package = ModelPackage::load(storage, folder).map_err(|e| e.into_diagnostics())?;
+    let text = |name: &str| -> Result<String, Diagnostics> {
+        let bytes = package.part(name)?.to_vec();
+        String::from_utf8(bytes).map_err(|_| {
+            Diagnostic::new("package.text", "the part is not UTF-8 text")
+                .file(folder)
+                .item(name.to_owned())
+                .into()
+        })
+    };
+    Ok(Package {
+        graph: Graph::parse(&text(GRAPH)?)?,
+        weights: safetensors::parse(package.part(WEIGHTS)?)?.tensors,
+        transform: Transform::from_json(&text(TRANSFORM)?)?,
+        manifest: manifest::parse(&text(MANIFEST)?)?,
+    })
+}

@@ -1,0 +1,56 @@
+//! Every example and every template of `outgrow init` reads and holds together.
+
+use std::path::{Path, PathBuf};
+
+use outgrow::manifest::{self, TEMPLATES, commented};
+
+fn examples() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|ending| ending == "toml")).collect()
+}
+
+#[test]
+fn every_example_reads() {
+    let mut names = Vec::new();
+    for path in examples() {
+        let manifest = manifest::load(&path, &[]).unwrap_or_else(|found| panic!("{found}"));
+        names.push(manifest.name);
+    }
+    names.sort();
+    let expect = [
+        "adult-ftrl",
+        "cifar10-resnet18",
+        "cifar10-resnet50",
+        "glyphs",
+        "linear",
+        "mnist",
+        "mnist-lenet",
+        "mnist-mlp",
+        "shakespeare-gpt",
+    ];
+    assert_eq!(names, expect);
+}
+
+#[test]
+fn every_template_reads_and_documents_every_key_of_training() {
+    for template in TEMPLATES {
+        let text = commented(template);
+        let name = template.name;
+        let manifest = manifest::parse(&text).unwrap_or_else(|found| panic!("{name}: {found}\n{text}"));
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{name}");
+        // Each key that is offered in a comment is accepted when the comment's mark is taken off, or contradicts
+        // another key; it is never unknown or of a wrong kind.
+        let offered: Vec<_> =
+            text.lines().filter_map(|line| line.strip_prefix("# ")?.split_once(" = ")).collect();
+        let offered: Vec<_> = offered.into_iter().filter(|(key, _)| !key.contains(' ')).collect();
+        assert!(offered.len() >= 10, "{name}: {offered:?}");
+        for (key, value) in offered {
+            if let Err(found) = manifest::parse_with(&text, None, &[format!("train.{key}={value}")]) {
+                let code = found.0[0].code;
+                assert!(code.starts_with("manifest.train."), "{name}: {key}: {found}");
+            }
+        }
+        assert!(!manifest.fingerprint().is_empty());
+    }
+}
