@@ -46,8 +46,7 @@ mod tests {
 
     #[test]
     fn agrees_with_its_formula_and_pytorch() {
-        let options =
-            r#"{"name": "adagrad", "lr_decay": 0.1, "initial_accumulator": 0.5, "eps": 0.001}"#;
+        let options = r#"{"name": "adagrad", "lr_decay": 0.1, "initial_accumulator": 0.5, "eps": 0.001}"#;
         for (golden, options, weight_decay, [lr_decay, eps]) in [
             ("adagrad", r#"{"name": "adagrad"}"#, 0.0, [0.0, 1e-10]),
             ("adagrad-options", options, 0.1, [0.1, 1e-3]),

@@ -40,7 +40,13 @@ impl Moments {
     }
 
     /// The new means, and `m / (√v · root_scale + eps)`, where `root_scale` is the second of the corrections.
-    pub fn direction(&self, b: &mut Builder, state: &[Value], grad: Value, root_scale: Value) -> (Value, [Value; 2]) {
+    pub fn direction(
+        &self,
+        b: &mut Builder,
+        state: &[Value],
+        grad: Value,
+        root_scale: Value,
+    ) -> (Value, [Value; 2]) {
         let first = running_mean(b, state[0], grad, self.beta1);
         let square = b.mul(grad, grad);
         let second = running_mean(b, state[1], square, self.beta2);

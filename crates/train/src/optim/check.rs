@@ -80,7 +80,7 @@ fn run_on(path: Option<KernelPath>, optimizer: &dyn Optimizer, lr: f64, dtype: D
     graph.verify().unwrap();
     let mut compiled = path.map(|path| {
         let options = CompileOptions { path, ..CompileOptions::new(Arc::new(ThreadPool::new(1))) };
-        let c=compile(&CpuBackend, &graph, 1, &options).unwrap(); for st in &c.steps { println!("STEP {} {}: {} {}", optimizer.name(), c.steps.len(), st.kernel, st.ops);} c
+        compile(&CpuBackend, &graph, 1, &options).unwrap()
     });
     let shapes: Vec<Vec<usize>> =
         if flat { vec![vec![8]] } else { SHAPES.iter().map(|(_, dims)| dims.to_vec()).collect() };

@@ -110,7 +110,9 @@ mod tests {
     fn the_trust_ratio_of_zeros_is_one() {
         let optimizer = from_spec(&serde_json::from_str(r#"{"name": "lamb"}"#).unwrap(), 0.0);
         let graph = update_graph(&*optimizer, &[("w".into(), vec![2])], false, Clipping::default()).unwrap();
-        for (param, grad, expected) in [([0.0, 0.0], [3.0, -3.0], [-0.5, 0.5]), ([1.0, 2.0], [0.0, 0.0], [1.0, 2.0])] {
+        for (param, grad, expected) in
+            [([0.0, 0.0], [3.0, -3.0], [-0.5, 0.5]), ([1.0, 2.0], [0.0, 0.0], [1.0, 2.0])]
+        {
             let vector = |x: [f32; 2]| Tensor::vector(x.to_vec());
             let mut inputs = vec![vector(param), vector(grad), vector([0.0; 2]), vector([0.0; 2])];
             inputs.extend(optimizer.scalars(0.5, 1).iter().map(|x| Tensor::scalar(*x as f32)));

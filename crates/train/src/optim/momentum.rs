@@ -46,7 +46,13 @@ mod tests {
     fn agrees_with_its_formula_and_pytorch() {
         for (golden, options, weight_decay, momentum, dampening) in [
             ("momentum", r#"{"name": "momentum"}"#, 0.0, 0.9, 0.0),
-            ("momentum-dampening", r#"{"name": "momentum", "momentum": 0.8, "dampening": 0.3}"#, 0.1, 0.8, 0.3),
+            (
+                "momentum-dampening",
+                r#"{"name": "momentum", "momentum": 0.8, "dampening": 0.3}"#,
+                0.1,
+                0.8,
+                0.3,
+            ),
         ] {
             check(&Case { golden, options, lr: 0.02, weight_decay }, |w, g, state, at| {
                 for i in 0..w.len() {

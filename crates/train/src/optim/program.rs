@@ -143,7 +143,9 @@ mod tests {
     use super::*;
     use crate::spec::OptimizerName;
     use outgrow_ir::{Op, interpret};
+    use outgrow_runtime::{CompileOptions, CpuBackend, ThreadPool, compile};
     use outgrow_tensor::Tensor as Host;
+    use std::sync::Arc;
 
     fn params() -> Vec<(String, Vec<usize>)> {
         vec![("a.weight".into(), vec![2, 3]), ("a.bias".into(), vec![2])]
@@ -202,6 +204,18 @@ mod tests {
                 check::run(&*optimizer, 1e-2, DType::F32, false),
             );
             assert_eq!(flat, separate, "{optimizer:?}");
+        }
+    }
+
+    /// An update is bound by memory: it should read and write everything once.
+    #[test]
+    fn a_flat_update_is_one_sweep() {
+        let options = CompileOptions::new(Arc::new(ThreadPool::new(1)));
+        for (optimizer, name) in check::every_optimizer().into_iter().filter(|(o, _)| o.elementwise()) {
+            let clipping = Clipping { value: Some(1.0), scale: true };
+            let graph = update_graph(&*optimizer, &params(), true, clipping).unwrap();
+            let steps = compile(&CpuBackend, &graph, 1, &options).unwrap().steps;
+            assert_eq!(steps.len(), 1, "{name}: {steps:?}");
         }
     }
 
