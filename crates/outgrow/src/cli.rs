@@ -268,6 +268,10 @@ pub enum Command {
     Run(RunArgs),
     /// Train and save the model, without the final evaluation and the report
     Train(RunArgs),
+    /// Evaluate a trained model on the data of its manifest
+    Eval(EvalArgs),
+    /// Print the graph of a model, before and after the passes
+    Graph(GraphArgs),
     /// Prepare, inspect or verify the data of a manifest
     Data(DataArgs),
     /// Write a commented manifest to start from

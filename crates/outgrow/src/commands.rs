@@ -3,6 +3,8 @@
 //! To add a command: one file here, one variant in [`Command`], one line in [`dispatch`].
 
 pub mod data;
+mod eval;
+mod graph;
 mod init;
 pub mod places;
 mod run;
@@ -138,6 +140,8 @@ pub fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run::run(&args, context),
         Command::Train(args) => run::train(&args, context),
+        Command::Eval(args) => eval::run(&args, context),
+        Command::Graph(args) => graph::run(&args, context),
         Command::Init(args) => init::run(&args, context),
         Command::Data(args) => data::run(&args, context),
         Command::Schema => schema::run(context),

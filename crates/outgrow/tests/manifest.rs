@@ -45,17 +45,17 @@ fn unknown_keys_get_the_nearest_known_one() {
         &text,
         &[],
         expect![[r#"
-        m.toml:1:1: sed: unknown key `sed` [manifest.unknown-key]
-          help: did you mean `seed`?
-        m.toml:6:1: model.inti: unknown key `inti` [manifest.unknown-key]
-          help: did you mean `init`?
-        m.toml:8:1: train.epoch: unknown key `epoch` [manifest.unknown-key]
-          help: did you mean `epochs`?
-        m.toml:9:1: train.batch_size: unknown key `batch_size` [manifest.unknown-key]
-          help: did you mean `batch`?
-        m.toml:10:1: train.colour: unknown key `colour` [manifest.unknown-key]
-          expected: one of the keys epochs, steps, batch, micro_shards, optimizer, lr, weight_decay, schedule, warmup_steps, clip_norm, clip_value, loss, early_stopping, checkpoint_every_steps, checkpoint_every_seconds, keep_checkpoints, drop_last, shuffle, eval_every_epochs, eval_every_steps, precision
-    "#]],
+            m.toml:1:1: sed: unknown key `sed` [manifest.unknown-key]
+              help: did you mean `seed`?
+            m.toml:6:1: model.inti: unknown key `inti` [manifest.unknown-key]
+              help: did you mean `init`?
+            m.toml:8:1: train.epoch: unknown key `epoch` [manifest.unknown-key]
+              help: did you mean `epochs`?
+            m.toml:9:1: train.batch_size: unknown key `batch_size` [manifest.unknown-key]
+              help: did you mean `batch`?
+            m.toml:10:1: train.colour: unknown key `colour` [manifest.unknown-key]
+              expected: one of the keys epochs, steps, batch, micro_shards, optimizer, lr, weight_decay, schedule, warmup_steps, clip_norm, clip_value, loss, early_stopping, checkpoint_every_steps, checkpoint_every_seconds, keep_checkpoints, drop_last, shuffle, eval_every_epochs, eval_every_steps, log_every_steps, precision
+        "#]],
     );
 }
 

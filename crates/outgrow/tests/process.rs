@@ -24,7 +24,8 @@ fn text(bytes: &[u8]) -> String {
 fn check(folder: &Path, args: &[&str], expect: Expect) {
     let output = outgrow(folder, args);
     let code = output.status.code().expect("an exit code");
-    expect.assert_eq(&format!("exit {code}\n{}---\n{}", text(&output.stdout), text(&output.stderr)));
+    let all = format!("exit {code}\n{}---\n{}", text(&output.stdout), text(&output.stderr));
+    expect.assert_eq(&all.replace('\x1b', "␛"));
 }
 
 const SMALL: &str = "[data]\nsource = \"rows\"\ncolumns = [\"x\", \"y\"]\nlabel = \"y\"\n\
@@ -34,13 +35,58 @@ const SMALL: &str = "[data]\nsource = \"rows\"\ncolumns = [\"x\", \"y\"]\nlabel 
 fn init_writes_a_manifest_once() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
-    check(here, &["init"], expect![[r#""#]]);
+    check(
+        here,
+        &["init"],
+        expect![[r#"
+        exit 0
+        wrote outgrow.toml: drawings of ten characters, made up on the spot: needs no files
+        next: outgrow run outgrow.toml
+        ---
+    "#]],
+    );
     let written = std::fs::read_to_string(here.join("outgrow.toml")).unwrap();
-    check(here, &["init"], expect![[r#""#]]);
+    check(
+        here,
+        &["init"],
+        expect![[r#"
+        exit 1
+        ---
+        error: there is a file of this name already [init.file]
+          --> outgrow.toml
+           = help: choose another name, or add --force to replace it
+    "#]],
+    );
     assert_eq!(std::fs::read_to_string(here.join("outgrow.toml")).unwrap(), written);
-    check(here, &["init", "--force", "--template", "csv", "--json"], expect![[r#""#]]);
-    check(here, &["init", "--template", "csvs", "other.toml"], expect![[r#""#]]);
-    check(here, &["init", "no/such/folder.toml"], expect![[r#""#]]);
+    check(
+        here,
+        &["init", "--force", "--template", "csv", "--json"],
+        expect![[r#"
+        exit 0
+        {"manifest":"outgrow.toml","template":"csv"}
+        ---
+    "#]],
+    );
+    check(
+        here,
+        &["init", "--template", "csvs", "other.toml"],
+        expect![[r#"
+        exit 1
+        ---
+        error: there is no template `csvs` [init.template]
+           = expected: one of: glyphs (drawings of ten characters, made up on the spot: needs no files); csv (a table in a CSV file, one column of which is predicted); images (images (PNG or JPEG) and their classes in Parquet files, as on the Hugging Face Hub); text (a language model over the characters of a text)
+    "#]],
+    );
+    check(
+        here,
+        &["init", "no/such/folder.toml"],
+        expect![[r#"
+        exit 1
+        ---
+        error: the manifest cannot be written: No such file or directory (os error 2) [init.file]
+          --> no/such/folder.toml
+    "#]],
+    );
 }
 
 #[test]
@@ -63,12 +109,83 @@ fn mistakes_in_a_manifest_are_shown_where_they_are() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("m.toml"), SMALL.replace("epochs", "epoch").replace("linear", "liner"))
         .unwrap();
-    check(folder.path(), &["data", "inspect", "m.toml"], expect![[r#""#]]);
-    check(folder.path(), &["data", "inspect", "m.toml", "--json", "--color", "always"], expect![[r#""#]]);
-    check(folder.path(), &["data", "inspect", "missing.toml"], expect![[r#""#]]);
-    check(folder.path(), &["data", "inspect", "."], expect![[r#""#]]);
+    check(
+        folder.path(),
+        &["data", "inspect", "m.toml"],
+        expect![[r#"
+        exit 1
+        ---
+        error: `name` cannot be "liner" [manifest.value]
+         --> m.toml:7:8 (model.name)
+          |
+        7 | name = "liner"
+          |        ^^^^^^^
+          = expected: one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep"
+          = help: did you mean "linear"?
+
+        error: unknown key `epoch` [manifest.unknown-key]
+         --> m.toml:9:1 (train.epoch)
+          |
+        9 | epoch = 1
+          | ^^^^^
+          = help: did you mean `epochs`?
+    "#]],
+    );
+    check(
+        folder.path(),
+        &["data", "inspect", "m.toml", "--json", "--color", "always"],
+        expect![[r#"
+        exit 1
+        {"errors":[{"code":"manifest.value","file":"m.toml","line":7,"column":8,"item":"model.name","problem":"`name` cannot be \"liner\"","expected":"one of \"linear\", \"logistic\", \"mlp\", \"lenet\", \"resnet18\", \"resnet34\", \"resnet50\", \"gpt\", \"wide-deep\"","help":"did you mean \"linear\"?"},{"code":"manifest.unknown-key","file":"m.toml","line":9,"column":1,"item":"train.epoch","problem":"unknown key `epoch`","help":"did you mean `epochs`?"}]}
+        ---
+        ␛[1;31merror␛[0m: ␛[1m`name` cannot be "liner"␛[0m [manifest.value]
+         ␛[34m-->␛[0m m.toml:7:8 (model.name)
+          ␛[34m|␛[0m
+        ␛[34m7␛[0m ␛[34m|␛[0m name = "liner"
+          ␛[34m|␛[0m        ␛[1;31m^^^^^^^␛[0m
+          ␛[34m=␛[0m expected: one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep"
+          ␛[34m=␛[0m ␛[32mhelp␛[0m: did you mean "linear"?
+
+        ␛[1;31merror␛[0m: ␛[1munknown key `epoch`␛[0m [manifest.unknown-key]
+         ␛[34m-->␛[0m m.toml:9:1 (train.epoch)
+          ␛[34m|␛[0m
+        ␛[34m9␛[0m ␛[34m|␛[0m epoch = 1
+          ␛[34m|␛[0m ␛[1;31m^^^^^␛[0m
+          ␛[34m=␛[0m ␛[32mhelp␛[0m: did you mean `epochs`?
+    "#]],
+    );
+    check(
+        folder.path(),
+        &["data", "inspect", "missing.toml"],
+        expect![[r#"
+        exit 1
+        ---
+        error: the manifest cannot be read: No such file or directory (os error 2) [manifest.file]
+          --> missing.toml
+           = help: `outgrow init` writes a manifest to start from
+    "#]],
+    );
+    check(
+        folder.path(),
+        &["data", "inspect", "."],
+        expect![[r#"
+        exit 1
+        ---
+        error: the manifest is not a file [manifest.file]
+          --> .
+    "#]],
+    );
     std::fs::write(folder.path().join("bytes.toml"), b"seed = 1\nname = \"\xff\"\n").unwrap();
-    check(folder.path(), &["data", "inspect", "bytes.toml"], expect![[r#""#]]);
+    check(
+        folder.path(),
+        &["data", "inspect", "bytes.toml"],
+        expect![[r#"
+        exit 1
+        ---
+        error: the manifest is not UTF-8 text [manifest.file]
+          --> bytes.toml:2
+    "#]],
+    );
 }
 
 #[test]
@@ -128,16 +245,73 @@ fn data_is_prepared_once_inspected_and_verified() {
     );
 }
 
+fn check_changed(from: &str, to: &str, expect: Expect) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("m.toml"), SMALL.replace(from, to)).unwrap();
+    check(folder.path(), &["data", "prepare", "m.toml"], expect);
+}
+
 #[test]
 fn mistakes_that_only_the_data_shows_point_into_the_manifest() {
-    let folder = tempfile::tempdir().unwrap();
-    for (change, expect) in [
-        (("source = \"rows\"", "source = \"row\""), expect![[r#""#]]),
-        (("label = \"y\"", "label = \"z\""), expect![[r#""#]]),
-        (("[3, 6]", "[3, \"x\"]"), expect![[r#""#]]),
-        (("epochs = 1", "epochs = 1\n[serve]\nport = 80"), expect![[r#""#]]),
-    ] {
-        std::fs::write(folder.path().join("m.toml"), SMALL.replace(change.0, change.1)).unwrap();
-        check(folder.path(), &["data", "prepare", "m.toml"], expect);
-    }
+    check_changed("source = \"rows\"", "source = \"row\"", expect![[r#"
+        exit 1
+        ---
+        error: there is no data source `row` [data.source]
+         --> m.toml:2:10 (data.source)
+          |
+        2 | source = "row"
+          |          ^^^^^
+          = expected: one of: idx, csv, text, rows, synthetic:glyphs
+    "#]]);
+    check_changed("label = \"y\"", "label = \"z\"", expect![[r#"
+        exit 1
+        ---
+        error: there is no column `z` [data.unknown-column]
+         --> m.toml:4:9 (data.label)
+          |
+        4 | label = "z"
+          |         ^^^
+          = expected: one of: x, y
+    "#]]);
+    check_changed("[3, 6]", "[3]", expect![[r#"
+        exit 1
+        ---
+        error: the row has 1 fields [data.rows.row]
+         --> m.toml:5:25 (data.rows[2])
+          |
+        5 | rows = [[1, 2], [2, 4], [3], [4, 8]]
+          |                         ^
+          = expected: 2 fields
+    "#]]);
+    check_changed("[model]", "split = { test = 1.5 }\n[model]", expect![[r#"
+        exit 1
+        ---
+        error: the split leaves nothing to train on [data.split]
+         --> m.toml:6:1 (data.split)
+          |
+        6 | split = { test = 1.5 }
+          | ^^^^^
+          = expected: fractions from 0 that add up to less than 1
+    "#]]);
+    check_changed("source = \"rows\"", "source = \"csv\"\nfiles = \"x.csv\"", expect![[r#"
+        exit 1
+        ---
+        error: source `csv` does not take `rows` [data.key]
+         --> m.toml:6:8 (data.rows)
+          |
+        6 | rows = [[1, 2], [2, 4], [3, 6], [4, 8]]
+          |        ^
+          = expected: one of: files, columns, header, delimiter, trim, comment, missing, types, label, task, features, exclude, source, test, split, seed, classes, normalize, clean
+    "#]]);
+    check_changed("epochs = 1", "epochs = 1\n[serve]\nport = 80", expect![[r#"
+        exit 1
+        ---
+        error: `[serve]` is not available yet [manifest.reserved]
+          --> m.toml:10:2 (serve)
+           |
+        10 | [serve]
+           |  ^^^^^
+           = expected: the sections [data], [model] and [train]
+           = help: remove the section; it is kept for serving, which this version cannot do
+    "#]]);
 }

@@ -3,6 +3,7 @@
 
 use crate::Pass;
 use outgrow_ir::ops::broadcast::Broadcast;
+use outgrow_ir::ops::dot::Dot;
 use outgrow_ir::ops::transpose::Transpose;
 use outgrow_ir::{Builder, Diagnostics, Dim, Graph, Op, Rewriter, TensorType, Value};
 use std::collections::HashMap;
@@ -115,6 +116,22 @@ fn structure(b: &mut Builder, op: &Op, inputs: &[Value], ty: &TensorType) -> Opt
             let identical = axes.iter().enumerate().all(|(i, a)| i == *a);
             Some(if identical { before.inputs[0] } else { b.push(Transpose { axes }, &[before.inputs[0]]) })
         }
+        // A product whose free dimensions are swapped is the product of the swapped operands: no copy is needed.
+        (Op::Transpose(t), Op::Dot(dot)) => {
+            let (rank, batch) = (t.axes.len(), dot.lhs_batch.len());
+            let left = b.rank(before.inputs[0]) - batch - dot.lhs_contract.len();
+            let swapped: Vec<usize> =
+                (0..batch).chain(batch + left..rank).chain(batch..batch + left).collect();
+            (t.axes == swapped).then(|| {
+                let swapped = Dot {
+                    lhs_batch: dot.rhs_batch.clone(),
+                    rhs_batch: dot.lhs_batch.clone(),
+                    lhs_contract: dot.rhs_contract.clone(),
+                    rhs_contract: dot.lhs_contract.clone(),
+                };
+                b.push(swapped, &[before.inputs[1], before.inputs[0]])
+            })
+        }
         (Op::Broadcast(outer), Op::Broadcast(inner)) => {
             let axes = inner.axes.iter().map(|a| outer.axes[*a]).collect();
             Some(b.push(Broadcast { dims: outer.dims.clone(), axes }, &[before.inputs[0]]))
@@ -194,6 +211,28 @@ mod tests {
                 b.mul(x, three)
             },
             &["input", "constant", "broadcast", "mul"],
+        );
+    }
+
+    #[test]
+    fn a_transposed_product_swaps_its_operands() {
+        check(
+            |b, x| {
+                let gram = b.dot(x, x, (&[], &[]), (&[0], &[0]));
+                let exp = b.exp(x);
+                let y = b.dot(exp, x, (&[], &[]), (&[0], &[0]));
+                let y = b.transpose(y, &[1, 0]);
+                b.add(gram, y)
+            },
+            &["input", "dot", "exp", "dot", "add"],
+        );
+        check(
+            |b, x| {
+                let table = b.constant(Tensor::from_f64(DType::F32, [5, 4, 2], |i| i as f64));
+                let y = b.dot(x, table, (&[], &[]), (&[1], &[1]));
+                b.transpose(y, &[1, 2, 0])
+            },
+            &["input", "constant", "dot"],
         );
     }
 

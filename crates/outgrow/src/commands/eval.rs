@@ -1,0 +1,57 @@
+//! `outgrow eval`: the metrics of a trained model on the data of its manifest.
+
+use std::path::Path;
+
+use outgrow_ir::Diagnostic;
+use serde_json::Value as Json;
+
+use super::places::run_folder;
+use super::run::summary;
+use super::{Context, Failure};
+use crate::cli::EvalArgs;
+use crate::session::{Session, evaluate_run, load_package, usage};
+
+/// Evaluates the model of a run's folder.
+pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
+    let session = Session::open(&args.manifest, &args.processor, context)?;
+    let (data, _) = session.data()?;
+    let path = run_folder(&session.manifest, args.out.as_deref());
+    let model = session.model(&data)?;
+    let folder = model_folder(&session, &path)?;
+    let package = load_package(&*session.storage, &folder)?;
+    if package.transform != *data.transform() {
+        let problem = "the model was trained on data that was prepared in another way";
+        let diagnostic = Diagnostic::new("eval.data", problem).file(&folder);
+        return Err(diagnostic
+            .hint("give the manifest and the --set flags that the model was trained with")
+            .into());
+    }
+    let mut trainer = session.trainer(&data, model, None)?;
+    let model = trainer.model().clone();
+    trainer.state.set_weights(&model, &package.weights)?;
+    let meter = usage::Meter::start(&session, &trainer);
+    let result = evaluate_run(&mut trainer, &data, &session.batches(&data))?;
+    let usage = meter.stop(&session, &trainer);
+    let mut json = result.to_json(&session, &path, &trainer, usage);
+    // What only training can say comes from the run itself, where it is finished.
+    if let Ok(bytes) = session.storage.read(&path.join("result.json"))
+        && let Ok(before) = serde_json::from_slice::<Json>(&bytes)
+    {
+        for key in ["steps", "samples", "train_seconds", "samples_per_s", "stopped_early"] {
+            json[key] = before[key].clone();
+        }
+    }
+    Ok(context.answer(&json, &summary(&json))?)
+}
+
+/// The folder of the model in a run's folder.
+fn model_folder(session: &Session<'_>, path: &Path) -> Result<std::path::PathBuf, Diagnostic> {
+    let folder = path.join("model");
+    match session.storage.entry(&folder) {
+        Ok(Some(entry)) if entry.is_folder => Ok(folder),
+        _ => {
+            let diagnostic = Diagnostic::new("eval.no-model", "there is no trained model").file(folder);
+            Err(diagnostic.hint("train one with `outgrow run`, or say where it is with --out"))
+        }
+    }
+}
