@@ -172,7 +172,9 @@ fn matches(pattern: &str, name: &str) -> bool {
 }
 
 /// Bytes read from storage at a time.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: u64 = 1 << 20;
+/// The same where only a few bytes are wanted.
+const SMALL_CHUNK_BYTES: u64 = 1 << 12;
 
 /// Reads a file of a storage from its start to its end, in chunks.
 pub struct FileReader {
@@ -182,12 +184,28 @@ pub struct FileReader {
     length: u64,
     chunk: Vec<u8>,
     used: usize,
+    chunk_bytes: u64,
 }
 
 impl FileReader {
     /// A reader at the start of a file.
     pub fn new(storage: Arc<dyn StorageBackend>, file: &Found) -> Self {
-        Self { storage, path: file.path.clone(), position: 0, length: file.bytes, chunk: Vec::new(), used: 0 }
+        Self {
+            storage,
+            path: file.path.clone(),
+            position: 0,
+            length: file.bytes,
+            chunk: Vec::new(),
+            used: 0,
+            chunk_bytes: CHUNK_BYTES,
+        }
+    }
+
+    /// The same reader, starting elsewhere and for a few bytes at a time.
+    #[must_use]
+    pub fn starting_at(self, position: u64) -> Self {
+        let position = position.min(self.length);
+        Self { position, chunk: Vec::new(), used: 0, chunk_bytes: SMALL_CHUNK_BYTES, ..self }
     }
 }
 
@@ -215,7 +233,7 @@ impl Read for FileReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.used == self.chunk.len() {
             let left = self.length - self.position;
-            let n = left.min(CHUNK_BYTES as u64) as usize;
+            let n = left.min(self.chunk_bytes) as usize;
             if n == 0 {
                 return Ok(0);
             }

@@ -132,6 +132,25 @@ fn with_roles(spec: &DataSpec, source: &dyn RecordSource) -> Result<Columns, Dia
         columns.0.iter_mut().for_each(|c| c.role = Role::Excluded);
         set_roles(&mut columns, features, Role::Feature, "data.features", &mut problems);
     }
+    let images: Vec<usize> =
+        (0..columns.0.len()).filter(|i| columns.0[*i].kind == ColumnKind::Image).collect();
+    if !images.is_empty() && spec.features.is_none() {
+        for (i, column) in columns.0.iter_mut().enumerate() {
+            let other = spec.image.as_ref().is_some_and(|name| *name != column.name);
+            if !images.contains(&i) || other {
+                column.role = Role::Excluded;
+            }
+        }
+    }
+    if let Some(name) = &spec.image {
+        match columns.require(name) {
+            Ok(i) if images.contains(&i) => {}
+            Ok(_) => problems.push(
+                Diagnostic::new("data.image", format!("column `{name}` holds no images")).item("data.image"),
+            ),
+            Err(problem) => problems.push(problem.item("data.image")),
+        }
+    }
     if let Some(exclude) = &spec.exclude {
         set_roles(&mut columns, exclude, Role::Excluded, "data.exclude", &mut problems);
     }
@@ -213,7 +232,7 @@ fn image_input(
                 format!("there are several image columns: {}", names.join(", ")),
             )
             .item("data.features")
-            .expected("one of them among the features")
+            .expected("one of them in `data.image`")
             .into());
         }
     };

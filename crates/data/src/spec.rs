@@ -88,7 +88,7 @@ pub struct DataSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classes: Option<Vec<String>>,
 
-    /// The columns the model may see; all but the label when left out.
+    /// The columns the model may see. When left out: the images where there are any, else all but the label.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub features: Option<Vec<String>>,
 

@@ -1,7 +1,13 @@
-//! Decodes and resizes images. Sizes are checked before anything is allocated.
+//! Decodes and resizes images. Sizes are checked before anything is allocated, and every step has the same bits on
+//! every machine: decoders run without machine-specific instructions.
 
 use crate::{Pixels, Value};
 use outgrow_ir::Diagnostic;
+use std::io::Cursor;
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
 
 /// Largest number of rows or columns of an image.
 pub const SIDE_MAX: usize = 1 << 14;
@@ -22,6 +28,93 @@ pub fn check_size(channels: usize, height: usize, width: usize) -> Result<(), Di
     .expected(format!("1 or 3 channels, sides from 1 to {SIDE_MAX} and at most {SAMPLES_MAX} samples")))
 }
 
+/// Whether a file's content looks like an image that [`decode`] takes.
+pub fn is_image(file: &[u8]) -> bool {
+    file.starts_with(PNG) || file.starts_with(JPEG)
+}
+
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+const JPEG: &[u8] = b"\xff\xd8\xff";
+
+fn broken(what: &str, why: impl std::fmt::Display) -> Diagnostic {
+    Diagnostic::new("data.image.broken", format!("the {what} image cannot be decoded: {why}"))
+        .hint("the image is cut short or damaged")
+}
+
+/// Decodes a PNG or JPEG file into grey or red, green, blue; transparency is left out, 16-bit samples are cut to 8.
+///
+/// # Errors
+/// A diagnostic for content that is neither, is damaged, or has an absurd size.
+pub fn decode(file: &[u8]) -> Result<Pixels, Diagnostic> {
+    if file.starts_with(PNG) {
+        return guarded("PNG", || decode_png(file));
+    }
+    if file.starts_with(JPEG) {
+        return guarded("JPEG", || decode_jpeg(file));
+    }
+    Err(Diagnostic::new("data.image.format", "the image is neither a PNG nor a JPEG file")
+        .expected("a file that begins like a PNG or JPEG file"))
+}
+
+/// Outside input must not end the process, whatever a decoder thinks of it.
+fn guarded(what: &str, decode: impl Fn() -> Result<Pixels, Diagnostic>) -> Result<Pixels, Diagnostic> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode))
+        .unwrap_or_else(|_| Err(broken(what, "the decoder gave up")))
+}
+
+fn decode_png(file: &[u8]) -> Result<Pixels, Diagnostic> {
+    let limits = png::Limits { bytes: SAMPLES_MAX };
+    let mut decoder = png::Decoder::new_with_limits(Cursor::new(file), limits);
+    decoder.set_transformations(png::Transformations::normalize_to_color8());
+    let mut reader = decoder.read_info().map_err(|e| broken("PNG", e))?;
+    let (height, width) = (reader.info().height as usize, reader.info().width as usize);
+    let (color, _) = reader.output_color_type();
+    let (samples, channels) = match color {
+        png::ColorType::Grayscale => (1, 1),
+        png::ColorType::GrayscaleAlpha => (2, 1),
+        png::ColorType::Rgb => (3, 3),
+        png::ColorType::Rgba => (4, 3),
+        png::ColorType::Indexed => return Err(broken("PNG", "its palette was not expanded")),
+    };
+    check_size(channels, height, width)?;
+    let mut interleaved = vec![0; height * width * samples];
+    if reader.output_buffer_size() != Some(interleaved.len()) {
+        return Err(broken("PNG", "its rows have an unexpected length"));
+    }
+    reader.next_frame(&mut interleaved).map_err(|e| broken("PNG", e))?;
+    Ok(planar(&interleaved, samples, channels, height, width))
+}
+
+fn decode_jpeg(file: &[u8]) -> Result<Pixels, Diagnostic> {
+    let options = DecoderOptions::default()
+        .set_max_width(SIDE_MAX)
+        .set_max_height(SIDE_MAX)
+        .set_strict_mode(true)
+        .set_use_unsafe(false);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(file), options);
+    decoder.decode_headers().map_err(|e| broken("JPEG", e))?;
+    let Some((width, height)) = decoder.dimensions() else { return Err(broken("JPEG", "it has no size")) };
+    let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
+    let (channels, space) = if grey { (1, ColorSpace::Luma) } else { (3, ColorSpace::RGB) };
+    check_size(channels, height, width)?;
+    decoder.set_options(options.jpeg_set_out_colorspace(space));
+    let mut interleaved = vec![0; channels * height * width];
+    if decoder.output_buffer_size() != Some(interleaved.len()) {
+        return Err(broken("JPEG", "its colours are of a kind that is not supported"));
+    }
+    decoder.decode_into(&mut interleaved).map_err(|e| broken("JPEG", e))?;
+    Ok(planar(&interleaved, channels, channels, height, width))
+}
+
+/// From `[height, width, samples]` to `[channels, height, width]`; further samples are left out.
+fn planar(interleaved: &[u8], samples: usize, channels: usize, height: usize, width: usize) -> Pixels {
+    let mut data = Vec::with_capacity(channels * height * width);
+    for channel in 0..channels {
+        data.extend(interleaved.iter().skip(channel).step_by(samples));
+    }
+    Pixels { channels, height, width, data }
+}
+
 /// The pixels of a value with 1 or 3 channels, or as many as the image has; colour becomes grey by the weights of
 /// ITU-R BT.601.
 ///
@@ -30,6 +123,11 @@ pub fn check_size(channels: usize, height: usize, width: usize) -> Result<(), Di
 pub fn pixels(value: &Value, channels: Option<usize>) -> Result<Pixels, Diagnostic> {
     match value {
         Value::Pixels(pixels) => Ok(with_channels(pixels.clone(), channels.unwrap_or(pixels.channels))),
+        Value::Encoded(file) => {
+            let pixels = decode(file)?;
+            let channels = channels.unwrap_or(pixels.channels);
+            Ok(with_channels(pixels, channels))
+        }
         Value::Missing => Err(Diagnostic::new("data.missing-value", "the image is missing")),
         other => {
             Err(Diagnostic::new("data.wrong-kind", format!("{} instead of an image", other.kind_name())))
@@ -53,8 +151,117 @@ fn with_channels(pixels: Pixels, channels: usize) -> Pixels {
     Pixels { channels, data, ..pixels }
 }
 
-/// The image at another size.
+/// The image at another size, by a triangle filter that covers every source pixel when shrinking (what is commonly
+/// called antialiased bilinear), first along the rows, then along the columns.
 pub fn resize(pixels: &Pixels, height: usize, width: usize) -> Pixels {
-    let _ = (height, width);
-    pixels.clone()
+    let Pixels { channels, height: from_height, width: from_width, .. } = *pixels;
+    let across = Weights::new(from_width, width);
+    let down = Weights::new(from_height, height);
+    let mut data = Vec::with_capacity(channels * height * width);
+    for plane in pixels.data.chunks_exact(from_height * from_width) {
+        let mut rows = Vec::with_capacity(from_height * width);
+        for row in plane.chunks_exact(from_width) {
+            rows.extend(across.each().map(|(first, weights)| {
+                weights.iter().zip(&row[first..]).map(|(w, v)| w * f32::from(*v)).sum::<f32>()
+            }));
+        }
+        for (first, weights) in down.each() {
+            for x in 0..width {
+                let column = rows[first * width + x..].iter().step_by(width);
+                let value: f32 = weights.iter().zip(column).map(|(w, v)| w * v).sum();
+                data.push((value + 0.5) as u8);
+            }
+        }
+    }
+    Pixels { channels, height, width, data }
+}
+
+/// For each place of a resized line, where its source pixels begin, and their weights.
+struct Weights(Vec<(usize, Vec<f32>)>);
+
+impl Weights {
+    fn new(from: usize, to: usize) -> Self {
+        let scale = from as f64 / to as f64;
+        // The filter reaches one pixel to each side, measured in the coarser of the two grids.
+        let reach = scale.max(1.0);
+        let weights = |i: usize| {
+            let center = (i as f64 + 0.5) * scale;
+            let first = ((center - reach + 0.5).max(0.0)) as usize;
+            let last = ((center + reach + 0.5) as usize).clamp(first + 1, from);
+            let raw: Vec<f64> =
+                (first..last).map(|j| (1.0 - (j as f64 + 0.5 - center).abs() / reach).max(0.0)).collect();
+            let sum: f64 = raw.iter().sum();
+            (first, raw.iter().map(|w| (w / sum) as f32).collect())
+        };
+        Self((0..to).map(weights).collect())
+    }
+
+    fn each(&self) -> impl Iterator<Item = (usize, &[f32])> {
+        self.0.iter().map(|(first, weights)| (*first, weights.as_slice()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn png(color: png::ColorType, depth: png::BitDepth, data: &[u8]) -> Vec<u8> {
+        let mut file = Vec::new();
+        let mut encoder = png::Encoder::new(&mut file, 2, 1);
+        encoder.set_color(color);
+        encoder.set_depth(depth);
+        encoder.write_header().unwrap().write_image_data(data).unwrap();
+        file
+    }
+
+    #[test]
+    fn every_kind_of_png_decodes() {
+        use png::{BitDepth, ColorType};
+        let cases: [(ColorType, BitDepth, &[u8], usize, &[u8]); 6] = [
+            (ColorType::Grayscale, BitDepth::Eight, &[1, 2], 1, &[1, 2]),
+            (ColorType::Grayscale, BitDepth::One, &[0b0100_0000], 1, &[0, 255]),
+            (ColorType::Grayscale, BitDepth::Sixteen, &[1, 99, 2, 99], 1, &[1, 2]),
+            (ColorType::GrayscaleAlpha, BitDepth::Eight, &[1, 0, 2, 0], 1, &[1, 2]),
+            (ColorType::Rgb, BitDepth::Eight, &[1, 2, 3, 4, 5, 6], 3, &[1, 4, 2, 5, 3, 6]),
+            (ColorType::Rgba, BitDepth::Eight, &[1, 2, 3, 0, 4, 5, 6, 0], 3, &[1, 4, 2, 5, 3, 6]),
+        ];
+        for (color, depth, data, channels, expect) in cases {
+            let file = png(color, depth, data);
+            let pixels = decode(&file).unwrap_or_else(|d| panic!("{color:?} {depth:?}: {d}"));
+            assert_eq!((pixels.channels, pixels.data.as_slice()), (channels, expect), "{color:?} {depth:?}");
+            for cut in 0..file.len() - 12 {
+                assert!(decode(&file[..cut]).is_err(), "{color:?} cut to {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn absurd_sizes_are_refused_before_they_are_allocated() {
+        let mut file = png(png::ColorType::Rgb, png::BitDepth::Eight, &[0; 6]);
+        file[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
+        assert!(decode(&file).is_err());
+        assert!(check_size(3, 0, 4).is_err() && check_size(2, 4, 4).is_err() && check_size(1, 1, 1).is_ok());
+        assert!(check_size(1, SIDE_MAX, SIDE_MAX).is_ok() && check_size(3, SIDE_MAX, SIDE_MAX).is_err());
+        assert_eq!(decode(b"GIF89a").unwrap_err().code, "data.image.format");
+    }
+
+    #[test]
+    fn resizing_keeps_constants_and_averages() {
+        let flat = Pixels { channels: 3, height: 5, width: 7, data: vec![9; 105] };
+        for (height, width) in [(1, 1), (3, 20), (5, 7), (11, 2)] {
+            let resized = resize(&flat, height, width);
+            assert_eq!(resized.data, vec![9; 3 * height * width]);
+        }
+        let ramp = Pixels { channels: 1, height: 1, width: 4, data: vec![0, 100, 200, 40] };
+        assert_eq!(resize(&ramp, 1, 4), ramp);
+        assert_eq!(resize(&ramp, 1, 8).data, [0, 25, 75, 125, 175, 160, 80, 40]);
+    }
+
+    #[test]
+    fn colour_becomes_grey_and_back() {
+        let colour = Pixels { channels: 3, height: 1, width: 1, data: vec![255, 0, 0] };
+        let grey = pixels(&Value::Pixels(colour), Some(1)).unwrap();
+        assert_eq!(grey.data, [76]);
+        assert_eq!(pixels(&Value::Pixels(grey), Some(3)).unwrap().data, [76; 3]);
+    }
 }

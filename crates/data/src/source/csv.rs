@@ -229,7 +229,7 @@ fn columns<R: Read>(mut lines: Lines<R>, format: &CsvFormat) -> Result<Columns, 
     }
     let names = names.unwrap_or_default();
     numeric.resize(names.len(), None);
-    for name in format.types.keys().filter(|name| !names.contains(name)) {
+    if let Some(name) = format.types.keys().find(|name| !names.contains(name)) {
         return Err(Diagnostic::new("data.unknown-column", format!("there is no column `{name}`"))
             .item("data.types")
             .expected(format!("one of: {}", names.join(", "))));

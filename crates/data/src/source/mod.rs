@@ -4,6 +4,7 @@
 pub mod csv;
 pub mod glyphs;
 pub mod idx;
+pub mod parquet;
 pub mod rows;
 pub mod synthetic;
 pub mod text;
@@ -24,7 +25,8 @@ pub struct SourceKind {
 }
 
 /// Every kind of source.
-pub const SOURCES: &[&SourceKind] = &[&idx::KIND, &csv::KIND, &text::KIND, &rows::KIND, &synthetic::KIND];
+pub const SOURCES: &[&SourceKind] =
+    &[&idx::KIND, &csv::KIND, &parquet::KIND, &text::KIND, &rows::KIND, &synthetic::KIND];
 
 /// What a source may use.
 pub struct Context<'a> {

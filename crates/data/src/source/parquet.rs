@@ -1,0 +1,398 @@
+//! Parquet files: plain columns of numbers and text, and images embedded as PNG or JPEG files, either as a column of
+//! bytes or in the layout of the Hugging Face Hub (a struct of `bytes` and `path`). Lists and maps are left out.
+
+use super::{Context, Opened, Part, RecordSource, Records, SourceKind, check_test, require};
+use crate::DataSpec;
+use crate::files::{FileReader, Found};
+use bytes::Bytes;
+use outgrow_env::StorageBackend;
+use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_transform::{Column, ColumnKind, Columns, Origin, Record, Value};
+use parquet::basic::{ConvertedType, LogicalType, Type as Physical};
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::data_type::{ByteArray, DataType};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::reader::{ChunkReader, FileReader as _, Length, SerializedFileReader};
+use parquet::schema::types::ColumnDescriptor;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+/// `source = "parquet"`.
+pub const KIND: SourceKind = SourceKind {
+    name: "parquet",
+    keys: &["files", "image", "size", "channels", "label", "task", "features", "exclude"],
+    open,
+};
+
+/// Endings of the files that a folder contributes.
+const ENDINGS: &[&str] = &[".parquet"];
+/// Records that are read at a time.
+const BLOCK_RECORDS: usize = 256;
+/// The label's column unless the manifest names another.
+const LABEL: &str = "label";
+/// The field of a struct that holds an image's file.
+const IMAGE_BYTES: &str = "bytes";
+
+/// A file of a storage, as the Parquet reader wants it.
+struct Chunks {
+    storage: Arc<dyn StorageBackend>,
+    file: Found,
+}
+
+impl Length for Chunks {
+    fn len(&self) -> u64 {
+        self.file.bytes
+    }
+}
+
+impl ChunkReader for Chunks {
+    type T = FileReader;
+
+    fn get_read(&self, start: u64) -> ParquetResult<FileReader> {
+        Ok(FileReader::new(self.storage.clone(), &self.file).starting_at(start))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
+        let bytes = self.storage.read_range(&self.file.path, start, length);
+        bytes.map(Bytes::from).map_err(|e| ParquetError::General(e.to_string()))
+    }
+}
+
+fn broken(file: &Path, why: impl std::fmt::Display) -> Diagnostic {
+    Diagnostic::new("data.parquet.read", format!("the Parquet file cannot be read: {why}"))
+        .file(file)
+        .expected(
+            "a whole Parquet file, without encryption, compressed by Snappy, gzip or Zstandard if at all",
+        )
+        .hint("the file may be cut short or damaged: fetch it again")
+}
+
+/// Runs the reader so that nothing in a file can end the process.
+fn guarded<T>(file: &Path, read: impl FnOnce() -> ParquetResult<T>) -> Result<T, Diagnostic> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(result) => result.map_err(|e| broken(file, e)),
+        Err(_) => Err(broken(file, "the reader gave up")),
+    }
+}
+
+/// A column of a file that is read.
+#[derive(Clone, Debug, PartialEq)]
+struct Leaf {
+    name: String,
+    /// Its number among the file's columns.
+    number: usize,
+    /// The definition level of a value that is there.
+    defined: i16,
+    content: Content,
+}
+
+/// What a column's values mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Content {
+    /// Numbers that are divided by this: 1, or a power of ten for decimals.
+    Number(f64),
+    /// Whole numbers without a sign.
+    Unsigned,
+    /// Truth values.
+    Bool,
+    Text,
+    Image,
+}
+
+impl Leaf {
+    /// How a column is read; `None` when it is not.
+    fn of(number: usize, column: &ColumnDescriptor) -> Option<Self> {
+        let parts = column.path().parts();
+        let [name, rest @ ..] = parts else { return None };
+        let in_struct = match rest {
+            [] => false,
+            [field] if field == IMAGE_BYTES => true,
+            _ => return None,
+        };
+        let logical = column.logical_type_ref();
+        let text = matches!(logical, Some(LogicalType::String | LogicalType::Enum | LogicalType::Json))
+            || matches!(
+                column.converted_type(),
+                ConvertedType::UTF8 | ConvertedType::ENUM | ConvertedType::JSON
+            );
+        let unsigned = matches!(
+            column.converted_type(),
+            ConvertedType::UINT_8 | ConvertedType::UINT_16 | ConvertedType::UINT_32 | ConvertedType::UINT_64
+        );
+        let content = match column.physical_type() {
+            Physical::BYTE_ARRAY if text && !in_struct => Content::Text,
+            Physical::BYTE_ARRAY => Content::Image,
+            _ if in_struct => return None,
+            Physical::BOOLEAN => Content::Bool,
+            Physical::INT32 | Physical::INT64 if unsigned => Content::Unsigned,
+            Physical::INT32 | Physical::INT64 if column.converted_type() == ConvertedType::DECIMAL => {
+                Content::Number(libm::pow(10.0, f64::from(column.type_scale())))
+            }
+            Physical::INT32 | Physical::INT64 | Physical::FLOAT | Physical::DOUBLE => Content::Number(1.0),
+            Physical::INT96 | Physical::FIXED_LEN_BYTE_ARRAY => return None,
+        };
+        let whole = column.max_rep_level() == 0;
+        whole.then(|| Self { name: name.clone(), number, defined: column.max_def_level(), content })
+    }
+
+    fn kind(&self) -> ColumnKind {
+        match self.content {
+            Content::Number(_) | Content::Unsigned | Content::Bool => ColumnKind::Number,
+            Content::Text => ColumnKind::Text,
+            Content::Image => ColumnKind::Image,
+        }
+    }
+
+    /// Reads the next `count` values of the column.
+    fn read(&self, reader: &mut ColumnReader, count: usize) -> ParquetResult<Vec<Value>> {
+        let divisor = match self.content {
+            Content::Number(divisor) => divisor,
+            _ => 1.0,
+        };
+        let unsigned = self.content == Content::Unsigned;
+        match reader {
+            ColumnReader::BoolColumnReader(r) => {
+                self.values(r, count, |b| Ok(Value::Number(f64::from(u8::from(b)))))
+            }
+            ColumnReader::Int32ColumnReader(r) => self.values(r, count, |n| {
+                Ok(Value::Number(if unsigned { f64::from(n as u32) } else { f64::from(n) / divisor }))
+            }),
+            ColumnReader::Int64ColumnReader(r) => self.values(r, count, |n| {
+                Ok(Value::Number(if unsigned { n as u64 as f64 } else { n as f64 / divisor }))
+            }),
+            ColumnReader::FloatColumnReader(r) => self.values(r, count, |n| Ok(finite(f64::from(n)))),
+            ColumnReader::DoubleColumnReader(r) => self.values(r, count, |n| Ok(finite(n))),
+            ColumnReader::ByteArrayColumnReader(r) => {
+                self.values(r, count, |bytes: ByteArray| match self.content {
+                    Content::Text => Ok(Value::Text(bytes.as_utf8()?.to_owned())),
+                    _ => Ok(Value::Encoded(bytes.data().to_vec())),
+                })
+            }
+            ColumnReader::Int96ColumnReader(_) | ColumnReader::FixedLenByteArrayColumnReader(_) => {
+                Err(ParquetError::General(format!("column `{}` changes its type", self.name)))
+            }
+        }
+    }
+
+    fn values<T: DataType>(
+        &self,
+        reader: &mut ColumnReaderImpl<T>,
+        count: usize,
+        convert: impl Fn(T::T) -> ParquetResult<Value>,
+    ) -> ParquetResult<Vec<Value>> {
+        let (mut levels, mut values) = (Vec::new(), Vec::new());
+        let mut records = 0;
+        while records < count {
+            let (n, _, _) = reader.read_records(count - records, Some(&mut levels), None, &mut values)?;
+            if n == 0 {
+                return Err(ParquetError::EOF(format!("column `{}` has too few values", self.name)));
+            }
+            records += n;
+        }
+        let mut values = values.into_iter();
+        let mut next = || {
+            let value = values.next();
+            value.ok_or_else(|| ParquetError::EOF(format!("column `{}` has too few values", self.name)))
+        };
+        if self.defined == 0 {
+            return (0..count).map(|_| convert(next()?)).collect();
+        }
+        let one = |level: &i16| if *level == self.defined { convert(next()?) } else { Ok(Value::Missing) };
+        levels.iter().map(one).collect()
+    }
+}
+
+/// Floating point columns mark missing values by NaN, too.
+fn finite(n: f64) -> Value {
+    if n.is_nan() { Value::Missing } else { Value::Number(n) }
+}
+
+type Reader = SerializedFileReader<Chunks>;
+
+fn open_file(storage: &Arc<dyn StorageBackend>, file: &Found) -> Result<Reader, Diagnostic> {
+    let chunks = Chunks { storage: storage.clone(), file: file.clone() };
+    guarded(&file.path, || SerializedFileReader::new(chunks))
+}
+
+fn leaves(reader: &Reader) -> Vec<Leaf> {
+    let columns = reader.metadata().file_metadata().schema_descr().columns();
+    columns.iter().enumerate().filter_map(|(i, column)| Leaf::of(i, column)).collect()
+}
+
+/// Reads the records of one file.
+struct FileRecords {
+    reader: Reader,
+    leaves: Vec<Leaf>,
+    path: Arc<Path>,
+    /// The next row group.
+    group: usize,
+    /// Readers of the present row group's columns, and how many of its records are left.
+    columns: Vec<ColumnReader>,
+    left: usize,
+    ready: VecDeque<Vec<Value>>,
+    row: u64,
+    failed: bool,
+}
+
+impl FileRecords {
+    /// Reads the next block of records. Nothing is read at the end.
+    fn fill(&mut self) -> ParquetResult<()> {
+        while self.left == 0 {
+            if self.group == self.reader.num_row_groups() {
+                return Ok(());
+            }
+            let group = self.reader.get_row_group(self.group)?;
+            self.group += 1;
+            self.left = usize::try_from(group.metadata().num_rows())
+                .map_err(|_| ParquetError::General("a row group has a negative number of rows".into()))?;
+            let columns = self.leaves.iter().map(|leaf| group.get_column_reader(leaf.number));
+            self.columns = columns.collect::<ParquetResult<_>>()?;
+        }
+        let count = self.left.min(BLOCK_RECORDS);
+        let mut rows: Vec<Vec<Value>> = (0..count).map(|_| Vec::with_capacity(self.leaves.len())).collect();
+        for (leaf, reader) in self.leaves.iter().zip(&mut self.columns) {
+            let values = leaf.read(reader, count)?;
+            rows.iter_mut().zip(values).for_each(|(row, value)| row.push(value));
+        }
+        self.left -= count;
+        self.ready.extend(rows);
+        Ok(())
+    }
+}
+
+impl Iterator for FileRecords {
+    type Item = Result<Record, Diagnostic>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ready.is_empty() && !self.failed {
+            let path = self.path.clone();
+            if let Err(problem) = guarded(&path, || self.fill()) {
+                self.failed = true;
+                return Some(Err(problem.item(format!("after record {}", self.row))));
+            }
+        }
+        let values = self.ready.pop_front()?;
+        self.row += 1;
+        let origin = Origin { file: Some(self.path.clone()), line: None, row: self.row };
+        Some(Ok(Record { values, origin }))
+    }
+}
+
+struct ParquetSource {
+    storage: Arc<dyn StorageBackend>,
+    columns: Columns,
+    train: Vec<Found>,
+    test: Option<Vec<Found>>,
+    counts: [u64; 2],
+    class_names: Option<Vec<String>>,
+    labels_are_classes: bool,
+}
+
+fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
+    check_test(spec, &["files"])?;
+    let files = require(&spec.files, "files", "parquet")?;
+    let train = context.finder.find(files.patterns(), "data.files", ENDINGS)?;
+    let test = match &spec.test {
+        Some(test) => {
+            let files = require(&test.files, "test.files", "parquet")?;
+            Some(context.finder.find(files.patterns(), "data.test.files", ENDINGS)?)
+        }
+        None => None,
+    };
+    let storage = context.finder.storage.clone();
+    let first = open_file(&storage, &train[0])?;
+    let leaves = leaves(&first);
+    let mut counts = [0; 2];
+    let parts = [Some(&train), test.as_ref()];
+    for (part, count) in parts.into_iter().zip(&mut counts) {
+        for file in part.into_iter().flatten() {
+            let reader = open_file(&storage, file)?;
+            same_columns(&leaves, &reader, &train[0], file)?;
+            *count += u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0);
+        }
+    }
+    let columns = Columns(leaves.iter().map(|leaf| Column::new(&leaf.name, leaf.kind())).collect());
+    let label = spec.label.as_ref().map_or(&[][..], crate::Names::list);
+    let label = label.first().map_or(LABEL, String::as_str);
+    let has_image = leaves.iter().any(|l| l.content == Content::Image);
+    let labels_are_classes =
+        leaves.iter().any(|l| l.name == label && (has_image || l.content == Content::Bool));
+    let class_names = class_names(&first, label);
+    let source = ParquetSource { storage, columns, train, test, counts, class_names, labels_are_classes };
+    Ok(Opened::Records(Box::new(source)))
+}
+
+/// Refuses a file whose columns differ from those of the first.
+fn same_columns(leaves: &[Leaf], reader: &Reader, first: &Found, file: &Found) -> Result<(), Diagnostic> {
+    let found = self::leaves(reader);
+    let same = |(a, b): (&Leaf, &Leaf)| (&a.name, a.content) == (&b.name, b.content);
+    if found.len() == leaves.len() && found.iter().zip(leaves).all(same) {
+        return Ok(());
+    }
+    let names = |leaves: &[Leaf]| leaves.iter().map(|l| l.name.as_str()).collect::<Vec<_>>().join(", ");
+    Err(Diagnostic::new("data.parquet.columns", format!("the file's columns are {}", names(&found)))
+        .file(&file.path)
+        .expected(format!("{} as in {}", names(leaves), first.path.display())))
+}
+
+/// The names of the classes, where the file's metadata gives them in the way of the Hugging Face Hub.
+fn class_names(reader: &Reader, label: &str) -> Option<Vec<String>> {
+    let metadata = reader.metadata().file_metadata().key_value_metadata()?;
+    let text = metadata.iter().find(|pair| pair.key == "huggingface")?.value.as_ref()?;
+    let json: serde_json::Value = serde_json::from_str(text).ok()?;
+    let names = json["info"]["features"][label]["names"].as_array()?;
+    names.iter().map(|name| name.as_str().map(String::from)).collect()
+}
+
+impl RecordSource for ParquetSource {
+    fn columns(&self) -> &Columns {
+        &self.columns
+    }
+    fn files(&self) -> Vec<Found> {
+        self.train.iter().chain(self.test.iter().flatten()).cloned().collect()
+    }
+    fn default_label(&self) -> Option<&str> {
+        self.columns.position(LABEL).map(|_| LABEL)
+    }
+    fn class_names(&self) -> Option<Vec<String>> {
+        self.class_names.clone()
+    }
+    fn labels_are_classes(&self) -> bool {
+        self.labels_are_classes || self.class_names.is_some()
+    }
+    fn has_test(&self) -> bool {
+        self.test.is_some()
+    }
+    fn count(&self, part: Part) -> Option<u64> {
+        Some(self.counts[part as usize])
+    }
+    fn records(&self, part: Part) -> Result<Records<'_>, Diagnostic> {
+        let files = match part {
+            Part::Train => self.train.as_slice(),
+            Part::Test => self.test.as_deref().unwrap_or_default(),
+        };
+        Ok(Box::new(files.iter().flat_map(|file| {
+            let (records, problem) = match open_file(&self.storage, file) {
+                Ok(reader) => {
+                    let found = leaves(&reader);
+                    let records = FileRecords {
+                        reader,
+                        leaves: found,
+                        path: Arc::from(file.path.as_path()),
+                        group: 0,
+                        columns: Vec::new(),
+                        left: 0,
+                        ready: VecDeque::new(),
+                        row: 0,
+                        failed: false,
+                    };
+                    (Some(records), None)
+                }
+                Err(problem) => (None, Some(Err(problem))),
+            };
+            problem.into_iter().chain(records.into_iter().flatten())
+        })))
+    }
+}
