@@ -42,6 +42,10 @@ fn problem(error: &StorageError) -> Diagnostics {
     diagnostic.into()
 }
 
+fn storage_entry(folder: &RunFolder, name: &str) -> Result<Option<outgrow_env::Entry>, Diagnostics> {
+    folder.storage.entry(&folder.file(name)).map_err(|e| problem(&e))
+}
+
 impl RunFolder {
     /// Opens the folder for a run of `fingerprint`, creating it if need be. A folder of another run is refused, or with
     /// `fresh` emptied.
@@ -75,12 +79,13 @@ impl RunFolder {
             }
             Some(_) => {}
             None => {
-                folder.write("manifest.toml", manifest.as_bytes())?;
-                folder.write_json(
-                    RUN,
-                    &json!({ "fingerprint": fingerprint, "version": env!("CARGO_PKG_VERSION") }),
-                )?;
+                // First, so that an interrupted start is still known as one of a run.
+                let version = env!("CARGO_PKG_VERSION");
+                folder.write_json(RUN, &json!({ "fingerprint": fingerprint, "version": version }))?;
             }
+        }
+        if !known(storage_entry(&folder, "manifest.toml")?) {
+            folder.write("manifest.toml", manifest.as_bytes())?;
         }
         Ok(folder)
     }
