@@ -1,7 +1,7 @@
 //! From a model's description to its graphs, parameters and buffers.
 
 use crate::net::Net;
-use crate::spec::{self, Architecture, Layer, Model, Output};
+use crate::spec::{Architecture, Layer, Model, Output};
 use crate::{Init, architecture, objective};
 use outgrow_ir::{Diagnostic, Diagnostics, Dim, Graph, InputKind, Op, TensorType, Value};
 use outgrow_tensor::DType;
@@ -223,40 +223,12 @@ pub fn build(
     target: &TargetSpec,
     options: BuildOptions,
 ) -> Result<BuiltModel, Diagnostics> {
-    let parts = Parts { inputs, target, init: model.init, output: model.output, dtype: options.dtype };
-    build_parts(&parts, &|net| architecture(net, model))
-}
-
-/// What an architecture is put together with.
-pub(crate) struct Parts<'a> {
-    pub inputs: &'a [InputSpec],
-    pub target: &'a TargetSpec,
-    pub init: spec::Init,
-    pub output: Output,
-    pub dtype: DType,
-}
-
-/// The graphs of an architecture given as a function.
-pub(crate) fn build_parts(
-    parts: &Parts<'_>,
-    architecture: &dyn Fn(&mut Net) -> Result<Value, Diagnostics>,
-) -> Result<BuiltModel, Diagnostics> {
-    let target = parts.target;
-    if parts.inputs.is_empty() || target.width() == 0 {
+    if inputs.is_empty() || target.width() == 0 {
         let problem = "there is nothing to learn from or nothing to predict";
         return Err(Diagnostic::new("model.inputs", problem).item("model").into());
     }
-    let (train, net) = graph(parts, architecture, Mode::Train)?;
-    let (eval, _) = graph(parts, architecture, Mode::Eval)?;
-    let count = net.params.iter().try_fold(0usize, |sum, p| {
-        sum.checked_add(p.dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d))?)
-    });
-    if count.is_none_or(|n| n > PARAMETERS_MAX) {
-        return Err(Diagnostic::new("model.size", "the model has absurdly many parameters")
-            .item("model")
-            .expected(format!("at most {PARAMETERS_MAX}"))
-            .into());
-    }
+    let (train, net) = graph(model, inputs, target, options, Mode::Train)?;
+    let (eval, _) = graph(model, inputs, target, options, Mode::Eval)?;
     let random = train.input("key").is_some();
     let loss = target.loss();
     Ok(BuiltModel {
@@ -271,16 +243,31 @@ pub(crate) fn build_parts(
 }
 
 fn graph(
-    parts: &Parts<'_>,
-    architecture: &dyn Fn(&mut Net) -> Result<Value, Diagnostics>,
+    model: &Model,
+    inputs: &[InputSpec],
+    target: &TargetSpec,
+    options: BuildOptions,
     mode: Mode,
 ) -> Result<(Graph, Net), Diagnostics> {
-    let mut net = Net::new(mode, parts.inputs, parts.target, parts.init, parts.dtype);
-    let prediction = architecture(&mut net)?;
-    objective::add(&mut net, parts.output, prediction)?;
+    let mut net = Net::new(mode, inputs, target, model.init, options.dtype);
+    let prediction = architecture(&mut net, model)?;
+    check_size(&net.params)?;
+    objective::add(&mut net, model.output, prediction)?;
     let graph = inputs_first(&std::mem::take(&mut net.b).finish()?);
     graph.verify()?;
     Ok((graph, net))
+}
+
+fn check_size(params: &[ParamSpec]) -> Result<(), Diagnostic> {
+    let count = params.iter().try_fold(0usize, |sum, p| {
+        sum.checked_add(p.dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d))?)
+    });
+    if count.is_some_and(|n| n <= PARAMETERS_MAX) {
+        return Ok(());
+    }
+    Err(Diagnostic::new("model.size", "the model has absurdly many parameters")
+        .item("model")
+        .expected(format!("at most {PARAMETERS_MAX}")))
 }
 
 /// The same graph with its inputs in front: parameters, buffers, feeds, each in the order in which they came.

@@ -27,7 +27,7 @@ pub struct ModelSpec {
     /// A safetensors file to start from; its tensors must have the model's names and shapes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
-    /// How the weights are drawn at the start; biases follow the layer's own rule.
+    /// How the weights are drawn at the start. With any rule but `"default"`, biases start at zero.
     #[serde(default)]
     pub init: Init,
 }
@@ -177,7 +177,7 @@ impl Default for Init {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum InitRule {
-    /// Each layer's own rule, as in PyTorch and torchvision.
+    /// Each layer's own rule, as in PyTorch and torchvision (for `gpt`, as in GPT-2).
     Default,
     /// All weights zero: for linear and logistic models.
     Zeros,

@@ -1,0 +1,255 @@
+//! The outputs that every graph promises, against sums written by hand; what two micro-shards add up to; and the starting
+//! values.
+
+mod common;
+
+use common::{categories, features, image, inputs, model, run, tokens, values};
+use outgrow_ir::InputKind;
+use outgrow_models::spec::ModelSpec;
+use outgrow_models::{Init, LossKind, TargetSpec};
+use outgrow_tensor::{DType, RngKey, Tensor};
+use std::collections::HashMap;
+
+fn near(got: f64, expected: f64, what: &str) {
+    assert!(
+        (got - expected).abs() <= 1e-12 * expected.abs().max(1.0),
+        "{what} is {got}, expected {expected}"
+    );
+}
+
+fn floats(t: &Tensor) -> Vec<f64> {
+    (0..t.elements()).map(|i| t.get_f64(i)).collect()
+}
+
+#[test]
+fn inputs_come_in_the_promised_order() {
+    let json = r#"{"layers": [{"dense": 3}, {"batch_norm": true}, {"dropout": 0.5}, {"dense": 2}]}"#;
+    let built = model(json, &[features(4)], &TargetSpec::Class { classes: 2 }, DType::F32);
+    let of = |graph| {
+        inputs(graph).into_iter().map(|(name, _, kind, dtype)| (name, kind, dtype)).collect::<Vec<_>>()
+    };
+    let expected: Vec<_> = [
+        ("0.weight", InputKind::Param, DType::F32),
+        ("0.bias", InputKind::Param, DType::F32),
+        ("1.weight", InputKind::Param, DType::F32),
+        ("1.bias", InputKind::Param, DType::F32),
+        ("3.weight", InputKind::Param, DType::F32),
+        ("3.bias", InputKind::Param, DType::F32),
+        ("1.running_mean", InputKind::Buffer, DType::F32),
+        ("1.running_var", InputKind::Buffer, DType::F32),
+        ("features", InputKind::Feed, DType::F32),
+        ("target", InputKind::Feed, DType::I32),
+        ("weight", InputKind::Feed, DType::F32),
+        ("scale", InputKind::Feed, DType::F32),
+        ("key", InputKind::Feed, DType::I64),
+    ]
+    .into_iter()
+    .map(|(name, kind, dtype)| (name.to_owned(), kind, dtype))
+    .collect();
+    assert_eq!(of(&built.train), expected);
+    assert_eq!(of(&built.eval), expected[..12]);
+    assert!(built.random);
+    let names = |graph: &outgrow_ir::Graph| graph.outputs.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
+    let common = ["loss", "loss_sum", "weight_sum", "correct", "correct5", "output"];
+    assert_eq!(names(&built.eval), common);
+    assert_eq!(names(&built.train), [&common[..], &["stat:1.running_mean", "stat:1.running_var"]].concat());
+    let regions: Vec<_> = built.train.regions.iter().map(|r| r.kind.as_str()).collect();
+    assert!(
+        ["dense", "batch_norm", "dropout", "cross_entropy"].iter().all(|k| regions.contains(k)),
+        "{regions:?}"
+    );
+    let origins: Vec<_> = built.train.nodes.iter().map(|n| &*n.origin).collect();
+    assert!(["0", "1", "2", "3", "objective"].iter().all(|o| origins.contains(o)), "{origins:?}");
+}
+
+#[test]
+fn classes() {
+    // One layer without bias on unit vectors: the logits are the columns of the weight.
+    let json = r#"{"layers": [{"dense": 6, "bias": false, "activation": "softmax"}]}"#;
+    let built = model(json, &[features(5)], &TargetSpec::Class { classes: 6 }, DType::F64);
+    assert_eq!(built.loss, LossKind::CrossEntropy);
+    let nan = f64::NAN;
+    let logits: [[f64; 6]; 5] = [
+        [0.0, 3.0, 1.0, 1.0, 2.0, -1.0],
+        [5.0, 4.0, 3.0, 2.0, 1.0, 0.0],
+        [1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+        [nan, 1.0, 1.0, 1.0, 1.0, 1.0],
+        [9.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+    ];
+    let targets = [1, 5, 3, 0, 0];
+    // Of equal logits the first wins, so the third is fourth of six; a NaN is last.
+    let (top, top5) = ([1.0, 0.0, 0.0, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0, 1.0]);
+    for counted in 0..5 {
+        let graph = built.eval.bind(5);
+        let mut weights = vec![0.0; 5];
+        weights[counted] = 0.5;
+        let values = HashMap::from([
+            ("0.weight".to_owned(), Tensor::from_f64(DType::F64, [6, 5], |i| logits[i % 5][i / 5])),
+            ("features".into(), Tensor::from_f64(DType::F64, [5, 5], |i| f64::from(u8::from(i % 6 == 0)))),
+            ("target".into(), Tensor::vector(targets.to_vec())),
+            ("weight".into(), Tensor::vector(weights)),
+            ("scale".into(), Tensor::scalar(0.125)),
+        ]);
+        // A NaN reaches every row of a product, so the rows without it are computed without it.
+        let values: HashMap<_, _> = if counted == 3 {
+            values
+        } else {
+            let clean = |t: &Tensor| {
+                if t.dtype() == DType::F64 && t.elements() == 30 {
+                    Tensor::from_f64(DType::F64, [6, 5], |i| {
+                        if t.get_f64(i).is_nan() { 0.0 } else { t.get_f64(i) }
+                    })
+                } else {
+                    t.clone()
+                }
+            };
+            values.iter().map(|(name, t)| (name.clone(), clean(t))).collect()
+        };
+        let outputs = run(&graph, &values);
+        let number = |name: &str| outputs[name].get_f64(0);
+        near(number("correct"), 0.5 * top[counted], "correct");
+        near(number("correct5"), 0.5 * top5[counted], "correct5");
+        near(number("weight_sum"), 0.5, "weight_sum");
+        if counted != 3 {
+            let row = logits[counted];
+            let loss = row.iter().map(|x| x.exp()).sum::<f64>().ln() - row[targets[counted] as usize];
+            near(number("loss_sum"), 0.5 * loss, "loss_sum");
+            near(number("loss"), 0.125 * 0.5 * loss, "loss");
+            assert_eq!(floats(&outputs["output"])[6 * counted..6 * counted + 6], row);
+        }
+    }
+}
+
+#[test]
+fn two_classes_and_numbers() {
+    let built = model(
+        r#"{"name": "logistic"}"#,
+        &[features(2), categories(&[2, 3])],
+        &TargetSpec::Binary,
+        DType::F64,
+    );
+    assert_eq!(built.loss, LossKind::BinaryCrossEntropy);
+    let graph = built.train.bind(4);
+    let values = values(&built, &graph, 2, RngKey::new(8));
+    let outputs = run(&graph, &values);
+    let v = |name: &str, i: usize| values[name].get_f64(i);
+    let (mut loss, mut correct) = (0.0, 0.0);
+    for i in 0..4 {
+        let category =
+            |c: usize| v("categories.weight", values["categories"].get_i64(2 * i + c) as usize + 2 * c);
+        let x = |j| v("features", 2 * i + j);
+        let z =
+            v("fc.weight", 0) * x(0) + v("fc.weight", 1) * x(1) + v("fc.bias", 0) + category(0) + category(1);
+        let y = v("target", i);
+        near(outputs["output"].get_f64(i), z, "the logit");
+        loss += v("weight", i) * ((1.0 + z.exp()).ln() - y * z);
+        correct += v("weight", i) * f64::from(u8::from((z > 0.0) == (y > 0.5)));
+    }
+    near(outputs["loss_sum"].get_f64(0), loss, "loss_sum");
+    near(outputs["loss"].get_f64(0), 0.25 * loss, "loss");
+    near(outputs["correct"].get_f64(0), correct, "correct");
+    near(outputs["weight_sum"].get_f64(0), 3.0, "weight_sum");
+    assert_eq!((outputs["output"].shape().dims(), outputs.contains_key("correct5")), (&[4][..], false));
+
+    let built =
+        model(r#"{"name": "linear"}"#, &[features(2)], &TargetSpec::Regression { width: 2 }, DType::F64);
+    assert_eq!(built.loss, LossKind::MeanSquaredError);
+    let graph = built.eval.bind(3);
+    let values = common::values(&built, &graph, 2, RngKey::new(8));
+    let outputs = run(&graph, &values);
+    let v = |name: &str, i: usize| values[name].get_f64(i);
+    let mut loss = 0.0;
+    for (i, o) in (0..3).flat_map(|i| [(i, 0), (i, 1)]) {
+        let w = |j| v("fc.weight", 2 * o + j) * v("features", 2 * i + j);
+        let y = w(0) + w(1) + v("fc.bias", o);
+        near(outputs["output"].get_f64(2 * i + o), y, "the prediction");
+        loss += v("weight", i) * (y - v("target", 2 * i + o)).powi(2) / 2.0;
+    }
+    near(outputs["loss_sum"].get_f64(0), loss, "loss_sum");
+}
+
+/// The sums of two micro-shards are those of the whole batch, for statistics too when they are those of equal shards.
+#[test]
+fn micro_shards_add_up() {
+    let json = r#"{"layers": [{"batch_norm": true}, {"dense": 3}]}"#;
+    let built = model(json, &[features(2)], &TargetSpec::Class { classes: 3 }, DType::F64);
+    let whole = values(&built, &built.train.bind(6), 3, RngKey::new(4));
+    let part = |from: usize, to: usize| {
+        let cut = |name: &String, t: &Tensor| {
+            let feed = ["features", "target", "weight"].contains(&name.as_str());
+            let width = t.elements() / t.shape().dims().first().copied().unwrap_or(1).max(1);
+            let mut dims = t.shape().dims().to_vec();
+            if !feed {
+                return t.clone();
+            }
+            dims[0] = to - from;
+            Tensor::from_f64(t.dtype(), dims, |i| t.get_f64(from * width + i))
+        };
+        let values = whole.iter().map(|(name, t)| (name.clone(), cut(name, t))).collect();
+        run(&built.eval.bind(to - from), &values)
+    };
+    let (all, first, second) = (part(0, 6), part(0, 2), part(2, 6));
+    for name in ["loss", "loss_sum", "weight_sum", "correct", "correct5"] {
+        near(first[name].get_f64(0) + second[name].get_f64(0), all[name].get_f64(0), name);
+    }
+    let trained = run(&built.train.bind(6), &whole);
+    let weighed = |i: usize, c: usize| whole["weight"].get_f64(i) * whole["features"].get_f64(2 * i + c);
+    for c in 0..2 {
+        let sum: f64 = (0..6).map(|i| weighed(i, c)).sum();
+        near(trained["stat:0.running_mean"].get_f64(c), sum, "the sum of means");
+    }
+}
+
+#[test]
+fn weights_start_as_the_manifest_says() {
+    let inits = |json: &str, input, target: TargetSpec| {
+        let built = model(json, &[input], &target, DType::F32);
+        built.params.into_iter().map(|p| (p.name, p.init)).collect::<HashMap<_, _>>()
+    };
+    let ten = TargetSpec::Class { classes: 10 };
+    let lenet = inits(r#"{"name": "lenet"}"#, image([1, 28, 28]), ten.clone());
+    assert_eq!(lenet["3.weight"], Init::Uniform { bound: (1.0 / 150f64).sqrt() });
+    assert_eq!(lenet["11.bias"], Init::Uniform { bound: (1.0 / 84f64).sqrt() });
+    let resnet = inits(r#"{"name": "resnet18"}"#, image([3, 32, 32]), ten.clone());
+    assert_eq!(resnet["conv1.weight"], Init::Normal { std: (2.0 / (64.0 * 49.0f64)).sqrt() });
+    assert_eq!((resnet["bn1.weight"], resnet["bn1.bias"]), (Init::ONES, Init::ZEROS));
+    assert_eq!(resnet["fc.weight"], Init::Uniform { bound: (1.0 / 512f64).sqrt() });
+    let next = TargetSpec::Tokens { vocab: 5, context: 4 };
+    let gpt = inits(r#"{"name": "gpt", "layers": 2}"#, tokens(4), next);
+    assert_eq!(gpt["blocks.1.qkv.weight"], Init::Normal { std: 0.02 });
+    assert_eq!(gpt["blocks.1.down.weight"], Init::Normal { std: 0.01 });
+    assert_eq!(gpt["blocks.1.qkv.bias"], Init::ZEROS);
+    for (rule, expected) in [
+        (r#""zeros""#, Init::ZEROS),
+        (r#""xavier-uniform""#, Init::Uniform { bound: (6.0 / 16f64).sqrt() }),
+        (r#""xavier-normal""#, Init::Normal { std: (2.0 / 16f64).sqrt() }),
+        (r#""kaiming-uniform""#, Init::Uniform { bound: 1.0 }),
+        (r#""kaiming-normal""#, Init::Normal { std: (2.0 / 6f64).sqrt() }),
+        (r#"{"normal": 0.5}"#, Init::Normal { std: 0.5 }),
+        (r#"{"uniform": 0.5}"#, Init::Uniform { bound: 0.5 }),
+    ] {
+        let json = format!(r#"{{"name": "linear", "init": {rule}}}"#);
+        let linear = inits(&json, features(6), ten.clone());
+        assert_eq!((linear["fc.weight"], linear["fc.bias"]), (expected, Init::ZEROS), "{rule}");
+    }
+}
+
+#[test]
+fn two_classes_take_one_logit_where_the_model_says_so() {
+    for (json, one_logit) in [
+        (r#"{"name": "logistic"}"#, true),
+        (r#"{"name": "linear"}"#, false),
+        (r#"{"name": "mlp", "hidden": [3]}"#, false),
+        (r#"{"name": "wide-deep", "hidden": [3]}"#, true),
+        (r#"{"layers": [{"dense": 1}]}"#, true),
+        (r#"{"layers": [{"dense": 1, "activation": "sigmoid"}]}"#, true),
+        (r#"{"layers": [{"dense": 2, "activation": "softmax"}]}"#, false),
+    ] {
+        let spec: ModelSpec = serde_json::from_str(json).unwrap();
+        let model = spec.validate().unwrap();
+        let of = |classes| TargetSpec::for_classes(&model, classes);
+        let expected = if one_logit { TargetSpec::Binary } else { TargetSpec::Class { classes: 2 } };
+        assert_eq!(of(2), expected, "{json}");
+        assert_eq!(of(3), TargetSpec::Class { classes: 3 }, "{json}");
+    }
+}
