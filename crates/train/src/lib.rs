@@ -27,5 +27,5 @@ pub use observe::{Silent, TrainEvent, TrainObserver};
 pub use program::{ModelProgram, Sample};
 pub use source::{BatchStream, Batches, TrainingData};
 pub use state::TrainState;
-pub use trainer::{Outcome, Trainer, TrainerOptions};
+pub use trainer::{Outcome, StepOutcome, Trainer, TrainerOptions};
 pub use update::Update;

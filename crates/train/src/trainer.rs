@@ -51,6 +51,17 @@ pub struct Outcome {
     pub stopped_early: bool,
 }
 
+/// What one step gave.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOutcome {
+    /// The mean loss of the batch before the step.
+    pub loss: f64,
+    /// The fraction of right answers before the step, for classes.
+    pub accuracy: Option<f64>,
+    /// Whether loss and gradients were finite, so that the step was taken.
+    pub finite: bool,
+}
+
 /// Trains a model.
 #[derive(Debug)]
 pub struct Trainer {
@@ -220,12 +231,26 @@ impl Trainer {
         total: u64,
         observer: &mut dyn TrainObserver,
     ) -> Result<(), Diagnostics> {
+        let lr = self.update.lr(&self.config, self.state.step, per_epoch, total);
+        let StepOutcome { loss, accuracy, finite } = self.step_at(batch, lr)?;
+        if !finite {
+            return Err(self.non_finite(batch, loss).into());
+        }
+        let (step, epoch, samples) = (self.state.step, batch.epoch, batch.real);
+        observer.on_event(&TrainEvent::Step { step, epoch, loss, accuracy, lr, samples });
+        Ok(())
+    }
+
+    /// Takes one step on `batch` at the learning rate `lr`, whatever the schedule says. When the loss or a gradient is
+    /// not finite, the state stays as it was.
+    pub fn step_at(&mut self, batch: &Batch, lr: f64) -> Result<StepOutcome, Diagnostics> {
         let mut gradients = self.gradients(batch)?;
         let grads = &mut gradients.sums[..self.params.total()];
-        if !gradients.loss.is_finite() || !all_finite(grads) {
-            return Err(self.non_finite(batch, gradients.loss).into());
+        let finite = gradients.loss.is_finite() && all_finite(grads);
+        let outcome = StepOutcome { loss: gradients.loss, accuracy: gradients.accuracy, finite };
+        if !finite {
+            return Ok(outcome);
         }
-        let lr = self.update.lr(&self.config, self.state.step, per_epoch, total);
         let scale = self.config.clip_norm.map(|largest| {
             if let Some(limit) = self.config.clip_value {
                 grads.iter_mut().for_each(|g| *g = g.clamp(-limit as f32, limit as f32));
@@ -239,16 +264,8 @@ impl Trainer {
         self.blend_buffers(&gradients);
         self.state.step += 1;
         self.state.samples += batch.real as u64;
-        observer.on_event(&TrainEvent::Step {
-            step: self.state.step,
-            epoch: batch.epoch,
-            loss: gradients.loss,
-            accuracy: gradients.accuracy,
-            lr,
-            samples: batch.real,
-        });
         self.tree.recycle(gradients.sums);
-        Ok(())
+        Ok(outcome)
     }
 
     /// The gradients of a batch: each micro-shard's, combined by the tree.
