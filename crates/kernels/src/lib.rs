@@ -44,6 +44,7 @@ mod block;
 mod conv;
 mod error;
 mod gather;
+mod gemm;
 mod kernel;
 mod map;
 mod matmul;

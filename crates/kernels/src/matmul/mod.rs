@@ -1,9 +1,11 @@
 //! `MatMul`: batched matrix products.
 
+mod fast;
 mod loops;
 
 use crate::error::KernelError;
 use crate::kernel::{Cx, Kernel, Scratch};
+use crate::number::Bits16;
 use crate::path::KernelPath;
 use crate::view::View;
 use outgrow_tensor::DType;
@@ -24,6 +26,8 @@ pub struct MatMul {
     m: usize,
     n: usize,
     k: usize,
+    /// How the fast kernels run it, where they do: results in f32.
+    plan: Option<fast::Plan>,
 }
 
 impl MatMul {
@@ -67,7 +71,7 @@ impl MatMul {
                 "a matching number type",
             ));
         }
-        Ok(Self { a, b, c, accumulate, batch, m, n, k })
+        Ok(Self { a, b, c, accumulate, batch, m, n, k, plan: None })
     }
 }
 
@@ -76,10 +80,12 @@ impl Kernel for MatMul {
         NAME
     }
 
-    fn prepare(&mut self, _path: KernelPath) {}
+    fn prepare(&mut self, path: KernelPath) {
+        self.plan = (self.c.dtype == DType::F32).then(|| self.plan(path));
+    }
 
     fn scratch(&self) -> Scratch {
-        Scratch::default()
+        Scratch { per_thread: if self.plan.is_some() { fast::SCRATCH_BYTES } else { 0 }, shared: 0 }
     }
 
     fn reads(&self) -> Vec<&View> {
@@ -95,6 +101,10 @@ impl Kernel for MatMul {
     }
 
     fn run(&self, cx: &Cx<'_>) {
-        self.run_loops(cx);
+        match &self.plan {
+            Some(plan) if self.a.dtype == DType::F32 => self.run_fast::<f32>(cx, plan),
+            Some(plan) => self.run_fast::<Bits16>(cx, plan),
+            None => self.run_loops(cx),
+        }
     }
 }

@@ -1,0 +1,227 @@
+//! Vectors of f32 for the micro-kernels: one trait, one implementation per SIMD path.
+
+/// A vector of `LANES` floats. Methods are unsafe because they need the path's instructions, and pointers that are
+/// good for the elements they touch.
+pub(crate) trait Vector: Copy {
+    const LANES: usize;
+    /// Rows of the largest tile that is two vectors wide.
+    const ROWS: usize;
+    /// Whether reading and writing only the first lanes is as cheap as all of them.
+    const MASKED: bool;
+    unsafe fn zero() -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    /// The first `n` lanes; the others are zero.
+    unsafe fn load_first(from: *const f32, n: usize) -> Self;
+    /// The element in all lanes.
+    unsafe fn splat(from: *const f32) -> Self;
+    /// `self + a * b`.
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    /// Writes the first `n` lanes.
+    unsafe fn store_first(self, to: *mut f32, n: usize);
+    /// Writes the first `n` of eight lanes.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn store_half(to: *mut f32, lanes: std::arch::x86_64::__m256, n: usize);
+}
+
+/// Plain arrays that the compiler turns into whatever vectors the target has. Products are rounded before they are
+/// added.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable([f32; 8]);
+
+// SAFETY: (for every block below) the callers vouch for the elements behind the pointers.
+impl Vector for Portable {
+    const LANES: usize = 8;
+    const ROWS: usize = 3;
+    const MASKED: bool = false;
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        Self([0.0; 8])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller vouches for 8 elements.
+        Self(unsafe { from.cast::<[f32; 8]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, n: usize) -> Self {
+        let mut lanes = [0.0; 8];
+        for (i, lane) in lanes.iter_mut().enumerate().take(n) {
+            // SAFETY: the caller vouches for `n` elements.
+            *lane = unsafe { *from.add(i) };
+        }
+        Self(lanes)
+    }
+    #[inline(always)]
+    unsafe fn splat(from: *const f32) -> Self {
+        // SAFETY: the caller vouches for the element.
+        Self([unsafe { *from }; 8])
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+        let mut sum = self.0;
+        for i in 0..8 {
+            sum[i] += a.0[i] * b.0[i];
+        }
+        Self(sum)
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        let mut sum = self.0;
+        for i in 0..8 {
+            sum[i] += other.0[i];
+        }
+        Self(sum)
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller vouches for 8 elements.
+        unsafe { to.cast::<[f32; 8]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, n: usize) {
+        for (i, lane) in self.0.iter().enumerate().take(n) {
+            // SAFETY: the caller vouches for `n` elements.
+            unsafe { *to.add(i) = *lane };
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn store_half(to: *mut f32, lanes: std::arch::x86_64::__m256, n: usize) {
+        // SAFETY: both are 32 bytes; the caller vouches for `n` elements.
+        unsafe { Self(std::mem::transmute::<std::arch::x86_64::__m256, [f32; 8]>(lanes)).store_first(to, n) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Vector;
+    use std::arch::x86_64::*;
+
+    /// 8 floats of AVX2.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx2(__m256);
+
+    /// The mask whose first `n` of 8 lanes are set.
+    #[inline(always)]
+    unsafe fn first8(n: usize) -> __m256i {
+        const ONES: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+        // SAFETY: `n <= 8`, so that 8 elements are read within the table.
+        unsafe { _mm256_loadu_si256(ONES.as_ptr().add(8 - n.min(8)).cast()) }
+    }
+
+    impl Vector for Avx2 {
+        const LANES: usize = 8;
+        const ROWS: usize = 6;
+        const MASKED: bool = false;
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            // SAFETY: the path has AVX2.
+            Self(unsafe { _mm256_setzero_ps() })
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: the path has AVX2; the caller vouches for 8 elements.
+            Self(unsafe { _mm256_loadu_ps(from) })
+        }
+        #[inline(always)]
+        unsafe fn load_first(from: *const f32, n: usize) -> Self {
+            // SAFETY: the path has AVX2; masked lanes are not touched, the caller vouches for the others.
+            Self(unsafe { _mm256_maskload_ps(from, first8(n)) })
+        }
+        #[inline(always)]
+        unsafe fn splat(from: *const f32) -> Self {
+            // SAFETY: the path has AVX2; the caller vouches for the element.
+            Self(unsafe { _mm256_broadcast_ss(&*from) })
+        }
+        #[inline(always)]
+        unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+            // SAFETY: the path has FMA.
+            Self(unsafe { _mm256_fmadd_ps(a.0, b.0, self.0) })
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: the path has AVX2.
+            Self(unsafe { _mm256_add_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: the path has AVX2; the caller vouches for 8 elements.
+            unsafe { _mm256_storeu_ps(to, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn store_first(self, to: *mut f32, n: usize) {
+            // SAFETY: the path has AVX2; masked lanes are not touched, the caller vouches for the others.
+            unsafe { _mm256_maskstore_ps(to, first8(n), self.0) }
+        }
+        #[inline(always)]
+        unsafe fn store_half(to: *mut f32, lanes: __m256, n: usize) {
+            // SAFETY: the caller's contract is the same.
+            unsafe { Self(lanes).store_first(to, n) }
+        }
+    }
+
+    /// 16 floats of AVX-512.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx512(__m512);
+
+    #[inline(always)]
+    fn first16(n: usize) -> __mmask16 {
+        ((1u32 << n.min(16)) - 1) as __mmask16
+    }
+
+    impl Vector for Avx512 {
+        const LANES: usize = 16;
+        const ROWS: usize = 14;
+        const MASKED: bool = true;
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            // SAFETY: the path has AVX-512.
+            Self(unsafe { _mm512_setzero_ps() })
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: the path has AVX-512; the caller vouches for 16 elements.
+            Self(unsafe { _mm512_loadu_ps(from) })
+        }
+        #[inline(always)]
+        unsafe fn load_first(from: *const f32, n: usize) -> Self {
+            // SAFETY: the path has AVX-512; masked lanes are not touched, the caller vouches for the others.
+            Self(unsafe { _mm512_maskz_loadu_ps(first16(n), from) })
+        }
+        #[inline(always)]
+        unsafe fn splat(from: *const f32) -> Self {
+            // SAFETY: the path has AVX-512; the caller vouches for the element.
+            Self(unsafe { _mm512_set1_ps(*from) })
+        }
+        #[inline(always)]
+        unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+            // SAFETY: the path has AVX-512.
+            Self(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: the path has AVX-512.
+            Self(unsafe { _mm512_add_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: the path has AVX-512; the caller vouches for 16 elements.
+            unsafe { _mm512_storeu_ps(to, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn store_first(self, to: *mut f32, n: usize) {
+            // SAFETY: the path has AVX-512; masked lanes are not touched, the caller vouches for the others.
+            unsafe { _mm512_mask_storeu_ps(to, first16(n), self.0) }
+        }
+        #[inline(always)]
+        unsafe fn store_half(to: *mut f32, lanes: __m256, n: usize) {
+            // SAFETY: the path has AVX-512 VL; masked lanes are not touched, the caller vouches for the others.
+            unsafe { _mm256_mask_storeu_ps(to, first16(n) as __mmask8, lanes) }
+        }
+    }
+}

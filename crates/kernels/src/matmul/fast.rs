@@ -1,0 +1,154 @@
+//! Products with f32 results through the blocked kernels.
+
+use super::MatMul;
+use super::loops::batch_offset;
+use crate::gemm::{Columns, Matrix, Plain, Product, Rows, SCRATCH_FLOATS, Source, Tiles, k_blocks};
+use crate::kernel::Cx;
+use crate::path::KernelPath;
+use crate::threads::share;
+
+/// How a product is run on one path: chosen from extents and strides, without influence on bits.
+#[derive(Debug)]
+pub(super) struct Plan {
+    tiles: Tiles,
+    /// Whether the transposed product is computed, so that vectors run along the rows of the result.
+    transposed: bool,
+    left_in_place: bool,
+    right_in_place: bool,
+    cost_ns: usize,
+}
+
+/// Extents and strides of a product as one of its two orientations sees them.
+#[derive(Clone, Copy)]
+struct Oriented {
+    m: usize,
+    n: usize,
+    k: usize,
+    /// Strides of the left operand: between rows, and along the inner dimension.
+    left: [isize; 2],
+    /// Strides of the right operand: between columns, and along the inner dimension.
+    right: [isize; 2],
+    /// Strides of the result: between rows and columns.
+    out: [isize; 2],
+}
+
+/// Bytes of scratch memory that one thread needs.
+pub(super) const SCRATCH_BYTES: usize = SCRATCH_FLOATS * 4;
+
+impl MatMul {
+    fn oriented(&self, transposed: bool) -> Oriented {
+        let last = self.c.rank() - 1;
+        let (a, b, c) = (&self.a.strides, &self.b.strides, &self.c.strides);
+        let (left, right) = ([a[last - 1], a[last]], [b[last], b[last - 1]]);
+        if transposed {
+            Oriented {
+                m: self.n,
+                n: self.m,
+                k: self.k,
+                left: right,
+                right: left,
+                out: [c[last], c[last - 1]],
+            }
+        } else {
+            Oriented { m: self.m, n: self.n, k: self.k, left, right, out: [c[last - 1], c[last]] }
+        }
+    }
+
+    pub(super) fn plan(&self, path: KernelPath) -> Plan {
+        let tiles = Tiles::new(path);
+        let [plain, transposed] =
+            [false, true].map(|t| self.oriented(t).plan(tiles, self.a.dtype.bytes() == 4));
+        let mut plan = if transposed.1 < plain.1 { transposed.0 } else { plain.0 };
+        plan.transposed = transposed.1 < plain.1;
+        let batch: usize = self.batch.iter().product();
+        // About two and a half cycles per nanosecond.
+        plan.cost_ns = (batch as f64 * plain.1.min(transposed.1) / 2.5) as usize;
+        plan
+    }
+
+    pub(super) fn run_fast<T: Source>(&self, cx: &Cx<'_>, plan: &Plan) {
+        let o = self.oriented(plan.transposed);
+        let batch: usize = self.batch.iter().product();
+        let (row_parts, column_parts) =
+            if batch >= cx.pool.threads() { (1, 1) } else { o.grid(&plan.tiles, cx.pool.threads()) };
+        let parts = row_parts * column_parts;
+        cx.parallel(batch * parts, plan.cost_ns, &|thread, range| {
+            for task in range {
+                let (index, row, column) = (task / parts, task % parts / column_parts, task % column_parts);
+                let at = |view| batch_offset(&self.batch, view, index);
+                let a = cx.origin(&self.a).cast::<T>().wrapping_offset(at(&self.a)).cast_const();
+                let b = cx.origin(&self.b).cast::<T>().wrapping_offset(at(&self.b)).cast_const();
+                let c = cx.origin(&self.c).cast::<f32>().wrapping_offset(at(&self.c));
+                let (left, right) = if plan.transposed { (b, a) } else { (a, b) };
+                let product = Product {
+                    tiles: &plan.tiles,
+                    k: o.k,
+                    left: &Rows {
+                        matrix: Matrix { start: left, across: o.left[0], along: o.left[1] },
+                        pack: plan.tiles.pack,
+                        in_place: plan.left_in_place,
+                    },
+                    right: &Columns {
+                        matrix: Matrix { start: right, across: o.right[0], along: o.right[1] },
+                        pack: plan.tiles.pack,
+                        in_place: plan.right_in_place,
+                    },
+                    out: &Plain { start: c, row_step: o.out[0], column_step: o.out[1] },
+                    accumulate: self.accumulate,
+                };
+                let cut = |n: usize, unit: usize, i: usize, parts: usize| {
+                    let units = share(n.div_ceil(unit), i, parts);
+                    (units.start * unit).min(n)..(units.end * unit).min(n)
+                };
+                let rows = cut(o.m, plan.tiles.rows, row, row_parts);
+                let columns = cut(o.n, plan.tiles.columns(), column, column_parts);
+                // SAFETY: the views were checked; parts of the result are disjoint; the scratch memory is this
+                // thread's.
+                unsafe { product.compute(rows, columns, cx.scratch(thread).cast()) };
+            }
+        });
+    }
+}
+
+impl Oriented {
+    /// How this orientation would be run, and an estimate of its cycles.
+    fn plan(&self, tiles: Tiles, single: bool) -> (Plan, f64) {
+        let (m, n, k) = (self.m as f64, self.n as f64, self.k as f64);
+        let lanes = tiles.lanes as f64;
+        let (row_panels, column_panels) = (self.m.div_ceil(tiles.rows), self.n.div_ceil(tiles.columns()));
+        let left_in_place =
+            single && (self.left[0] == 1 || self.left[1] == 1) && self.left[1] >= 0 && column_panels <= 2;
+        let right_in_place = single
+            && self.right[0] == 1
+            && self.right[1] >= 0
+            && row_panels <= 2
+            && (tiles.masked || self.n % tiles.lanes == 0);
+        let packing = |in_place: bool, strides: [isize; 2]| match strides {
+            _ if in_place => 0.0,
+            [1, _] => 0.15,
+            _ => 0.5,
+        };
+        // Two multiply-adds per cycle; tiles one vector wide are bound by loads instead.
+        let products = m * k * (self.n.div_ceil(tiles.lanes) as f64) * if n <= lanes { 0.55 } else { 0.5 };
+        let blocks = k_blocks(self.k) as f64;
+        let out = if self.out[1] == 1 || self.n == 1 { m * n / lanes } else { 1.5 * m * n } * blocks;
+        let pack = packing(left_in_place, self.left) * m * k + packing(right_in_place, self.right) * n * k;
+        let plan = Plan { tiles, transposed: false, left_in_place, right_in_place, cost_ns: 0 };
+        (plan, products + out + pack)
+    }
+
+    /// Cuts the result into `threads` parts, along the dimension with more tiles to share.
+    fn grid(&self, tiles: &Tiles, threads: usize) -> (usize, usize) {
+        let (rows, columns) = (self.m.div_ceil(tiles.rows), self.n.div_ceil(tiles.columns()));
+        let cost = |row_parts: usize, column_parts: usize| {
+            let (r, c) = (rows.div_ceil(row_parts), columns.div_ceil(column_parts));
+            // Tiles of the largest part, and the panels it packs.
+            8 * r * c + r + 2 * c
+        };
+        (1..=threads)
+            .filter(|r| threads.is_multiple_of(*r))
+            .map(|r| (r, threads / r))
+            .min_by_key(|&(r, c)| cost(r, c))
+            .unwrap_or((1, 1))
+    }
+}
