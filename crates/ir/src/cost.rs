@@ -19,8 +19,21 @@ impl Cost {
     /// The cost of an operation that reads its inputs once, writes its output once and does `flops` operations.
     pub fn streaming(flops: u64, inputs: &[&TensorType], output: &TensorType) -> Self {
         let bytes = |ty: &TensorType| (ty.unit_elements() as u64).saturating_mul(ty.dtype.bytes() as u64);
-        Self { flops, bytes_read: inputs.iter().map(|ty| bytes(ty)).sum(), bytes_written: bytes(output) }
+        Self {
+            flops,
+            bytes_read: saturating_sum(inputs.iter().map(|ty| bytes(ty))),
+            bytes_written: bytes(output),
+        }
     }
+
+    /// The product of these numbers, or the largest number when it is larger.
+    pub fn product(numbers: impl IntoIterator<Item = usize>) -> u64 {
+        numbers.into_iter().fold(1u64, |product, n| product.saturating_mul(n as u64))
+    }
+}
+
+fn saturating_sum(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
 }
 
 impl Add for Cost {

@@ -1,11 +1,15 @@
 //! The verifier: everything that must hold of a graph. It runs after every pass.
 
-use crate::{Diagnostic, Diagnostics, Graph, GroupId, Op, Value};
-use std::collections::{HashMap, HashSet};
+use crate::{Diagnostic, Diagnostics, Graph, GroupId, Op, TensorType, Value};
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+/// A graph can be wrong at every node; this many problems are told.
+const PROBLEMS_MAX: usize = 20;
 
 impl Graph {
-    /// Checks that nodes stand in topological order with the types their ops give, that inputs, outputs and regions
-    /// are sound, and that fusion groups can run as one. Finds everything that is wrong, not only the first.
+    /// Checks that nodes stand in topological order with the types their ops give, that no size overflows, that
+    /// inputs, outputs and regions are sound, and that fusion groups can run as one. Finds everything that is wrong
+    /// (up to a limit), not only the first.
     pub fn verify(&self) -> Result<(), Diagnostics> {
         let mut found = Diagnostics::default();
         self.verify_nodes(&mut found);
@@ -18,6 +22,9 @@ impl Graph {
     }
 
     fn report(&self, found: &mut Diagnostics, value: Value, problem: String) {
+        if found.0.len() >= PROBLEMS_MAX {
+            return;
+        }
         let mut item = format!("%{}", value.0);
         if let Some(node) = self.nodes.get(value.index()) {
             item = format!("{item} ({} at `{}`)", node.op.rule().name(), node.origin);
@@ -27,13 +34,18 @@ impl Graph {
 
     fn verify_nodes(&self, found: &mut Diagnostics) {
         for (value, node) in self.iter() {
+            // What is told of a node may be as long as the types of its inputs.
+            if found.0.len() >= PROBLEMS_MAX {
+                return;
+            }
             if let Some(bad) = node.inputs.iter().find(|v| v.index() >= value.index()) {
                 self.report(found, value, format!("reads %{}, which comes later", bad.0));
                 continue;
             }
             let types: Vec<_> = node.inputs.iter().map(|v| self.ty(*v)).collect();
             match node.op.rule().infer(&types) {
-                Ok(ty) if ty == node.ty => {}
+                Ok(ty) if ty == node.ty && fits(&ty) => {}
+                Ok(ty) if ty == node.ty => self.report(found, value, format!("{ty} is too large")),
                 Ok(ty) => self.report(found, value, format!("is marked {}, but is {ty}", node.ty)),
                 Err(problem) => self.report(found, value, problem),
             }
@@ -41,11 +53,13 @@ impl Graph {
     }
 
     fn verify_interface(&self, found: &mut Diagnostics) {
-        let declared: HashSet<Value> = self.inputs.iter().copied().collect();
-        let inputs = self.iter().filter(|(_, node)| matches!(node.op, Op::Input(_)));
-        let expected: Vec<Value> = inputs.map(|(value, _)| value).collect();
-        if declared.len() != self.inputs.len() || expected.iter().any(|v| !declared.contains(v)) {
-            self.report(found, Value(0), "the list of inputs is not the set of input nodes".into());
+        let inputs = self.iter().filter(|(_, node)| matches!(node.op, Op::Input(_))).map(|(value, _)| value);
+        if !inputs.eq(self.inputs.iter().copied()) {
+            self.report(
+                found,
+                Value(0),
+                "the list of inputs is not that of the input nodes, in order".into(),
+            );
         }
         let mut names = HashSet::new();
         for value in &self.inputs {
@@ -81,26 +95,132 @@ impl Graph {
         }
     }
 
-    /// A group may run as one kernel only if no path leaves it and comes back.
+    /// Groups can run as one kernel each only if they can be put in an order, together with the nodes outside them:
+    /// no path leaves a group and comes back, and no two groups wait for each other.
     fn verify_groups(&self, found: &mut Diagnostics) {
-        // For each node, the groups that some path from inside them has left before reaching it.
-        let mut left: Vec<HashSet<GroupId>> = Vec::with_capacity(self.nodes.len());
-        let mut first: HashMap<GroupId, Value> = HashMap::new();
-        for (value, node) in self.iter() {
-            let mut seen = HashSet::new();
-            for input in &node.inputs {
-                seen.extend(left[input.index()].iter().copied());
-                if let Some(group) = self.node(*input).group.filter(|g| Some(*g) != node.group) {
-                    seen.insert(group);
-                }
+        let mut number: HashMap<GroupId, usize> = HashMap::new();
+        let mut units = 0;
+        let mut unit = |group: Option<GroupId>| {
+            let new = units;
+            let unit = group.map_or(new, |g| *number.entry(g).or_insert(new));
+            units += usize::from(unit == new);
+            unit
+        };
+        let unit_of: Vec<usize> = self.nodes.iter().map(|node| unit(node.group)).collect();
+        let edge = |(value, node): (Value, &crate::Node)| {
+            let to = unit_of[value.index()];
+            let from: Vec<usize> =
+                node.inputs.iter().map(|v| unit_of[v.index()]).filter(|f| *f != to).collect();
+            from.into_iter().map(move |from| (from, to))
+        };
+        let edges: Vec<(usize, usize)> = self.iter().flat_map(edge).collect();
+        // What is neither after all of its inputs nor before all of its readers lies on a cycle, or between two.
+        let mut stuck = unordered(units, edges.iter().copied());
+        let inside = edges.iter().filter(|(from, to)| stuck[*from] && stuck[*to]);
+        stuck = unordered(units, inside.map(|(from, to)| (*to, *from)));
+        let mut told = BTreeSet::new();
+        for (value, node) in self.iter().filter(|(v, _)| stuck[unit_of[v.index()]]) {
+            if let Some(group) = node.group.filter(|g| told.insert(*g)) {
+                self.report(found, value, format!("fusion group {} is left and entered again", group.0));
             }
-            if let Some(group) = node.group {
-                first.entry(group).or_insert(value);
-                if seen.contains(&group) {
-                    self.report(found, value, format!("fusion group {} is left and entered again", group.0));
-                }
-            }
-            left.push(seen);
         }
+    }
+}
+
+/// Whether the bytes of a type can be counted, also along each of its dimensions when another is empty. A batch size
+/// is checked when it is bound, since the graph is verified again then.
+fn fits(ty: &TensorType) -> bool {
+    let elements = ty.dims.iter().try_fold(ty.dtype.bytes(), |n, d| n.checked_mul(d.bind(1).max(1)));
+    elements.is_some_and(|bytes| isize::try_from(bytes).is_ok())
+}
+
+/// For each of `count` things, whether it has no place in an order in which `from` stands before `to` for each edge
+/// `(from, to)`: it lies on a cycle or depends on one.
+fn unordered(count: usize, edges: impl Iterator<Item = (usize, usize)>) -> Vec<bool> {
+    let mut waits = vec![0usize; count];
+    let mut readers = vec![Vec::new(); count];
+    for (from, to) in edges {
+        waits[to] += 1;
+        readers[from].push(to);
+    }
+    let mut ready: Vec<usize> = (0..count).filter(|i| waits[*i] == 0).collect();
+    while let Some(done) = ready.pop() {
+        for reader in &readers[done] {
+            waits[*reader] -= 1;
+            if waits[*reader] == 0 {
+                ready.push(*reader);
+            }
+        }
+    }
+    waits.into_iter().map(|w| w > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the verifier tells first of the graph with these lines.
+    fn check(lines: &str, expected: &str) {
+        let text = format!("graph \"g\" {{\n{lines}\nreturn\n}}");
+        match Graph::parse(&text) {
+            Ok(_) => assert_eq!(expected, "", "{lines}"),
+            Err(found) => {
+                assert!(!expected.is_empty() && found.0[0].to_string().contains(expected), "{found}")
+            }
+        }
+    }
+
+    fn input(value: u32, ty: &str) -> String {
+        let dims = &ty[ty.find('[').unwrap()..];
+        format!("%{value} = input {{name = \"x{value}\", kind = feed, dtype = f32, dims = {dims}}} : {ty}\n")
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        let x = input(0, "f32[2, B]");
+        let next = |line: &str| format!("{x}{line}");
+        check(&next("%1 = neg %0 : f32[2, B]"), "");
+        check(&next("%1 = neg %0 : f32[2]"), "%1 (neg at ``): is marked f32[2], but is f32[2, B]");
+        check(&next("%1 = neg %1 : f32[2, B]"), "reads %1, which comes later");
+        check(&next("%1 = neg %0 : f32[2, B] in r0"), "lies in a region that does not exist");
+        check(&(x.clone() + &input(1, "f32[3]").replace("x1", "x0")), "a second input is named `x0`");
+        check(&input(0, "f32[1073741824, 1073741824]"), "");
+        for too_large in
+            ["f32[2147483648, 1073741824]", "f32[0, 1073741824, 2147483648]", "f32[9223372036854775807B]"]
+        {
+            check(&input(0, too_large), "is too large");
+        }
+    }
+
+    #[test]
+    fn groups_that_cannot_be_ordered_are_told() {
+        let x = input(0, "f32[2, 2]");
+        let node = |value: u32, op: &str, group: &str| format!("%{value} = {op} : f32[2, 2] {group}\n");
+        let dot = "lhs_batch = [], rhs_batch = [], lhs_contract = [1], rhs_contract = [0]";
+        // A path leaves the group through the product and comes back.
+        let left = |outside: &str| {
+            let z = format!("dot %1, %1 {{{dot}}}");
+            x.clone()
+                + &node(1, "neg %0", "group g7")
+                + &node(2, &z, outside)
+                + &node(3, "add %1, %2", "group g7")
+        };
+        check(&left(""), "%1 (neg at ``): fusion group 7 is left and entered again");
+        check(&left("group g7"), "");
+        // Each of two groups waits for a node of the other, though no path comes back to where it began.
+        let crossed = |last: &str| {
+            let (a, b) = ("group g1", "group g2");
+            let first = x.clone() + &node(1, "neg %0", a) + &node(2, "exp %0", b);
+            first + &node(3, "abs %1", b) + &node(4, last, a) + &node(5, "neg %4", "group g3")
+        };
+        check(&crossed("abs %2"), "%1 (neg at ``): fusion group 1 is left and entered again");
+        check(&crossed("abs %0"), "");
+    }
+
+    #[test]
+    fn no_more_is_told_than_a_person_reads() {
+        let wrong: String = (1..100).map(|i| format!("%{i} = neg %0 : f32[3]\n")).collect();
+        let text = format!("graph \"g\" {{\n{}{wrong}return\n}}", input(0, "f32[2]"));
+        assert_eq!(Graph::parse(&text).unwrap_err().0.len(), PROBLEMS_MAX);
     }
 }

@@ -22,6 +22,9 @@ pub(super) struct Places<'a> {
     pub y: &'a [usize],
 }
 
+/// A convolution to test with: the op, dimensions of x, of the weights, and of y.
+pub(super) type ConvCase = (Conv2d, Vec<usize>, Vec<usize>, Vec<usize>);
+
 impl Conv2d {
     /// Calls `visit(x, weight, y)` with the flat positions of every product of the convolution, in order of y.
     pub(super) fn products(&self, at: &Places<'_>, mut visit: impl FnMut(usize, usize, usize)) {
@@ -67,8 +70,8 @@ impl Conv2d {
         Ok(Self { window: Window::parse(attrs)?, groups: attrs.int("groups")? })
     }
 
-    /// Convolutions that all three ops are tested with: the op, dimensions of x, of the weights, and of y.
-    pub(super) fn cases() -> Vec<(Self, Vec<usize>, Vec<usize>, Vec<usize>)> {
+    /// Convolutions that all three ops are tested with.
+    pub(super) fn cases() -> Vec<ConvCase> {
         let mut cases = Vec::new();
         for window in Window::samples() {
             for (channels, out, groups, kernel) in [(2, 3, 1, [3, 3]), (4, 4, 2, [1, 2]), (3, 3, 3, [3, 1])] {
@@ -114,8 +117,8 @@ impl OpRule for Conv2d {
         vec![Some(dx), Some(dw)]
     }
     fn cost(&self, inputs: &[&TensorType], output: &TensorType) -> Cost {
-        let products: u64 = inputs[1].dims[1..].iter().map(|d| d.bind(1) as u64).product();
-        Cost::streaming(2 * products * output.unit_elements() as u64, inputs, output)
+        let products = inputs[1].dims[1..].iter().map(|d| d.bind(1));
+        Cost::streaming(Cost::product(products.chain([2, output.unit_elements()])), inputs, output)
     }
 }
 
@@ -125,7 +128,7 @@ impl OpEntry for Conv2d {
         Self::parse_attrs(attrs)
     }
     fn samples() -> Vec<Sample> {
-        let case = |(op, x, w, _): (Self, Vec<usize>, Vec<usize>, Vec<usize>)| {
+        let case = |(op, x, w, _): ConvCase| {
             Sample::new(op, &[SampleInput::float(&x), SampleInput::float(&w)])
         };
         Self::cases().into_iter().map(case).collect()

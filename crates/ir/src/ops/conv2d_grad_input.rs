@@ -1,6 +1,6 @@
 //! `conv2d_grad_input`: the gradient of a convolution by its input, which is also the transposed convolution.
 
-use crate::ops::conv2d::{Conv2d, Places};
+use crate::ops::conv2d::{Conv2d, ConvCase, Places};
 use crate::ops::{OpEntry, OpRule, Sample, SampleInput, Vjp};
 use crate::{Attr, AttrReader, Builder, Cost, Dim, TensorType, Value};
 use outgrow_tensor::{DType, Shape, Tensor};
@@ -51,8 +51,8 @@ impl OpRule for Conv2dGradInput {
         vec![Some(d_grad), Some(d_weight)]
     }
     fn cost(&self, inputs: &[&TensorType], output: &TensorType) -> Cost {
-        let products: u64 = inputs[1].dims[1..].iter().map(|d| d.bind(1) as u64).product();
-        Cost::streaming(2 * products * inputs[0].unit_elements() as u64, inputs, output)
+        let products = inputs[1].dims[1..].iter().map(|d| d.bind(1));
+        Cost::streaming(Cost::product(products.chain([2, inputs[0].unit_elements()])), inputs, output)
     }
 }
 
@@ -62,7 +62,7 @@ impl OpEntry for Conv2dGradInput {
         Ok(Self { conv: Conv2d::parse_attrs(attrs)?, image: attrs.array("image")? })
     }
     fn samples() -> Vec<Sample> {
-        let case = |(conv, x, w, y): (Conv2d, Vec<usize>, Vec<usize>, Vec<usize>)| {
+        let case = |(conv, x, w, y): ConvCase| {
             Sample::new(Self { conv, image: [x[2], x[3]] }, &[SampleInput::float(&y), SampleInput::float(&w)])
         };
         Conv2d::cases().into_iter().map(case).collect()

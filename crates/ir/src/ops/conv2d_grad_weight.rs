@@ -1,6 +1,6 @@
 //! `conv2d_grad_weight`: the gradient of a convolution by its weights.
 
-use crate::ops::conv2d::{Conv2d, Places};
+use crate::ops::conv2d::{Conv2d, ConvCase, Places};
 use crate::ops::{OpEntry, OpRule, Sample, SampleInput, Vjp};
 use crate::{Attr, AttrReader, Builder, Cost, TensorType, Value};
 use outgrow_tensor::{DType, Shape, Tensor};
@@ -50,8 +50,8 @@ impl OpRule for Conv2dGradWeight {
         vec![Some(dx), Some(d_grad)]
     }
     fn cost(&self, inputs: &[&TensorType], output: &TensorType) -> Cost {
-        let products: u64 = output.dims[1..].iter().map(|d| d.bind(1) as u64).product();
-        Cost::streaming(2 * products * inputs[1].unit_elements() as u64, inputs, output)
+        let products = output.dims[1..].iter().map(|d| d.bind(1));
+        Cost::streaming(Cost::product(products.chain([2, inputs[1].unit_elements()])), inputs, output)
     }
 }
 
@@ -61,7 +61,7 @@ impl OpEntry for Conv2dGradWeight {
         Ok(Self { conv: Conv2d::parse_attrs(attrs)?, kernel: attrs.array("kernel")? })
     }
     fn samples() -> Vec<Sample> {
-        let case = |(conv, x, w, y): (Conv2d, Vec<usize>, Vec<usize>, Vec<usize>)| {
+        let case = |(conv, x, w, y): ConvCase| {
             Sample::new(Self { conv, kernel: [w[2], w[3]] }, &[SampleInput::float(&x), SampleInput::float(&y)])
         };
         Conv2d::cases().into_iter().map(case).collect()

@@ -128,8 +128,8 @@ impl OpRule for Dot {
         vec![Some(dx), Some(dy)]
     }
     fn cost(&self, inputs: &[&TensorType], output: &TensorType) -> Cost {
-        let inner: u64 = self.lhs_contract.iter().map(|i| inputs[0].dims[*i].bind(1) as u64).product();
-        Cost::streaming(2 * inner * output.unit_elements() as u64, inputs, output)
+        let inner = self.lhs_contract.iter().map(|i| inputs[0].dims[*i].bind(1));
+        Cost::streaming(Cost::product(inner.chain([2, output.unit_elements()])), inputs, output)
     }
 }
 
@@ -214,6 +214,7 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Dim;
 
     #[test]
     fn batch_dimension_contracts() {

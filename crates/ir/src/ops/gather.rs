@@ -42,7 +42,7 @@ impl OpRule for Gather {
     }
     fn cost(&self, inputs: &[&TensorType], output: &TensorType) -> Cost {
         let written = Cost::streaming(0, &[], output).bytes_written;
-        Cost { bytes_read: written + Cost::streaming(0, &inputs[1..], output).bytes_read, bytes_written: written, flops: 0 }
+        Cost { bytes_read: written.saturating_add(Cost::streaming(0, &inputs[1..], output).bytes_read), bytes_written: written, flops: 0 }
     }
 }
 

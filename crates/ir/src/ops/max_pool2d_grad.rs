@@ -53,7 +53,7 @@ impl OpRule for MaxPool2dGrad {
         Tensor::from_f64(dtype, shape.clone(), |i| sums[i])
     }
     fn cost(&self, inputs: &[&TensorType], output: &TensorType) -> Cost {
-        Cost::streaming((self.size[0] * self.size[1] * inputs[1].unit_elements()) as u64, inputs, output)
+        Cost::streaming(Cost::product([self.size[0], self.size[1], inputs[1].unit_elements()]), inputs, output)
     }
 }
 

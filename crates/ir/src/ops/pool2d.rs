@@ -130,7 +130,7 @@ impl OpRule for Pool2d {
         vec![Some(grad)]
     }
     fn cost(&self, inputs: &[&TensorType], output: &TensorType) -> Cost {
-        Cost::streaming((self.size[0] * self.size[1] * output.unit_elements()) as u64, inputs, output)
+        Cost::streaming(Cost::product([self.size[0], self.size[1], output.unit_elements()]), inputs, output)
     }
 }
 

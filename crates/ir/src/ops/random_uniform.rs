@@ -36,7 +36,7 @@ impl OpRule for RandomUniform {
     }
     fn cost(&self, inputs: &[&TensorType], output: &TensorType) -> Cost {
         // Ten rounds of Philox make four numbers.
-        Cost::streaming(output.unit_elements() as u64 * 15, inputs, output)
+        Cost::streaming(Cost::product([output.unit_elements(), 15]), inputs, output)
     }
     fn map_dims(&mut self, change: &mut dyn FnMut(Dim) -> Dim) {
         self.dims.iter_mut().for_each(|d| *d = change(*d));

@@ -26,7 +26,12 @@ impl OpRule for ReduceMax {
     }
     fn eval(&self, inputs: &[&Tensor], _: DType, shape: &Shape) -> Tensor {
         let greater = |m: f64, x: f64| if x.is_nan() || x > m { x } else { m };
-        reference::reduce(inputs[0], shape, &self.axes, f64::NEG_INFINITY, greater, i64::MIN, std::cmp::max)
+        let least = match inputs[0].dtype() {
+            DType::U8 => 0,
+            DType::I32 => i64::from(i32::MIN),
+            _ => i64::MIN,
+        };
+        reference::reduce(inputs[0], shape, &self.axes, f64::NEG_INFINITY, greater, least, std::cmp::max)
     }
     fn vjp(&self, cx: &mut Vjp<'_>) -> Vec<Option<Value>> {
         let x = cx.inputs[0];
@@ -56,6 +61,9 @@ impl OpEntry for ReduceMax {
             .map(|(dims, axes)| Sample::new(Self { axes: axes.to_vec() }, &[SampleInput::float(dims)]))
             .collect();
         samples.push(Sample::new(Self { axes: vec![0] }, &[SampleInput::new(DType::I32, &[9, 4], -9.0, 9.0)]));
+        for dtype in [DType::F32, DType::I32, DType::U8] {
+            samples.push(Sample::new(Self { axes: vec![0] }, &[SampleInput::new(dtype, &[0, 3], 0.0, 9.0)]));
+        }
         samples
     }
 }
