@@ -40,7 +40,7 @@ pub enum LayerSpec {
     Activation(ActivationLayerSpec),
 }
 
-/// A fully connected layer: y = x Wᵀ + b over the last dimension.
+/// A fully connected layer: y = x Wᵀ + b over the last dimension; images are flattened first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DenseSpec {
