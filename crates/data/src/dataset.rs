@@ -120,6 +120,17 @@ impl Dataset {
         }
     }
 
+    /// The files of a split's shards.
+    pub(crate) fn shard_files(&self, split: Split) -> Vec<PathBuf> {
+        let shards = &self.0.manifest.splits[split.index()].shards;
+        shards.iter().map(|s| self.0.folder.join(&s.file)).collect()
+    }
+
+    /// Where the files are.
+    pub(crate) fn storage(&self) -> &dyn StorageBackend {
+        &*self.0.storage
+    }
+
     /// The records of a split.
     pub(crate) fn split(&self, split: Split) -> Result<Arc<SplitData>, Diagnostic> {
         let inner = &*self.0;

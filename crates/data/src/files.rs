@@ -29,7 +29,12 @@ pub struct Found {
 
 /// A storage failure as a diagnostic.
 pub fn storage_problem(error: &StorageError) -> Diagnostic {
-    let diagnostic = Diagnostic::new("data.storage", error.to_string()).file(error.path());
+    let code = match error {
+        StorageError::NoSpace { .. } => "data.no-space",
+        StorageError::Locked { .. } => "data.locked",
+        _ => "data.storage",
+    };
+    let diagnostic = Diagnostic::new(code, error.to_string()).file(error.path());
     match error {
         StorageError::NoSpace { .. } => {
             diagnostic.hint("free some space, or choose another folder with --cache")

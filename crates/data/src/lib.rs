@@ -13,6 +13,8 @@ pub mod files;
 mod fingerprint;
 mod fit;
 mod homes;
+mod inputs;
+mod inspect;
 mod loader;
 mod manifest;
 mod permutation;
@@ -26,6 +28,8 @@ mod split_data;
 mod tokens;
 
 pub use dataset::Dataset;
+pub use inputs::read_inputs;
+pub use inspect::{Inspection, SplitInspection, ValueRange};
 pub use loader::{DataLoader, LoaderOptions, Position};
 pub use prepare::{PrepareOptions, PrepareProgress, Prepared, prepare};
 pub use report::{CleanReport, SplitReport};

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How raw text fields are read, the same when training and when predicting.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RawFormat {
     /// Texts that stand for a missing value; an empty field always does.
     pub missing: Vec<String>,
@@ -17,6 +17,12 @@ pub struct RawFormat {
     pub delimiter: String,
     /// Lines that begin with this are left out.
     pub comment: Option<String>,
+}
+
+impl Default for RawFormat {
+    fn default() -> Self {
+        Self { missing: Vec::new(), trim: " \t".into(), delimiter: ",".into(), comment: None }
+    }
 }
 
 /// A fitted chain of steps with its raw columns and its assembly into tensors.

@@ -7,7 +7,7 @@ use crate::files::{Found, content};
 use crate::spec::ColumnType;
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_transform::{Column, ColumnKind, Columns, Origin, RawFormat, Record, Value};
+use outgrow_transform::{Column, ColumnKind, Columns, Origin, RawFormat, Record, Role, Transform, Value};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
@@ -58,8 +58,7 @@ pub struct CsvFormat {
 
 impl Default for CsvFormat {
     fn default() -> Self {
-        let raw = RawFormat { delimiter: ",".into(), trim: " \t".into(), ..RawFormat::default() };
-        Self { raw, header: true, columns: None, types: BTreeMap::new() }
+        Self { raw: RawFormat::default(), header: true, columns: None, types: BTreeMap::new() }
     }
 }
 
@@ -190,11 +189,7 @@ fn names<R: Read>(lines: &mut Lines<R>, format: &CsvFormat) -> Result<Option<Vec
     }
     let Some(first) = lines.next() else { return Ok(format.columns.clone()) };
     let (line, fields) = first?;
-    let trim = &format.raw.trim;
-    let mut names: Vec<String> = fields
-        .iter()
-        .map(|f| f.trim_start_matches('\u{feff}').trim_matches(|c| trim.contains(c)).to_owned())
-        .collect();
+    let mut names = own(&fields, &format.raw.trim);
     if let Some(given) = &format.columns {
         if given.len() != names.len() {
             let problem = Diagnostic::new("data.columns", format!("{} columns are named", given.len()))
@@ -299,6 +294,63 @@ pub fn parse(bytes: &[u8], format: &CsvFormat) -> Result<(Columns, Vec<Record>),
     let columns = columns(lines(), format)?;
     let records = FileRecords::new(lines(), &columns, format)?.collect::<Result<_, _>>()?;
     Ok((columns, records))
+}
+
+/// Reads a file of records that a model is to answer for: see [`crate::read_inputs`].
+pub(crate) fn read_inputs(
+    storage: &Arc<dyn StorageBackend>,
+    file: &Found,
+    transform: &Transform,
+) -> Result<Vec<Record>, Diagnostic> {
+    let columns = &transform.columns;
+    let format = CsvFormat { raw: transform.format.clone(), ..CsvFormat::default() };
+    let start = || lines(storage, &format, file);
+    let Some(first) = start()?.next().map(|line| line.map(|(_, f)| own(&f, &format.raw.trim))) else {
+        return Ok(Vec::new());
+    };
+    let first = first?;
+    let features = transform.feature_columns();
+    let has = |i: &usize| first.contains(&columns.0[*i].name);
+    let named = features.iter().all(has);
+    // The raw column that each field belongs to.
+    let places: Vec<Option<usize>> = if named {
+        first.iter().map(|name| columns.position(name)).collect()
+    } else if first.len() == columns.0.len() {
+        (0..columns.0.len()).map(Some).collect()
+    } else if first.len() == features.len() {
+        features.iter().copied().map(Some).collect()
+    } else {
+        let names: Vec<&str> = features.iter().map(|i| columns.0[*i].name.as_str()).collect();
+        return Err(Diagnostic::new("data.csv.header", format!("the first line is {}", first.join(", ")))
+            .file(&file.path)
+            .line(1)
+            .expected(format!("columns with the names {}", names.join(", "))));
+    };
+    let mut lines = start()?;
+    if named {
+        lines.next();
+    }
+    let path: Arc<Path> = Arc::from(file.path.as_path());
+    let mut records = Vec::new();
+    while let Some(line) = lines.next() {
+        let (line, fields) = line?;
+        let mut values = vec![Value::Missing; columns.0.len()];
+        let origin = Origin { file: Some(path.clone()), line: Some(line), row: 0 };
+        for (field, place) in fields.iter().zip(&places) {
+            // Labels may be there or not, and excluded columns do not matter.
+            if let Some(i) = place.filter(|i| columns.0[*i].role == Role::Feature) {
+                values[i] = transform.parse_field(i, field).map_err(|d| origin.place(d))?;
+            }
+        }
+        records.push(Record { values, origin });
+    }
+    Ok(records)
+}
+
+/// A line's fields without the blanks around them.
+fn own(fields: &[&str], trim: &str) -> Vec<String> {
+    let bare = |f: &&str| f.trim_start_matches('\u{feff}').trim_matches(|c| trim.contains(c)).to_owned();
+    fields.iter().map(bare).collect()
 }
 
 struct CsvSource {
