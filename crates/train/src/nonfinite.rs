@@ -1,11 +1,24 @@
 //! What to do when the loss or a gradient is no longer finite: find the first op that made it so. The programs keep
 //! only what they need, so the batch is run once more with every value of the graph as an output, in order.
 
+use crate::flat::Layout;
 use crate::program::layouts;
 use crate::trainer::Trainer;
 use outgrow_ir::{Diagnostic, Graph, Op, Value};
+use outgrow_kernels::all_finite;
 use outgrow_runtime::{CompileOptions, CpuBackend};
 use outgrow_transform::Batch;
+
+const HINT: &str = "the last good checkpoint is kept; try a smaller `train.lr`, `train.clip_norm`, or look at the data of this step";
+
+/// The first tensor with a value that is not finite.
+fn first_bad<'a>(layout: &'a Layout, values: &[f32]) -> Option<&'a str> {
+    if all_finite(values) {
+        return None;
+    }
+    let bad = layout.entries().iter().enumerate().find(|(i, _)| !all_finite(layout.slice(*i, values)));
+    bad.map(|(_, entry)| entry.name.as_str())
+}
 
 /// The graph with every float value as an output, named by its number.
 fn with_every_value(graph: &Graph) -> Graph {
@@ -32,17 +45,29 @@ impl Trainer {
             Ok(None) => diagnostic,
             Err(error) => diagnostic.item(format!("the op could not be found: {error}")),
         };
-        diagnostic.hint(
-            "the last good checkpoint is kept; try a smaller `train.lr`, `train.clip_norm`, or look at the data of this step",
-        )
+        diagnostic.hint(HINT)
+    }
+
+    /// Refuses a state that an update has made infinite or NaN: a checkpoint of it would take the place of a good one.
+    pub(crate) fn check_finite(&self) -> Result<(), Diagnostic> {
+        let (params, buffers) = layouts(&self.model);
+        let names = self.update.slot_names();
+        let slots = names.iter().zip(&self.state.slots).map(|(name, slot)| (*name, &params, slot));
+        let groups = [("parameter", &params, &self.state.params), ("buffer", &buffers, &self.state.buffers)];
+        for (kind, layout, values) in groups.into_iter().chain(slots) {
+            if let Some(name) = first_bad(layout, values) {
+                let problem =
+                    format!("after step {}, the {kind} of `{name}` is no longer finite", self.state.step);
+                return Err(Diagnostic::new("train.non-finite", problem).item(name.to_owned()).hint(HINT));
+            }
+        }
+        Ok(())
     }
 
     fn first_non_finite(&mut self, batch: &Batch) -> Result<Option<String>, Diagnostic> {
         let (params, _) = layouts(&self.model);
-        for (i, entry) in params.entries().iter().enumerate() {
-            if params.slice(i, &self.state.params).iter().any(|x| !x.is_finite()) {
-                return Ok(Some(format!("parameter `{}`, before the step", entry.name)));
-            }
+        if let Some(name) = first_bad(&params, &self.state.params) {
+            return Ok(Some(format!("parameter `{name}`, before the step")));
         }
         let bad_input =
             |t: &outgrow_tensor::Tensor| t.as_slice::<f32>().is_ok_and(|v| v.iter().any(|x| !x.is_finite()));

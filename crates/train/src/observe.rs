@@ -1,6 +1,7 @@
 //! What a trainer tells while it works.
 
 use crate::evaluate::Metrics;
+use outgrow_ir::Diagnostics;
 use std::path::Path;
 
 /// Something that happened in training.
@@ -65,6 +66,12 @@ pub enum TrainEvent<'a> {
 pub trait TrainObserver {
     /// Takes notice.
     fn on_event(&mut self, event: &TrainEvent<'_>);
+
+    /// Makes durable what it was told so far. A checkpoint is written only after this has succeeded: what came before a
+    /// checkpoint that training goes on from is never told again.
+    fn sync(&mut self) -> Result<(), Diagnostics> {
+        Ok(())
+    }
 }
 
 /// Takes no notice.

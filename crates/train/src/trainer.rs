@@ -153,6 +153,18 @@ impl Trainer {
         }
     }
 
+    /// Refuses a batch that this many samples do not fill.
+    pub fn check_batch(&self, samples: u64) -> Result<(), Diagnostics> {
+        let batch = self.config.batch;
+        if batch as u64 <= samples {
+            return Ok(());
+        }
+        let problem =
+            format!("a batch of {batch} is larger than the training data, which has {samples} samples");
+        let diagnostic = Diagnostic::new("train.batch-too-large", problem).item("train.batch");
+        Err(diagnostic.expected(format!("at most {samples}")).into())
+    }
+
     /// Goes on from the newest sound checkpoint, if there is one; says whether there was.
     pub fn resume(&mut self, observer: &mut dyn TrainObserver) -> Result<bool, Diagnostics> {
         let Some(store) = &self.options.checkpoints else { return Ok(false) };
@@ -170,14 +182,9 @@ impl Trainer {
         data: &dyn TrainingData,
         observer: &mut dyn TrainObserver,
     ) -> Result<Outcome, Diagnostics> {
+        self.check_batch(data.samples())?;
         let per_epoch = self.steps_per_epoch(data.samples());
         let total = self.total_steps(data.samples());
-        if per_epoch == 0 {
-            let problem =
-                format!("{} samples do not fill one batch of {}", data.samples(), self.config.batch);
-            let diagnostic = Diagnostic::new("train.batch-too-large", problem).item("train.batch");
-            return Err(diagnostic.hint("take a smaller `train.batch`, or `train.drop_last = false`").into());
-        }
         let step = self.state.step;
         let batch = self.config.batch;
         observer.on_event(&TrainEvent::Started { step, steps: total, steps_per_epoch: per_epoch, batch });
@@ -369,8 +376,10 @@ impl Trainer {
         self.evaluator.run(&self.state.params, &self.state.buffers, batches, observe)
     }
 
-    /// Writes a checkpoint.
+    /// Writes a checkpoint, unless the state is not worth one.
     fn save(&self, observer: &mut dyn TrainObserver) -> Result<(), Diagnostics> {
+        self.check_finite()?;
+        observer.sync()?;
         let Some(store) = &self.options.checkpoints else { return Ok(()) };
         let checkpoint = self.state.to_checkpoint(&self.options.fingerprint, &self.model, &self.update);
         let path = store.save(&checkpoint).map_err(|e| e.into_diagnostics())?;

@@ -26,14 +26,16 @@ fn go(args: &RunArgs, context: &Context, evaluate: bool) -> Result<(), Failure> 
     let (data, _) = session.data()?;
     let model = session.model(&data)?;
     let path = run_folder(&session.manifest, args.out.as_deref());
-    let manifest = session.manifest.resolved_toml();
     let fingerprint = session.fingerprint(&data);
-    let folder = RunFolder::open(session.storage.clone(), &path, &fingerprint, &manifest, args.fresh)?;
+    let folder = RunFolder::open(session.storage.clone(), &path, &fingerprint, args.fresh)?;
     if let Some(result) = folder.result()?.filter(|r| !evaluate || r.get("train").is_some()) {
         context.note(&format!("the run in {} is finished; --fresh starts it anew", path.display()));
         return Ok(context.answer(&result, &summary(&result))?);
     }
     let mut trainer = session.trainer(&data, model, Some(folder.file("checkpoints")))?;
+    trainer.check_batch(data.samples(Split::Train)).map_err(|found| session.manifest.locate(found))?;
+    // Only now: whatever is wrong with what was asked for leaves the folder as it was.
+    folder.begin(&session.manifest.resolved_toml())?;
     let progress = context.progress();
     let every = session.manifest.train.log_every_steps;
     let mut recorder = Recorder::new(&progress, session.storage.clone(), folder.file("metrics.jsonl"), every);

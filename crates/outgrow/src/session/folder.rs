@@ -22,11 +22,15 @@ use serde_json::{Value as Json, json};
 pub struct RunFolder {
     path: PathBuf,
     storage: Arc<dyn StorageBackend>,
+    fingerprint: String,
+    /// Whether the run starts anew.
+    fresh: bool,
     _lock: FolderLock,
 }
 
 const RUN: &str = "run.json";
 const RESULT: &str = "result.json";
+const MANIFEST: &str = "manifest.toml";
 
 fn problem(error: &StorageError) -> Diagnostics {
     let diagnostic = Diagnostic::new("run.folder", error.to_string()).file(error.path());
@@ -42,23 +46,17 @@ fn problem(error: &StorageError) -> Diagnostics {
     diagnostic.into()
 }
 
-fn storage_entry(folder: &RunFolder, name: &str) -> Result<Option<outgrow_env::Entry>, Diagnostics> {
-    folder.storage.entry(&folder.file(name)).map_err(|e| problem(&e))
-}
-
 impl RunFolder {
-    /// Opens the folder for a run of `fingerprint`, creating it if need be. A folder of another run is refused, or with
-    /// `fresh` emptied.
+    /// Opens the folder for a run of `fingerprint`, creating it if need be. A folder of another run is refused, unless
+    /// the run is to start anew. Nothing in the folder changes before [`RunFolder::begin`].
     pub fn open(
         storage: Arc<dyn StorageBackend>,
         path: &Path,
         fingerprint: &str,
-        manifest: &str,
         fresh: bool,
     ) -> Result<Self, Diagnostics> {
-        let known = |found: Option<outgrow_env::Entry>| found.is_some();
-        let is_run = known(storage.entry(&path.join(RUN)).map_err(|e| problem(&e))?);
-        let occupied = known(storage.entry(path).map_err(|e| problem(&e))?)
+        let is_run = storage.entry(&path.join(RUN)).map_err(|e| problem(&e))?.is_some();
+        let occupied = storage.entry(path).map_err(|e| problem(&e))?.is_some()
             && !storage.list(path).map_err(|e| problem(&e))?.is_empty();
         if occupied && !is_run {
             let text = "the folder holds something else than a run";
@@ -67,38 +65,42 @@ impl RunFolder {
         }
         storage.create_folder(path).map_err(|e| problem(&e))?;
         let lock = storage.lock(path).map_err(|e| problem(&e))?;
-        let folder = Self { path: path.into(), storage, _lock: lock };
-        if fresh && is_run {
-            folder.empty()?;
-        }
-        match folder.read(RUN)? {
-            Some(before) if before["fingerprint"] != fingerprint => {
-                let text = "the folder holds a run of another manifest";
-                let diagnostic = Diagnostic::new("run.changed", text).file(folder.file(RUN));
-                return Err(diagnostic.hint("choose another --out, or start anew with --fresh").into());
-            }
-            Some(_) => {}
-            None => {
-                // First, so that an interrupted start is still known as one of a run.
-                let version = env!("CARGO_PKG_VERSION");
-                folder.write_json(RUN, &json!({ "fingerprint": fingerprint, "version": version }))?;
-            }
-        }
-        if !known(storage_entry(&folder, "manifest.toml")?) {
-            folder.write("manifest.toml", manifest.as_bytes())?;
+        let folder = Self { path: path.into(), storage, fingerprint: fingerprint.into(), fresh, _lock: lock };
+        if !fresh && folder.read(RUN)?.is_some_and(|before| before["fingerprint"] != fingerprint) {
+            let text = "the folder holds a run of another manifest, or of other data";
+            let diagnostic = Diagnostic::new("run.changed", text).file(folder.file(RUN));
+            return Err(diagnostic.hint("choose another --out, or start anew with --fresh").into());
         }
         Ok(folder)
     }
 
-    /// Removes what runs write; anything else stays.
+    /// Makes the folder one of this run: what an earlier one left goes, when the run is to start anew.
+    pub fn begin(&self, manifest: &str) -> Result<(), Diagnostics> {
+        if self.fresh {
+            self.empty()?;
+        }
+        let is_there = |name| -> Result<bool, Diagnostics> {
+            Ok(self.storage.entry(&self.file(name)).map_err(|e| problem(&e))?.is_some())
+        };
+        // The marker comes first, so that an interrupted start is still known as one of a run.
+        if self.fresh || !is_there(RUN)? {
+            let version = env!("CARGO_PKG_VERSION");
+            self.write_json(RUN, &json!({ "fingerprint": self.fingerprint, "version": version }))?;
+        }
+        if !is_there(MANIFEST)? {
+            self.write(MANIFEST, manifest.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Removes what runs write, except the marker; anything else stays. Checkpoints go before the log: what is left of
+    /// them, should this be interrupted, still has its log.
     fn empty(&self) -> Result<(), Diagnostics> {
-        // The marker of the run goes last: interrupted, the folder is still known as one of a run.
-        for file in [RESULT, "report.html", "metrics.jsonl", "manifest.toml", RUN] {
-            if file == RUN {
-                for folder in ["checkpoints", "model"] {
-                    self.storage.remove_tree(&self.file(folder)).map_err(|e| problem(&e))?;
-                }
-            }
+        self.storage.remove_file(&self.file(RESULT)).map_err(|e| problem(&e))?;
+        for folder in ["checkpoints", "model"] {
+            self.storage.remove_tree(&self.file(folder)).map_err(|e| problem(&e))?;
+        }
+        for file in ["report.html", "metrics.jsonl", MANIFEST] {
             self.storage.remove_file(&self.file(file)).map_err(|e| problem(&e))?;
         }
         Ok(())
@@ -135,9 +137,9 @@ impl RunFolder {
         })
     }
 
-    /// How the run ended, if it has.
+    /// How the run ended, if it has and is not to start anew.
     pub fn result(&self) -> Result<Option<Json>, Diagnostics> {
-        self.read(RESULT)
+        if self.fresh { Ok(None) } else { self.read(RESULT) }
     }
 
     /// Notes how the run ended. This is the last thing that a run writes.

@@ -75,7 +75,7 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// What cannot be logged stops no training, but the run does not count as done.
+    /// What cannot be logged stops training at the next checkpoint, and the run does not count as done.
     fn fail(&mut self, problem: Diagnostics) {
         self.failed.get_or_insert(problem);
         self.log = None;
@@ -154,9 +154,6 @@ impl TrainObserver for Recorder<'_> {
                 let train: Vec<_> = self.last.iter().map(|(loss, _)| ("loss".to_owned(), *loss)).collect();
                 self.progress.epoch(epoch + 1, self.epochs(), &[("train", &train), ("validation", &values)]);
             }
-            // Lines must be on the disk before the checkpoint that comes after them is relied upon; those of later
-            // steps are taken away again when a run goes on from an earlier one.
-            TrainEvent::Checkpointed { .. } => self.flush(),
             TrainEvent::Skipped { problem } => {
                 self.progress.line(&format!("warning: a checkpoint is passed over: {problem}"));
             }
@@ -165,5 +162,12 @@ impl TrainObserver for Recorder<'_> {
             }
             _ => {}
         }
+    }
+
+    /// The lines of later steps are taken away again when a run goes on from an earlier checkpoint; those before it
+    /// are never written again. What cannot be logged therefore stops training before the next checkpoint.
+    fn sync(&mut self) -> Result<(), Diagnostics> {
+        self.flush();
+        self.failed.clone().map_or(Ok(()), Err)
     }
 }
