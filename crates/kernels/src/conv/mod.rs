@@ -3,13 +3,20 @@
 //! Images are `[batch, channels, height, width]`, weights `[out, in / groups, kernel height, kernel width]`, all of
 //! one float type and of any strides.
 
+mod correlate;
+mod grad_weight;
 mod loops;
+mod padded;
 
 use crate::error::KernelError;
+use crate::gemm::Tiles;
 use crate::kernel::{Cx, Kernel, Scratch};
 use crate::path::KernelPath;
 use crate::view::View;
 use crate::window::{Window, four};
+use correlate::Correlations;
+use grad_weight::GradWeight;
+use outgrow_tensor::DType;
 
 /// What the three convolutions have in common: the operands in the roles they have in the forward direction.
 #[derive(Debug)]
@@ -61,15 +68,42 @@ impl Conv {
     }
 }
 
-/// Declares one direction of convolution: its name, documentation, parameters in order, and which operands it
-/// reads and writes.
+/// How a direction is run.
+#[derive(Debug)]
+enum Plan<T> {
+    /// By plain loops.
+    Loops,
+    /// By products.
+    Products(T),
+}
+
+impl Conv {
+    /// Whether products can run it: f32, and enough result channels per group to make tiles of.
+    fn is_fast(&self) -> bool {
+        let outs = self.weight.dims[0] / self.groups;
+        let inner = [self.weight.dims[1], self.weight.dims[2], self.weight.dims[3]];
+        self.x.dtype == DType::F32
+            && outs.min(self.weight.dims[1]) > 0
+            && inner.iter().product::<usize>() > 0
+            && (self.groups == 1 || outs.max(self.weight.dims[1]) >= 4)
+    }
+
+    /// Estimated nanoseconds by products.
+    fn cost_ns(&self) -> usize {
+        usize::try_from(self.flops() / 60).unwrap_or(usize::MAX)
+    }
+}
+
+/// Declares one direction of convolution: its name, documentation, parameters in order, which operands it reads and
+/// writes, and how it is planned and run.
 macro_rules! direction {
-    ($(#[$doc:meta])* $name:ident, $text:literal, ($($arg:ident),*), roles $x:ident $weight:ident $y:ident, reads $a:ident $b:ident, writes $out:ident,
-     run $run:ident) => {
+    ($(#[$doc:meta])* $name:ident, $text:literal, ($($arg:ident),*), roles $x:ident $weight:ident $y:ident,
+     reads $a:ident $b:ident, writes $out:ident, plan $plan:ty: $make:expr, loops $loops:ident) => {
         $(#[$doc])*
         #[derive(Debug)]
         pub struct $name {
             conv: Conv,
+            plan: Plan<$plan>,
         }
 
         impl $name {
@@ -78,7 +112,7 @@ macro_rules! direction {
             /// # Errors
             /// When extents or element types do not fit.
             pub fn new($($arg: View,)* window: Window, groups: usize) -> Result<Self, KernelError> {
-                Ok(Self { conv: Conv::new($text, $x, $weight, $y, window, groups)? })
+                Ok(Self { conv: Conv::new($text, $x, $weight, $y, window, groups)?, plan: Plan::Loops })
             }
         }
 
@@ -86,9 +120,13 @@ macro_rules! direction {
             fn name(&self) -> &'static str {
                 $text
             }
-            fn prepare(&mut self, _path: KernelPath) {}
+            fn prepare(&mut self, path: KernelPath) {
+                let make: fn(&Conv, Tiles) -> Option<$plan> = $make;
+                let plan = if self.conv.is_fast() { make(&self.conv, Tiles::new(path)) } else { None };
+                self.plan = plan.map_or(Plan::Loops, Plan::Products);
+            }
             fn scratch(&self) -> Scratch {
-                Scratch::default()
+                if let Plan::Products(plan) = &self.plan { plan.scratch() } else { Scratch::default() }
             }
             fn reads(&self) -> Vec<&View> {
                 vec![&self.conv.$a, &self.conv.$b]
@@ -100,7 +138,11 @@ macro_rules! direction {
                 self.conv.flops()
             }
             fn run(&self, cx: &Cx<'_>) {
-                self.conv.$run(cx);
+                let conv = &self.conv;
+                match &self.plan {
+                    Plan::Products(plan) => plan.run(cx, &conv.$a, &conv.$b, &conv.$out, conv.cost_ns()),
+                    Plan::Loops => conv.$loops(cx),
+                }
             }
         }
     };
@@ -108,13 +150,16 @@ macro_rules! direction {
 
 direction! {
     /// `y[b, o, h, w] = sum over c, i, j of x[b, c, h * stride + i * dilation - top, ...] * weight[o, c, i, j]`.
-    Conv2d, "conv2d", (x, weight, y), roles x weight y, reads x weight, writes y, run forward_loops
+    Conv2d, "conv2d", (x, weight, y), roles x weight y, reads x weight, writes y,
+    plan Correlations: Correlations::forward, loops forward_loops
 }
 direction! {
     /// The gradient of a convolution by its input: from the gradient `y` of its result and the weights to `x`.
-    Conv2dGradInput, "conv2d_grad_input", (y, weight, x), roles x weight y, reads y weight, writes x, run grad_input_loops
+    Conv2dGradInput, "conv2d_grad_input", (y, weight, x), roles x weight y, reads y weight, writes x,
+    plan Correlations: Correlations::grad_input, loops grad_input_loops
 }
 direction! {
     /// The gradient of a convolution by its weights: from its input `x` and the gradient `y` of its result.
-    Conv2dGradWeight, "conv2d_grad_weight", (x, y, weight), roles x weight y, reads x y, writes weight, run grad_weight_loops
+    Conv2dGradWeight, "conv2d_grad_weight", (x, y, weight), roles x weight y, reads x y, writes weight,
+    plan GradWeight: |conv, tiles| Some(GradWeight::new(conv, tiles)), loops grad_weight_loops
 }

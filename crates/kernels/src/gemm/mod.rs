@@ -1,7 +1,7 @@
 //! Blocked matrix products in f32, over operands that can be packed panel by panel: plain matrices, and the patches
 //! of convolutions.
 //!
-//! The inner dimension is cut into blocks by its extent (see [`k_blocks`]); within a block an element of the result
+//! The inner dimension is cut into blocks by its extent (see [`Blocks`]); within a block an element of the result
 //! is one chain of multiply-adds, and the blocks' sums are added in order. Nothing else decides an element's bits: neither the
 //! extents nor the strides nor the threads.
 
@@ -9,30 +9,56 @@ mod pack;
 mod tile;
 mod vector;
 
-pub(crate) use pack::{Matrix, PackFn, Source, pack_fn};
-pub(crate) use tile::{MAX_COLUMNS, MAX_ROWS, Tile, Tiles};
+pub(crate) use pack::{Matrix, PackFn, Panel, Source};
+pub(crate) use tile::{MAX_COLUMNS, MAX_ROWS, Mode, Tile, Tiles};
 
 use std::ops::Range;
 
 /// The inner dimension is cut into `k / K_BLOCK` blocks, rounded, of nearly equal extent.
-pub(crate) const K_BLOCK: usize = 512;
+const K_BLOCK: usize = 512;
 /// The largest block there can be.
 pub(crate) const K_BLOCK_MAX: usize = K_BLOCK + K_BLOCK / 2;
-/// Rows of the left operand that are packed at a time: a block of them is most of a mebibyte.
-const ROW_CHUNK: usize = 336;
+/// Panels of the left operand that are packed at a time: a block of them is most of a mebibyte.
+const PANEL_CHUNK: usize = 24;
 /// Panels of the right operand that are packed at a time, so that its rows are read in longer runs.
 const GROUP: usize = 4;
 
 /// Floats of a thread's packed left panels, and of a packed right panel.
-const LEFT_FLOATS: usize = ROW_CHUNK * K_BLOCK_MAX + 16;
+const LEFT_FLOATS: usize = PANEL_CHUNK * MAX_ROWS * K_BLOCK_MAX + 16;
 const PANEL_FLOATS: usize = K_BLOCK_MAX * MAX_COLUMNS + 16;
 
-/// Floats of scratch memory that one thread needs.
-pub(crate) const SCRATCH_FLOATS: usize = LEFT_FLOATS + GROUP * PANEL_FLOATS + MAX_ROWS * MAX_COLUMNS;
+/// Floats of scratch memory that one thread needs, if the left operand is packed in [`Product::compute`].
+pub(crate) const SCRATCH_FLOATS: usize = LEFT_FLOATS + SCRATCH_FLOATS_IN_PLACE;
+/// Floats of scratch memory that one thread needs if the left operand is in place.
+pub(crate) const SCRATCH_FLOATS_IN_PLACE: usize = GROUP * PANEL_FLOATS + MAX_ROWS * MAX_COLUMNS;
 
-/// Number of blocks that an inner dimension of extent `k` is cut into.
-pub(crate) fn k_blocks(k: usize) -> usize {
-    ((k + K_BLOCK / 2) / K_BLOCK).max(1)
+/// How an inner dimension is cut into blocks: as a function of its extent (and the unit it may be cut at) alone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Blocks {
+    units: usize,
+    unit: usize,
+    count: usize,
+}
+
+impl Blocks {
+    /// The blocks of `units` times `unit` inner positions, cut between units; `unit` is at most [`K_BLOCK_MAX`].
+    pub fn new(units: usize, unit: usize) -> Self {
+        let mut count = ((units * unit + K_BLOCK / 2) / K_BLOCK).max(1);
+        while units.div_ceil(count) * unit > K_BLOCK_MAX {
+            count += 1;
+        }
+        Self { units, unit, count }
+    }
+
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The inner positions of block `i`.
+    pub fn get(&self, i: usize) -> Range<usize> {
+        let units = part(self.units, i, self.count);
+        units.start * self.unit..units.end * self.unit
+    }
 }
 
 /// The left operand: rows of the result.
@@ -58,6 +84,12 @@ pub(crate) trait RightOperand: Sync {
         false
     }
 
+    /// Called before the panels of a block of inner positions are asked for.
+    ///
+    /// # Safety
+    /// One thread computes with this operand at a time.
+    unsafe fn begin(&self, _block: Range<usize>, _tile: &mut Tile) {}
+
     /// Inner positions to pack at a time when several panels are packed together.
     fn slice(&self) -> usize {
         K_BLOCK_MAX
@@ -76,20 +108,22 @@ pub(crate) trait RightOperand: Sync {
 
 /// The result.
 pub(crate) trait Output: Sync {
-    /// Where row `i` of columns `j..j + columns` goes, if these lie next to each other.
-    fn run(&self, i: usize, j: usize, columns: usize) -> Option<*mut f32>;
+    /// Where row 0 of columns `j..j + columns` goes, if these lie next to each other.
+    fn run(&self, j: usize, columns: usize) -> Option<*mut f32>;
 
     /// Elements between rows.
     fn row_step(&self) -> isize;
 
-    /// Where element `(i, j)` goes.
-    fn element(&self, i: usize, j: usize) -> *mut f32;
+    /// Where row 0 of column `j` goes.
+    fn column(&self, j: usize) -> *mut f32;
 }
 
 /// A product to compute: `out = left * right`, or `out += left * right`.
 pub(crate) struct Product<'a> {
     pub tiles: &'a Tiles,
-    pub k: usize,
+    /// Rows of the result. They are cut into the fewest panels of nearly equal height.
+    pub m: usize,
+    pub blocks: Blocks,
     pub left: &'a dyn LeftOperand,
     pub right: &'a dyn RightOperand,
     pub out: &'a dyn Output,
@@ -97,44 +131,47 @@ pub(crate) struct Product<'a> {
 }
 
 /// The `i`-th of `parts` nearly equal parts of `0..total`.
-fn part(total: usize, i: usize, parts: usize) -> Range<usize> {
+pub(crate) fn part(total: usize, i: usize, parts: usize) -> Range<usize> {
     total * i / parts..total * (i + 1) / parts
 }
 
 impl Product<'_> {
-    /// Computes the rows `rows` of the columns `columns`.
+    /// Computes the panels `panels` of rows, of the columns `columns`.
     ///
     /// # Safety
     /// The operands are as large as that, nobody else writes these elements, `scratch` is aligned to 64, good for
-    /// [`SCRATCH_FLOATS`] and used by nobody else, and the processor supports the path of the tiles.
-    pub unsafe fn compute(&self, rows: Range<usize>, columns: Range<usize>, scratch: *mut f32) {
-        if rows.is_empty() || columns.is_empty() {
+    /// [`SCRATCH_FLOATS`] ([`SCRATCH_FLOATS_IN_PLACE`] if the left operand is in place) and used by nobody else, and
+    /// the processor supports the path of the tiles.
+    pub unsafe fn compute(&self, panels: Range<usize>, columns: Range<usize>, scratch: *mut f32) {
+        if panels.is_empty() || columns.is_empty() {
             return;
         }
-        if self.k == 0 {
+        let count = self.m.div_ceil(self.tiles.rows);
+        if self.blocks.units * self.blocks.unit == 0 {
+            let rows = part(self.m, panels.start, count).start..part(self.m, panels.end - 1, count).end;
             // SAFETY: the caller's contract.
             return unsafe { self.no_products(rows, columns) };
         }
-        // SAFETY: within the scratch memory.
-        let right_buffer = unsafe { scratch.add(LEFT_FLOATS) };
         let in_place = self.left.in_place();
-        let chunk = if in_place { rows.len() } else { ROW_CHUNK.min(rows.len()) };
-        let chunks = rows.len().div_ceil(chunk);
+        // SAFETY: within the scratch memory.
+        let right_buffer = if in_place { scratch } else { unsafe { scratch.add(LEFT_FLOATS) } };
+        let tile_buffer = right_buffer.wrapping_add(GROUP * PANEL_FLOATS);
         let group_columns = self.tiles.columns() * if self.right.in_place() { 1 } else { GROUP };
         let mut tile = Tile::new();
-        for c in 0..chunks {
-            let chunk = part(rows.len(), c, chunks);
-            let first = rows.start + chunk.start;
-            let panels = chunk.len().div_ceil(self.tiles.rows);
-            for block in 0..k_blocks(self.k) {
-                let block = part(self.k, block, k_blocks(self.k));
+        for chunk in panels.clone().step_by(PANEL_CHUNK) {
+            let chunk = chunk..panels.end.min(chunk + PANEL_CHUNK);
+            let first = part(self.m, chunk.start, count).start;
+            for block in 0..self.blocks.count {
+                let block = self.blocks.get(block);
                 let (p, k) = (block.start, block.len());
+                // SAFETY: this thread computes alone with these operands.
+                unsafe { self.right.begin(block.clone(), &mut tile) };
                 if !in_place {
-                    for i in 0..panels {
-                        let rows = part(chunk.len(), i, panels);
-                        let buffer = scratch.wrapping_add(rows.start * k);
-                        // SAFETY: panels are packed one behind the other, `ROW_CHUNK` rows in all.
-                        unsafe { self.left.pack(first + rows.start, rows.len(), p, k, buffer) };
+                    for panel in chunk.clone() {
+                        let rows = part(self.m, panel, count);
+                        let buffer = scratch.wrapping_add((rows.start - first) * k);
+                        // SAFETY: panels are packed one behind the other, `PANEL_CHUNK` of them in all.
+                        unsafe { self.left.pack(rows.start, rows.len(), p, k, buffer) };
                     }
                 }
                 (tile.k, tile.run, tile.add) = (k, k, self.accumulate || p > 0);
@@ -145,26 +182,24 @@ impl Product<'_> {
                         unsafe { self.pack_group(group.clone(), block.clone(), right_buffer) };
                     }
                     for (g, j) in group.clone().step_by(self.tiles.columns()).enumerate() {
-                        let count = self.tiles.columns().min(group.end - j);
+                        let width = self.tiles.columns().min(group.end - j);
                         if self.right.in_place() {
                             self.right.point(p, j, &mut tile);
                         } else {
                             tile.right = right_buffer.wrapping_add(g * PANEL_FLOATS);
-                            tile.right_step = count.next_multiple_of(self.tiles.lanes);
+                            tile.right_step = width.next_multiple_of(self.tiles.lanes);
                         }
-                        tile.valid = [count.min(self.tiles.lanes), count.saturating_sub(self.tiles.lanes)];
-                        for i in 0..panels {
-                            let rows = part(chunk.len(), i, panels);
+                        tile.valid = [width.min(self.tiles.lanes), width.saturating_sub(self.tiles.lanes)];
+                        for panel in chunk.clone() {
+                            let rows = part(self.m, panel, count);
                             if in_place {
-                                self.left.point(first + rows.start, rows.len(), p, &mut tile);
+                                self.left.point(rows.start, rows.len(), p, &mut tile);
                             } else {
                                 (tile.left, tile.left_step) =
-                                    (scratch.wrapping_add(rows.start * k), rows.len());
+                                    (scratch.wrapping_add((rows.start - first) * k), rows.len());
                             }
                             // SAFETY: the operands are packed, or in place.
-                            unsafe {
-                                self.tile(first + rows.start, rows.len(), j, count, &mut tile, scratch)
-                            };
+                            unsafe { self.tile(rows.start, rows.len(), j, width, &mut tile, tile_buffer) };
                         }
                     }
                 }
@@ -190,7 +225,7 @@ impl Product<'_> {
         }
     }
 
-    /// Runs one tile, whose output is filled in here.
+    /// Runs one tile, whose output is filled in here; `buffer` holds a tile.
     ///
     /// # Safety
     /// As for [`Product::compute`].
@@ -202,34 +237,32 @@ impl Product<'_> {
         j: usize,
         columns: usize,
         tile: &mut Tile,
-        scratch: *mut f32,
+        buffer: *mut f32,
     ) {
         let lanes = self.tiles.lanes;
         let vectors = columns.div_ceil(lanes);
-        let table = if tile.by_rows { &self.tiles.by_rows } else { &self.tiles.panel };
-        let run = table[rows - 1][vectors - 1];
         let mut direct = true;
         for v in 0..vectors {
-            match self.out.run(i, j + v * lanes, tile.valid[v]) {
-                Some(out) => tile.out[v] = out,
+            match self.out.run(j + v * lanes, tile.valid[v]) {
+                Some(out) => tile.out[v] = out.wrapping_offset(i as isize * self.out.row_step()),
                 None => direct = false,
             }
         }
-        // SAFETY: the caller's contract; the buffer behind the panels holds a tile.
+        // SAFETY: the caller's contract.
         unsafe {
             if direct {
                 tile.out_step = self.out.row_step();
-                return run(tile);
+                return self.tiles.run(tile, rows, vectors);
             }
-            let buffer = scratch.add(LEFT_FLOATS + GROUP * PANEL_FLOATS);
             let add = std::mem::replace(&mut tile.add, false);
             tile.out = [buffer, buffer.add(lanes)];
             tile.out_step = MAX_COLUMNS as isize;
-            run(tile);
+            self.tiles.run(tile, rows, vectors);
             tile.add = add;
             for column in 0..columns {
+                let out = self.out.column(j + column).wrapping_offset(i as isize * self.out.row_step());
                 for row in 0..rows {
-                    let out = self.out.element(i + row, j + column);
+                    let out = out.wrapping_offset(row as isize * self.out.row_step());
                     let sum = *buffer.add(row * MAX_COLUMNS + column);
                     *out = if add { *out + sum } else { sum };
                 }
@@ -245,10 +278,10 @@ impl Product<'_> {
         if self.accumulate {
             return;
         }
-        for i in rows {
-            for j in columns.clone() {
+        for j in columns {
+            for i in rows.clone() {
                 // SAFETY: an element of the result.
-                unsafe { *self.out.element(i, j) = 0.0 };
+                unsafe { *self.out.column(j).offset(i as isize * self.out.row_step()) = 0.0 };
             }
         }
     }
@@ -269,15 +302,15 @@ impl<T: Source> LeftOperand for Rows<T> {
 
     unsafe fn pack(&self, i: usize, rows: usize, p: usize, k: usize, buffer: *mut f32) {
         // SAFETY: the caller's contract.
-        unsafe { T::pack(self.pack, self.matrix.at(i, p), rows, rows, k, buffer) };
+        unsafe { T::pack(self.pack, self.matrix.at(i, p), Panel::dense(rows, rows, k), buffer) };
     }
 
     fn point(&self, i: usize, rows: usize, p: usize, tile: &mut Tile) {
         let part = self.matrix.at(i, p);
         tile.left = part.start.cast();
         tile.left_step = part.along as usize;
-        tile.by_rows = part.across != 1;
-        if tile.by_rows {
+        if part.across != 1 {
+            tile.mode = Mode::LeftRows;
             for (r, row) in tile.rows.iter_mut().enumerate().take(rows) {
                 *row = part.at(r, 0).start.cast();
             }
@@ -306,7 +339,7 @@ impl<T: Source> RightOperand for Columns<T> {
 
     unsafe fn pack(&self, p: usize, k: usize, j: usize, columns: usize, width: usize, buffer: *mut f32) {
         // SAFETY: the caller's contract.
-        unsafe { T::pack(self.pack, self.matrix.at(j, p), columns, width, k, buffer) };
+        unsafe { T::pack(self.pack, self.matrix.at(j, p), Panel::dense(columns, width, k), buffer) };
     }
 
     fn point(&self, p: usize, j: usize, tile: &mut Tile) {
@@ -327,8 +360,8 @@ unsafe impl Sync for Plain {}
 
 impl Output for Plain {
     #[inline]
-    fn run(&self, i: usize, j: usize, columns: usize) -> Option<*mut f32> {
-        (self.column_step == 1 || columns == 1).then(|| self.element(i, j))
+    fn run(&self, j: usize, columns: usize) -> Option<*mut f32> {
+        (self.column_step == 1 || columns == 1).then(|| self.column(j))
     }
 
     #[inline]
@@ -337,7 +370,7 @@ impl Output for Plain {
     }
 
     #[inline]
-    fn element(&self, i: usize, j: usize) -> *mut f32 {
-        self.start.wrapping_offset(i as isize * self.row_step + j as isize * self.column_step)
+    fn column(&self, j: usize) -> *mut f32 {
+        self.start.wrapping_offset(j as isize * self.column_step)
     }
 }

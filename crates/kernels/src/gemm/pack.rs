@@ -8,12 +8,31 @@ use crate::block::widen;
 use crate::number::Bits16;
 use crate::path::KernelPath;
 
-/// Packs f32: writes element `(i, p)` at `start[i * across + p * along]` to `to[p * width + i]` for `i < count` and
-/// `p < k`. What it writes for `i` in `count..width` is unspecified.
+/// The extents of a panel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Panel {
+    /// Elements of the operand in each row.
+    pub count: usize,
+    /// Elements written in each row; what is written behind `count` is unspecified.
+    pub width: usize,
+    /// Elements between rows.
+    pub pitch: usize,
+    /// Number of rows: the inner dimension.
+    pub k: usize,
+}
+
+impl Panel {
+    /// A panel without gaps between its rows.
+    pub fn dense(count: usize, width: usize, k: usize) -> Self {
+        Self { count, width, pitch: width, k }
+    }
+}
+
+/// Packs f32: writes element `(i, p)` of the matrix to `to[p * pitch + i]`.
 ///
 /// # Safety
-/// The elements can be read, `to` is good for `k * width` elements, and the processor supports the path.
-pub(crate) type PackFn = unsafe fn(matrix: Matrix<f32>, count: usize, width: usize, k: usize, to: *mut f32);
+/// The elements can be read, `to` is good for the panel, and the processor supports the path.
+pub(crate) type PackFn = unsafe fn(matrix: Matrix<f32>, panel: Panel, to: *mut f32);
 
 /// The packing loop of a path.
 pub(crate) fn pack_fn(path: KernelPath) -> PackFn {
@@ -32,21 +51,21 @@ pub(crate) trait Source: Copy + Sync {
     ///
     /// # Safety
     /// As for [`PackFn`].
-    unsafe fn pack(fast: PackFn, matrix: Matrix<Self>, count: usize, width: usize, k: usize, to: *mut f32);
+    unsafe fn pack(fast: PackFn, matrix: Matrix<Self>, panel: Panel, to: *mut f32);
 }
 
 impl Source for f32 {
     #[inline(always)]
-    unsafe fn pack(fast: PackFn, matrix: Matrix<Self>, count: usize, width: usize, k: usize, to: *mut f32) {
+    unsafe fn pack(fast: PackFn, matrix: Matrix<Self>, panel: Panel, to: *mut f32) {
         // SAFETY: the caller's contract is the same.
-        unsafe { fast(matrix, count, width, k, to) }
+        unsafe { fast(matrix, panel, to) }
     }
 }
 
 impl Source for Bits16 {
-    unsafe fn pack(_fast: PackFn, matrix: Matrix<Self>, count: usize, width: usize, k: usize, to: *mut f32) {
+    unsafe fn pack(_fast: PackFn, matrix: Matrix<Self>, panel: Panel, to: *mut f32) {
         // SAFETY: the caller's contract is the same.
-        unsafe { copy_strided(matrix, count, width, k, to, |x| widen(x.0)) }
+        unsafe { copy_strided(matrix, panel, to, |x| widen(x.0)) }
     }
 }
 
@@ -75,14 +94,8 @@ impl<T> Matrix<T> {
 /// # Safety
 /// As for [`PackFn`].
 #[inline(always)]
-unsafe fn copy_strided<T: Copy>(
-    matrix: Matrix<T>,
-    count: usize,
-    width: usize,
-    k: usize,
-    to: *mut f32,
-    value: impl Fn(T) -> f32,
-) {
+unsafe fn copy_strided<T: Copy>(matrix: Matrix<T>, panel: Panel, to: *mut f32, value: impl Fn(T) -> f32) {
+    let Panel { count, pitch, k, .. } = panel;
     let mut low = 0;
     while low < k {
         let high = (low + 64).min(k);
@@ -90,7 +103,7 @@ unsafe fn copy_strided<T: Copy>(
             let from = matrix.at(i, 0).start;
             for p in low..high {
                 // SAFETY: the caller's contract.
-                unsafe { *to.add(p * width + i) = value(*from.offset(p as isize * matrix.along)) };
+                unsafe { *to.add(p * pitch + i) = value(*from.offset(p as isize * matrix.along)) };
             }
         }
         low = high;
@@ -102,7 +115,8 @@ unsafe fn copy_strided<T: Copy>(
 /// # Safety
 /// As for [`PackFn`]; `across` is one.
 #[inline(always)]
-unsafe fn copy_rows<V: Vector>(matrix: Matrix<f32>, count: usize, width: usize, k: usize, to: *mut f32) {
+unsafe fn copy_rows<V: Vector>(matrix: Matrix<f32>, panel: Panel, to: *mut f32) {
+    let Panel { count, width, pitch, k } = panel;
     // SAFETY: the caller's contract.
     unsafe {
         let (mut from, mut to) = (matrix.start, to);
@@ -110,7 +124,7 @@ unsafe fn copy_rows<V: Vector>(matrix: Matrix<f32>, count: usize, width: usize, 
             for _ in 0..k {
                 V::load(from).store(to);
                 V::load(from.add(V::LANES)).store(to.add(V::LANES));
-                (from, to) = (from.wrapping_offset(matrix.along), to.add(width));
+                (from, to) = (from.wrapping_offset(matrix.along), to.wrapping_add(pitch));
             }
             return;
         }
@@ -121,44 +135,44 @@ unsafe fn copy_rows<V: Vector>(matrix: Matrix<f32>, count: usize, width: usize, 
                 V::load_first(from.wrapping_add(i), read).store_first(to.add(i), (width - i).min(V::LANES));
                 i += V::LANES;
             }
-            (from, to) = (from.wrapping_offset(matrix.along), to.add(width));
+            (from, to) = (from.wrapping_offset(matrix.along), to.wrapping_add(pitch));
         }
     }
 }
 
-unsafe fn pack_portable(matrix: Matrix<f32>, count: usize, width: usize, k: usize, to: *mut f32) {
+unsafe fn pack_portable(matrix: Matrix<f32>, panel: Panel, to: *mut f32) {
     // SAFETY: the caller's contract is the same.
     unsafe {
         if matrix.across == 1 {
-            copy_rows::<Portable>(matrix, count, width, k, to);
+            copy_rows::<Portable>(matrix, panel, to);
         } else {
-            copy_strided(matrix, count, width, k, to, |x| x);
+            copy_strided(matrix, panel, to, |x| x);
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn pack_avx2(matrix: Matrix<f32>, count: usize, width: usize, k: usize, to: *mut f32) {
+unsafe fn pack_avx2(matrix: Matrix<f32>, panel: Panel, to: *mut f32) {
     // SAFETY: the caller's contract is the same.
     unsafe {
         match (matrix.across, matrix.along) {
-            (1, _) => copy_rows::<Avx2>(matrix, count, width, k, to),
-            (_, 1) => transpose::<Avx2>(matrix, count, width, k, to),
-            _ => copy_strided(matrix, count, width, k, to, |x| x),
+            (1, _) => copy_rows::<Avx2>(matrix, panel, to),
+            (_, 1) => transpose::<Avx2>(matrix, panel, to),
+            _ => copy_strided(matrix, panel, to, |x| x),
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-unsafe fn pack_avx512(matrix: Matrix<f32>, count: usize, width: usize, k: usize, to: *mut f32) {
+unsafe fn pack_avx512(matrix: Matrix<f32>, panel: Panel, to: *mut f32) {
     // SAFETY: the caller's contract is the same.
     unsafe {
         match (matrix.across, matrix.along) {
-            (1, _) => copy_rows::<Avx512>(matrix, count, width, k, to),
-            (_, 1) => transpose::<Avx512>(matrix, count, width, k, to),
-            _ => copy_strided(matrix, count, width, k, to, |x| x),
+            (1, _) => copy_rows::<Avx512>(matrix, panel, to),
+            (_, 1) => transpose::<Avx512>(matrix, panel, to),
+            _ => copy_strided(matrix, panel, to, |x| x),
         }
     }
 }
@@ -170,7 +184,8 @@ unsafe fn pack_avx512(matrix: Matrix<f32>, count: usize, width: usize, k: usize,
 /// As for [`PackFn`]; `along` is one.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn transpose<V: Vector>(matrix: Matrix<f32>, count: usize, width: usize, k: usize, to: *mut f32) {
+unsafe fn transpose<V: Vector>(matrix: Matrix<f32>, panel: Panel, to: *mut f32) {
+    let Panel { count, width, pitch, k } = panel;
     use std::arch::x86_64::*;
     let even = k - k % 4;
     let mut i = 0;
@@ -196,14 +211,14 @@ unsafe fn transpose<V: Vector>(matrix: Matrix<f32>, count: usize, width: usize, 
                     _mm256_shuffle_ps::<0xee>(ab_high, cd_high),
                 ];
                 for (q, column) in columns.into_iter().enumerate() {
-                    let to = to.add((p + q) * width + i);
+                    let to = to.add((p + q) * pitch + i);
                     if lanes == 8 { _mm256_storeu_ps(to, column) } else { V::store_half(to, column, lanes) }
                 }
                 p += 4;
             }
             for p in even..k {
                 for (lane, row) in rows.iter().enumerate().take(lanes) {
-                    *to.add(p * width + i + lane) = *row.add(p);
+                    *to.add(p * pitch + i + lane) = *row.add(p);
                 }
             }
         }

@@ -14,24 +14,38 @@ pub(crate) const MAX_ROWS: usize = 14;
 /// Most columns that a tile of any path has.
 pub(crate) const MAX_COLUMNS: usize = 32;
 
+/// How a tile's operands are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Left by panel, right by panel.
+    Panels,
+    /// Left by rows, right by panel.
+    LeftRows,
+    /// Left by panel, right by offsets.
+    RightOffsets,
+}
+
 /// One tile to compute. It is filled in place, field by field, because tiles may be too short to pay for copies.
 pub(crate) struct Tile {
-    /// Extent of the inner dimension; a multiple of `run` where the left operand is given by rows.
+    /// Extent of the inner dimension.
     pub k: usize,
-    /// Whether the left operand is given by `rows`.
-    pub by_rows: bool,
-    /// Otherwise element `(i, p)` is at `left[p * left_step + i]`: packed, or a matrix whose rows lie next to each
-    /// other.
+    pub mode: Mode,
+    /// By panel, element `(i, p)` of the left operand is at `left[p * left_step + i]`: packed, or a matrix whose rows
+    /// lie next to each other.
     pub left: *const f32,
     /// Elements between inner positions of the left operand (within a run).
     pub left_step: usize,
-    /// By rows, element `(i, p)` is at `rows[i][(p / run) * run_step + (p % run) * left_step]`.
+    /// By rows, element `(i, p)` of the left operand is at `rows[i][runs[p / run] + p % run * left_step]`; `k` is a
+    /// multiple of `run`.
     pub rows: [*const f32; MAX_ROWS],
     pub run: usize,
-    pub run_step: usize,
-    /// Element `(p, j)` of the right operand is at `right[p * right_step + j]`.
+    pub runs: *const usize,
+    /// By panel, element `(p, j)` of the right operand is at `right[p * right_step + j]`.
     pub right: *const f32,
     pub right_step: usize,
+    /// By offsets, lane `l` of vector `v` at inner position `p` is at `right_vectors[v][right_offsets[p] + l]`.
+    pub right_vectors: [*const f32; 2],
+    pub right_offsets: *const usize,
     /// Where row 0 of each vector's columns goes.
     pub out: [*mut f32; 2],
     /// Elements between rows of the result.
@@ -46,14 +60,16 @@ impl Tile {
     pub fn new() -> Self {
         Self {
             k: 0,
-            by_rows: false,
+            mode: Mode::Panels,
             left: std::ptr::null(),
             left_step: 0,
             rows: [std::ptr::null(); MAX_ROWS],
             run: 1,
-            run_step: 0,
+            runs: &0,
             right: std::ptr::null(),
             right_step: 0,
+            right_vectors: [std::ptr::null(); 2],
+            right_offsets: std::ptr::null(),
             out: [std::ptr::null_mut(); 2],
             out_step: 0,
             valid: [0; 2],
@@ -62,9 +78,13 @@ impl Tile {
     }
 }
 
-pub(crate) type TileFn = unsafe fn(&Tile);
+const PANELS: u8 = Mode::Panels as u8;
+const LEFT_ROWS: u8 = Mode::LeftRows as u8;
+const RIGHT_OFFSETS: u8 = Mode::RightOffsets as u8;
 
-/// The micro-kernels of one path: `by_rows[rows - 1][vectors - 1]`.
+type TileFn = unsafe fn(&Tile);
+
+/// The micro-kernels of one path.
 #[derive(Clone, Copy)]
 pub(crate) struct Tiles {
     pub lanes: usize,
@@ -73,8 +93,8 @@ pub(crate) struct Tiles {
     /// Whether the right operand may be read in place when its columns are not a multiple of the lanes.
     pub masked: bool,
     pub pack: PackFn,
-    pub panel: [[TileFn; 2]; MAX_ROWS],
-    pub by_rows: [[TileFn; 2]; MAX_ROWS],
+    /// By mode, rows less one, and vectors less one.
+    run: [[[TileFn; 2]; MAX_ROWS]; 3],
 }
 
 impl std::fmt::Debug for Tiles {
@@ -94,6 +114,16 @@ impl Tiles {
         }
     }
 
+    /// Runs a tile of `rows` rows (at most those of the largest) and one or two `vectors` of columns.
+    ///
+    /// # Safety
+    /// The tile's operands hold what it reads, its result can be written, and the processor supports the path.
+    #[inline(always)]
+    pub unsafe fn run(&self, tile: &Tile, rows: usize, vectors: usize) {
+        // SAFETY: the caller's contract is the same.
+        unsafe { self.run[tile.mode as usize][rows - 1][vectors - 1](tile) }
+    }
+
     /// Columns of a tile.
     pub fn columns(&self) -> usize {
         2 * self.lanes
@@ -104,7 +134,7 @@ impl Tiles {
 /// The operands hold `k` times `R` and `k` times the valid columns (all lanes, unless the path masks), the result `R`
 /// rows of the valid columns; the processor supports the path of `V`.
 #[inline(always)]
-unsafe fn tile<V: Vector, const R: usize, const N: usize, const BY_ROWS: bool>(t: &Tile) {
+unsafe fn tile<V: Vector, const R: usize, const N: usize, const MODE: u8>(t: &Tile) {
     // SAFETY: all pointers stay within what the caller vouches for.
     unsafe {
         // The result's lines are needed last, and may be far away.
@@ -123,35 +153,35 @@ unsafe fn tile<V: Vector, const R: usize, const N: usize, const BY_ROWS: bool>(t
             }
             b
         };
-        if BY_ROWS {
-            let mut start = 0;
-            for _ in 0..t.k / t.run {
-                let mut at = start;
-                for _ in 0..t.run {
-                    let b = load(right);
-                    for (sum, row) in sum.iter_mut().zip(&t.rows) {
-                        let a = V::splat(row.add(at));
-                        for (s, b) in sum.iter_mut().zip(b) {
-                            *s = s.mul_add(a, b);
-                        }
-                    }
-                    at += t.left_step;
+        let mut left = t.left;
+        match MODE {
+            PANELS => {
+                for _ in 0..t.k {
+                    accumulate(&mut sum, load(right), |i| left.add(i));
+                    left = left.add(t.left_step);
                     right = right.add(t.right_step);
                 }
-                start += t.run_step;
             }
-        } else {
-            let mut left = t.left;
-            for _ in 0..t.k {
-                let b = load(right);
-                for (i, sum) in sum.iter_mut().enumerate() {
-                    let a = V::splat(left.add(i));
-                    for (s, b) in sum.iter_mut().zip(b) {
-                        *s = s.mul_add(a, b);
+            LEFT_ROWS => {
+                for run in 0..t.k / t.run {
+                    let mut at = *t.runs.add(run);
+                    for _ in 0..t.run {
+                        accumulate(&mut sum, load(right), |i| t.rows[i].add(at));
+                        at += t.left_step;
+                        right = right.add(t.right_step);
                     }
                 }
-                left = left.add(t.left_step);
-                right = right.add(t.right_step);
+            }
+            _ => {
+                for p in 0..t.k {
+                    let offset = *t.right_offsets.add(p);
+                    let mut b = [V::zero(); N];
+                    for (b, from) in b.iter_mut().zip(&t.right_vectors) {
+                        *b = V::load(from.add(offset));
+                    }
+                    accumulate(&mut sum, b, |i| left.add(i));
+                    left = left.add(t.left_step);
+                }
             }
         }
         // Each of these loops is short enough to be unrolled, which is what keeps the sums in registers above.
@@ -186,6 +216,27 @@ unsafe fn tile<V: Vector, const R: usize, const N: usize, const BY_ROWS: bool>(t
     }
 }
 
+/// Adds the products of one inner position: `left(i)` is the left operand's element of row `i`.
+///
+/// # Safety
+/// The elements can be read.
+#[inline(always)]
+unsafe fn accumulate<V: Vector, const R: usize, const N: usize>(
+    sum: &mut [[V; N]; R],
+    right: [V; N],
+    left: impl Fn(usize) -> *const f32,
+) {
+    for (i, sum) in sum.iter_mut().enumerate() {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let a = V::splat(left(i));
+            for (s, b) in sum.iter_mut().zip(right) {
+                *s = s.mul_add(a, b);
+            }
+        }
+    }
+}
+
 #[inline(always)]
 fn prefetch(line: *const f32) {
     #[cfg(target_arch = "x86_64")]
@@ -206,28 +257,28 @@ const fn at_most(rows: usize, most: usize) -> usize {
 macro_rules! path_tiles {
     ($table:ident, $tile:ident, $vector:ty, $path:expr $(, $features:literal)?) => {
         $(#[cfg(target_arch = "x86_64")] #[target_feature(enable = $features)])?
-        unsafe fn $tile<const R: usize, const N: usize, const BY_ROWS: bool>(t: &Tile) {
+        unsafe fn $tile<const R: usize, const N: usize, const MODE: u8>(t: &Tile) {
             // SAFETY: the caller's contract is the same.
-            unsafe { tile::<$vector, R, N, BY_ROWS>(t) }
+            unsafe { tile::<$vector, R, N, MODE>(t) }
         }
 
         $(#[cfg(target_arch = "x86_64")] #[doc = $features])?
         fn $table() -> Tiles {
             macro_rules! row {
-                ($r:literal, $by_rows:literal) => {
+                ($r:literal, $mode:ident) => {
                     [
-                        $tile::<{ at_most($r, <$vector>::ROWS) }, 1, $by_rows> as TileFn,
-                        $tile::<{ at_most($r, <$vector>::ROWS) }, 2, $by_rows>,
+                        $tile::<{ at_most($r, <$vector>::ROWS) }, 1, $mode> as TileFn,
+                        $tile::<{ at_most($r, <$vector>::ROWS) }, 2, $mode>,
                     ]
                 };
             }
             macro_rules! rows {
-                ($by_rows:literal) => {
+                ($mode:ident) => {
                     [
-                        row!(1, $by_rows), row!(2, $by_rows), row!(3, $by_rows), row!(4, $by_rows), row!(5, $by_rows),
-                        row!(6, $by_rows), row!(7, $by_rows), row!(8, $by_rows), row!(9, $by_rows),
-                        row!(10, $by_rows), row!(11, $by_rows), row!(12, $by_rows), row!(13, $by_rows),
-                        row!(14, $by_rows),
+                        row!(1, $mode), row!(2, $mode), row!(3, $mode), row!(4, $mode), row!(5, $mode),
+                        row!(6, $mode), row!(7, $mode), row!(8, $mode), row!(9, $mode),
+                        row!(10, $mode), row!(11, $mode), row!(12, $mode), row!(13, $mode),
+                        row!(14, $mode),
                     ]
                 };
             }
@@ -236,8 +287,7 @@ macro_rules! path_tiles {
                 rows: <$vector>::ROWS,
                 masked: <$vector>::MASKED,
                 pack: pack_fn($path),
-                panel: rows!(false),
-                by_rows: rows!(true),
+                run: [rows!(PANELS), rows!(LEFT_ROWS), rows!(RIGHT_OFFSETS)],
             }
         }
     };

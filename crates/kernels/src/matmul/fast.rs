@@ -2,7 +2,7 @@
 
 use super::MatMul;
 use super::loops::batch_offset;
-use crate::gemm::{Columns, Matrix, Plain, Product, Rows, SCRATCH_FLOATS, Source, Tiles, k_blocks};
+use crate::gemm::{Blocks, Columns, Matrix, Plain, Product, Rows, SCRATCH_FLOATS, Source, Tiles};
 use crate::kernel::Cx;
 use crate::path::KernelPath;
 use crate::threads::share;
@@ -82,7 +82,8 @@ impl MatMul {
                 let (left, right) = if plan.transposed { (b, a) } else { (a, b) };
                 let product = Product {
                     tiles: &plan.tiles,
-                    k: o.k,
+                    m: o.m,
+                    blocks: Blocks::new(o.k, 1),
                     left: &Rows {
                         matrix: Matrix { start: left, across: o.left[0], along: o.left[1] },
                         pack: plan.tiles.pack,
@@ -96,15 +97,12 @@ impl MatMul {
                     out: &Plain { start: c, row_step: o.out[0], column_step: o.out[1] },
                     accumulate: self.accumulate,
                 };
-                let cut = |n: usize, unit: usize, i: usize, parts: usize| {
-                    let units = share(n.div_ceil(unit), i, parts);
-                    (units.start * unit).min(n)..(units.end * unit).min(n)
-                };
-                let rows = cut(o.m, plan.tiles.rows, row, row_parts);
-                let columns = cut(o.n, plan.tiles.columns(), column, column_parts);
+                let panels = share(o.m.div_ceil(plan.tiles.rows), row, row_parts);
+                let tiles = share(o.n.div_ceil(plan.tiles.columns()), column, column_parts);
+                let columns = tiles.start * plan.tiles.columns()..(tiles.end * plan.tiles.columns()).min(o.n);
                 // SAFETY: the views were checked; parts of the result are disjoint; the scratch memory is this
                 // thread's.
-                unsafe { product.compute(rows, columns, cx.scratch(thread).cast()) };
+                unsafe { product.compute(panels, columns, cx.scratch(thread).cast()) };
             }
         });
     }
@@ -130,7 +128,7 @@ impl Oriented {
         };
         // Two multiply-adds per cycle; tiles one vector wide are bound by loads instead.
         let products = m * k * (self.n.div_ceil(tiles.lanes) as f64) * if n <= lanes { 0.55 } else { 0.5 };
-        let blocks = k_blocks(self.k) as f64;
+        let blocks = Blocks::new(self.k, 1).count() as f64;
         let out = if self.out[1] == 1 || self.n == 1 { m * n / lanes } else { 1.5 * m * n } * blocks;
         let pack = packing(left_in_place, self.left) * m * k + packing(right_in_place, self.right) * n * k;
         let plan = Plan { tiles, transposed: false, left_in_place, right_in_place, cost_ns: 0 };

@@ -1,0 +1,538 @@
+//! Correlations as products: `out[m, (b, u, v)] = sum over (c, tap) of weight[m, (c, tap)] * source[b, c, u * step +
+//! dh(tap), v * step + dw(tap)]`. A convolution is one of them; its gradient by the input is one for every phase of
+//! the stride, with the taps that meet that phase, so that no product with an inserted zero is computed.
+//!
+//! The right operand of the product is never stored: vectors of neighbouring places are read from a padded copy of a
+//! part of the source, or packed from it panel by panel where places are too few or too far apart.
+
+use super::Conv;
+use super::padded::{Images, PADDED_BYTES, Part};
+use crate::gemm::{
+    Blocks, K_BLOCK_MAX, LeftOperand, MAX_COLUMNS, Matrix, Mode, Output, Panel, Product, RightOperand,
+    SCRATCH_FLOATS_IN_PLACE, Tile, Tiles, part,
+};
+use crate::kernel::{Cx, Scratch};
+use crate::memory::align_up;
+use crate::threads::share;
+use crate::view::View;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// One tap of the window.
+#[derive(Clone, Copy, Debug)]
+struct Tap {
+    /// Rows and columns from the place's corner to the source element.
+    shift: [isize; 2],
+    /// Elements from the weight of tap (0, 0).
+    weight: isize,
+}
+
+/// A correlation, compiled for operands and a path.
+#[derive(Debug)]
+pub(super) struct Correlation {
+    tiles: Tiles,
+    groups: usize,
+    batch: usize,
+    /// Result channels and source channels of a group.
+    m: usize,
+    channels: usize,
+    taps: Vec<Tap>,
+    /// Rows and columns of the source between neighbouring places.
+    step: [usize; 2],
+    /// Rows and columns of places.
+    grid: [usize; 2],
+    /// Strides of a weight between result channels and between source channels, and between groups.
+    weight_strides: [isize; 3],
+    /// Elements from the result's origin to its first place, and strides: batch, channel, rows and columns of places.
+    out_start: isize,
+    out_strides: [isize; 4],
+    blocks: Blocks,
+    /// Images per part, and rows of places per part; one of them is everything or one.
+    images: usize,
+    rows: usize,
+    /// Floats of a packed copy of all weights before this correlation's.
+    packed_start: usize,
+}
+
+/// The correlations of one kernel, and which operands they take.
+#[derive(Debug)]
+pub(super) struct Correlations {
+    all: Vec<Correlation>,
+    packed: usize,
+}
+
+impl Correlations {
+    /// The forward direction.
+    pub fn forward(conv: &Conv, tiles: Tiles) -> Option<Self> {
+        let w = &conv.weight.strides;
+        let mut taps = Vec::new();
+        for i in 0..conv.weight.dims[2] {
+            for j in 0..conv.weight.dims[3] {
+                let at = |axis: usize, k: usize| {
+                    (k * conv.window.dilation[axis]) as isize - conv.window.padding[2 * axis] as isize
+                };
+                let weight = i as isize * w[2] + j as isize * w[3];
+                taps.push(Tap { shift: [at(0, i), at(1, j)], weight });
+            }
+        }
+        let m = conv.weight.dims[0] / conv.groups;
+        let y = &conv.y;
+        let correlation = Correlation {
+            tiles,
+            groups: conv.groups,
+            batch: y.dims[0],
+            m,
+            channels: conv.weight.dims[1],
+            taps,
+            step: conv.window.strides,
+            grid: [y.dims[2], y.dims[3]],
+            weight_strides: [w[0], w[1], w[0] * m as isize],
+            out_start: 0,
+            out_strides: [y.strides[0], y.strides[1], y.strides[2], y.strides[3]],
+            blocks: Blocks::new(0, 1),
+            images: 1,
+            rows: 1,
+            packed_start: 0,
+        };
+        Self::finish(vec![correlation])
+    }
+
+    /// The gradient by the input.
+    pub fn grad_input(conv: &Conv, tiles: Tiles) -> Option<Self> {
+        let w = &conv.weight.strides;
+        let (x, strides) = (&conv.x, conv.window.strides);
+        let outs = conv.weight.dims[0] / conv.groups;
+        let mut all = Vec::new();
+        for phase in (0..strides[0]).flat_map(|a| (0..strides[1]).map(move |b| [a, b])) {
+            if phase[0] >= x.dims[2] || phase[1] >= x.dims[3] {
+                continue;
+            }
+            // Element `phase + stride * u` meets tap `k` at place `u + shift`, if that is whole.
+            let shift = |axis: usize, k: usize| {
+                let distance = (phase[axis] + conv.window.padding[2 * axis]) as isize
+                    - (k * conv.window.dilation[axis]) as isize;
+                let stride = strides[axis] as isize;
+                (distance % stride == 0).then_some(distance / stride)
+            };
+            let mut taps = Vec::new();
+            for i in 0..conv.weight.dims[2] {
+                for j in 0..conv.weight.dims[3] {
+                    if let (Some(h), Some(v)) = (shift(0, i), shift(1, j)) {
+                        taps.push(Tap { shift: [h, v], weight: i as isize * w[2] + j as isize * w[3] });
+                    }
+                }
+            }
+            all.push(Correlation {
+                tiles,
+                groups: conv.groups,
+                batch: x.dims[0],
+                m: conv.weight.dims[1],
+                channels: outs,
+                taps,
+                step: [1, 1],
+                grid: [0, 1].map(|axis| (x.dims[2 + axis] - phase[axis]).div_ceil(strides[axis])),
+                weight_strides: [w[1], w[0], w[0] * outs as isize],
+                out_start: phase[0] as isize * x.strides[2] + phase[1] as isize * x.strides[3],
+                out_strides: [
+                    x.strides[0],
+                    x.strides[1],
+                    x.strides[2] * strides[0] as isize,
+                    x.strides[3] * strides[1] as isize,
+                ],
+                blocks: Blocks::new(0, 1),
+                images: 1,
+                rows: 1,
+                packed_start: 0,
+            });
+        }
+        Self::finish(all)
+    }
+
+    /// Fixes blocks and parts. `None` when a window has too many taps for a block.
+    fn finish(mut all: Vec<Correlation>) -> Option<Self> {
+        let mut packed = 0;
+        for c in &mut all {
+            if c.taps.len() > K_BLOCK_MAX {
+                return None;
+            }
+            c.packed_start = packed;
+            packed += c.groups * c.m * c.k();
+            c.blocks = Blocks::new(c.channels, c.taps.len());
+            let most = PADDED_BYTES / 4;
+            c.rows = (1..=c.grid[0]).rev().find(|&rows| c.part(1, rows).image() <= most).unwrap_or(1);
+            c.images = if c.rows == c.grid[0] { (most / c.part(1, c.rows).image().max(1)).max(1) } else { 1 };
+        }
+        Some(Self { all, packed })
+    }
+
+    pub fn scratch(&self) -> Scratch {
+        let per_thread =
+            self.all.iter().map(|c| c.scratch_floats() * 4 + c.offsets_bytes()).max().unwrap_or(0);
+        Scratch { per_thread, shared: self.packed * 4 }
+    }
+
+    /// Computes them all, from the source and the weights to the result.
+    pub fn run(&self, cx: &Cx<'_>, source: &View, weight: &View, out: &View, cost_ns: usize) {
+        // The weights are packed once, for all threads.
+        let tasks: usize = self.all.iter().map(|c| c.packing_tasks()).sum();
+        cx.parallel(tasks, self.packed / 2, &|_, range| {
+            let mut first = 0;
+            for c in &self.all {
+                let end = first + c.packing_tasks();
+                for task in range.start.max(first)..range.end.min(end) {
+                    // SAFETY: each task packs a part of its own; the shared scratch memory holds all weights.
+                    unsafe { c.pack_weights(cx, weight, task - first) };
+                }
+                first = end;
+            }
+        });
+        for c in &self.all {
+            c.run(cx, source, out, cost_ns / self.all.len());
+        }
+    }
+}
+
+impl Correlation {
+    /// Extent of the inner dimension.
+    fn k(&self) -> usize {
+        self.channels * self.taps.len()
+    }
+
+    /// Panels of rows of a group.
+    fn panels(&self) -> usize {
+        self.m.div_ceil(self.tiles.rows)
+    }
+
+    /// The smallest and the largest shift of the taps along an axis.
+    fn reach(&self, axis: usize) -> [isize; 2] {
+        let shifts = || self.taps.iter().map(|t| t.shift[axis]);
+        [shifts().min().unwrap_or(0), shifts().max().unwrap_or(0)]
+    }
+
+    /// The largest padded part for `images` images and `rows` rows of places.
+    fn part(&self, images: usize, rows: usize) -> Part {
+        let extent = |axis: usize, places: usize| {
+            let [low, high] = self.reach(axis);
+            places.saturating_sub(1) * self.step[axis] + (high - low) as usize + 1
+        };
+        let channels = self.channels.div_ceil(self.blocks_count());
+        Part {
+            batch: [0, images],
+            channels: [0, channels],
+            corner: [self.reach(0)[0], self.reach(1)[0]],
+            extents: [extent(0, rows), extent(1, self.grid[1])],
+        }
+    }
+
+    fn blocks_count(&self) -> usize {
+        Blocks::new(self.channels, self.taps.len()).count()
+    }
+
+    /// Floats of a thread's scratch memory: the product's and a padded part.
+    fn scratch_floats(&self) -> usize {
+        let part = self.part(self.images, self.rows);
+        // Vectors may be read past the last place, up to the end of a panel.
+        align_up((SCRATCH_FLOATS_IN_PLACE + part.batch[1] * part.image() + MAX_COLUMNS) * 4) / 4
+    }
+
+    fn offsets_bytes(&self) -> usize {
+        K_BLOCK_MAX * size_of::<usize>()
+    }
+
+    fn packing_tasks(&self) -> usize {
+        if self.taps.is_empty() { 0 } else { self.groups * self.blocks.count() * self.panels() }
+    }
+
+    /// Packs one panel of one block of a group's weights: behind the blocks before it, and the panels before it.
+    ///
+    /// # Safety
+    /// The weights were checked; the shared scratch memory is not used otherwise.
+    unsafe fn pack_weights(&self, cx: &Cx<'_>, weight: &View, task: usize) {
+        let (group, rest) =
+            (task / (self.blocks.count() * self.panels()), task % (self.blocks.count() * self.panels()));
+        let block = self.blocks.get(rest / self.panels());
+        let rows = part(self.m, rest % self.panels(), self.panels());
+        let start =
+            self.packed_start + group * self.m * self.k() + self.m * block.start + rows.start * block.len();
+        let to = cx.shared().cast::<f32>().wrapping_add(start);
+        let [across, channel, per_group] = self.weight_strides;
+        let from = cx
+            .origin(weight)
+            .cast::<f32>()
+            .wrapping_offset(group as isize * per_group + rows.start as isize * across);
+        let taps = self.taps.len();
+        let contiguous =
+            channel == taps as isize && self.taps.iter().enumerate().all(|(i, t)| t.weight == i as isize);
+        // SAFETY: indices within the weights, and a panel of the shared scratch memory.
+        unsafe {
+            if contiguous {
+                let matrix = Matrix { start: from.wrapping_add(block.start).cast_const(), across, along: 1 };
+                return (self.tiles.pack)(matrix, Panel::dense(rows.len(), rows.len(), block.len()), to);
+            }
+            for (p, k) in block.enumerate() {
+                let from = from.offset((k / taps) as isize * channel + self.taps[k % taps].weight);
+                for i in 0..rows.len() {
+                    *to.add(p * rows.len() + i) = *from.offset(i as isize * across);
+                }
+            }
+        }
+    }
+
+    /// Computes all groups and places, divided over the threads.
+    fn run(&self, cx: &Cx<'_>, source: &View, out: &View, cost_ns: usize) {
+        let threads = cx.pool.threads();
+        let bands = self.grid[0].div_ceil(self.rows.max(1));
+        // Fewer images per part than would fit, so that every thread gets some.
+        let images = self.images.min(self.batch.div_ceil(threads)).max(1);
+        let parts = self.batch.div_ceil(images) * bands;
+        let row_parts = threads.div_ceil((parts * self.groups).max(1)).min(self.panels());
+        let tasks = self.groups * parts * row_parts;
+        cx.parallel(tasks, cost_ns, &|thread, range| {
+            for task in range {
+                let (group, rest) = (task / (parts * row_parts), task % (parts * row_parts));
+                let (index, row_part) = (rest / row_parts, rest % row_parts);
+                let first = index / bands * images;
+                let band = part(self.grid[0], index % bands, bands);
+                let place = Place {
+                    images: first..self.batch.min(first + images),
+                    rows: band,
+                    panels: share(self.panels(), row_part, row_parts),
+                    group,
+                };
+                // SAFETY: parts of the result are disjoint; the scratch memory is this thread's.
+                unsafe { self.compute(cx, source, out, place, cx.scratch(thread)) };
+            }
+        });
+    }
+
+    /// Computes one part of the result.
+    ///
+    /// # Safety
+    /// The views were checked, nobody else computes this part, and `scratch` is a thread's own.
+    unsafe fn compute(&self, cx: &Cx<'_>, source: &View, out: &View, place: Place, scratch: *mut u8) {
+        let s = &source.strides;
+        let start = cx.origin(source).cast::<f32>().cast_const();
+        let images = Images {
+            start: start.wrapping_offset((place.group * self.channels) as isize * s[1]),
+            strides: [s[0], s[1], s[2], s[3]],
+            extents: [source.dims[2], source.dims[3]],
+        };
+        let scratch = scratch.cast::<f32>();
+        let right = Patches {
+            of: self,
+            images,
+            first_image: place.images.start,
+            count: place.images.len(),
+            first_row: place.rows.start,
+            rows: place.rows.len(),
+            padded: scratch.wrapping_add(SCRATCH_FLOATS_IN_PLACE.next_multiple_of(16)),
+            offsets: scratch.wrapping_add(self.scratch_floats().next_multiple_of(16)).cast(),
+            block: [const { AtomicUsize::new(0) }; 3],
+        };
+        let o = self.out_strides;
+        let first = (place.group * self.m) as isize * o[1]
+            + place.images.start as isize * o[0]
+            + place.rows.start as isize * o[2];
+        let places = Places {
+            start: cx.origin(out).cast::<f32>().wrapping_offset(self.out_start + first),
+            strides: o,
+            rows: place.rows.len(),
+            columns: self.grid[1],
+        };
+        let packed = self.packed_start + place.group * self.m * self.k();
+        let product = Product {
+            tiles: &self.tiles,
+            m: self.m,
+            blocks: self.blocks,
+            left: &PackedWeights { start: cx.shared().cast::<f32>().wrapping_add(packed), m: self.m },
+            right: &right,
+            out: &places,
+            accumulate: false,
+        };
+        let columns = 0..place.images.len() * place.rows.len() * self.grid[1];
+        // SAFETY: the caller's contract; the product's scratch memory is the first part of the thread's.
+        unsafe { product.compute(place.panels, columns, scratch) };
+    }
+}
+
+/// A part of the result.
+struct Place {
+    images: Range<usize>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+    group: usize,
+}
+
+/// The packed weights of a group.
+struct PackedWeights {
+    start: *const f32,
+    m: usize,
+}
+
+// SAFETY: an address only; the weights are not written while products read them.
+unsafe impl Sync for PackedWeights {}
+
+impl LeftOperand for PackedWeights {
+    fn in_place(&self) -> bool {
+        true
+    }
+
+    unsafe fn pack(&self, _i: usize, _rows: usize, _p: usize, _k: usize, _buffer: *mut f32) {}
+
+    fn point(&self, i: usize, rows: usize, p: usize, tile: &mut Tile) {
+        (tile.left, tile.left_step) = (self.start.wrapping_add(self.m * p + i * tile.k), rows);
+    }
+}
+
+/// The right operand: the source elements that the taps of each place meet.
+struct Patches<'a> {
+    of: &'a Correlation,
+    images: Images,
+    first_image: usize,
+    count: usize,
+    first_row: usize,
+    rows: usize,
+    /// The padded copy of the current block's channels.
+    padded: *mut f32,
+    /// For every inner position of the current block, its distance in the padded copy.
+    offsets: *mut usize,
+    /// First inner position of the current block, and elements of a row and an image of the padded copy. Used by one
+    /// thread; atomic because operands are shared by type.
+    block: [AtomicUsize; 3],
+}
+
+// SAFETY: the pointers are to the scratch memory of the one thread that computes with this operand.
+unsafe impl Sync for Patches<'_> {}
+
+impl Patches<'_> {
+    fn state(&self, i: usize) -> usize {
+        self.block[i].load(Ordering::Relaxed)
+    }
+
+    /// The distance in the padded copy of the corner of place `j`.
+    #[inline(always)]
+    fn corner(&self, j: usize) -> usize {
+        let (columns, step) = (self.of.grid[1], self.of.step);
+        let (v, rest) = (j % columns, j / columns);
+        let (u, image) = (rest % self.rows, rest / self.rows);
+        image * self.state(2) + u * step[0] * self.state(1) + v * step[1]
+    }
+
+    /// Packs runs of `N` neighbouring places at a time.
+    ///
+    /// # Safety
+    /// As for [`RightOperand::pack`]; places come in runs of `N` that are neighbours in the padded copy.
+    #[inline(always)]
+    unsafe fn pack_runs<const N: usize>(
+        &self,
+        p: usize,
+        k: usize,
+        j: usize,
+        columns: usize,
+        width: usize,
+        to: *mut f32,
+    ) {
+        let mut corners = [0usize; MAX_COLUMNS];
+        let runs = columns / N;
+        for (run, corner) in corners.iter_mut().enumerate().take(runs) {
+            *corner = self.corner(j + run * N);
+        }
+        let first = p - self.state(0);
+        for p in 0..k {
+            // SAFETY: the padded copy holds every tap of every place; the buffer holds `k` rows.
+            unsafe {
+                let from = self.padded.add(*self.offsets.add(first + p));
+                let to = to.add(p * width);
+                for (run, &corner) in corners[..runs].iter().enumerate() {
+                    let element = from.add(corner).cast::<[f32; N]>().read_unaligned();
+                    to.add(run * N).cast::<[f32; N]>().write_unaligned(element);
+                }
+                for i in columns..width {
+                    *to.add(i) = 0.0;
+                }
+            }
+        }
+    }
+}
+
+impl RightOperand for Patches<'_> {
+    fn in_place(&self) -> bool {
+        self.of.step[1] == 1 && self.of.grid[1].is_multiple_of(self.of.tiles.lanes)
+    }
+
+    unsafe fn begin(&self, block: Range<usize>, _tile: &mut Tile) {
+        let of = self.of;
+        let taps = of.taps.len();
+        let mut part = of.part(self.count, self.rows);
+        part.batch[0] = self.first_image;
+        part.channels = [block.start / taps, block.len() / taps];
+        part.corner[0] += (self.first_row * of.step[0]) as isize;
+        let [low, left] = [of.reach(0)[0], of.reach(1)[0]];
+        // SAFETY: the scratch memory holds the largest part; the images and channels exist.
+        unsafe {
+            self.images.copy(&part, self.padded);
+            for p in 0..block.len() {
+                let shift = of.taps[p % taps].shift;
+                let distance = (shift[0] - low) as usize * part.extents[1] + (shift[1] - left) as usize;
+                *self.offsets.add(p) = p / taps * part.plane() + distance;
+            }
+        }
+        for (state, value) in self.block.iter().zip([block.start, part.extents[1], part.image()]) {
+            state.store(value, Ordering::Relaxed);
+        }
+    }
+
+    unsafe fn pack(&self, p: usize, k: usize, j: usize, columns: usize, width: usize, buffer: *mut f32) {
+        let run = if self.of.step[1] == 1 { self.of.grid[1] } else { 1 };
+        // SAFETY: the caller's contract; panels start at multiples of their width, so that runs are not cut.
+        unsafe {
+            match (run % 8, run % 4) {
+                (0, _) => self.pack_runs::<8>(p, k, j, columns, width, buffer),
+                (_, 0) => self.pack_runs::<4>(p, k, j, columns, width, buffer),
+                _ => self.pack_runs::<1>(p, k, j, columns, width, buffer),
+            }
+        }
+    }
+
+    fn point(&self, _p: usize, j: usize, tile: &mut Tile) {
+        tile.mode = Mode::RightOffsets;
+        tile.right_offsets = self.offsets;
+        for (v, vector) in tile.right_vectors.iter_mut().enumerate() {
+            let first = j + v * self.of.tiles.lanes;
+            if first < self.count * self.rows * self.of.grid[1] {
+                *vector = self.padded.wrapping_add(self.corner(first));
+            }
+        }
+    }
+}
+
+/// The result: columns are places of consecutive images.
+struct Places {
+    start: *mut f32,
+    strides: [isize; 4],
+    rows: usize,
+    columns: usize,
+}
+
+// SAFETY: an address only; threads write disjoint parts.
+unsafe impl Sync for Places {}
+
+impl Output for Places {
+    fn run(&self, j: usize, columns: usize) -> Option<*mut f32> {
+        let dense = self.strides[2] == self.columns as isize || self.rows == 1;
+        let run = if dense { self.rows * self.columns } else { self.columns };
+        (self.strides[3] == 1 && j % run + columns <= run).then(|| self.column(j))
+    }
+
+    fn row_step(&self) -> isize {
+        self.strides[1]
+    }
+
+    fn column(&self, j: usize) -> *mut f32 {
+        let (v, rest) = (j % self.columns, j / self.columns);
+        let (u, image) = (rest % self.rows, rest / self.rows);
+        let offset =
+            image as isize * self.strides[0] + u as isize * self.strides[2] + v as isize * self.strides[3];
+        self.start.wrapping_offset(offset)
+    }
+}

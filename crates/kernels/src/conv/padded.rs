@@ -1,0 +1,109 @@
+//! Zero-padded copies of parts of images, small enough for the second-level cache: with them, every tap of a
+//! convolution is a fixed distance away, and no product needs to ask whether it lies inside the image.
+
+/// Bytes that a padded part may take.
+pub(super) const PADDED_BYTES: usize = 384 << 10;
+
+/// Images `[batch, channels, height, width]` of f32 in memory.
+#[derive(Clone, Copy)]
+pub(super) struct Images {
+    pub start: *const f32,
+    pub strides: [isize; 4],
+    /// Height and width.
+    pub extents: [usize; 2],
+}
+
+// SAFETY: an address only; whoever dereferences it answers for races.
+unsafe impl Sync for Images {}
+
+/// A part of images, which may reach over their edges.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    /// First image, and number of images.
+    pub batch: [usize; 2],
+    /// First channel, and number of channels.
+    pub channels: [usize; 2],
+    /// Row and column of the image that the part starts at.
+    pub corner: [isize; 2],
+    /// Rows and columns of the part.
+    pub extents: [usize; 2],
+}
+
+impl Part {
+    /// Elements of one channel of one image.
+    pub fn plane(&self) -> usize {
+        self.extents[0] * self.extents[1]
+    }
+
+    /// Elements of one image.
+    pub fn image(&self) -> usize {
+        self.channels[1] * self.plane()
+    }
+}
+
+impl Images {
+    /// Copies the part to `to`, as row-major `[images, channels, rows, columns]` with zeros outside the images.
+    ///
+    /// # Safety
+    /// The images and channels exist; `to` is good for the part.
+    pub unsafe fn copy(&self, part: &Part, to: *mut f32) {
+        let [rows, columns] = part.extents;
+        // The columns before, in and after the image.
+        let before = part.corner[1].saturating_neg().clamp(0, columns as isize) as usize;
+        let last =
+            (self.extents[1] as isize - part.corner[1]).clamp(before as isize, columns as isize) as usize;
+        let mut to = to;
+        for image in part.batch[0]..part.batch[0] + part.batch[1] {
+            for channel in part.channels[0]..part.channels[0] + part.channels[1] {
+                let plane = image as isize * self.strides[0] + channel as isize * self.strides[1];
+                for row in 0..rows as isize {
+                    let h = part.corner[0] + row;
+                    let inside = (0..self.extents[0] as isize).contains(&h);
+                    let (low, high) = if inside { (before, last) } else { (columns, columns) };
+                    let at = plane + h * self.strides[2] + part.corner[1] * self.strides[3];
+                    // SAFETY: elements of the images between `low` and `high`, and a row of the part.
+                    unsafe {
+                        zero(to, low);
+                        copy_row(self.start.wrapping_offset(at), self.strides[3], low, high, to);
+                        zero(to.add(high), columns - high);
+                        to = to.add(columns);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `to` is good for `n` elements.
+#[inline(always)]
+unsafe fn zero(to: *mut f32, n: usize) {
+    for i in 0..n {
+        // SAFETY: `i < n`.
+        unsafe { *to.add(i) = 0.0 };
+    }
+}
+
+/// # Safety
+/// The elements `low..high` from `from` on, `stride` apart, can be read; `to` is good for them.
+#[inline(always)]
+unsafe fn copy_row(from: *const f32, stride: isize, low: usize, high: usize, to: *mut f32) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        if stride == 1 {
+            let mut i = low;
+            while i + 8 <= high {
+                to.add(i)
+                    .cast::<[f32; 8]>()
+                    .write_unaligned(from.wrapping_add(i).cast::<[f32; 8]>().read_unaligned());
+                i += 8;
+            }
+            while i < high {
+                *to.add(i) = *from.wrapping_add(i);
+                i += 1;
+            }
+        } else {
+            (low..high).for_each(|i| *to.add(i) = *from.wrapping_offset(i as isize * stride));
+        }
+    }
+}
