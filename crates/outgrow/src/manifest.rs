@@ -92,7 +92,7 @@ pub fn parse_with(text: &str, file: Option<&Path>, flags: &[String]) -> Result<M
     }
     bad_flags.into_result(())?;
     let schema = json_schema();
-    let mut found = check::check(&schema, &tree);
+    let mut found = check::check(schema, &tree);
     let model = section(&tree, "model", &mut found, ModelSpec::validate);
     let train = section(&tree, "train", &mut found, TrainSpec::validate);
     let data = section(&tree, "data", &mut found, |_: &DataSpec| Ok(()));
@@ -140,6 +140,16 @@ impl Manifest {
     /// The text it was read from.
     pub fn text(&self) -> &str {
         &self.sources.text
+    }
+
+    /// The text it was read from, with the `--set` flags as comments at the end.
+    pub fn text_with_flags(&self) -> String {
+        let flags: String = self.sources.flags.iter().map(|flag| format!("# --set {flag}\n")).collect();
+        if flags.is_empty() {
+            self.text().to_owned()
+        } else {
+            format!("{}\n\n{flags}", self.text().trim_end())
+        }
     }
 
     /// The file it was read from.

@@ -401,6 +401,10 @@ fn nothing_from_outside_panics() {
     }
     let deep = format!("{DATA}[model]\nlayers = {}{}\n{TRAIN}", "[".repeat(5000), "]".repeat(5000));
     assert!(manifest::parse(&deep).is_err());
+    let many: String = (0..200_000).map(|i| format!("key{i} = {i}\n")).collect();
+    assert!(manifest::parse(&format!("{DATA}{MODEL}{TRAIN}{many}")).unwrap_err().0.len() < 100);
+    let path = format!("{}=1", vec!["a"; 50_000].join("."));
+    assert!(manifest::parse_with(&good, None, &[path]).is_err());
     let nested = format!("{}{{ flatten = true }}{}", "{ residual = [".repeat(12), "] }".repeat(12));
     assert!(manifest::parse(&format!("{DATA}[model]\nlayers = [{nested}]\n{TRAIN}")).is_err());
 }

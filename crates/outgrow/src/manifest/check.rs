@@ -1,6 +1,8 @@
 //! Compares a manifest's tree with the JSON schema and says everything that is wrong: unknown keys with the nearest
 //! known one, wrong types and values, missing keys.
 
+use std::collections::HashSet;
+
 use outgrow_ir::Diagnostic;
 use serde_json::Value as Json;
 
@@ -15,6 +17,11 @@ pub(super) struct Finding {
     pub path: String,
     pub diagnostic: Diagnostic,
 }
+
+/// Beyond this many findings nobody reads on.
+const MAX_FINDINGS: usize = 500;
+/// The keys of a table that are looked at to tell which alternative was meant.
+const MAX_KEYS: usize = 64;
 
 /// Sections that have a meaning in the design, but not yet in this version.
 const RESERVED: &[(&str, &str)] = &[
@@ -43,6 +50,9 @@ impl<'s> Checker<'s> {
 
     /// `key_origin` is where the key of this value was written: what is missing in a table is shown there.
     fn value(&mut self, schema: &'s Json, node: &Node, key_origin: &Origin, path: &str) {
+        if self.found.len() >= MAX_FINDINGS {
+            return;
+        }
         let all = leaves(self.root, schema);
         let kind = Kind::of(node);
         let fitting: Vec<_> = all.iter().filter(|leaf| leaf.takes(kind)).cloned().collect();
@@ -113,7 +123,8 @@ impl<'s> Checker<'s> {
         let Some(candidates) = self.by_name(candidates, node, key_origin, path) else { return };
         let every_key: Vec<_> =
             candidates.iter().flat_map(|leaf| leaf.properties().map(|(key, _)| key)).collect();
-        let scores = candidates.iter().map(|leaf| score(leaf, node));
+        let written = keys(node);
+        let scores = candidates.iter().map(|leaf| score(leaf, node, &written));
         let Some((leaf, best)) =
             candidates.iter().zip(scores).max_by_key(|(leaf, s)| (*s, -(leaf.required().len() as i64)))
         else {
@@ -135,14 +146,17 @@ impl<'s> Checker<'s> {
         }
         let mut meant = Vec::new();
         for entry in node.entries() {
+            if self.found.len() >= MAX_FINDINGS {
+                return;
+            }
             let path = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
             match leaf.property(&entry.key).or(leaf.additional()) {
                 Some(schema) => self.value(schema, &entry.node, &entry.origin, &path),
-                None => meant.extend(self.unknown(leaf, &every_key, node, entry, &path)),
+                None => meant.extend(self.unknown(leaf, &every_key, &written, entry, &path)),
             }
         }
         for key in leaf.required() {
-            if node.entry(key).is_none() && !meant.contains(&key) {
+            if !written.contains(key) && !meant.contains(&key) {
                 self.missing(leaf, key, key_origin, path);
             }
         }
@@ -171,9 +185,8 @@ impl<'s> Checker<'s> {
         let at = if path.is_empty() { tag.to_owned() } else { format!("{path}.{tag}") };
         let remaining: Vec<_> = match node.entry(tag) {
             Some(entry) => {
-                let written = entry.node.to_json();
-                let named =
-                    |leaf: &&Leaf<'s>| constants(leaf, tag).is_some_and(|all| all.contains(&&written));
+                let value = entry.node.to_json();
+                let named = |leaf: &&Leaf<'s>| constants(leaf, tag).is_some_and(|all| all.contains(&&value));
                 let remaining: Vec<_> = candidates.iter().filter(named).cloned().collect();
                 if remaining.is_empty() {
                     let problem = format!("`{tag}` cannot be {}", show(&entry.node));
@@ -193,7 +206,7 @@ impl<'s> Checker<'s> {
                 let misspelt = node.entries().iter().find(|entry| nearest(&entry.key, [tag]).is_some());
                 let remaining: Vec<_> =
                     candidates.iter().filter(|leaf| !leaf.required().contains(&tag)).cloned().collect();
-                let chosen = remaining.iter().any(|leaf| score(leaf, node).1 > 0);
+                let chosen = remaining.iter().any(|leaf| score(leaf, node, &keys(node)).1 > 0);
                 match misspelt {
                     Some(entry)
                         if !chosen && candidates.iter().all(|leaf| leaf.property(&entry.key).is_none()) =>
@@ -226,7 +239,7 @@ impl<'s> Checker<'s> {
         &mut self,
         leaf: &Leaf<'s>,
         every_key: &[&'s str],
-        node: &Node,
+        written: &HashSet<&str>,
         entry: &Entry,
         path: &str,
     ) -> Option<&'s str> {
@@ -237,7 +250,7 @@ impl<'s> Checker<'s> {
             self.report(&entry.origin, path, diagnostic);
             return None;
         }
-        let free = |key: &&str| node.entry(key).is_none();
+        let free = |key: &&str| !written.contains(*key);
         let own: Vec<_> = leaf.properties().map(|(key, _)| key).collect();
         let near = nearest(&entry.key, own.iter().copied().filter(free))
             .or_else(|| nearest(&entry.key, every_key.iter().copied().filter(free)));
@@ -270,17 +283,22 @@ impl<'s> Checker<'s> {
     }
 }
 
+/// The keys of a table.
+fn keys(node: &Node) -> HashSet<&str> {
+    node.entries().iter().map(|entry| entry.key.as_str()).collect()
+}
+
 /// How well a table fits an alternative: whether every required key is there (or nearly), and how many keys it knows.
-fn score(leaf: &Leaf<'_>, node: &Node) -> (bool, usize) {
+fn score(leaf: &Leaf<'_>, node: &Node, written: &HashSet<&str>) -> (bool, usize) {
     let required = leaf.required();
     let known = |entry: &Entry| leaf.property(&entry.key).is_some();
     let near = |entry: &Entry| {
         !known(entry)
-            && nearest(&entry.key, required.iter().copied().filter(|key| node.entry(key).is_none())).is_some()
+            && nearest(&entry.key, required.iter().copied().filter(|key| !written.contains(key))).is_some()
     };
-    let entries = node.entries();
+    let entries = &node.entries()[..node.entries().len().min(MAX_KEYS)];
     let present = |key: &str| {
-        node.entry(key).is_some()
+        written.contains(key)
             || entries.iter().any(|e| leaf.property(&e.key).is_none() && nearest(&e.key, [key]).is_some())
     };
     let points = entries.iter().map(|e| if known(e) { 2 } else { usize::from(near(e)) }).sum();

@@ -4,6 +4,9 @@ use outgrow_ir::Diagnostic;
 
 use super::tree::{Entry, Node, Origin, Value};
 
+/// The most steps of a path.
+const MAX_STEPS: usize = 32;
+
 /// One step of a path such as `model.layers[2].dense`.
 enum Step {
     Key(String),
@@ -96,7 +99,7 @@ fn parse_path(path: &str) -> Result<Vec<Step>, Diagnostic> {
             steps.push(Step::Index(index));
         }
     }
-    Ok(steps)
+    if steps.len() > MAX_STEPS { Err(wrong()) } else { Ok(steps) }
 }
 
 fn bad(problem: impl Into<String>) -> Diagnostic {

@@ -4,6 +4,8 @@
 //! The schema is the single source of what a manifest may hold: a new field of a section's struct is checked,
 //! suggested and documented without a change here.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value as Json};
 
 use super::ManifestSpec;
@@ -16,7 +18,12 @@ const MAX_DEPTH: usize = 32;
 static ANYTHING: Json = Json::Bool(true);
 
 /// The JSON schema of a manifest.
-pub fn json_schema() -> Json {
+pub fn json_schema() -> &'static Json {
+    static SCHEMA: LazyLock<Json> = LazyLock::new(derive);
+    &SCHEMA
+}
+
+fn derive() -> Json {
     let mut schema = schemars::schema_for!(ManifestSpec).to_value();
     if let Some(root) = schema.as_object_mut() {
         root.insert("title".to_owned(), Json::from("Outgrow manifest"));

@@ -114,7 +114,7 @@ pub fn commented(template: &Template) -> String {
         "`outgrow run` trains the model; `outgrow schema` says everything that a manifest may hold.",
     );
     text.push('\n');
-    let root = leaves(&schema, &schema);
+    let root = leaves(schema, schema);
     if let Some(seed) = root.first().and_then(|leaf| leaf.property("seed")) {
         comment(&mut text, about(seed));
     }
@@ -124,7 +124,7 @@ pub fn commented(template: &Template) -> String {
         text.push('\n');
         comment(&mut text, about(section));
         let _ = writeln!(text, "[{name}]");
-        write_section(&mut text, &schema, section, name, keys);
+        write_section(&mut text, schema, section, name, keys);
     }
     text
 }

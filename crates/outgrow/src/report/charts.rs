@@ -178,10 +178,10 @@ pub(super) fn ops(ops: &[OpTime]) -> String {
     let rows: String = sorted
         .iter()
         .map(|op| {
+            let name = escape(&op.name);
             format!(
-                "<tr><th class=\"op\"><code>{}</code></th><td class=\"bar\"><span style=\"width:{:.1}%\"></span></td>\
+                "<tr><th class=\"op\" title=\"{name}\"><code>{name}</code></th><td class=\"bar\"><span style=\"width:{:.1}%\"></span></td>\
                  <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
-                escape(&op.name),
                 op.total_ms / longest * 100.0,
                 percent(op.total_ms / total),
                 seconds(op.total_ms / 1e3),

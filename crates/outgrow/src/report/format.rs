@@ -52,13 +52,15 @@ pub fn short_count(number: f64) -> String {
     format!("{}{unit}", three(value))
 }
 
-/// Seconds, as `43 ms`, `12.3 s`, `5 min 12 s` or `2 h 05 min`.
+/// Seconds, as `43 µs`, `43 ms`, `12.3 s`, `5 min 12 s` or `2 h 05 min`.
 pub fn seconds(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "?".to_owned();
     }
     let whole = seconds.round() as u64;
     match seconds {
+        0.0 => "0 s".to_owned(),
+        s if s < 1e-3 => format!("{} µs", three(s * 1e6)),
         s if s < 1.0 => format!("{} ms", three(s * 1e3)),
         s if s < 100.0 => format!("{} s", three(s)),
         s if s < 3600.0 => format!("{} min {:02} s", whole / 60, whole % 60),
@@ -129,6 +131,7 @@ mod tests {
             (count(60000), "60\u{202f}000"),
             (count(7), "7"),
             (short_count(44426.0), "44.4 k"),
+            (seconds(4.31e-5), "43.1 µs"),
             (seconds(0.0431), "43.1 ms"),
             (seconds(12.34), "12.3 s"),
             (seconds(312.0), "5 min 12 s"),

@@ -39,7 +39,7 @@ pub fn report(
     RunReport {
         name: session.manifest.name.clone(),
         subtitle: subtitle(session, data),
-        manifest: session.manifest.text().to_owned(),
+        manifest: session.manifest.text_with_flags(),
         steps: outcome.steps,
         epochs: outcome.steps as f64 / per_epoch as f64,
         parameters: json["parameters"].as_u64().unwrap_or_default(),
