@@ -236,6 +236,9 @@ fn image_input(
             .into());
         }
     };
+    if let Some(channels) = spec.channels {
+        image::check_size(channels, 1, 1).map_err(|d| d.item("data.channels"))?;
+    }
     let Some(first) = source.records(Part::Train)?.next().transpose()? else {
         return Err(empty().into());
     };

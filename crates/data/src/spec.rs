@@ -124,7 +124,7 @@ pub struct DataSpec {
 
 /// One path or pattern, or several.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a file, a folder or a pattern, or a list of them")]
 pub enum Files {
     /// A file, a folder or a pattern.
     One(String),
@@ -144,7 +144,7 @@ impl Files {
 
 /// One name, or several.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a name or a list of names")]
 pub enum Names {
     /// One.
     One(String),
@@ -164,7 +164,7 @@ impl Names {
 
 /// A field of a record that is written in the manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a number or a text")]
 pub enum Cell {
     /// A number.
     Number(f64),
@@ -227,7 +227,7 @@ pub enum Task {
 
 /// How numbers or pixels are brought to a scale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "\"unit\", \"standard\", \"none\", or { scale, mean, std }")]
 pub enum Normalization {
     /// One of the usual ways.
     Named(NamedNormalization),

@@ -73,8 +73,8 @@ impl Transform {
         self.format.parse(text, &column.kind).map_err(|d| d.item(format!("`{}`", column.name)))
     }
 
-    /// Turns records into a batch of as many samples. Steps that only select records are skipped. The target is
-    /// there when every record has its label.
+    /// Turns records into a batch of as many samples. Steps that only select records are skipped, and images of
+    /// another size are resized. The target is there when every record has its label.
     ///
     /// # Errors
     /// A diagnostic for the first record that does not fit.
@@ -83,7 +83,11 @@ impl Transform {
             return text.apply(records);
         }
         let after = self.chain.columns(&self.columns);
-        let fields = self.assembly.stored_fields();
+        let mut assembly = self.assembly.clone();
+        if let Some(image) = &mut assembly.image {
+            image.resize = true;
+        }
+        let fields = assembly.stored_fields();
         let mut stored: Vec<Vec<u8>> = vec![Vec::new(); fields.len()];
         let mut labelled = 0;
         for record in records {
@@ -95,7 +99,7 @@ impl Transform {
             }
             let mut record = record.clone();
             self.chain.encode(&mut record)?;
-            labelled += usize::from(self.assembly.store(&record, &after, &mut stored)?);
+            labelled += usize::from(assembly.store(&record, &after, &mut stored)?);
         }
         let mut tensors = Vec::new();
         for (field, bytes) in fields.iter().zip(&stored) {

@@ -24,7 +24,7 @@ pub struct Fill {
 
 /// A number or a text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a number or a text")]
 pub enum Constant {
     /// A number, for columns of numbers.
     Number(f64),

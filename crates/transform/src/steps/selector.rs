@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Columns: a list of names, one name, or `"numeric"`, `"text"` or `"all"` for all feature columns of that kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a list of columns, or \"numeric\", \"text\" or \"all\"")]
 pub enum Selector {
     /// `"numeric"`, `"text"`, `"all"`, or the name of one column.
     Word(String),
