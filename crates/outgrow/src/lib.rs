@@ -1,6 +1,9 @@
 //! The binary as a library: manifest, command line, commands and reports. It reads the command line, the environment
 //! and the clock, so that the other crates need not.
 
+// Diagnostics are only made when outside input is wrong, where their size does not matter.
+#![allow(clippy::result_large_err)]
+
 pub mod cli;
 pub mod commands;
 pub mod diagnose;
