@@ -103,7 +103,7 @@ unsafe impl Sync for Cx<'_> {}
 
 /// Work below this cost runs on the calling thread: waking and waiting for others costs a few microseconds.
 /// Costs are estimates in nanoseconds from shapes alone.
-const PARALLEL_NS: usize = 12_000;
+const PARALLEL_NS: usize = 25_000;
 
 impl Cx<'_> {
     /// The first byte of `slot`.

@@ -1,6 +1,7 @@
 //! A pool of threads that divides tasks statically: thread `t` of `T` gets the `t`-th of `T` contiguous runs of
-//! nearly equal length. There is no stealing, so a step's timing is steady; and since kernels give every output (or
-//! every fixed-size partial sum) to one task, results do not depend on the number of threads.
+//! nearly equal length. A run that its worker has not begun when the caller is through with its own is run by the
+//! caller: on a busy machine nobody waits for a worker that has no processor. Since kernels give every output (or every
+//! fixed-size partial sum) to one task, results depend neither on the number of threads nor on who ran what.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -12,9 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-/// Rounds of the spin loop before a waiting worker goes to sleep: some tens of microseconds, which covers the gaps
-/// between the kernels of a step.
-const SPINS_BEFORE_SLEEP: u32 = 20_000;
+/// Rounds of the spin loop before a waiting worker goes to sleep: about a hundred microseconds, which covers the gaps
+/// between the kernels of a step and yet leaves the processor to others when there is nothing to do.
+const SPINS_BEFORE_SLEEP: u32 = 1_500;
 /// Rounds of the spin loop before the caller starts to yield its processor to a worker that has not finished.
 const SPINS_BEFORE_YIELD: u32 = 4_000;
 
@@ -29,8 +30,10 @@ struct Counter(AtomicU64);
 struct Shared {
     /// Counts jobs published; a worker that sees a new number runs `job`.
     epoch: AtomicU64,
-    /// Workers that have yet to finish the current job.
+    /// Runs of the current job, the caller's own not counted, that are yet to be finished.
     pending: AtomicUsize,
+    /// For each thread, the last epoch whose run somebody has taken on.
+    taken: Vec<Counter>,
     /// The current job. Written only while `pending` is zero, under the pool's `turn`.
     job: UnsafeCell<Option<Job<'static>>>,
     /// Whether each worker sleeps (or is about to) and must be woken.
@@ -140,20 +143,26 @@ impl ThreadPool {
     /// Publishes `job`, runs the caller's part, and waits for the workers. The caller holds `turn`.
     fn broadcast(&self, job: Job<'_>) {
         let shared = &*self.shared;
-        // SAFETY: only the lifetime is changed. Workers use the reference only between the epoch's change and their
-        // decrement of `pending`, and `Wait` below keeps this function from returning (or unwinding) before that.
+        // SAFETY: only the lifetime is changed. Workers use the reference only between taking a run on and counting it
+        // as finished in `pending`, and `Wait` below keeps this function from returning (or unwinding) before that.
         let job_static: Job<'static> = unsafe { std::mem::transmute::<Job<'_>, Job<'static>>(job) };
         // SAFETY: the caller holds `turn` and `pending` is zero, so nobody reads the cell.
         unsafe { *shared.job.get() = Some(job_static) };
         shared.pending.store(self.workers.len(), Ordering::Relaxed);
-        shared.epoch.fetch_add(1, Ordering::SeqCst);
+        let epoch = shared.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         for (worker, asleep) in self.workers.iter().zip(&shared.asleep[1..]) {
             if asleep.load(Ordering::SeqCst) {
                 worker.thread().unpark();
             }
         }
-        let _wait = Wait(shared);
+        let _wait = Wait { shared, epoch };
         job(0);
+        for number in 1..=self.workers.len() {
+            if shared.take(number, epoch) {
+                let _done = Done(shared);
+                job(number);
+            }
+        }
     }
 
     /// Nanoseconds that each thread has worked so far. Thread 0 stands for the callers: the time their programs ran,
@@ -183,17 +192,44 @@ impl Drop for ThreadPool {
     }
 }
 
-/// Waits on drop until all workers have finished the current job, also while unwinding.
-struct Wait<'a>(&'a Shared);
+impl Shared {
+    /// Takes on the run of thread `number` in `epoch`; says whether nobody had done so before. Who has taken a run on
+    /// may use the current job until the run is counted as finished, since the job is not replaced before.
+    fn take(&self, number: usize, epoch: u64) -> bool {
+        self.taken[number].0.fetch_max(epoch, Ordering::AcqRel) < epoch
+    }
+}
+
+/// Counts a run as finished on drop, also while unwinding.
+struct Done<'a>(&'a Shared);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.pending.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Waits on drop until all runs of the current job are finished. While unwinding, runs that nobody has begun are left
+/// out.
+struct Wait<'a> {
+    shared: &'a Shared,
+    epoch: u64,
+}
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        if self.0.pending.load(Ordering::Acquire) == 0 {
+        let shared = self.shared;
+        for number in 1..shared.taken.len() {
+            if shared.take(number, self.epoch) {
+                drop(Done(shared));
+            }
+        }
+        if shared.pending.load(Ordering::Acquire) == 0 {
             return;
         }
         let start = Instant::now();
         let mut spins = 0;
-        while self.0.pending.load(Ordering::Acquire) != 0 {
+        while shared.pending.load(Ordering::Acquire) != 0 {
             if spins < SPINS_BEFORE_YIELD {
                 spins += 1;
                 hint::spin_loop();
@@ -201,7 +237,7 @@ impl Drop for Wait<'_> {
                 thread::yield_now();
             }
         }
-        self.0.waited.0.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        shared.waited.0.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
     }
 }
 
@@ -213,9 +249,13 @@ fn work(shared: &Shared, number: usize) {
         if shared.stop.load(Ordering::Relaxed) {
             return;
         }
+        if !shared.take(number, seen) {
+            continue;
+        }
+        let _done = Done(shared);
         let start = Instant::now();
-        // SAFETY: this epoch was published after `job` was written, and `job` is not written again before this
-        // worker decrements `pending`.
+        // SAFETY: this epoch was published after `job` was written, and `job` is not written again before this run,
+        // which this worker has taken on, is counted as finished.
         let job = unsafe { *shared.job.get() };
         if let Some(job) = job
             && let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(number)))
@@ -223,7 +263,6 @@ fn work(shared: &Shared, number: usize) {
             shared.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
         }
         shared.busy[number].0.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        shared.pending.fetch_sub(1, Ordering::Release);
     }
 }
 

@@ -8,15 +8,17 @@
 use super::Conv;
 use super::padded::{Images, PADDED_BYTES, Part};
 use crate::gemm::{
-    Blocks, K_BLOCK_MAX, LeftOperand, MAX_COLUMNS, Matrix, Mode, Output, Panel, Product, RightOperand,
+    Blocks, K_BLOCK_MAX, LeftOperand, MAX_COLUMNS, Matrix, Mode, OutColumns, Output, Panel, Product, RightOperand,
     SCRATCH_FLOATS_IN_PLACE, Tile, Tiles, part,
 };
 use crate::kernel::{Cx, Scratch};
-use crate::memory::align_up;
 use crate::threads::share;
 use crate::view::View;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Floats before the padded part in a thread's scratch memory.
+const PADDED_START: usize = SCRATCH_FLOATS_IN_PLACE.next_multiple_of(16);
 
 /// One tap of the window.
 #[derive(Clone, Copy, Debug)]
@@ -41,15 +43,14 @@ pub(super) struct Correlation {
     step: [usize; 2],
     /// Rows and columns of places.
     grid: [usize; 2],
+    /// Columns that are computed: as many as there are, or more, so that vectors of neighbours end where rows end.
+    columns: usize,
     /// Strides of a weight between result channels and between source channels, and between groups.
     weight_strides: [isize; 3],
     /// Elements from the result's origin to its first place, and strides: batch, channel, rows and columns of places.
     out_start: isize,
     out_strides: [isize; 4],
     blocks: Blocks,
-    /// Images per part, and rows of places per part; one of them is everything or one.
-    images: usize,
-    rows: usize,
     /// Floats of a packed copy of all weights before this correlation's.
     packed_start: usize,
 }
@@ -58,7 +59,11 @@ pub(super) struct Correlation {
 #[derive(Debug)]
 pub(super) struct Correlations {
     all: Vec<Correlation>,
+    /// Floats of all packed weights.
     packed: usize,
+    /// Most images per part, and the bands of rows that an image is cut into; one of them is one.
+    images: usize,
+    bands: usize,
 }
 
 impl Correlations {
@@ -89,9 +94,8 @@ impl Correlations {
             weight_strides: [w[0], w[1], w[0] * m as isize],
             out_start: 0,
             out_strides: [y.strides[0], y.strides[1], y.strides[2], y.strides[3]],
+            columns: 0,
             blocks: Blocks::new(0, 1),
-            images: 1,
-            rows: 1,
             packed_start: 0,
         };
         Self::finish(vec![correlation])
@@ -139,9 +143,8 @@ impl Correlations {
                     x.strides[2] * strides[0] as isize,
                     x.strides[3] * strides[1] as isize,
                 ],
+                columns: 0,
                 blocks: Blocks::new(0, 1),
-                images: 1,
-                rows: 1,
                 packed_start: 0,
             });
         }
@@ -150,7 +153,7 @@ impl Correlations {
 
     /// Fixes blocks and parts. `None` when a window has too many taps for a block.
     fn finish(mut all: Vec<Correlation>) -> Option<Self> {
-        let mut packed = 0;
+        let (mut packed, mut images, mut bands) = (0, usize::MAX, 1);
         for c in &mut all {
             if c.taps.len() > K_BLOCK_MAX {
                 return None;
@@ -158,17 +161,18 @@ impl Correlations {
             c.packed_start = packed;
             packed += c.groups * c.m * c.k();
             c.blocks = Blocks::new(c.channels, c.taps.len());
+            c.columns = c.computed_columns();
             let most = PADDED_BYTES / 4;
-            c.rows = (1..=c.grid[0]).rev().find(|&rows| c.part(1, rows).image() <= most).unwrap_or(1);
-            c.images = if c.rows == c.grid[0] { (most / c.part(1, c.rows).image().max(1)).max(1) } else { 1 };
+            let rows = (1..=c.grid[0]).rev().find(|&rows| c.part(1, rows).image() <= most).unwrap_or(1);
+            bands = bands.max(c.grid[0].div_ceil(rows));
+            images = images.min((most / c.part(1, c.grid[0]).image().max(1)).max(1));
         }
-        Some(Self { all, packed })
+        Some(Self { all, packed, images: if bands > 1 { 1 } else { images }, bands })
     }
 
     pub fn scratch(&self) -> Scratch {
-        let per_thread =
-            self.all.iter().map(|c| c.scratch_floats() * 4 + c.offsets_bytes()).max().unwrap_or(0);
-        Scratch { per_thread, shared: self.packed * 4 }
+        let floats = self.all.iter().map(|c| c.scratch_floats(self.images, self.bands)).max().unwrap_or(0);
+        Scratch { per_thread: floats * 4, shared: self.packed * 4 }
     }
 
     /// Computes them all, from the source and the weights to the result.
@@ -186,9 +190,30 @@ impl Correlations {
                 first = end;
             }
         });
-        for c in &self.all {
-            c.run(cx, source, out, cost_ns / self.all.len());
-        }
+        let Some(c) = self.all.first() else { return };
+        let threads = cx.pool.threads();
+        // Fewer images per part than would fit, so that every thread gets some.
+        let images = self.images.min(c.batch.div_ceil(threads)).max(1);
+        let parts = c.batch.div_ceil(images) * self.bands;
+        let row_parts = threads.div_ceil((parts * c.groups).max(1)).min(c.panels());
+        cx.parallel(c.groups * parts * row_parts, cost_ns, &|thread, range| {
+            for task in range {
+                let (group, rest) = (task / (parts * row_parts), task % (parts * row_parts));
+                let (index, row_part) = (rest / row_parts, rest % row_parts);
+                let first = index / self.bands * images;
+                // All phases of a part one after the other, because they write to the same lines.
+                for c in &self.all {
+                    let place = Place {
+                        images: first..c.batch.min(first + images),
+                        rows: part(c.grid[0], index % self.bands, self.bands),
+                        panels: share(c.panels(), row_part, row_parts),
+                        group,
+                    };
+                    // SAFETY: parts of the result are disjoint; the scratch memory is this thread's.
+                    unsafe { c.compute(cx, source, out, place, cx.scratch(thread)) };
+                }
+            }
+        });
     }
 }
 
@@ -215,28 +240,34 @@ impl Correlation {
             let [low, high] = self.reach(axis);
             places.saturating_sub(1) * self.step[axis] + (high - low) as usize + 1
         };
-        let channels = self.channels.div_ceil(self.blocks_count());
+        let channels = self.channels.div_ceil(self.blocks.count());
         Part {
             batch: [0, images],
             channels: [0, channels],
             corner: [self.reach(0)[0], self.reach(1)[0]],
-            extents: [extent(0, rows), extent(1, self.grid[1])],
+            extents: [extent(0, rows), extent(1, self.columns)],
         }
     }
 
-    fn blocks_count(&self) -> usize {
-        Blocks::new(self.channels, self.taps.len()).count()
+    /// Columns to compute: with few more than there are, rows end where vectors (or halves or quarters of 16) do.
+    fn computed_columns(&self) -> usize {
+        let columns = self.grid[1];
+        [self.tiles.lanes, 8, 4, 2]
+            .into_iter()
+            .map(|unit| columns.next_multiple_of(unit))
+            .find(|&computed| self.step[1] == 1 && (computed - columns) * 6 <= columns)
+            .unwrap_or(columns)
     }
 
-    /// Floats of a thread's scratch memory: the product's and a padded part.
-    fn scratch_floats(&self) -> usize {
-        let part = self.part(self.images, self.rows);
-        // Vectors may be read past the last place, up to the end of a panel.
-        align_up((SCRATCH_FLOATS_IN_PLACE + part.batch[1] * part.image() + MAX_COLUMNS) * 4) / 4
+    /// Floats of a thread's scratch memory: the product's, a padded part, and the offsets of inner positions.
+    fn scratch_floats(&self, images: usize, bands: usize) -> usize {
+        let part = self.part(images, self.grid[0].div_ceil(bands));
+        self.offsets_start(images * part.image()) + K_BLOCK_MAX * size_of::<usize>() / 4
     }
 
-    fn offsets_bytes(&self) -> usize {
-        K_BLOCK_MAX * size_of::<usize>()
+    /// Where the offsets start behind a padded part of `floats`.
+    fn offsets_start(&self, floats: usize) -> usize {
+        PADDED_START + floats.next_multiple_of(16)
     }
 
     fn packing_tasks(&self) -> usize {
@@ -278,33 +309,6 @@ impl Correlation {
         }
     }
 
-    /// Computes all groups and places, divided over the threads.
-    fn run(&self, cx: &Cx<'_>, source: &View, out: &View, cost_ns: usize) {
-        let threads = cx.pool.threads();
-        let bands = self.grid[0].div_ceil(self.rows.max(1));
-        // Fewer images per part than would fit, so that every thread gets some.
-        let images = self.images.min(self.batch.div_ceil(threads)).max(1);
-        let parts = self.batch.div_ceil(images) * bands;
-        let row_parts = threads.div_ceil((parts * self.groups).max(1)).min(self.panels());
-        let tasks = self.groups * parts * row_parts;
-        cx.parallel(tasks, cost_ns, &|thread, range| {
-            for task in range {
-                let (group, rest) = (task / (parts * row_parts), task % (parts * row_parts));
-                let (index, row_part) = (rest / row_parts, rest % row_parts);
-                let first = index / bands * images;
-                let band = part(self.grid[0], index % bands, bands);
-                let place = Place {
-                    images: first..self.batch.min(first + images),
-                    rows: band,
-                    panels: share(self.panels(), row_part, row_parts),
-                    group,
-                };
-                // SAFETY: parts of the result are disjoint; the scratch memory is this thread's.
-                unsafe { self.compute(cx, source, out, place, cx.scratch(thread)) };
-            }
-        });
-    }
-
     /// Computes one part of the result.
     ///
     /// # Safety
@@ -317,7 +321,11 @@ impl Correlation {
             strides: [s[0], s[1], s[2], s[3]],
             extents: [source.dims[2], source.dims[3]],
         };
+        if place.images.is_empty() || place.rows.is_empty() || place.panels.is_empty() {
+            return;
+        }
         let scratch = scratch.cast::<f32>();
+        let padded = self.part(place.images.len(), place.rows.len());
         let right = Patches {
             of: self,
             images,
@@ -325,8 +333,8 @@ impl Correlation {
             count: place.images.len(),
             first_row: place.rows.start,
             rows: place.rows.len(),
-            padded: scratch.wrapping_add(SCRATCH_FLOATS_IN_PLACE.next_multiple_of(16)),
-            offsets: scratch.wrapping_add(self.scratch_floats().next_multiple_of(16)).cast(),
+            padded: scratch.wrapping_add(PADDED_START),
+            offsets: scratch.wrapping_add(self.offsets_start(place.images.len() * padded.image())).cast(),
             block: [const { AtomicUsize::new(0) }; 3],
         };
         let o = self.out_strides;
@@ -337,7 +345,8 @@ impl Correlation {
             start: cx.origin(out).cast::<f32>().wrapping_offset(self.out_start + first),
             strides: o,
             rows: place.rows.len(),
-            columns: self.grid[1],
+            columns: self.columns,
+            stored: self.grid[1],
         };
         let packed = self.packed_start + place.group * self.m * self.k();
         let product = Product {
@@ -349,7 +358,7 @@ impl Correlation {
             out: &places,
             accumulate: false,
         };
-        let columns = 0..place.images.len() * place.rows.len() * self.grid[1];
+        let columns = 0..place.images.len() * place.rows.len() * self.columns;
         // SAFETY: the caller's contract; the product's scratch memory is the first part of the thread's.
         unsafe { product.compute(place.panels, columns, scratch) };
     }
@@ -412,7 +421,7 @@ impl Patches<'_> {
     /// The distance in the padded copy of the corner of place `j`.
     #[inline(always)]
     fn corner(&self, j: usize) -> usize {
-        let (columns, step) = (self.of.grid[1], self.of.step);
+        let (columns, step) = (self.of.columns, self.of.step);
         let (v, rest) = (j % columns, j / columns);
         let (u, image) = (rest % self.rows, rest / self.rows);
         image * self.state(2) + u * step[0] * self.state(1) + v * step[1]
@@ -457,7 +466,7 @@ impl Patches<'_> {
 
 impl RightOperand for Patches<'_> {
     fn in_place(&self) -> bool {
-        self.of.step[1] == 1 && self.of.grid[1].is_multiple_of(self.of.tiles.lanes)
+        self.of.step[1] == 1 && self.of.columns.is_multiple_of(self.of.tiles.lanes)
     }
 
     unsafe fn begin(&self, block: Range<usize>, _tile: &mut Tile) {
@@ -483,12 +492,13 @@ impl RightOperand for Patches<'_> {
     }
 
     unsafe fn pack(&self, p: usize, k: usize, j: usize, columns: usize, width: usize, buffer: *mut f32) {
-        let run = if self.of.step[1] == 1 { self.of.grid[1] } else { 1 };
+        let run = if self.of.step[1] == 1 { self.of.columns } else { 1 };
         // SAFETY: the caller's contract; panels start at multiples of their width, so that runs are not cut.
         unsafe {
-            match (run % 8, run % 4) {
-                (0, _) => self.pack_runs::<8>(p, k, j, columns, width, buffer),
-                (_, 0) => self.pack_runs::<4>(p, k, j, columns, width, buffer),
+            match run.trailing_zeros() {
+                3.. => self.pack_runs::<8>(p, k, j, columns, width, buffer),
+                2 => self.pack_runs::<4>(p, k, j, columns, width, buffer),
+                1 => self.pack_runs::<2>(p, k, j, columns, width, buffer),
                 _ => self.pack_runs::<1>(p, k, j, columns, width, buffer),
             }
         }
@@ -499,7 +509,7 @@ impl RightOperand for Patches<'_> {
         tile.right_offsets = self.offsets;
         for (v, vector) in tile.right_vectors.iter_mut().enumerate() {
             let first = j + v * self.of.tiles.lanes;
-            if first < self.count * self.rows * self.of.grid[1] {
+            if first < self.count * self.rows * self.of.columns {
                 *vector = self.padded.wrapping_add(self.corner(first));
             }
         }
@@ -511,28 +521,53 @@ struct Places {
     start: *mut f32,
     strides: [isize; 4],
     rows: usize,
+    /// Columns computed in each row of places, and columns stored.
     columns: usize,
+    stored: usize,
 }
 
 // SAFETY: an address only; threads write disjoint parts.
 unsafe impl Sync for Places {}
 
-impl Output for Places {
-    fn run(&self, j: usize, columns: usize) -> Option<*mut f32> {
-        let dense = self.strides[2] == self.columns as isize || self.rows == 1;
-        let run = if dense { self.rows * self.columns } else { self.columns };
-        (self.strides[3] == 1 && j % run + columns <= run).then(|| self.column(j))
+impl Places {
+    /// Where column `j` goes, and how many of the columns from it on are stored next to it.
+    #[inline(always)]
+    fn column(&self, j: usize) -> (*mut f32, usize) {
+        let (v, rest) = (j % self.columns, j / self.columns);
+        let (u, image) = (rest % self.rows, rest / self.rows);
+        let offset = image as isize * self.strides[0] + u as isize * self.strides[2] + v as isize * self.strides[3];
+        let dense = self.strides[2] == self.columns as isize;
+        let run = if dense { (self.rows - u) * self.columns - v } else { self.stored.saturating_sub(v) };
+        (self.start.wrapping_offset(offset), run)
     }
+}
 
+impl Output for Places {
     fn row_step(&self) -> isize {
         self.strides[1]
     }
 
-    fn column(&self, j: usize) -> *mut f32 {
-        let (v, rest) = (j % self.columns, j / self.columns);
-        let (u, image) = (rest % self.rows, rest / self.rows);
-        let offset =
-            image as isize * self.strides[0] + u as isize * self.strides[2] + v as isize * self.strides[3];
-        self.start.wrapping_offset(offset)
+    fn columns(&self, j: usize, columns: usize, lanes: usize, to: &mut OutColumns) {
+        to.direct = self.strides[3] == 1;
+        for (v, vector) in to.vectors.iter_mut().enumerate() {
+            let wanted = columns.saturating_sub(v * lanes).min(lanes);
+            *vector = (std::ptr::null_mut(), wanted);
+            if wanted > 0 {
+                let (start, run) = self.column(j + v * lanes);
+                // The columns computed in excess at the end of a row need not be stored.
+                let stored = if self.columns.is_multiple_of(lanes) { wanted.min(run) } else { wanted };
+                *vector = (start, stored);
+                to.direct &= stored <= run;
+            }
+        }
+        to.count = 0;
+        if !to.direct {
+            for i in 0..columns {
+                if (j + i) % self.columns < self.stored {
+                    to.scattered[to.count] = (i, self.column(j + i).0);
+                    to.count += 1;
+                }
+            }
+        }
     }
 }

@@ -106,16 +106,31 @@ pub(crate) trait RightOperand: Sync {
     fn point(&self, _p: usize, _j: usize, _tile: &mut Tile) {}
 }
 
+/// Where the columns of a tile go: row 0 of each.
+pub(crate) struct OutColumns {
+    /// For each vector, where its columns go and how many of them are stored, if they lie next to each other.
+    pub vectors: [(*mut f32, usize); 2],
+    /// Whether `vectors` says it all.
+    pub direct: bool,
+    /// Otherwise, the columns that are stored and where each of them goes.
+    pub scattered: [(usize, *mut f32); MAX_COLUMNS],
+    pub count: usize,
+}
+
+impl OutColumns {
+    fn new() -> Self {
+        let null = std::ptr::null_mut();
+        Self { vectors: [(null, 0); 2], direct: true, scattered: [(0, null); MAX_COLUMNS], count: 0 }
+    }
+}
+
 /// The result.
 pub(crate) trait Output: Sync {
-    /// Where row 0 of columns `j..j + columns` goes, if these lie next to each other.
-    fn run(&self, j: usize, columns: usize) -> Option<*mut f32>;
-
     /// Elements between rows.
     fn row_step(&self) -> isize;
 
-    /// Where row 0 of column `j` goes.
-    fn column(&self, j: usize) -> *mut f32;
+    /// Tells where the columns `j..j + columns` go, in vectors of `lanes`.
+    fn columns(&self, j: usize, columns: usize, lanes: usize, to: &mut OutColumns);
 }
 
 /// A product to compute: `out = left * right`, or `out += left * right`.
@@ -157,7 +172,7 @@ impl Product<'_> {
         let right_buffer = if in_place { scratch } else { unsafe { scratch.add(LEFT_FLOATS) } };
         let tile_buffer = right_buffer.wrapping_add(GROUP * PANEL_FLOATS);
         let group_columns = self.tiles.columns() * if self.right.in_place() { 1 } else { GROUP };
-        let mut tile = Tile::new();
+        let (mut tile, mut out) = (Tile::new(), OutColumns::new());
         for chunk in panels.clone().step_by(PANEL_CHUNK) {
             let chunk = chunk..panels.end.min(chunk + PANEL_CHUNK);
             let first = part(self.m, chunk.start, count).start;
@@ -189,7 +204,9 @@ impl Product<'_> {
                             tile.right = right_buffer.wrapping_add(g * PANEL_FLOATS);
                             tile.right_step = width.next_multiple_of(self.tiles.lanes);
                         }
-                        tile.valid = [width.min(self.tiles.lanes), width.saturating_sub(self.tiles.lanes)];
+                        self.out.columns(j, width, self.tiles.lanes, &mut out);
+                        tile.valid = out.vectors.map(|(_, valid)| valid);
+                        let vectors = width.div_ceil(self.tiles.lanes);
                         for panel in chunk.clone() {
                             let rows = part(self.m, panel, count);
                             if in_place {
@@ -199,7 +216,7 @@ impl Product<'_> {
                                     (scratch.wrapping_add((rows.start - first) * k), rows.len());
                             }
                             // SAFETY: the operands are packed, or in place.
-                            unsafe { self.tile(rows.start, rows.len(), j, width, &mut tile, tile_buffer) };
+                            unsafe { self.tile(rows, vectors, &mut tile, &out, tile_buffer) };
                         }
                     }
                 }
@@ -230,41 +247,26 @@ impl Product<'_> {
     /// # Safety
     /// As for [`Product::compute`].
     #[inline(always)]
-    unsafe fn tile(
-        &self,
-        i: usize,
-        rows: usize,
-        j: usize,
-        columns: usize,
-        tile: &mut Tile,
-        buffer: *mut f32,
-    ) {
-        let lanes = self.tiles.lanes;
-        let vectors = columns.div_ceil(lanes);
-        let mut direct = true;
-        for v in 0..vectors {
-            match self.out.run(j + v * lanes, tile.valid[v]) {
-                Some(out) => tile.out[v] = out.wrapping_offset(i as isize * self.out.row_step()),
-                None => direct = false,
-            }
-        }
+    unsafe fn tile(&self, rows: Range<usize>, vectors: usize, tile: &mut Tile, out: &OutColumns, buffer: *mut f32) {
+        let row_step = self.out.row_step();
+        let first = rows.start as isize * row_step;
         // SAFETY: the caller's contract.
         unsafe {
-            if direct {
-                tile.out_step = self.out.row_step();
-                return self.tiles.run(tile, rows, vectors);
+            if out.direct {
+                tile.out = out.vectors.map(|(start, _)| start.wrapping_offset(first));
+                tile.out_step = row_step;
+                return self.tiles.run(tile, rows.len(), vectors);
             }
             let add = std::mem::replace(&mut tile.add, false);
-            tile.out = [buffer, buffer.add(lanes)];
+            tile.out = [buffer, buffer.add(self.tiles.lanes)];
             tile.out_step = MAX_COLUMNS as isize;
-            self.tiles.run(tile, rows, vectors);
+            self.tiles.run(tile, rows.len(), vectors);
             tile.add = add;
-            for column in 0..columns {
-                let out = self.out.column(j + column).wrapping_offset(i as isize * self.out.row_step());
-                for row in 0..rows {
-                    let out = out.wrapping_offset(row as isize * self.out.row_step());
-                    let sum = *buffer.add(row * MAX_COLUMNS + column);
-                    *out = if add { *out + sum } else { sum };
+            for row in 0..rows.len() {
+                let (from, offset) = (buffer.add(row * MAX_COLUMNS), first + row as isize * row_step);
+                for &(column, start) in &out.scattered[..out.count] {
+                    let (sum, to) = (*from.add(column), start.offset(offset));
+                    *to = if add { *to + sum } else { sum };
                 }
             }
         }
@@ -278,10 +280,22 @@ impl Product<'_> {
         if self.accumulate {
             return;
         }
-        for j in columns {
-            for i in rows.clone() {
-                // SAFETY: an element of the result.
-                unsafe { *self.out.column(j).offset(i as isize * self.out.row_step()) = 0.0 };
+        let lanes = self.tiles.lanes;
+        let mut out = OutColumns::new();
+        for j in columns.clone().step_by(2 * lanes) {
+            self.out.columns(j, (2 * lanes).min(columns.end - j), lanes, &mut out);
+            for row in rows.clone() {
+                let offset = row as isize * self.out.row_step();
+                // SAFETY: elements of the result.
+                unsafe {
+                    if out.direct {
+                        for (start, valid) in out.vectors {
+                            (0..valid).for_each(|i| *start.offset(offset).add(i) = 0.0);
+                        }
+                    } else {
+                        out.scattered[..out.count].iter().for_each(|(_, start)| *start.offset(offset) = 0.0);
+                    }
+                }
             }
         }
     }
@@ -360,17 +374,22 @@ unsafe impl Sync for Plain {}
 
 impl Output for Plain {
     #[inline]
-    fn run(&self, j: usize, columns: usize) -> Option<*mut f32> {
-        (self.column_step == 1 || columns == 1).then(|| self.column(j))
-    }
-
-    #[inline]
     fn row_step(&self) -> isize {
         self.row_step
     }
 
     #[inline]
-    fn column(&self, j: usize) -> *mut f32 {
-        self.start.wrapping_offset(j as isize * self.column_step)
+    fn columns(&self, j: usize, columns: usize, lanes: usize, to: &mut OutColumns) {
+        let column = |j: usize| self.start.wrapping_offset(j as isize * self.column_step);
+        for (v, vector) in to.vectors.iter_mut().enumerate() {
+            *vector = (column(j + v * lanes), columns.saturating_sub(v * lanes).min(lanes));
+        }
+        to.direct = self.column_step == 1 || columns == 1;
+        if !to.direct {
+            to.count = columns;
+            for (i, slot) in to.scattered[..columns].iter_mut().enumerate() {
+                *slot = (i, column(j + i));
+            }
+        }
     }
 }
