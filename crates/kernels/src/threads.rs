@@ -86,6 +86,7 @@ impl ThreadPool {
             asleep: (0..threads).map(|_| AtomicBool::new(false)).collect(),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
+            taken: (0..threads).map(|_| Counter::default()).collect(),
             busy: (0..threads).map(|_| Counter::default()).collect(),
             waited: Counter::default(),
         });
@@ -155,7 +156,7 @@ impl ThreadPool {
                 worker.thread().unpark();
             }
         }
-        let _wait = Wait { shared, epoch };
+        let _wait = Wait { shared, epoch, workers: self.workers.len() };
         job(0);
         for number in 1..=self.workers.len() {
             if shared.take(number, epoch) {
@@ -214,12 +215,13 @@ impl Drop for Done<'_> {
 struct Wait<'a> {
     shared: &'a Shared,
     epoch: u64,
+    workers: usize,
 }
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
         let shared = self.shared;
-        for number in 1..shared.taken.len() {
+        for number in 1..=self.workers {
             if shared.take(number, self.epoch) {
                 drop(Done(shared));
             }
