@@ -1,5 +1,7 @@
 //! What a trained model is asked goes through the very transform it was trained with.
 
+#![allow(clippy::result_large_err)]
+
 mod common;
 
 use common::{dataset, real_data, storage};

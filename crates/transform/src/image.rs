@@ -215,6 +215,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::type_complexity)]
     fn every_kind_of_png_decodes() {
         use png::{BitDepth, ColorType};
         let cases: [(ColorType, BitDepth, &[u8], usize, &[u8]); 6] = [

@@ -10,7 +10,7 @@ use outgrow_tensor::{Tensor, TensorError};
 use outgrow_transform::{Column, ColumnKind, Columns, Origin, Pixels, Record, Value};
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// `source = "idx"`.
 pub const KIND: SourceKind =
@@ -122,9 +122,30 @@ fn read(storage: &Arc<dyn StorageBackend>, file: &Found) -> Result<Vec<u8>, Diag
     Ok(bytes)
 }
 
+/// The two files of a set, which are read when its records are first asked for: whether prepared data can be used
+/// again shows without.
+struct Pair {
+    /// Images, labels.
+    files: [Found; 2],
+    set: OnceLock<Result<Set, Diagnostic>>,
+}
+
+impl Pair {
+    fn find(finder: &Finder<'_>, images: &str, labels: &str, key: &str) -> Result<Self, Diagnostic> {
+        let files = [
+            finder.find_one(images, &format!("{key}.images"))?,
+            finder.find_one(labels, &format!("{key}.labels"))?,
+        ];
+        Ok(Self { files, set: OnceLock::new() })
+    }
+
+    fn set(&self, storage: &Arc<dyn StorageBackend>) -> Result<&Set, Diagnostic> {
+        self.set.get_or_init(|| Set::load(storage, &self.files)).as_ref().map_err(Clone::clone)
+    }
+}
+
 /// Images with their labels, in memory.
 struct Set {
-    files: [Found; 2],
     images: Tensor,
     labels: Tensor,
     path: Arc<Path>,
@@ -132,14 +153,8 @@ struct Set {
 }
 
 impl Set {
-    fn open(finder: &Finder<'_>, images: &str, labels: &str, key: &str) -> Result<Self, Diagnostic> {
-        let files = [
-            finder.find_one(images, &format!("{key}.images"))?,
-            finder.find_one(labels, &format!("{key}.labels"))?,
-        ];
-        let load = |file: &Found| {
-            read(&finder.storage, file).and_then(|b| parse(&b)).map_err(|d| d.file(&file.path))
-        };
+    fn load(storage: &Arc<dyn StorageBackend>, files: &[Found; 2]) -> Result<Self, Diagnostic> {
+        let load = |file: &Found| read(storage, file).and_then(|b| parse(&b)).map_err(|d| d.file(&file.path));
         let (images, labels) = (load(&files[0])?, load(&files[1])?);
         let shape = match images.shape().dims() {
             [_, w] => [1, 1, *w],
@@ -173,7 +188,7 @@ impl Set {
             .hint("the two files belong to different sets, or one is damaged"));
         }
         let path = Arc::from(files[0].path.as_path());
-        Ok(Self { files, images, labels, path, shape })
+        Ok(Self { images, labels, path, shape })
     }
 
     fn record(&self, i: usize) -> Result<Record, Diagnostic> {
@@ -192,31 +207,33 @@ impl Set {
 }
 
 struct IdxSource {
+    storage: Arc<dyn StorageBackend>,
     columns: Columns,
-    train: Set,
-    test: Option<Set>,
+    train: Pair,
+    test: Option<Pair>,
 }
 
 fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
     check_test(spec, &["images", "labels"])?;
     let images = require(&spec.images, "images", "idx")?;
     let labels = require(&spec.labels, "labels", "idx")?;
-    let train = Set::open(&context.finder, images, labels, "data")?;
+    let train = Pair::find(&context.finder, images, labels, "data")?;
     let test = match &spec.test {
         Some(test) => {
             let images = require(&test.images, "test.images", "idx")?;
             let labels = require(&test.labels, "test.labels", "idx")?;
-            Some(Set::open(&context.finder, images, labels, "data.test")?)
+            Some(Pair::find(&context.finder, images, labels, "data.test")?)
         }
         None => None,
     };
+    let storage = context.finder.storage.clone();
     let columns =
         Columns(vec![Column::new(IMAGE, ColumnKind::Image), Column::new(LABEL, ColumnKind::Number)]);
-    Ok(Opened::Records(Box::new(IdxSource { columns, train, test })))
+    Ok(Opened::Records(Box::new(IdxSource { storage, columns, train, test })))
 }
 
 impl IdxSource {
-    fn part(&self, part: Part) -> Option<&Set> {
+    fn part(&self, part: Part) -> Option<&Pair> {
         match part {
             Part::Train => Some(&self.train),
             Part::Test => self.test.as_ref(),
@@ -241,11 +258,14 @@ impl RecordSource for IdxSource {
         self.test.is_some()
     }
     fn count(&self, part: Part) -> Option<u64> {
-        self.part(part).map(|s| s.labels.elements() as u64)
+        self.part(part)?.set(&self.storage).ok().map(|set| set.labels.elements() as u64)
     }
     fn records(&self, part: Part) -> Result<Records<'_>, Diagnostic> {
         Ok(match self.part(part) {
-            Some(set) => Box::new((0..set.labels.elements()).map(|i| set.record(i))),
+            Some(pair) => {
+                let set = pair.set(&self.storage)?;
+                Box::new((0..set.labels.elements()).map(|i| set.record(i)))
+            }
             None => Box::new(std::iter::empty()),
         })
     }
