@@ -13,7 +13,6 @@ pub mod files;
 mod fingerprint;
 mod fit;
 mod homes;
-mod inputs;
 mod inspect;
 mod loader;
 mod manifest;
@@ -28,7 +27,6 @@ mod split_data;
 mod tokens;
 
 pub use dataset::Dataset;
-pub use inputs::read_inputs;
 pub use inspect::{Inspection, SplitInspection, ValueRange};
 pub use loader::{DataLoader, LoaderOptions, Position};
 pub use prepare::{PrepareOptions, PrepareProgress, Prepared, prepare};

@@ -31,7 +31,8 @@ pub struct LoaderOptions {
     pub start: Position,
     /// Whether to end with the epoch that it starts in, rather than go on for ever.
     pub one_epoch: bool,
-    /// At most so many samples of an epoch's order are used.
+    /// At most so many samples are used: the first of a shuffled epoch, otherwise samples spread evenly over the
+    /// split, since stored records are often sorted.
     pub limit: Option<u64>,
     /// How many packets of batches are made ahead; with 0 batches are made when they are asked for, without a
     /// thread.
@@ -231,6 +232,8 @@ struct Maker {
     split: Split,
     /// Samples in the split.
     samples: u64,
+    /// Samples of an epoch that are used, short batches included.
+    used: u64,
     batches: u64,
     /// Batches in a packet.
     packet: usize,
@@ -278,6 +281,7 @@ impl Maker {
             text: assembly.text.clone(),
             split,
             samples,
+            used,
             batches,
             packet: (PACKET_BYTES / bytes).clamp(1, PACKET_BATCHES),
             options,
@@ -285,8 +289,7 @@ impl Maker {
     }
 
     fn samples_used(&self) -> u64 {
-        let used = self.options.limit.map_or(self.samples, |limit| limit.clamp(1, self.samples));
-        if self.options.drop_last { self.batches * self.options.batch as u64 } else { used }
+        if self.options.drop_last { self.batches * self.options.batch as u64 } else { self.used }
     }
 
     /// Whether there is a batch at this position.
@@ -310,7 +313,9 @@ impl Maker {
         let batch = self.options.batch as u64;
         let first = at.index * batch;
         let last = (first + batch).min(self.samples_used());
-        let mut chosen: Vec<u64> = (first..last).map(|p| order.as_ref().map_or(p, |o| o.at(p))).collect();
+        let spread = |p: u64| (u128::from(p) * u128::from(self.samples) / u128::from(self.used)) as u64;
+        let place = |p: u64| order.as_ref().map_or_else(|| spread(p), |o| o.at(p));
+        let mut chosen: Vec<u64> = (first..last).map(place).collect();
         let real = chosen.len();
         // Padding repeats the first sample: values of the usual size, whose weight is zero.
         chosen.resize(self.options.batch, chosen.first().copied().unwrap_or(0));

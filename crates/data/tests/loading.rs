@@ -80,6 +80,8 @@ fn evaluation_sees_records_in_order_once() {
     assert_eq!((large.len(), large[0].real, large[0].weight.len()), (1, 10, 64));
     let limited = LoaderOptions { limit: Some(7), shuffle: true, ..LoaderOptions::evaluation(4) };
     assert_eq!(batches(&data, Split::Train, limited, 99).iter().map(|b| b.real).sum::<usize>(), 7);
+    let spread = LoaderOptions { limit: Some(4), ..LoaderOptions::evaluation(4) };
+    assert_eq!(firsts(&batches(&data, Split::Train, spread, 99)[0]), [0, 2, 5, 7]);
     let one = data.sample(Split::Train, 7).unwrap();
     assert_eq!(firsts(&one), [7]);
     assert!(data.sample(Split::Train, 10).is_err());

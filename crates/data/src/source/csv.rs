@@ -7,7 +7,7 @@ use crate::files::{Found, content};
 use crate::spec::ColumnType;
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_transform::{Column, ColumnKind, Columns, Origin, RawFormat, Record, Role, Transform, Value};
+use outgrow_transform::{Column, ColumnKind, Columns, Origin, RawFormat, Record, Value};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
@@ -294,57 +294,6 @@ pub fn parse(bytes: &[u8], format: &CsvFormat) -> Result<(Columns, Vec<Record>),
     let columns = columns(lines(), format)?;
     let records = FileRecords::new(lines(), &columns, format)?.collect::<Result<_, _>>()?;
     Ok((columns, records))
-}
-
-/// Reads a file of records that a model is to answer for: see [`crate::read_inputs`].
-pub(crate) fn read_inputs(
-    storage: &Arc<dyn StorageBackend>,
-    file: &Found,
-    transform: &Transform,
-) -> Result<Vec<Record>, Diagnostic> {
-    let columns = &transform.columns;
-    let format = CsvFormat { raw: transform.format.clone(), ..CsvFormat::default() };
-    let start = || lines(storage, &format, file);
-    let Some(first) = start()?.next().map(|line| line.map(|(_, f)| own(&f, &format.raw.trim))) else {
-        return Ok(Vec::new());
-    };
-    let first = first?;
-    let features = transform.feature_columns();
-    let has = |i: &usize| first.contains(&columns.0[*i].name);
-    let named = features.iter().all(has);
-    // The raw column that each field belongs to.
-    let places: Vec<Option<usize>> = if named {
-        first.iter().map(|name| columns.position(name)).collect()
-    } else if first.len() == columns.0.len() {
-        (0..columns.0.len()).map(Some).collect()
-    } else if first.len() == features.len() {
-        features.iter().copied().map(Some).collect()
-    } else {
-        let names: Vec<&str> = features.iter().map(|i| columns.0[*i].name.as_str()).collect();
-        return Err(Diagnostic::new("data.csv.header", format!("the first line is {}", first.join(", ")))
-            .file(&file.path)
-            .line(1)
-            .expected(format!("columns with the names {}", names.join(", "))));
-    };
-    let mut lines = start()?;
-    if named {
-        lines.next();
-    }
-    let path: Arc<Path> = Arc::from(file.path.as_path());
-    let mut records = Vec::new();
-    while let Some(line) = lines.next() {
-        let (line, fields) = line?;
-        let mut values = vec![Value::Missing; columns.0.len()];
-        let origin = Origin { file: Some(path.clone()), line: Some(line), row: 0 };
-        for (field, place) in fields.iter().zip(&places) {
-            // Labels may be there or not, and excluded columns do not matter.
-            if let Some(i) = place.filter(|i| columns.0[*i].role == Role::Feature) {
-                values[i] = transform.parse_field(i, field).map_err(|d| origin.place(d))?;
-            }
-        }
-        records.push(Record { values, origin });
-    }
-    Ok(records)
 }
 
 /// A line's fields without the blanks around them.

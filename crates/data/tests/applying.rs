@@ -4,24 +4,27 @@
 
 mod common;
 
-use common::{dataset, real_data, storage};
-use outgrow_data::{Dataset, LoaderOptions, Split, read_inputs};
+use common::{dataset, real_data};
+use outgrow_data::source::csv;
+use outgrow_data::{Dataset, LoaderOptions, Split};
 use outgrow_ir::Diagnostic;
-use outgrow_transform::{Batch, Transform};
+use outgrow_transform::{Batch, Record, Transform, Value};
 use serde_json::json;
 use std::path::Path;
 
-/// Reads a file as `predict` does, with the transform brought back from its JSON.
-fn ask(data: &Dataset, file: &Path) -> Result<Batch, Diagnostic> {
-    let transform = Transform::from_json(&data.transform().to_json())?;
-    transform.apply(&read_inputs(&storage(), file, &transform)?)
+/// Asks as `predict` does, with the transform brought back from its JSON.
+fn apply(data: &Dataset, records: Vec<Record>) -> Result<Batch, Diagnostic> {
+    Transform::from_json(&data.transform().to_json())?.apply(&records)
 }
 
-fn png(path: &Path, pixels: &[u8], width: u32, height: u32) {
-    let mut encoder = png::Encoder::new(std::fs::File::create(path).unwrap(), width, height);
+/// A PNG file.
+fn png(pixels: &[u8], width: u32, height: u32) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, width, height);
     encoder.set_color(png::ColorType::Grayscale);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.write_header().unwrap().write_image_data(pixels).unwrap();
+    file
 }
 
 #[test]
@@ -43,10 +46,13 @@ fn adult_rows_are_encoded_as_in_training() {
     let data = dataset(section, &root, cache.path());
     let mut loader = data.loader(Split::Test, LoaderOptions::evaluation(16_281)).unwrap();
     let trained = loader.next().unwrap().unwrap();
-    let asked = ask(&data, &root.join("adult/adult.test")).unwrap();
+    let text = std::fs::read(root.join("adult/adult.test")).unwrap();
+    let format = csv::CsvFormat { raw: data.transform().format.clone(), ..csv::CsvFormat::default() };
+    let (_, records) = csv::parse(&text, &format).unwrap();
+    let asked = apply(&data, records).unwrap();
     assert_eq!(asked.real, 16_281);
     assert!(asked.inputs[0].same_bits(&trained.inputs[0]));
-    assert_eq!(asked.target, None);
+    assert_eq!(asked.target, trained.target);
 }
 
 #[test]
@@ -63,79 +69,64 @@ fn images_are_encoded_as_in_training() {
         .iter()
         .map(|v| ((v - offset) / factor).round() as u8)
         .collect();
-    let file = cache.path().join("glyph.png");
-    png(&file, &pixels, 28, 28);
-    assert_eq!(ask(&data, &file).unwrap().inputs, sample.inputs);
+    let ask = |file: Vec<u8>| apply(&data, vec![Record::new(vec![Value::Encoded(file), Value::Missing])]);
+    assert_eq!(ask(png(&pixels, 28, 28)).unwrap().inputs, sample.inputs);
     let doubled: Vec<u8> = (0..56 * 56).map(|i| pixels[i / 56 / 2 * 28 + i % 56 / 2]).collect();
-    png(&file, &doubled, 56, 56);
-    assert_eq!(ask(&data, &file).unwrap().inputs[0].shape().dims(), [1, 1, 28, 28]);
-    std::fs::write(&file, "not an image").unwrap();
-    assert_eq!(ask(&data, &file).unwrap_err().code, "data.image.format");
-    std::fs::write(&file, b"\xff\xd8\xff\xe0 broken").unwrap();
-    assert_eq!(ask(&data, &file).unwrap_err().code, "data.image.broken");
-}
-
-#[test]
-fn tables_may_have_names_and_labels_or_not() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("t.csv");
-    let section = json!({
-        "source": "rows", "rows": [[1, "a", 0], [3, "b", 1]], "columns": ["x", "c", "y"], "label": "y",
-        "clean": [{ "normalize": { "columns": ["x"] } }, { "one_hot": { "columns": ["c"] } }, { "filter": "y < 9" }],
-    });
-    let data = dataset(section, folder.path(), &folder.path().join("cache"));
-    let good = [
-        "x,c\n3,b\n5,z\n",
-        "c,extra,x\nb,7,3\nz,7,5\n",
-        "x, c, y\n3, b, 1\n5, z, 0\n",
-        "3,b\n5,z\n",
-        "3,b,1\n5,z,\n",
-    ];
-    for text in good {
-        std::fs::write(&file, text).unwrap();
-        let batch = ask(&data, &file).unwrap_or_else(|d| panic!("{text:?}: {d}"));
-        assert_eq!(batch.inputs[0].as_slice::<f32>().unwrap(), [1.0, 0.0, 1.0, 3.0, 0.0, 0.0], "{text:?}");
-    }
-    let bad = [
-        ("x\n3\n", "data.csv.header"),
-        ("x,c\n3,b\n5\n", "data.csv.ragged-row"),
-        ("x,c\n,b\n", "data.missing-value"),
-        ("x,c\nq,b\n", "data.csv.not-a-number"),
-    ];
-    for (text, code) in bad {
-        std::fs::write(&file, text).unwrap();
-        assert_eq!(ask(&data, &file).unwrap_err().code, code, "{text:?}");
-    }
-    assert_eq!(ask(&data, &folder.path().join("none.csv")).unwrap_err().code, "data.not-found");
+    assert_eq!(ask(png(&doubled, 56, 56)).unwrap().inputs[0].shape().dims(), [1, 1, 28, 28]);
+    assert_eq!(ask(b"not an image".to_vec()).unwrap_err().code, "data.image.format");
+    assert_eq!(ask(b"\xff\xd8\xff\xe0 broken".to_vec()).unwrap_err().code, "data.image.broken");
 }
 
 #[test]
 fn texts_become_their_last_tokens() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("t.txt");
-    std::fs::write(&file, "hello world, hello").unwrap();
+    std::fs::write(folder.path().join("t.txt"), "hello world, hello").unwrap();
     let section = json!({ "source": "text", "files": "t.txt", "context": 4 });
     let data = dataset(section, folder.path(), &folder.path().join("cache"));
     let vocabulary = &data.transform().assembly.text.as_ref().unwrap().vocabulary;
     let tokens = |text: &str| vocabulary.encode(text).unwrap();
-    assert_eq!(ask(&data, &file).unwrap().inputs[0].as_slice::<i32>().unwrap(), tokens("ello"));
-    std::fs::write(&file, "he").unwrap();
-    assert_eq!(
-        ask(&data, &file).unwrap().inputs[0].as_slice::<i32>().unwrap(),
-        [tokens("he"), vec![0, 0]].concat()
-    );
-    std::fs::write(&file, "hex").unwrap();
-    assert_eq!(ask(&data, &file).unwrap_err().code, "data.text.unknown-character");
+    let ask = |text: &str| apply(&data, vec![Record::new(vec![Value::Text(text.into())])]);
+    assert_eq!(ask("well, hello").unwrap().inputs[0].as_slice::<i32>().unwrap(), tokens("ello"));
+    assert_eq!(ask("he").unwrap().inputs[0].as_slice::<i32>().unwrap(), [tokens("he"), vec![0, 0]].concat());
+    assert_eq!(ask("hex").unwrap_err().code, "data.text.unknown-character");
+}
+
+#[test]
+fn records_that_do_not_fit_are_refused() {
+    let cache = tempfile::tempdir().unwrap();
+    let data = dataset(small_table(), Path::new("."), cache.path());
+    let text = |t: &str| Value::Text(t.into());
+    let good = vec![Value::Number(3.0), text("b"), Value::Missing];
+    let batch = apply(&data, vec![Record::new(good.clone())]).unwrap();
+    assert_eq!(batch.inputs[0].as_slice::<f32>().unwrap(), [1.0, 0.0, 1.0]);
+    assert_eq!(batch.target, None);
+    let labelled = vec![Value::Number(3.0), text("never seen"), Value::Number(1.0)];
+    let batch = apply(&data, vec![Record::new(labelled)]).unwrap();
+    assert_eq!(batch.inputs[0].as_slice::<f32>().unwrap(), [1.0, 0.0, 0.0]);
+    assert_eq!(batch.target.unwrap().as_slice::<f32>().unwrap(), [1.0]);
+    let bad = [
+        (good[..2].to_vec(), "data.width"),
+        (vec![Value::Missing, text("b"), Value::Missing], "data.missing-value"),
+        (vec![text("3"), text("b"), Value::Missing], "data.wrong-kind"),
+        (vec![Value::Number(1e300), text("b"), Value::Missing], "data.overflow"),
+    ];
+    for (values, code) in bad {
+        assert_eq!(apply(&data, vec![Record::new(values)]).unwrap_err().code, code);
+    }
+}
+
+/// Two records of a number and a text, with a number to predict.
+fn small_table() -> serde_json::Value {
+    json!({
+        "source": "rows", "rows": [[1, "a", 0], [3, "b", 1]], "columns": ["x", "c", "y"], "label": "y",
+        "clean": [{ "normalize": { "columns": ["x"] } }, { "one_hot": { "columns": ["c"] } }],
+    })
 }
 
 #[test]
 fn damaged_transforms_are_refused() {
     let cache = tempfile::tempdir().unwrap();
-    let section = json!({
-        "source": "rows", "rows": [[1, "a", 0], [3, "b", 1]], "columns": ["x", "c", "y"], "label": "y",
-        "clean": [{ "normalize": { "columns": ["x"] } }, { "one_hot": { "columns": ["c"] } }],
-    });
-    let json = dataset(section, Path::new("."), cache.path()).transform().to_json();
+    let json = dataset(small_table(), Path::new("."), cache.path()).transform().to_json();
     Transform::from_json(&json).unwrap();
     let changes = [
         ("\"columns\":[0]", "\"columns\":[9]", "transform.column"),
