@@ -52,6 +52,7 @@ mod memory;
 mod number;
 mod path;
 mod pool2d;
+mod pool_rows;
 mod program;
 mod random;
 mod rearrange;

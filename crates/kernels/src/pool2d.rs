@@ -3,6 +3,7 @@
 use crate::error::KernelError;
 use crate::kernel::{Cx, Kernel};
 use crate::number::{Bits16, Factor};
+use crate::pool_rows::Rows;
 use crate::view::View;
 use crate::window::{Window, four};
 use outgrow_tensor::DType;
@@ -89,6 +90,35 @@ impl Pool2d {
     }
 }
 
+impl Pool2d {
+    fn run_rows(&self, cx: &Cx<'_>, rows: Rows) {
+        let [height, width] = [self.y.dims[2], self.y.dims[3]];
+        let (reach, step) = (plane_elements(&self.x), rows.strides[0] * rows.pitch);
+        each_plane(cx, &self.y, self.size, &|plane| {
+            // SAFETY: the elements from the first to the last of the checked view's plane.
+            let x =
+                unsafe { std::slice::from_raw_parts(plane_start(cx, &self.x, plane).cast::<f32>(), reach) };
+            for h in 0..height {
+                let to = plane_start(cx, &self.y, plane).cast::<f32>();
+                // SAFETY: a contiguous row of the checked view's plane, which one thread works on.
+                let out = unsafe {
+                    let start = to.offset(h as isize * self.y.strides[2]);
+                    std::slice::from_raw_parts_mut(start, width)
+                };
+                match self.kind {
+                    PoolKind::Max => rows.max(&x[h * step..], out),
+                    PoolKind::Sum => rows.sum(&x[h * step..], out),
+                }
+            }
+        });
+    }
+}
+
+/// Elements from the first to the last of a plane with contiguous rows.
+fn plane_elements(view: &View) -> usize {
+    if view.elements() == 0 { 0 } else { (view.dims[2] - 1) * view.strides[2] as usize + view.dims[3] }
+}
+
 /// Whether a value is not NaN.
 #[inline(always)]
 fn is_number<S: PartialOrd>(value: S) -> bool {
@@ -138,6 +168,10 @@ impl Kernel for Pool2d {
         (self.y.elements() * self.size[0] * self.size[1]) as u64
     }
     fn run(&self, cx: &Cx<'_>) {
+        let rows = Rows::new(&self.x, &[&self.y], self.size, &self.window);
+        if let Some(rows) = rows.filter(|_| self.x.dtype == DType::F32) {
+            return self.run_rows(cx, rows);
+        }
         match self.x.dtype {
             DType::F64 => self.run_as::<f64>(cx),
             DType::BF16 => self.run_as::<Bits16>(cx),
@@ -217,6 +251,38 @@ impl MaxPool2dGrad {
     }
 }
 
+impl MaxPool2dGrad {
+    fn run_rows(&self, cx: &Cx<'_>, rows: Rows) {
+        let [height, width] = [self.dy.dims[2], self.dy.dims[3]];
+        let (reach, pitch) = (plane_elements(&self.x), self.dx.strides[2] as usize);
+        each_plane(cx, &self.dy, self.size, &|plane| {
+            // SAFETY: the elements from the first to the last of the checked views' planes; those of `dx` overlap
+            // neither of the others, and one thread works on them.
+            let (x, dx) = unsafe {
+                (
+                    std::slice::from_raw_parts(plane_start(cx, &self.x, plane).cast::<f32>(), reach),
+                    std::slice::from_raw_parts_mut(
+                        plane_start(cx, &self.dx, plane).cast::<f32>(),
+                        plane_elements(&self.dx),
+                    ),
+                )
+            };
+            for row in 0..self.dx.dims[2] {
+                dx[row * pitch..][..self.dx.dims[3]].fill(0.0);
+            }
+            for h in 0..height {
+                let from = plane_start(cx, &self.dy, plane).cast::<f32>();
+                // SAFETY: a contiguous row of the checked view's plane.
+                let dy = unsafe {
+                    std::slice::from_raw_parts(from.offset(h as isize * self.dy.strides[2]), width)
+                };
+                let top = h * rows.strides[0];
+                rows.max_grad(&x[top * rows.pitch..], dy, &mut dx[top * pitch..], pitch);
+            }
+        });
+    }
+}
+
 impl Kernel for MaxPool2dGrad {
     fn name(&self) -> &'static str {
         "max_pool2d_grad"
@@ -231,6 +297,10 @@ impl Kernel for MaxPool2dGrad {
         (self.dy.elements() * self.size[0] * self.size[1]) as u64
     }
     fn run(&self, cx: &Cx<'_>) {
+        let rows = Rows::new(&self.x, &[&self.dy, &self.dx], self.size, &self.window);
+        if let Some(rows) = rows.filter(|_| self.x.dtype == DType::F32) {
+            return self.run_rows(cx, rows);
+        }
         match self.x.dtype {
             DType::F64 => self.run_as::<f64>(cx),
             DType::BF16 => self.run_as::<Bits16>(cx),
