@@ -244,8 +244,6 @@ float_lanes! {
     Floor32(a: f32) = a.floor();
     Ceil32(a: f32) = a.ceil();
     Round32(a: f32) = a.round_ties_even();
-    Sin32(a: f32) = math::sin::<M>(a);
-    Cos32(a: f32) = math::cos::<M>(a);
     Exp64(a: f64) = libm::exp(a);
     Log64(a: f64) = libm::log(a);
     Sqrt64(a: f64) = a.sqrt();
@@ -257,6 +255,35 @@ float_lanes! {
     Round64(a: f64) = a.round_ties_even();
     Sin64(a: f64) = libm::sin(a);
     Cos64(a: f64) = libm::cos(a);
+}
+
+/// Declares the two functions of angles, which large angles compute otherwise.
+macro_rules! angle_lanes {
+    ($($name:ident = $fast:ident, $large:ident;)*) => {$(
+        struct $name;
+        impl Lanewise for $name {
+            type A = f32;
+            type B = ();
+            type C = ();
+            type Out = f32;
+            const HAS_RARE: bool = true;
+            #[inline(always)]
+            fn eval<M: LaneMode>(a: f32, (): (), (): ()) -> f32 {
+                math::$fast::<M>(a)
+            }
+            #[inline(always)]
+            fn is_rare(a: f32) -> bool {
+                a.abs() >= math::LARGE_ANGLE
+            }
+            fn rare(a: f32, (): (), (): ()) -> f32 {
+                math::$large(a)
+            }
+        }
+    )*};
+}
+angle_lanes! {
+    Sin32 = sin, sin_large;
+    Cos32 = cos, cos_large;
 }
 
 struct Not;

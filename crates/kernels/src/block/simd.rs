@@ -43,6 +43,17 @@ pub(crate) trait Lanewise {
     type C: Copy;
     type Out;
     fn eval<M: LaneMode>(a: Self::A, b: Self::B, c: Self::C) -> Self::Out;
+    /// Whether some operands need another computation that is too slow or branches too much for the vector loop.
+    const HAS_RARE: bool = false;
+    /// Whether this operand does.
+    #[inline(always)]
+    fn is_rare(_a: Self::A) -> bool {
+        false
+    }
+    /// That computation.
+    fn rare(a: Self::A, b: Self::B, c: Self::C) -> Self::Out {
+        Self::eval::<Separate>(a, b, c)
+    }
 }
 
 /// # Safety
@@ -54,6 +65,21 @@ unsafe fn each<O: Lanewise, M: LaneMode>(dst: *mut u8, a: *const u8, b: *const u
         // SAFETY: `i < n`, and the caller vouches for `n` elements behind each pointer (operands that are not used
         // have no size).
         unsafe { dst.add(i).write(O::eval::<M>(a.add(i).read(), b.add(i).read(), c.add(i).read())) };
+    }
+    if !O::HAS_RARE {
+        return;
+    }
+    // SAFETY: as above.
+    let any = (0..n).fold(false, |any, i| any | O::is_rare(unsafe { a.add(i).read() }));
+    if any {
+        for i in 0..n {
+            // SAFETY: as above.
+            unsafe {
+                if O::is_rare(a.add(i).read()) {
+                    dst.add(i).write(O::rare(a.add(i).read(), b.add(i).read(), c.add(i).read()));
+                }
+            }
+        }
     }
 }
 

@@ -8,8 +8,8 @@
 use super::Conv;
 use super::padded::{Images, PADDED_BYTES, Part};
 use crate::gemm::{
-    Blocks, K_BLOCK_MAX, LeftOperand, MAX_COLUMNS, Matrix, Mode, OutColumns, Output, Panel, Product, RightOperand,
-    SCRATCH_FLOATS_IN_PLACE, Tile, Tiles, part,
+    Blocks, K_BLOCK_MAX, LeftOperand, MAX_COLUMNS, Matrix, Mode, OutColumns, Output, Panel, Product,
+    RightOperand, SCRATCH_FLOATS_IN_PLACE, Tile, Tiles, part,
 };
 use crate::kernel::{Cx, Scratch};
 use crate::threads::share;
@@ -535,7 +535,8 @@ impl Places {
     fn column(&self, j: usize) -> (*mut f32, usize) {
         let (v, rest) = (j % self.columns, j / self.columns);
         let (u, image) = (rest % self.rows, rest / self.rows);
-        let offset = image as isize * self.strides[0] + u as isize * self.strides[2] + v as isize * self.strides[3];
+        let offset =
+            image as isize * self.strides[0] + u as isize * self.strides[2] + v as isize * self.strides[3];
         let dense = self.strides[2] == self.columns as isize;
         let run = if dense { (self.rows - u) * self.columns - v } else { self.stored.saturating_sub(v) };
         (self.start.wrapping_offset(offset), run)

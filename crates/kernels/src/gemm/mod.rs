@@ -247,7 +247,14 @@ impl Product<'_> {
     /// # Safety
     /// As for [`Product::compute`].
     #[inline(always)]
-    unsafe fn tile(&self, rows: Range<usize>, vectors: usize, tile: &mut Tile, out: &OutColumns, buffer: *mut f32) {
+    unsafe fn tile(
+        &self,
+        rows: Range<usize>,
+        vectors: usize,
+        tile: &mut Tile,
+        out: &OutColumns,
+        buffer: *mut f32,
+    ) {
         let row_step = self.out.row_step();
         let first = rows.start as isize * row_step;
         // SAFETY: the caller's contract.
