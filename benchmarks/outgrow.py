@@ -55,7 +55,7 @@ def make_data(folder, samples, shape, seed=1):
     labels = random.integers(0, 10, samples)
     labels[:10] = range(10)  # so that every class occurs, and classes are numbered alike
     noise = random.integers(0, 256, (samples, *shape))
-    images = ((patterns[labels] + noise) // 2).astype(numpy.uint8)
+    images = ((3 * patterns[labels] + noise) // 4).astype(numpy.uint8)
     write_idx(folder / "images", images)
     write_idx(folder / "labels", labels.astype(numpy.uint8))
     return images, labels
