@@ -79,7 +79,10 @@ impl List<'_> {
             if self.net.b.is_poisoned(x) {
                 let mut found = std::mem::take(&mut self.net.b).finish().err().unwrap_or_default();
                 found.0.truncate(1);
-                found.0.iter_mut().for_each(|d| d.place.item = Some(path.clone()));
+                found.0.iter_mut().for_each(|d| {
+                    d.place.item = Some(path.clone());
+                    d.hint.get_or_insert_with(|| "change this layer, or what the layers before it make".into());
+                });
                 return Err(found);
             }
         }

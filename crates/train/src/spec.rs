@@ -9,7 +9,7 @@ mod validate;
 
 use std::num::{NonZeroU32, NonZeroU64};
 
-use outgrow_ir::Diagnostics;
+use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::spec::number::{NonNegative, Positive};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -242,6 +242,20 @@ impl TrainSpec {
     /// Training without contradictions, or everything that is wrong with it. Items are paths such as `train.batch`.
     pub fn validate(&self) -> Result<Train, Diagnostics> {
         validate::train(self)
+    }
+}
+
+impl Train {
+    /// Refuses a batch that this many training samples do not fill.
+    pub fn check_batch(&self, samples: u64) -> Result<(), Diagnostic> {
+        let batch = self.batch;
+        if batch as u64 <= samples {
+            return Ok(());
+        }
+        let problem =
+            format!("a batch of {batch} is larger than the training data, which has {samples} samples");
+        let diagnostic = Diagnostic::new("train.batch-too-large", problem).item("train.batch");
+        Err(diagnostic.expected(format!("at most {samples}")))
     }
 }
 

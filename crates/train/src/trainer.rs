@@ -153,18 +153,6 @@ impl Trainer {
         }
     }
 
-    /// Refuses a batch that this many samples do not fill.
-    pub fn check_batch(&self, samples: u64) -> Result<(), Diagnostics> {
-        let batch = self.config.batch;
-        if batch as u64 <= samples {
-            return Ok(());
-        }
-        let problem =
-            format!("a batch of {batch} is larger than the training data, which has {samples} samples");
-        let diagnostic = Diagnostic::new("train.batch-too-large", problem).item("train.batch");
-        Err(diagnostic.expected(format!("at most {samples}")).into())
-    }
-
     /// Goes on from the newest sound checkpoint, if there is one; says whether there was.
     pub fn resume(&mut self, observer: &mut dyn TrainObserver) -> Result<bool, Diagnostics> {
         let Some(store) = &self.options.checkpoints else { return Ok(false) };
@@ -182,7 +170,7 @@ impl Trainer {
         data: &dyn TrainingData,
         observer: &mut dyn TrainObserver,
     ) -> Result<Outcome, Diagnostics> {
-        self.check_batch(data.samples())?;
+        self.config.check_batch(data.samples())?;
         let per_epoch = self.steps_per_epoch(data.samples());
         let total = self.total_steps(data.samples());
         let step = self.state.step;

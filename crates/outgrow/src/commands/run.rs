@@ -32,8 +32,9 @@ fn go(args: &RunArgs, context: &Context, evaluate: bool) -> Result<(), Failure> 
         context.note(&format!("the run in {} is finished; --fresh starts it anew", path.display()));
         return Ok(context.answer(&result, &summary(&result))?);
     }
+    let samples = data.samples(Split::Train);
+    session.manifest.train.check_batch(samples).map_err(|found| session.manifest.locate(found.into()))?;
     let mut trainer = session.trainer(&data, model, Some(folder.file("checkpoints")))?;
-    trainer.check_batch(data.samples(Split::Train)).map_err(|found| session.manifest.locate(found))?;
     // Only now: whatever is wrong with what was asked for leaves the folder as it was.
     folder.begin(&session.manifest.resolved_toml())?;
     let progress = context.progress();

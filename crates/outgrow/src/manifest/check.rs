@@ -255,7 +255,10 @@ impl<'s> Checker<'s> {
         let near = nearest(&entry.key, own.iter().copied().filter(free))
             .or_else(|| nearest(&entry.key, every_key.iter().copied().filter(free)));
         let mut diagnostic = Diagnostic::new("manifest.unknown-key", format!("unknown key `{}`", entry.key));
-        match near {
+        // A flag is there to change what is written already.
+        let is_flag = matches!(entry.origin, Origin::Flag(_));
+        let changed = || nearest(&entry.key, own.iter().copied().filter(|_| is_flag));
+        match near.or_else(changed) {
             Some(key) => diagnostic = diagnostic.hint(format!("did you mean `{key}`?")),
             None => diagnostic = diagnostic.expected(format!("one of the keys {}", own.join(", "))),
         }

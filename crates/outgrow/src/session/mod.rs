@@ -3,6 +3,7 @@
 
 mod batches;
 mod folder;
+mod memory;
 mod outcome;
 pub mod page;
 mod process;
@@ -153,7 +154,10 @@ impl<'a> Session<'a> {
             seed: self.manifest.seed,
             profile_every: 64,
         };
+        let locate = |found: Diagnostic| self.manifest.locate(found.into());
+        memory::check_before(&model, &self.manifest.train).map_err(locate)?;
         let mut trainer = Trainer::new(model, self.manifest.train.clone(), &CpuBackend, options)?;
+        memory::check_after(&trainer).map_err(locate)?;
         if let Some(file) = &self.manifest.model.weights {
             weights::start_from(self, file, &mut trainer)?;
         }
