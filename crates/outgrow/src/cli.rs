@@ -167,9 +167,18 @@ Examples:
 pub struct PredictArgs {
     /// A run's folder, or a model in it
     pub model: PathBuf,
-    /// What to predict for: images, CSV or text, as the model was trained on
+    /// What to predict for: PNG, JPEG or IDX images, CSV or text, as the model was trained on
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
+    /// For language models: how many characters to go on with [default: 200]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub tokens: Option<u32>,
+    /// For language models: how freely to choose characters; at 0 always the likeliest one [default: 0]
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f64>,
+    /// For language models: what the choice of characters follows from [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
     /// How the processor is used.
     #[command(flatten)]
     pub processor: ProcessorArgs,
@@ -211,12 +220,12 @@ pub struct TuneLrArgs {
     /// Which manifest.
     #[command(flatten)]
     pub manifest: ManifestArgs,
-    /// How to search; grid when --folds is given
+    /// How to search [default: range, or grid when --folds is given]
     #[arg(long, value_name = "METHOD")]
     pub method: Option<TuneMethod>,
     /// Cross-validation with this many parts, at least 2
-    #[arg(long, value_name = "K")]
-    pub folds: Option<NonZeroUsize>,
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub folds: Option<u32>,
     /// The smallest rate
     #[arg(long, value_name = "LR", default_value_t = 1e-5)]
     pub from: f64,
@@ -224,9 +233,12 @@ pub struct TuneLrArgs {
     #[arg(long, value_name = "LR", default_value_t = 1.0)]
     pub to: f64,
     /// How many rates a grid has
-    #[arg(long, value_name = "N", default_value = "11")]
-    pub points: NonZeroUsize,
-    /// The folder for the plot and the numbers [default: runs/NAME]
+    #[arg(long, value_name = "N", default_value_t = 11, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub points: u32,
+    /// Steps of each run [default: an epoch, but 100 to 1000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=100_000))]
+    pub steps: Option<u64>,
+    /// The folder for the plot and the numbers [default: runs/NAME when that is a run, else runs/NAME-tune-lr]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
     /// How the processor is used.
@@ -270,6 +282,10 @@ pub enum Command {
     Train(RunArgs),
     /// Evaluate a trained model on the data of its manifest
     Eval(EvalArgs),
+    /// Say what a trained model makes of images, tables or text
+    Predict(PredictArgs),
+    /// Search for a learning rate
+    TuneLr(TuneLrArgs),
     /// Print the graph of a model, before and after the passes
     Graph(GraphArgs),
     /// Prepare, inspect or verify the data of a manifest

@@ -7,8 +7,11 @@ mod eval;
 mod graph;
 mod init;
 pub mod places;
+mod predict;
 mod run;
 mod schema;
+mod table;
+mod tune_lr;
 
 use std::io::{self, IsTerminal, Write};
 
@@ -28,6 +31,8 @@ pub enum Failure {
     Diagnostics(Diagnostics),
     /// Anything else.
     Other(anyhow::Error),
+    /// Some of the work failed, and the answer has said so already.
+    Partly(Diagnostics),
 }
 
 impl From<Diagnostics> for Failure {
@@ -122,6 +127,9 @@ impl Context {
     pub fn fail(&self, failure: Failure) {
         let diagnostics = match failure {
             Failure::Diagnostics(diagnostics) => diagnostics,
+            Failure::Partly(diagnostics) => {
+                return self.complain(diagnose::render(&diagnostics, self.palette).trim_end());
+            }
             Failure::Other(error) => Diagnostic::new("outgrow.failed", format!("{error:#}")).into(),
         };
         self.complain(diagnose::render(&diagnostics, self.palette).trim_end());
@@ -141,6 +149,8 @@ pub fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Run(args) => run::run(&args, context),
         Command::Train(args) => run::train(&args, context),
         Command::Eval(args) => eval::run(&args, context),
+        Command::Predict(args) => predict::run(&args, context),
+        Command::TuneLr(args) => tune_lr::run(&args, context),
         Command::Graph(args) => graph::run(&args, context),
         Command::Init(args) => init::run(&args, context),
         Command::Data(args) => data::run(&args, context),

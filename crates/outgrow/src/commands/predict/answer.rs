@@ -1,0 +1,201 @@
+//! What a model's numbers mean, for people and for machines.
+
+use std::path::PathBuf;
+
+use outgrow_ir::Diagnostic;
+use outgrow_transform::{TargetEncoder, Transform};
+use serde_json::{Map, Value as Json, json};
+
+use crate::commands::table::aligned;
+use crate::report::format::{number, percent};
+
+/// How many of the likeliest classes people are shown.
+const TOP: usize = 5;
+
+/// What a model answers with.
+#[derive(Debug)]
+pub enum Meaning {
+    /// One of these classes.
+    Classes(Vec<String>),
+    /// Numbers of these names.
+    Numbers(Vec<String>),
+    /// The next of these characters.
+    Characters(Vec<String>),
+}
+
+/// What a model says to one record.
+#[derive(Debug)]
+pub struct Answer {
+    /// The file that the record is from.
+    pub file: PathBuf,
+    /// Its number in the file, counted from 1; none where the file is one record.
+    pub row: Option<u64>,
+    /// Probabilities, or predicted numbers.
+    pub numbers: Vec<f64>,
+    /// For language models: how the text goes on.
+    pub continuation: Option<String>,
+}
+
+/// Softmax of logits that are divided by `temperature` before.
+pub fn softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
+    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let powers: Vec<f64> = logits.iter().map(|x| libm::exp((f64::from(*x) - max) / temperature)).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.into_iter().map(|p| p / sum).collect()
+}
+
+/// The place of the greatest element; of equal ones, the first.
+pub fn argmax<T: PartialOrd>(values: &[T]) -> usize {
+    (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
+}
+
+impl Meaning {
+    /// Of the output of a model with this transform.
+    pub fn of(transform: &Transform) -> Self {
+        match &transform.assembly.target {
+            TargetEncoder::ClassName { names, .. } | TargetEncoder::ClassNumber { names, .. } => {
+                Self::Classes(names.clone())
+            }
+            TargetEncoder::Numbers { columns } => {
+                let name =
+                    |i: &usize| transform.columns.0.get(*i).map_or_else(String::new, |c| c.name.clone());
+                Self::Numbers(columns.iter().map(name).collect())
+            }
+            TargetEncoder::NextToken => {
+                let text = transform.assembly.text.as_ref();
+                let characters = text.map(|t| t.vocabulary.chars().iter().map(char::to_string).collect());
+                Self::Characters(characters.unwrap_or_default())
+            }
+        }
+    }
+
+    /// Probabilities or predictions from what the model puts out for one record: logits of all classes, the one logit
+    /// of two classes, or numbers.
+    ///
+    /// # Errors
+    /// For an output that is not finite, or does not have as many numbers as the meaning has names.
+    pub fn numbers(&self, output: &[f32]) -> Result<Vec<f64>, Diagnostic> {
+        if output.iter().any(|x| !x.is_finite()) {
+            return Err(Diagnostic::new("predict.non-finite", "the model's answer is not finite"));
+        }
+        match (self, output) {
+            (Self::Classes(names), [logit]) if names.len() == 2 => Ok(softmax(&[0.0, *logit], 1.0)),
+            (Self::Classes(names), logits) if names.len() == logits.len() => Ok(softmax(logits, 1.0)),
+            (Self::Numbers(names), values) if names.len() == values.len() => {
+                Ok(values.iter().map(|x| f64::from(*x)).collect())
+            }
+            _ => Err(Diagnostic::new(
+                "predict.package",
+                format!("the model gives {} numbers for one record", output.len()),
+            )
+            .expected(format!("{}, as the transform says", self.names().len()))),
+        }
+    }
+
+    fn names(&self) -> &[String] {
+        match self {
+            Self::Classes(names) | Self::Numbers(names) | Self::Characters(names) => names,
+        }
+    }
+
+    /// Names and numbers, the greatest first.
+    fn likeliest<'a>(&'a self, answer: &'a Answer) -> Vec<(&'a str, f64)> {
+        let mut all: Vec<_> =
+            self.names().iter().map(String::as_str).zip(answer.numbers.iter().copied()).collect();
+        all.sort_by(|a, b| b.1.total_cmp(&a.1));
+        all.truncate(TOP);
+        all
+    }
+
+    /// One prediction for machines.
+    pub fn to_json(&self, answer: &Answer) -> Json {
+        let mut json = json!({ "file": answer.file.display().to_string() });
+        if let Some(row) = answer.row {
+            json["row"] = json!(row);
+        }
+        let all: Map<String, Json> =
+            self.names().iter().cloned().zip(answer.numbers.iter().map(|p| json!(p))).collect();
+        match self {
+            Self::Classes(names) => {
+                let best = argmax(&answer.numbers);
+                json["class"] = json!(names[best]);
+                json["probability"] = json!(answer.numbers[best]);
+                json["probabilities"] = Json::Object(all);
+            }
+            Self::Numbers(_) => json["values"] = Json::Object(all),
+            Self::Characters(_) => {
+                json["next"] = Json::Object(all);
+                json["continuation"] = json!(answer.continuation);
+            }
+        }
+        json
+    }
+
+    /// All predictions for people: a table, or texts one after the other.
+    pub fn to_text(&self, answers: &[Answer]) -> String {
+        if answers.is_empty() {
+            return String::new();
+        }
+        if let Self::Characters(_) = self {
+            return answers.iter().map(|answer| self.text(answer)).collect::<Vec<_>>().join("\n");
+        }
+        let rows = answers.iter().any(|answer| answer.row.is_some());
+        let mut table = vec![vec!["file".to_owned()]];
+        if rows {
+            table[0].push("row".into());
+        }
+        match self {
+            Self::Numbers(names) => table[0].extend(names.iter().cloned()),
+            _ => table[0].extend(["class", "probability", "next"].map(String::from)),
+        }
+        for answer in answers {
+            let mut line = vec![answer.file.display().to_string()];
+            if rows {
+                line.push(answer.row.map_or_else(String::new, |row| row.to_string()));
+            }
+            match self {
+                Self::Numbers(_) => line.extend(answer.numbers.iter().map(|value| number(*value))),
+                _ => {
+                    let likeliest = self.likeliest(answer);
+                    let shown: Vec<String> =
+                        likeliest.iter().map(|(name, p)| format!("{name} {}", percent(*p))).collect();
+                    let (name, probability) = likeliest.first().copied().unwrap_or_default();
+                    line.extend([name.to_owned(), percent(probability), shown[1..].join(", ")]);
+                }
+            }
+            table.push(line);
+        }
+        aligned(&table)
+    }
+
+    fn text(&self, answer: &Answer) -> String {
+        let shown: Vec<String> =
+            self.likeliest(answer).iter().map(|(name, p)| format!("{name:?} {}", percent(*p))).collect();
+        let continuation = answer.continuation.as_deref().unwrap_or_default();
+        format!("{}: next {}\n{continuation}\n", answer.file.display(), shown.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outputs_become_probabilities_and_numbers() {
+        let two = Meaning::Classes(vec!["no".into(), "yes".into()]);
+        let close =
+            |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9);
+        for (output, expect) in [
+            (&[0.0f32][..], [0.5, 0.5]),
+            (&[3.0], [0.047_425_873_177_566_7, 0.952_574_126_822_433_3]),
+            (&[1.0, 4.0], [0.047_425_873_177_566_7, 0.952_574_126_822_433_3]),
+            (&[1000.0, -1000.0], [1.0, 0.0]),
+        ] {
+            assert!(close(&two.numbers(output).unwrap(), &expect), "{output:?}");
+        }
+        assert_eq!(two.numbers(&[1.0, 2.0, 3.0]).unwrap_err().code, "predict.package");
+        assert_eq!(two.numbers(&[f32::NAN]).unwrap_err().code, "predict.non-finite");
+        assert_eq!(Meaning::Numbers(vec!["y".into()]).numbers(&[2.5]).unwrap(), [2.5]);
+        assert_eq!(argmax(&[1.0, 3.0, 3.0]), 1);
+    }
+}

@@ -1,0 +1,157 @@
+//! A trained model that is ready to answer: the evaluation graph, the weights and the transform of a package.
+
+use std::borrow::Cow;
+
+use outgrow_ir::{Diagnostic, Diagnostics, Graph, InputKind, Op, TensorType};
+use outgrow_runtime::{BufferRef, CompileOptions, Compiled, CpuBackend, compile};
+use outgrow_tensor::{DType, Tensor, TensorData};
+use outgrow_transform::{Record, Transform};
+
+use crate::session::Package;
+
+/// The output of a model's graph that holds logits or predictions.
+const OUTPUT: &str = "output";
+/// Feeds that only the loss and training need.
+const UNUSED: [&str; 4] = ["target", "weight", "scale", "key"];
+
+/// Where an input of the graph comes from.
+#[derive(Debug)]
+enum Source {
+    /// The package.
+    Weight(Tensor),
+    /// The transform's input of this number.
+    Input(usize),
+    /// Nothing that the output depends on.
+    Unused,
+}
+
+/// A model that answers for raw records.
+#[derive(Debug)]
+pub struct Predictor {
+    transform: Transform,
+    graph: Graph,
+    sources: Vec<Source>,
+    options: CompileOptions,
+    /// The program, and how many rows it is for.
+    program: Option<(Compiled, usize)>,
+}
+
+fn unfit(problem: String) -> Diagnostic {
+    Diagnostic::new("predict.package", problem)
+        .hint("the parts of the model do not belong together; train it again, or take it from a whole run")
+}
+
+impl Predictor {
+    /// Puts the parts of a package together.
+    ///
+    /// # Errors
+    /// When they do not fit each other.
+    pub fn new(mut package: Package, options: CompileOptions) -> Result<Self, Diagnostics> {
+        let mut graph = package.graph;
+        graph.outputs.retain(|(name, _)| name == OUTPUT);
+        if graph.outputs.len() != 1 {
+            return Err(unfit(format!("the graph has no output `{OUTPUT}`")).into());
+        }
+        let fields = package.transform.schema().inputs;
+        let mut problems = Diagnostics::default();
+        let mut sources = Vec::with_capacity(graph.inputs.len());
+        for value in &graph.inputs {
+            let Op::Input(input) = &graph.node(*value).op else {
+                return Err(unfit("an input of the graph is no input".into()).into());
+            };
+            let name = input.name.as_str();
+            sources.push(match input.kind {
+                InputKind::Param | InputKind::Buffer => match package.weights.remove(name) {
+                    Some(tensor) => Source::Weight(tensor),
+                    None => {
+                        problems.push(unfit(format!("there is no weight `{name}`")));
+                        Source::Unused
+                    }
+                },
+                InputKind::Feed => match fields.iter().position(|field| field.name == name) {
+                    Some(i) => Source::Input(i),
+                    None if UNUSED.contains(&name) => Source::Unused,
+                    None => {
+                        problems.push(unfit(format!("the transform does not give the input `{name}`")));
+                        Source::Unused
+                    }
+                },
+            });
+        }
+        problems.into_result(Self { transform: package.transform, graph, sources, options, program: None })
+    }
+
+    /// What turns records into the model's inputs.
+    pub fn transform(&self) -> &Transform {
+        &self.transform
+    }
+
+    /// The model's outputs for some records, side by side: logits or predictions, equally many for each record. The
+    /// first call fixes the rows of the program to the number of its records; a later call with fewer is filled up.
+    ///
+    /// # Errors
+    /// A diagnostic for a record that does not fit, or parts of the package that do not fit each other.
+    pub fn outputs(&mut self, records: &[Record]) -> Result<Vec<f32>, Diagnostics> {
+        let inputs = self.transform.apply(records)?.inputs;
+        let (mut compiled, rows) = match self.program.take() {
+            Some(program) if program.1 >= records.len() => program,
+            _ => (compile(&CpuBackend, &self.graph, records.len(), &self.options)?, records.len()),
+        };
+        let padded: Vec<Tensor> =
+            inputs.into_iter().map(|input| padded(input, rows)).collect::<Result<_, _>>()?;
+        let mut given = Vec::with_capacity(self.sources.len());
+        for (source, (name, ty)) in self.sources.iter().zip(&compiled.inputs) {
+            let tensor = match source {
+                Source::Weight(tensor) => Cow::Borrowed(tensor),
+                Source::Input(i) => Cow::Borrowed(&padded[*i]),
+                Source::Unused => Cow::Owned(Tensor::zeros(ty.dtype, ty.static_shape().unwrap_or_default())),
+            };
+            check(name, ty, &tensor)?;
+            given.push(tensor);
+        }
+        let ty = compiled.outputs.first().map(|(_, ty)| ty.clone());
+        let elements = ty.as_ref().and_then(TensorType::static_shape).map_or(0, |shape| shape.elements());
+        if ty.is_none_or(|ty| ty.dtype != DType::F32) || elements == 0 || !elements.is_multiple_of(rows) {
+            return Err(unfit(format!("the output `{OUTPUT}` does not hold numbers for each row")).into());
+        }
+        let mut out = vec![0.0f32; elements];
+        let mut buffers: Vec<BufferRef<'_>> = given.iter().map(|tensor| bytes(tensor)).collect();
+        buffers.push(BufferRef::write(&mut out));
+        compiled.executable.run(&mut buffers)?;
+        self.program = Some((compiled, rows));
+        out.truncate(elements / rows * records.len());
+        Ok(out)
+    }
+}
+
+/// The tensor with zeros added until it has so many rows.
+fn padded(tensor: Tensor, rows: usize) -> Result<Tensor, Diagnostic> {
+    let mut shape = tensor.shape().dims().to_vec();
+    match shape.first_mut() {
+        Some(first) if *first < rows => *first = rows,
+        _ => return Ok(tensor),
+    }
+    let mut bytes = tensor.to_le_bytes();
+    bytes.resize(shape.iter().product::<usize>() * tensor.dtype().bytes(), 0);
+    Tensor::from_le_bytes(tensor.dtype(), shape, &bytes).map_err(|e| unfit(e.to_string()))
+}
+
+/// Whether a tensor is what the program takes at this place.
+fn check(name: &str, ty: &TensorType, tensor: &Tensor) -> Result<(), Diagnostic> {
+    if tensor.dtype() == ty.dtype && Some(tensor.shape()) == ty.static_shape().as_ref() {
+        return Ok(());
+    }
+    Err(unfit(format!("`{name}` is {}{}", tensor.dtype(), tensor.shape())).expected(ty.to_string()))
+}
+
+fn bytes(tensor: &Tensor) -> BufferRef<'_> {
+    match tensor.data() {
+        TensorData::Bool(v) => BufferRef::read(v),
+        TensorData::U8(v) => BufferRef::read(v),
+        TensorData::I32(v) => BufferRef::read(v),
+        TensorData::I64(v) => BufferRef::read(v),
+        TensorData::BF16(v) => BufferRef::read(v),
+        TensorData::F32(v) => BufferRef::read(v),
+        TensorData::F64(v) => BufferRef::read(v),
+    }
+}
