@@ -15,8 +15,8 @@ import outgrow
 
 # model: steps, samples of a batch, learning rate, largest relative difference of a loss
 CASES = {
-    "mlp": (50, 32, 0.01, 1e-3),
-    "lenet": (50, 32, 0.02, 1e-3),
+    "mlp": (50, 32, 0.003, 1e-3),
+    "lenet": (50, 32, 0.01, 1e-3),
     "resnet18": (20, 32, 0.002, 1e-2),
 }
 MOMENTUM = 0.9

@@ -53,6 +53,13 @@ def time_outgrow(binary, work, args, folder):
     return result["train_seconds"] / result["steps"] * 1e3
 
 
+def warn_of_load(threads):
+    """Says so on standard error when more runs here than the measurement itself."""
+    load = os.getloadavg()[0]
+    if load > threads + 1:
+        print(f"warning: the load of the last minute is {load:.1f}: these times say little", file=sys.stderr)
+
+
 def spread(times):
     return f"{statistics.median(times):.4g} ({min(times):.4g} to {max(times):.4g})"
 
@@ -72,6 +79,7 @@ def main():
         ours, theirs = [], []
         with tempfile.TemporaryDirectory() as folder:
             for _ in range(args.rounds):
+                warn_of_load(args.threads)
                 ours.append(time_outgrow(args.binary, work, args, pathlib.Path(folder)))
                 theirs.append(time_torch(args.peers, work, args))
         ratio = statistics.median(theirs) / statistics.median(ours)
