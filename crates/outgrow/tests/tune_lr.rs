@@ -52,7 +52,18 @@ fn number(json: &Json) -> f64 {
 fn a_range_test_finds_a_rate_that_trains_better() {
     let place = Place::with(GLYPHS);
     let tune = |out: &str, threads: &str| {
-        place.json(&["tune-lr", "m.toml", "--to", "100", "--steps", "200", "--out", out, "--threads", threads])
+        place.json(&[
+            "tune-lr",
+            "m.toml",
+            "--to",
+            "100",
+            "--steps",
+            "200",
+            "--out",
+            out,
+            "--threads",
+            threads,
+        ])
     };
     let json = tune("a", "2");
     let (lr, minimum) = (number(&json["lr"]), number(&json["minimum"]));
