@@ -81,7 +81,8 @@ impl List<'_> {
                 found.0.truncate(1);
                 found.0.iter_mut().for_each(|d| {
                     d.place.item = Some(path.clone());
-                    d.hint.get_or_insert_with(|| "change this layer, or what the layers before it make".into());
+                    d.hint
+                        .get_or_insert_with(|| "change this layer, or what the layers before it make".into());
                 });
                 return Err(found);
             }

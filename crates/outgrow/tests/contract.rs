@@ -128,6 +128,8 @@ fn exit_codes_and_errors() {
         &["train", "broken.toml"],
         &["eval", "m.toml", "--out", "nowhere"],
         &["run", "m.toml", "--kernel-path", "abacus"],
+        &["run", "m.toml", "--threads", "1000000"],
+        &["data", "prepare", "m.toml", "--threads", "1000000"],
         &["run", "m.toml", "--set", "train.batch=0"],
         &["run", "m.toml", "--out", "m.toml"],
         &["run", "m.toml", "--out", "m.toml/below"],

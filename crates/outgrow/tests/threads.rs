@@ -2,9 +2,7 @@
 
 mod common;
 
-use common::{Dice, Place};
-use outgrow_env::LocalStorage;
-use outgrow_store::safetensors;
+use common::{Dice, Place, weights};
 use serde_json::Value as Json;
 
 const GLYPHS: &str =
@@ -111,13 +109,6 @@ fn a_wide_and_deep_model_by_ftrl() {
     check(&place);
 }
 
-/// All weights of a finished run, in the order of their names.
-fn weights(place: &Place, out: &str) -> Vec<f64> {
-    let path = place.path(out).join("model/weights.safetensors");
-    let file = safetensors::read(&LocalStorage::new(), &path).unwrap_or_else(|e| panic!("{e}"));
-    file.tensors.values().flat_map(|t| (0..t.elements()).map(|i| t.get_f64(i)).collect::<Vec<_>>()).collect()
-}
-
 /// Gradient accumulation: a batch in several parts gives the gradient of the whole, but for rounding; also where the
 /// last batch of an epoch is short, so that some of the parts are nothing but padding.
 #[test]
@@ -129,7 +120,7 @@ fn micro_shards_change_rounding_only() {
     for parts in [1, 2, 4] {
         let set = format!("train.micro_shards={parts}");
         let first = measure(&place, 2, &["--set", &set]);
-        let now = weights(&place, "r2");
+        let now = weights(&place.path("r2"));
         assert_eq!(measure(&place, 1, &["--set", &set]), first, "{parts} parts are not reproducible");
         let (before, result) = whole.get_or_insert_with(|| (now.clone(), first.clone()));
         let (mut apart, mut size) = (0.0f64, 0.0f64);
@@ -141,41 +132,5 @@ fn micro_shards_change_rounding_only() {
         let loss = |r: &Json| r["test"]["loss"].as_f64().unwrap();
         assert!((loss(&first) / loss(result) - 1.0).abs() < 1e-4, "{parts} parts");
         assert_eq!(first["weights_sha256"] == result["weights_sha256"], parts == 1, "{parts} parts");
-    }
-}
-
-/// Six points in batches of four, in order, from zero weights: the steps by hand in f64, with and without the short
-/// last batch.
-#[test]
-fn padding_counts_for_nothing() {
-    let points = [(1.0, 3.0), (2.0, -1.0), (0.5, 0.25), (-1.5, 2.0), (3.0, 1.0), (-2.0, 4.0)];
-    let rows: Vec<String> = points.iter().map(|(x, y)| format!("[{x}, {y}]")).collect();
-    let place = Place::with(&format!(
-        "[data]\nsource = \"rows\"\ncolumns = [\"x\", \"y\"]\nlabel = \"y\"\nrows = [{}]\n\
-        [model]\nname = \"linear\"\ninit = \"zeros\"\n\
-        [train]\nepochs = 2\nbatch = 4\nshuffle = false\noptimizer = \"sgd\"\nlr = 0.05\n",
-        rows.join(", ")
-    ));
-    for (drop_last, parts) in [(false, 1), (false, 2), (false, 4), (true, 1), (true, 4)] {
-        let sets = [format!("train.drop_last={drop_last}"), format!("train.micro_shards={parts}")];
-        let args = ["run", "m.toml", "--out", "r", "--fresh", "--set", &sets[0], "--set", &sets[1]];
-        let result = place.json(&args);
-        let (mut w, mut b, mut samples) = (0.0f64, 0.0f64, 0);
-        for _ in 0..2 {
-            for batch in points.chunks(4).filter(|batch| batch.len() == 4 || !drop_last) {
-                let n = batch.len() as f64;
-                let errors: Vec<(f64, f64)> = batch.iter().map(|(x, y)| (*x, w * x + b - y)).collect();
-                w -= 0.05 * errors.iter().map(|(x, e)| 2.0 * x * e / n).sum::<f64>();
-                b -= 0.05 * errors.iter().map(|(_, e)| 2.0 * e / n).sum::<f64>();
-                samples += batch.len();
-            }
-        }
-        assert_eq!(result["samples"], samples);
-        let found = weights(&place, "r");
-        // By name: the bias comes first.
-        for (found, expect) in found.iter().zip([b, w]) {
-            assert!((found - expect).abs() < 1e-6, "drop_last {drop_last}, {parts} parts: {found} {expect}");
-        }
-        assert_eq!(found.len(), 2);
     }
 }

@@ -45,7 +45,7 @@ pub fn run(args: &DataArgs, context: &Context) -> Result<(), Failure> {
 
 fn open(args: &DataActionArgs, context: &Context) -> Result<(Dataset, Prepared), Failure> {
     let manifest = context.manifest(&args.manifest)?;
-    prepare_data(&manifest, &args.manifest, threads(args.threads), Arc::new(LocalStorage::new()), context)
+    prepare_data(&manifest, &args.manifest, threads(args.threads)?, Arc::new(LocalStorage::new()), context)
 }
 
 /// Prepares the data of a manifest, or finds that it is prepared already, and opens it. Progress goes to stderr.

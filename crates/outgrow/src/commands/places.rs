@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use outgrow_ir::Diagnostic;
+
 use crate::cli::ManifestArgs;
 use crate::manifest::Manifest;
 
@@ -64,9 +66,17 @@ fn file_name(name: &str) -> String {
     if plain.is_empty() { "model".to_owned() } else { plain.to_owned() }
 }
 
+/// More threads than this are taken for a mistake: no machine has so many cores, and the system may not start them.
+const THREADS_MAX: usize = 1024;
+
 /// The number of threads: as asked for, else the number of cores this process may use.
-pub fn threads(asked: Option<NonZeroUsize>) -> usize {
-    asked.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
+pub fn threads(asked: Option<NonZeroUsize>) -> Result<usize, Diagnostic> {
+    if let Some(asked) = asked.filter(|asked| asked.get() > THREADS_MAX) {
+        let diagnostic = Diagnostic::new("cli.threads", format!("{asked} threads cannot be started"));
+        return Err(diagnostic.item("--threads").expected(format!("at most {THREADS_MAX}")));
+    }
+    let cores = || std::thread::available_parallelism().ok();
+    Ok(asked.or_else(cores).map_or(1, NonZeroUsize::get).min(THREADS_MAX))
 }
 
 #[cfg(test)]

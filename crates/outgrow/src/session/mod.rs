@@ -177,7 +177,7 @@ impl<'a> Session<'a> {
 
 /// Threads and kernels as asked for.
 pub fn compile_options(processor: &ProcessorArgs) -> Result<CompileOptions, Failure> {
-    let pool = Arc::new(ThreadPool::new(threads(processor.threads)));
+    let pool = Arc::new(ThreadPool::new(threads(processor.threads)?));
     let mut options = CompileOptions::new(pool);
     if let Some(name) = &processor.kernel_path {
         options.path = kernel_path(name)?;

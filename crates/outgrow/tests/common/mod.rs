@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use outgrow_env::LocalStorage;
+use outgrow_store::safetensors;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
@@ -158,6 +160,13 @@ pub fn checkpoints(run: &Path) -> Vec<PathBuf> {
     paths.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("step-")));
     paths.sort();
     paths
+}
+
+/// All weights of a finished run, in the order of their names.
+pub fn weights(run: &Path) -> Vec<f64> {
+    let path = run.join("model/weights.safetensors");
+    let file = safetensors::read(&LocalStorage::new(), &path).unwrap_or_else(|e| panic!("{e}"));
+    file.tensors.values().flat_map(|t| (0..t.elements()).map(|i| t.get_f64(i)).collect::<Vec<_>>()).collect()
 }
 
 /// Changes one bit of a file, at a part of its length between 0 and 1.
