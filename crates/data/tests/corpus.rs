@@ -1,9 +1,9 @@
 //! Replays what fuzzing the readers of data files has found.
 
-#[path = "../../../fuzz/properties/idx.rs"]
-mod idx;
 #[path = "../../../fuzz/properties/csv.rs"]
 mod csv;
+#[path = "../../../fuzz/properties/idx.rs"]
+mod idx;
 #[path = "../../../fuzz/properties/replay.rs"]
 mod replay;
 

@@ -1,6 +1,7 @@
 //! Measures kernels: `cargo run --release -p outgrow-kernels --example kernel_speed [PART] [PATH]`, where PART is
 //! `matmul`, `conv`, `map`, `reduce`, `other` or `all`, and PATH is a SIMD path. Each line is the best of several runs
 //! with one thread, and with all.
+#![allow(clippy::type_complexity)]
 #![allow(clippy::print_stdout)]
 
 use outgrow_kernels::{

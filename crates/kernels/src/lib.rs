@@ -37,6 +37,8 @@
 //!   and sums over long dimensions are cut into parts by the shape alone and combined by a fixed tree.
 //! - Elementary functions are our own, never the C library's.
 #![allow(unsafe_code)]
+// Kernels index several arrays by one counter; iterators over one of them would hide that.
+#![allow(clippy::needless_range_loop)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 mod arg_max;

@@ -1,4 +1,5 @@
 //! The elementary functions against double precision, over a grid of all f32 bit patterns and near special places.
+#![allow(clippy::type_complexity)]
 
 mod common;
 

@@ -106,7 +106,9 @@ fn indices_outside_the_table_are_reported() {
         );
         let result = run_case(&Case {
             data,
-            build: &|b| drop(b.push(ScatterAdd::new(index(), rows(), table()).unwrap())),
+            build: &|b| {
+                b.push(ScatterAdd::new(index(), rows(), table()).unwrap());
+            },
         });
         assert_eq!(
             result.unwrap_err(),

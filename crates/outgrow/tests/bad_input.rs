@@ -1,4 +1,5 @@
 //! Bad input of every kind: a clear diagnostic, exit code 1, never a panic, and nothing lost that was there.
+#![allow(clippy::type_complexity)]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! The page of a run: complete, well formed and self-contained. With `OUTGROW_KEEP_REPORT=FOLDER` the pages are
 //! kept there, to be looked at in a browser.
+#![allow(clippy::needless_range_loop)]
 
 use outgrow::report::{
     Bitmap, Buffer, Cleaning, Confusion, ConfusionSample, Curve, Environment, MemoryPlan, OpTime, Plot,

@@ -14,6 +14,8 @@ pub struct Simplify;
 
 /// A computed constant may have at most this many elements, so that the graph does not grow.
 const FOLD_ELEMENTS: usize = 1024;
+/// It may take at most this many operations: a window over padding can be far larger than what lies under it.
+const FOLD_FLOPS: u64 = 1 << 22;
 
 impl Pass for Simplify {
     fn name(&self) -> &'static str {
@@ -73,6 +75,10 @@ fn fold(b: &mut Builder, op: &Op, inputs: &[Value], ty: &TensorType) -> Option<V
         _ => None,
     };
     let constants = inputs.iter().map(constant).collect::<Option<Vec<_>>>()?;
+    let types: Vec<_> = inputs.iter().map(|v| b.ty(*v)).collect();
+    if op.rule().cost(&types, ty).flops > FOLD_FLOPS {
+        return None;
+    }
     let args: Vec<_> = constants.iter().map(|c| &**c).collect();
     Some(b.constant(op.rule().eval(&args, ty.dtype, &shape)))
 }

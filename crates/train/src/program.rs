@@ -117,7 +117,7 @@ impl ModelProgram {
                 Feed::Key => BufferRef::read(&key),
             });
         }
-        refs.extend(self.outputs.split_mut(out).into_iter().map(|part| BufferRef::write(part)));
+        refs.extend(self.outputs.split_mut(out).into_iter().map(BufferRef::write));
         match nanoseconds {
             Some(nanoseconds) => self.compiled.executable.run_profiled(&mut refs, nanoseconds),
             None => self.compiled.executable.run(&mut refs),

@@ -267,7 +267,8 @@ impl Trainer {
     fn gradients(&mut self, batch: &Batch) -> Result<Gradients, Diagnostics> {
         let total: f32 = batch.weight.iter().sum();
         let shard = self.config.batch / self.config.micro_shards;
-        let profile = self.options.profile_every > 0 && self.state.step % self.options.profile_every == 0;
+        let profile =
+            self.options.profile_every > 0 && self.state.step.is_multiple_of(self.options.profile_every);
         for part in 0..self.config.micro_shards {
             let sample = self.sample(batch, part, total, shard);
             let mut leaf = self.tree.leaf(self.program.outputs.total());
@@ -321,12 +322,12 @@ impl Trainer {
             Interval::Steps(steps) => steps,
             Interval::Epochs(epochs) => epochs * per_epoch,
         };
-        if step % every == 0 || step == total {
+        if step.is_multiple_of(every) || step == total {
             self.validate(data, per_epoch, observer)?;
         }
         let policy = self.config.checkpoints;
         let now = self.options.clock.now_ns();
-        let due = policy.every_steps.is_some_and(|n| step % n == 0)
+        let due = policy.every_steps.is_some_and(|n| step.is_multiple_of(n))
             || policy.every_seconds.is_some_and(|s| (now - *saved_at) as f64 * 1e-9 >= s);
         if due && step < total {
             self.save(observer)?;

@@ -81,12 +81,12 @@ impl Update {
             refs.extend(state.slots.iter_mut().map(|slot| BufferRef::write(&mut slot[..])));
         } else {
             let params = self.params.split_mut(&mut state.params);
-            refs.extend(params.into_iter().map(|part| BufferRef::write(part)));
+            refs.extend(params.into_iter().map(BufferRef::write));
             refs.extend(
                 (0..self.params.entries().len()).map(|i| BufferRef::read(self.params.slice(i, grads))),
             );
             for slot in &mut state.slots {
-                refs.extend(self.params.split_mut(slot).into_iter().map(|part| BufferRef::write(part)));
+                refs.extend(self.params.split_mut(slot).into_iter().map(BufferRef::write));
             }
         }
         refs.extend(scalars.iter().map(|s| BufferRef::read(s)));

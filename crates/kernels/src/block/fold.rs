@@ -88,19 +88,45 @@ unsafe fn accumulate<O: Combine>(
 /// `acc` holds `width * lanes` elements and `dst` holds `width`; they do not overlap.
 #[inline(always)]
 unsafe fn fold<O: Combine>(dst: *mut u8, acc: *mut u8, width: usize, lanes: usize) {
-    let (dst, acc) = (dst.cast::<O::T>(), acc.cast::<O::T>());
+    let (dst, acc) = (dst.cast::<O::T>(), acc.cast::<O::T>().cast_const());
+    // SAFETY: the caller's contract.
+    unsafe {
+        match lanes {
+            1 => std::ptr::copy_nonoverlapping(acc, dst, width),
+            2 => fold_lanes::<O, 2>(dst, acc, width),
+            4 => fold_lanes::<O, 4>(dst, acc, width),
+            8 => fold_lanes::<O, 8>(dst, acc, width),
+            16 => fold_lanes::<O, 16>(dst, acc, width),
+            _ => fold_lanes::<O, LANES>(dst, acc, width),
+        }
+    }
+}
+
+/// # Safety
+/// `acc` holds `width * L` elements and `dst` holds `width`; they do not overlap.
+#[inline(always)]
+unsafe fn fold_lanes<O: Combine, const L: usize>(dst: *mut O::T, acc: *const O::T, width: usize) {
     for k in 0..width {
-        // SAFETY: all indices are below the lengths that the caller vouches for.
+        // SAFETY: within what the caller vouches for.
         unsafe {
-            let acc = acc.add(k * lanes);
-            let mut half = lanes / 2;
-            while half > 0 {
-                for lane in 0..half {
-                    *acc.add(lane) = O::combine(*acc.add(lane), *acc.add(lane + half));
-                }
-                half /= 2;
-            }
-            *dst.add(k) = *acc;
+            let mut lanes = acc.add(k * L).cast::<[O::T; L]>().read();
+            // Written out, so that the lanes stay in registers.
+            halve::<O, L, 16>(&mut lanes);
+            halve::<O, L, 8>(&mut lanes);
+            halve::<O, L, 4>(&mut lanes);
+            halve::<O, L, 2>(&mut lanes);
+            halve::<O, L, 1>(&mut lanes);
+            *dst.add(k) = lanes[0];
+        }
+    }
+}
+
+/// Combines lane `i` with lane `i + HALF`, if there are so many.
+#[inline(always)]
+fn halve<O: Combine, const L: usize, const HALF: usize>(lanes: &mut [O::T; L]) {
+    if 2 * HALF <= L {
+        for i in 0..HALF {
+            lanes[i] = O::combine(lanes[i], lanes[i + HALF]);
         }
     }
 }

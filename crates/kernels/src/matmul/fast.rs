@@ -120,7 +120,7 @@ impl Oriented {
             && self.right[0] == 1
             && self.right[1] >= 0
             && row_panels <= 2
-            && (tiles.masked || self.n % tiles.lanes == 0);
+            && (tiles.masked || self.n.is_multiple_of(tiles.lanes));
         let packing = |in_place: bool, strides: [isize; 2]| match strides {
             _ if in_place => 0.0,
             [1, _] => 0.15,

@@ -158,7 +158,13 @@ pub fn kernel_case<K: Kernel + 'static>(
     data: Vec<Data>,
     kernel: impl Fn() -> K,
 ) -> Vec<(KernelPath, Vec<Data>)> {
-    run_case(&Case { data, build: &|b| drop(b.push(kernel())) }).unwrap()
+    run_case(&Case {
+        data,
+        build: &|b| {
+            b.push(kernel());
+        },
+    })
+    .unwrap()
 }
 
 /// Runs a case on every path of this processor; on each with 1, 2 and 3 threads, which must give the same bits.

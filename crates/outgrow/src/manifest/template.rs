@@ -135,7 +135,8 @@ fn write_section(text: &mut String, schema: &Json, section: &Json, name: &str, k
     let knows = |leaf: &&Leaf<'_>| {
         let named = keys.iter().find(|(key, _)| *key == "name").is_none_or(|(_, value)| {
             let constants = leaf.property("name").and_then(|one| leaves(schema, one).first()?.constants());
-            constants.is_some_and(|all| all.iter().any(|constant| constant.to_string() == *value))
+            constants
+                .is_some_and(|all| all.iter().map(ToString::to_string).any(|constant| constant == *value))
         });
         let given = |required: &&str| keys.iter().any(|(key, _)| key == required);
         named && keys.iter().all(|(key, _)| leaf.property(key).is_some()) && leaf.required().iter().all(given)
