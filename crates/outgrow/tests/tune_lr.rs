@@ -56,7 +56,7 @@ fn a_range_test_finds_a_rate_that_trains_better() {
             "tune-lr",
             "m.toml",
             "--to",
-            "100",
+            "1e6",
             "--steps",
             "200",
             "--out",
