@@ -91,6 +91,18 @@ impl Graph {
         self.inputs.iter().copied().find(|v| matches!(&self.node(*v).op, Op::Input(i) if i.name == name))
     }
 
+    /// For each node, whether one of `values` depends on it.
+    pub fn needed(&self, values: impl IntoIterator<Item = Value>) -> Vec<bool> {
+        let mut needed = vec![false; self.nodes.len()];
+        values.into_iter().for_each(|v| needed[v.index()] = true);
+        for i in (0..self.nodes.len()).rev() {
+            if needed[i] {
+                self.nodes[i].inputs.iter().for_each(|v| needed[v.index()] = true);
+            }
+        }
+        needed
+    }
+
     /// How many nodes (and outputs) read each value.
     pub fn uses(&self) -> Vec<u32> {
         let mut uses = vec![0; self.nodes.len()];

@@ -15,15 +15,25 @@ pub enum KernelPath {
     Avx2,
     /// AVX-512 F, BW, DQ and VL, with AVX2 and FMA.
     Avx512,
+    /// AVX-512, and matrix products on the tiles of AMX in parts of bf16 (see `gemm/amx.rs`): as accurate as those in
+    /// f32, but that what lies below the normal numbers (2^-126) counts as zero, and a product with an infinite number
+    /// may be NaN.
+    Amx,
 }
 
 impl KernelPath {
     /// Every path, slowest first.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Amx];
 
-    /// The fastest path of this processor.
+    /// The fastest path of this processor whose products are plain f32. [`KernelPath::Amx`] must be asked for.
     pub fn detect() -> Self {
-        Self::ALL.into_iter().rev().find(|p| p.is_supported()).unwrap_or(Self::Portable)
+        let plain = Self::ALL.into_iter().filter(|path| *path != Self::Amx);
+        plain.rev().find(|p| p.is_supported()).unwrap_or(Self::Portable)
+    }
+
+    /// The path whose vectors this one uses: its own, unless it only adds tiles.
+    pub(crate) fn vectors(self) -> Self {
+        if self == Self::Amx { Self::Avx512 } else { self }
     }
 
     /// The paths this processor can run, slowest first.
@@ -43,6 +53,7 @@ impl KernelPath {
             match self {
                 Self::Portable => true,
                 Self::Avx2 => avx2(),
+                Self::Amx => Self::Avx512.is_supported() && crate::gemm::amx::is_supported(),
                 Self::Avx512 => {
                     avx2()
                         && is_x86_feature_detected!("avx512f")
@@ -64,6 +75,7 @@ impl KernelPath {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Amx => "amx",
         }
     }
 

@@ -73,7 +73,7 @@ impl Kernel for RandomUniform {
 
 /// Fills `out` with the numbers from position `4 * first` on.
 fn fill(key: RngKey, first: u64, out: &mut [f32], path: KernelPath) {
-    match path {
+    match path.vectors() {
         // SAFETY: the program's builder found the path supported.
         #[cfg(target_arch = "x86_64")]
         KernelPath::Avx512 => unsafe { fill_avx512(key, first, out) },

@@ -126,7 +126,7 @@ fn element_types() {
     let mut rng = RngKey::new(23).stream();
     let same = [DType::F64, DType::I32, DType::I64, DType::U8, DType::BF16].map(|t| (t, t));
     for (from, to) in same.into_iter().chain([(DType::BF16, DType::F32)]) {
-        for (m, n, k) in [(5, 6, 7), (20, 40, 30)] {
+        for (m, n, k) in [(5, 6, 7), (20, 40, 30), (33, 50, 100)] {
             let data = [
                 Data::random(from, m * k, &mut rng),
                 Data::random(from, k * n, &mut rng),
@@ -181,5 +181,104 @@ fn the_order_of_summation_depends_on_k_alone() {
             View::whole(1, DType::F32, [k, n]).broadcast(&[m, k, n], &[1, 2]),
         );
         compare("batch", batched, &|i| i);
+    }
+}
+
+/// The largest and the mean square error of a product against f64, relative to what its terms add up to in magnitude.
+fn errors(a: &[f32], b: &[f32], c: &[f32], (m, n, k): (usize, usize, usize)) -> (f64, f64) {
+    let (mut largest, mut squares) = (0f64, 0f64);
+    for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+        let terms = (0..k).map(|p| f64::from(a[i * k + p]) * f64::from(b[p * n + j]));
+        let (sum, magnitude) = terms.fold((0.0, 1e-300), |(s, m), t| (s + t, m + t.abs()));
+        let error = (f64::from(c[i * n + j]) - sum).abs() / magnitude;
+        largest = largest.max(error);
+        squares += error * error;
+    }
+    (largest, (squares / (m * n) as f64).sqrt())
+}
+
+/// No path is less accurate than twice a plain product in f32, which adds one rounded product after the other.
+#[test]
+fn every_path_is_as_accurate_as_plain_f32() {
+    let mut rng = RngKey::new(25).stream();
+    let (m, n) = (37, 41);
+    for k in [32, 100, 513, 3000] {
+        let random: Vec<f64> = (0..(m + n) * k).map(|_| rng.normal()).collect();
+        // Of row (or column, behind the rows) and inner position.
+        let at = |i: usize, p: usize| random[i * k + p];
+        let scale = |exponent: usize, half: i32| 2f64.powi(exponent as i32 % (2 * half + 1) - half);
+        let full = |bits: u32, less: usize| f64::from(f32::from_bits(bits - less as u32));
+        type Values<'a> = &'a dyn Fn(usize, usize) -> f64;
+        // Scales differ along the inner dimension, or across it; terms cancel but for a small rest; mantissas are full of
+        // ones, so that every part rounds the same way.
+        let kinds: [(&str, Values<'_>, Values<'_>); 5] = [
+            ("random", &|i, p| at(i, p), &|j, p| at(m + j, p)),
+            ("scaled along", &|i, p| at(i, p) * scale(p * 7, 30), &|j, p| at(m + j, p) / scale(p * 11, 30)),
+            ("scaled across", &|i, p| at(i, p) * scale(i * 13, 40), &|j, p| at(m + j, p) * scale(j * 17, 40)),
+            ("cancelling", &|i, p| at(i, p / 2) * [1.0, -1.0][p % 2], &|j, p| {
+                at(m + j, p / 2) * (1.0 + 1e-6 * (p % 3) as f64)
+            }),
+            ("full mantissas", &|i, p| full(0x3fff_ffff, (i + p) % 5), &|j, p| {
+                full(0x3f7f_7fff, (j + p) % 7)
+            }),
+        ];
+        for (kind, a, b) in kinds {
+            let a: Vec<f32> = (0..m * k).map(|i| a(i / k, i % k) as f32).collect();
+            let b: Vec<f32> = (0..k * n).map(|i| b(i % n, i / n) as f32).collect();
+            let one_after_the_other: Vec<f32> = (0..m * n)
+                .map(|i| (0..k).fold(0f32, |sum, p| sum + a[i / n * k + p] * b[p * n + i % n]))
+                .collect();
+            let (largest, mean) = errors(&a, &b, &one_after_the_other, (m, n, k));
+            let floats = |v: &[f32]| Data::floats(DType::F32, v.iter().map(|x| f64::from(*x)));
+            let data = vec![floats(&a), floats(&b), Data::zeros(DType::F32, m * n)];
+            let view = |buffer, rows, columns| View::whole(buffer, DType::F32, [rows, columns]);
+            let make = || MatMul::new(view(0, m, k), view(1, k, n), view(2, m, n)).unwrap();
+            for (path, after) in kernel_case(data, make) {
+                let got = errors(&a, &b, after[2].f32s(), (m, n, k));
+                // Where even the plain product is nearly exact, one rounding is allowed.
+                let limit = |plain: f64| 2.0 * plain.max(6e-8);
+                assert!(
+                    got.0 <= limit(largest) && got.1 <= limit(mean),
+                    "{kind}, k {k} on {path}: {got:?} against {largest:e}, {mean:e}"
+                );
+            }
+        }
+    }
+}
+
+/// What is not finite does not pass for a number, and the largest numbers do not overflow.
+#[test]
+fn extreme_numbers() {
+    let k = 64;
+    for (value, times, expect) in [
+        (f32::MAX, 0.5, Some(f64::from(f32::MAX) / 2.0)),
+        (f32::MAX, 1.0, Some(f64::from(f32::MAX))),
+        (-3.4e38, 0.25, Some(-3.4e38f32 as f64 / 4.0)),
+        (1e-30, 1e-7, Some(1e-30f32 as f64 * 1e-7f32 as f64)),
+        (f32::NAN, 1.0, None),
+        (f32::from_bits(0x7f80_0001), 1.0, None),
+        (f32::INFINITY, 0.3, None),
+        (f32::NEG_INFINITY, 2.0, None),
+    ] {
+        let data = |x: f32| Data::floats(DType::F32, (0..k).map(|p| if p == 3 { f64::from(x) } else { 0.0 }));
+        let make = || {
+            let view = |buffer, dims: [usize; 2]| View::whole(buffer, DType::F32, dims);
+            MatMul::new(view(0, [1, k]), view(1, [k, 1]), view(2, [1, 1])).unwrap()
+        };
+        for (path, after) in kernel_case(vec![data(value), data(times), Data::zeros(DType::F32, 1)], make) {
+            let got = after[2].f32s()[0];
+            match expect {
+                Some(expect) => {
+                    // Tiles take numbers below the normal ones for zero, products of small parts among them.
+                    let below_normal = 2.0 * f64::from(f32::MIN_POSITIVE);
+                    let error = (f64::from(got) - expect).abs();
+                    assert!(
+                        error < 3e-7 * expect.abs() + below_normal,
+                        "{value} times {times} on {path} is {got}"
+                    );
+                }
+                None => assert!(!got.is_finite(), "{value} times {times} on {path} is {got}"),
+            }
+        }
     }
 }

@@ -7,25 +7,13 @@ use outgrow_ir::{Diagnostics, Graph, Op, Rewriter};
 #[derive(Debug)]
 pub struct DeadCode;
 
-/// For each node, whether some output depends on it.
-fn live(graph: &Graph) -> Vec<bool> {
-    let mut live = vec![false; graph.nodes.len()];
-    graph.outputs.iter().for_each(|(_, v)| live[v.index()] = true);
-    for i in (0..graph.nodes.len()).rev() {
-        if live[i] {
-            graph.nodes[i].inputs.iter().for_each(|v| live[v.index()] = true);
-        }
-    }
-    live
-}
-
 impl Pass for DeadCode {
     fn name(&self) -> &'static str {
         "dead_code"
     }
 
     fn run(&self, graph: &Graph) -> Result<Graph, Diagnostics> {
-        let live = live(graph);
+        let live = graph.needed(graph.outputs.iter().map(|(_, value)| *value));
         let mut rewriter = Rewriter::new(graph);
         for (value, node) in graph.iter() {
             if live[value.index()] || matches!(node.op, Op::Input(_)) {

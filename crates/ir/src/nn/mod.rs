@@ -26,6 +26,7 @@ mod residual;
 mod rms_norm;
 mod sigmoid;
 mod silu;
+mod soft_cross_entropy;
 mod softmax;
 mod softplus;
 mod statistics;

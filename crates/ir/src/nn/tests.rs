@@ -166,6 +166,12 @@ fn losses() -> Vec<Case> {
             |v| f::cross_entropy(v, 6),
         ),
         case(
+            "soft_cross_entropy",
+            &[x(&[4, 6]), SampleInput::new(DType::F32, &[4, 6], 0.0, 0.3)],
+            |b, v| b.soft_cross_entropy(v[0], v[1]),
+            |v| f::soft_cross_entropy(v, 6),
+        ),
+        case(
             "binary_cross_entropy",
             &[x(&[9]), SampleInput::new(DType::F32, &[9], 0.0, 1.0)],
             |b, v| b.binary_cross_entropy(v[0], v[1]),

@@ -152,7 +152,7 @@ on_path!(accumulate_avx2, fold_avx2, "avx2,fma");
 on_path!(accumulate_avx512, fold_avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
 
 fn pick<O: Combine>(path: KernelPath) -> (AccumulateFn, FoldFn) {
-    match path {
+    match path.vectors() {
         #[cfg(target_arch = "x86_64")]
         KernelPath::Avx2 => (accumulate_avx2::<O>, fold_avx2::<O>),
         #[cfg(target_arch = "x86_64")]

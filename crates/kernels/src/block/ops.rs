@@ -358,7 +358,7 @@ unsafe fn round_avx2(dst: *mut u8, _a: *const u8, _b: *const u8, _c: *const u8, 
 
 /// The loop that rounds a register to bf16 in place.
 pub(crate) fn round_bf16(path: KernelPath) -> OpFn {
-    match path {
+    match path.vectors() {
         #[cfg(target_arch = "x86_64")]
         KernelPath::Avx2 | KernelPath::Avx512 => round_avx2,
         _ => round_portable,

@@ -104,7 +104,7 @@ unsafe fn each_avx512<O: Lanewise>(dst: *mut u8, a: *const u8, b: *const u8, c: 
 
 /// The loop of expression `O` for `path`. Calling it demands a processor that supports the path.
 pub(crate) fn pick<O: Lanewise>(path: KernelPath) -> OpFn {
-    match path {
+    match path.vectors() {
         #[cfg(target_arch = "x86_64")]
         KernelPath::Avx2 => each_avx2::<O>,
         #[cfg(target_arch = "x86_64")]

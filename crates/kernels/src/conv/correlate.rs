@@ -9,16 +9,13 @@ use super::Conv;
 use super::padded::{Images, PADDED_BYTES, Part};
 use crate::gemm::{
     Blocks, K_BLOCK_MAX, LeftOperand, MAX_COLUMNS, Matrix, Mode, OutColumns, Output, Panel, Product,
-    RightOperand, SCRATCH_FLOATS_IN_PLACE, Tile, Tiles, part,
+    RightOperand, Tile, Tiles, part,
 };
 use crate::kernel::{Cx, Scratch};
 use crate::threads::share;
 use crate::view::View;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Floats before the padded part in a thread's scratch memory.
-const PADDED_START: usize = SCRATCH_FLOATS_IN_PLACE.next_multiple_of(16);
 
 /// One tap of the window.
 #[derive(Clone, Copy, Debug)]
@@ -158,6 +155,7 @@ impl Correlations {
             if c.taps.len() > K_BLOCK_MAX {
                 return None;
             }
+            c.tiles = c.tiles.for_products(c.k(), false);
             c.packed_start = packed;
             packed += c.groups * c.m * c.k();
             c.blocks = Blocks::new(c.channels, c.taps.len());
@@ -267,7 +265,12 @@ impl Correlation {
 
     /// Where the offsets start behind a padded part of `floats`.
     fn offsets_start(&self, floats: usize) -> usize {
-        PADDED_START + floats.next_multiple_of(16)
+        self.padded_start() + floats.next_multiple_of(16)
+    }
+
+    /// Floats before the padded part in a thread's scratch memory.
+    fn padded_start(&self) -> usize {
+        self.tiles.scratch_floats_in_place().next_multiple_of(16)
     }
 
     fn packing_tasks(&self) -> usize {
@@ -333,7 +336,7 @@ impl Correlation {
             count: place.images.len(),
             first_row: place.rows.start,
             rows: place.rows.len(),
-            padded: scratch.wrapping_add(PADDED_START),
+            padded: scratch.wrapping_add(self.padded_start()),
             offsets: scratch.wrapping_add(self.offsets_start(place.images.len() * padded.image())).cast(),
             block: [const { AtomicUsize::new(0) }; 3],
         };
@@ -386,7 +389,10 @@ impl LeftOperand for PackedWeights {
         true
     }
 
-    unsafe fn pack(&self, _i: usize, _rows: usize, _p: usize, _k: usize, _buffer: *mut f32) {}
+    unsafe fn pack(&self, i: usize, rows: usize, p: usize, k: usize, buffer: *mut f32) {
+        // SAFETY: panels are packed for these rows already, one behind the other within each block.
+        unsafe { buffer.copy_from_nonoverlapping(self.start.add(self.m * p + i * k), rows * k) };
+    }
 
     fn point(&self, i: usize, rows: usize, p: usize, tile: &mut Tile) {
         (tile.left, tile.left_step) = (self.start.wrapping_add(self.m * p + i * tile.k), rows);

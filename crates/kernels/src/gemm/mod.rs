@@ -5,6 +5,8 @@
 //! is one chain of multiply-adds, and the blocks' sums are added in order. Nothing else decides an element's bits: neither the
 //! extents nor the strides nor the threads.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
 mod pack;
 mod tile;
 mod vector;
@@ -28,9 +30,9 @@ const LEFT_FLOATS: usize = PANEL_CHUNK * MAX_ROWS * K_BLOCK_MAX + 16;
 const PANEL_FLOATS: usize = K_BLOCK_MAX * MAX_COLUMNS + 16;
 
 /// Floats of scratch memory that one thread needs, if the left operand is packed in [`Product::compute`].
-pub(crate) const SCRATCH_FLOATS: usize = LEFT_FLOATS + SCRATCH_FLOATS_IN_PLACE;
+const SCRATCH_FLOATS: usize = LEFT_FLOATS + SCRATCH_FLOATS_IN_PLACE;
 /// Floats of scratch memory that one thread needs if the left operand is in place.
-pub(crate) const SCRATCH_FLOATS_IN_PLACE: usize = GROUP * PANEL_FLOATS + MAX_ROWS * MAX_COLUMNS;
+const SCRATCH_FLOATS_IN_PLACE: usize = GROUP * PANEL_FLOATS + MAX_ROWS * MAX_COLUMNS;
 
 /// How an inner dimension is cut into blocks: as a function of its extent (and the unit it may be cut at) alone.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +69,7 @@ pub(crate) trait LeftOperand: Sync {
     fn in_place(&self) -> bool;
 
     /// Packs the panel of rows `i..i + rows` and inner positions `p..p + k` to `buffer`, if they are not read in
-    /// place: element `(i, p)` goes to `p * rows + i`.
+    /// place, and always on AMX: element `(i, p)` goes to `p * rows + i`.
     ///
     /// # Safety
     /// The positions are within the operand; the buffer holds `rows * k` floats.
@@ -96,7 +98,7 @@ pub(crate) trait RightOperand: Sync {
     }
 
     /// Packs the panel of columns `j..j + columns` and inner positions `p..p + k` to `buffer`, if they are not read
-    /// in place: element `(p, j)` goes to `p * width + j`, and anything to the columns up to `width`.
+    /// in place, and always on AMX: element `(p, j)` goes to `p * width + j`, and anything to the columns up to `width`.
     ///
     /// # Safety
     /// The positions are within the operand; the buffer holds `width * k` floats.
@@ -166,6 +168,11 @@ impl Product<'_> {
             let rows = part(self.m, panels.start, count).start..part(self.m, panels.end - 1, count).end;
             // SAFETY: the caller's contract.
             return unsafe { self.no_products(rows, columns) };
+        }
+        #[cfg(target_arch = "x86_64")]
+        if self.tiles.parts > 0 {
+            // SAFETY: the caller's contract; such tiles are made for a path with AMX only.
+            return unsafe { self.compute_on_tiles(panels, columns, scratch) };
         }
         let in_place = self.left.in_place();
         // SAFETY: within the scratch memory.

@@ -36,7 +36,7 @@ pub(crate) type PackFn = unsafe fn(matrix: Matrix<f32>, panel: Panel, to: *mut f
 
 /// The packing loop of a path.
 pub(crate) fn pack_fn(path: KernelPath) -> PackFn {
-    match path {
+    match path.vectors() {
         #[cfg(target_arch = "x86_64")]
         KernelPath::Avx512 => pack_avx512,
         #[cfg(target_arch = "x86_64")]

@@ -82,6 +82,11 @@ const PANELS: u8 = Mode::Panels as u8;
 const LEFT_ROWS: u8 = Mode::LeftRows as u8;
 const RIGHT_OFFSETS: u8 = Mode::RightOffsets as u8;
 
+/// Rows of a panel on AMX.
+const AMX_ROWS: usize = 32;
+/// Products of a smaller inner extent stay with vectors.
+const AMX_K_MIN: usize = 32;
+
 type TileFn = unsafe fn(&Tile);
 
 /// The micro-kernels of one path.
@@ -93,6 +98,12 @@ pub(crate) struct Tiles {
     /// Whether the right operand may be read in place when its columns are not a multiple of the lanes.
     pub masked: bool,
     pub pack: PackFn,
+    /// Whether the path has AMX.
+    amx: bool,
+    /// How many parts of bf16 a number has, if products are computed on AMX; 0 if by these micro-kernels.
+    pub parts: usize,
+    /// Whether the operands of the product changed sides, on AMX.
+    pub mirrored: bool,
     /// By mode, rows less one, and vectors less one.
     run: [[[TileFn; 2]; MAX_ROWS]; 3],
 }
@@ -104,14 +115,40 @@ impl std::fmt::Debug for Tiles {
 }
 
 impl Tiles {
+    /// The micro-kernels of a path.
     pub fn new(path: KernelPath) -> Self {
-        match path {
+        let tiles = match path.vectors() {
             #[cfg(target_arch = "x86_64")]
             KernelPath::Avx512 => avx512_tiles(),
             #[cfg(target_arch = "x86_64")]
             KernelPath::Avx2 => avx2_tiles(),
             _ => portable_tiles(),
+        };
+        Self { amx: path == KernelPath::Amx, ..tiles }
+    }
+
+    /// The tiles for products of inner extent `k` whose numbers are bf16, or else f32.
+    pub fn for_products(self, k: usize, bf16: bool) -> Self {
+        // By the inner extent alone, so that an element's bits do not depend on the others. A step that is mostly empty
+        // does not pay.
+        if !self.amx || k < AMX_K_MIN {
+            return self;
         }
+        Self { rows: AMX_ROWS, parts: if bf16 { 1 } else { 3 }, masked: false, ..self }
+    }
+
+    /// Floats of scratch memory that a thread needs for products.
+    pub fn scratch_floats(&self) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if self.parts > 0 {
+            return super::amx::SCRATCH_FLOATS;
+        }
+        super::SCRATCH_FLOATS
+    }
+
+    /// The same if the left operand is in place.
+    pub fn scratch_floats_in_place(&self) -> usize {
+        if self.parts > 0 { self.scratch_floats() } else { super::SCRATCH_FLOATS_IN_PLACE }
     }
 
     /// Runs a tile of `rows` rows (at most those of the largest) and one or two `vectors` of columns.
@@ -287,6 +324,9 @@ macro_rules! path_tiles {
                 rows: <$vector>::ROWS,
                 masked: <$vector>::MASKED,
                 pack: pack_fn($path),
+                amx: false,
+                parts: 0,
+                mirrored: false,
                 run: [rows!(PANELS), rows!(LEFT_ROWS), rows!(RIGHT_OFFSETS)],
             }
         }

@@ -2,10 +2,11 @@
 
 use super::MatMul;
 use super::loops::batch_offset;
-use crate::gemm::{Blocks, Columns, Matrix, Plain, Product, Rows, SCRATCH_FLOATS, Source, Tiles};
+use crate::gemm::{Blocks, Columns, Matrix, Plain, Product, Rows, Source, Tiles};
 use crate::kernel::Cx;
 use crate::path::KernelPath;
 use crate::threads::share;
+use outgrow_tensor::DType;
 
 /// How a product is run on one path: chosen from extents and strides, without influence on bits.
 #[derive(Debug)]
@@ -32,8 +33,12 @@ struct Oriented {
     out: [isize; 2],
 }
 
-/// Bytes of scratch memory that one thread needs.
-pub(super) const SCRATCH_BYTES: usize = SCRATCH_FLOATS * 4;
+impl Plan {
+    /// Bytes of scratch memory that one thread needs.
+    pub fn scratch_bytes(&self) -> usize {
+        self.tiles.scratch_floats() * 4
+    }
+}
 
 impl MatMul {
     fn oriented(&self, transposed: bool) -> Oriented {
@@ -55,11 +60,12 @@ impl MatMul {
     }
 
     pub(super) fn plan(&self, path: KernelPath) -> Plan {
-        let tiles = Tiles::new(path);
+        let tiles = Tiles::new(path).for_products(self.k, self.a.dtype == DType::BF16);
         let [plain, transposed] =
             [false, true].map(|t| self.oriented(t).plan(tiles, self.a.dtype.bytes() == 4));
         let mut plan = if transposed.1 < plain.1 { transposed.0 } else { plain.0 };
         plan.transposed = transposed.1 < plain.1;
+        plan.tiles.mirrored = plan.transposed;
         let batch: usize = self.batch.iter().product();
         // About two and a half cycles per nanosecond.
         plan.cost_ns = (batch as f64 * plain.1.min(transposed.1) / 2.5) as usize;
@@ -114,6 +120,7 @@ impl Oriented {
         let (m, n, k) = (self.m as f64, self.n as f64, self.k as f64);
         let lanes = tiles.lanes as f64;
         let (row_panels, column_panels) = (self.m.div_ceil(tiles.rows), self.n.div_ceil(tiles.columns()));
+        let single = single && tiles.parts == 0;
         let left_in_place =
             single && (self.left[0] == 1 || self.left[1] == 1) && self.left[1] >= 0 && column_panels <= 2;
         let right_in_place = single

@@ -85,7 +85,7 @@ impl Kernel for MatMul {
     }
 
     fn scratch(&self) -> Scratch {
-        Scratch { per_thread: if self.plan.is_some() { fast::SCRATCH_BYTES } else { 0 }, shared: 0 }
+        Scratch { per_thread: self.plan.as_ref().map_or(0, fast::Plan::scratch_bytes), shared: 0 }
     }
 
     fn reads(&self) -> Vec<&View> {

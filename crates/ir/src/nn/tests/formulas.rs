@@ -29,6 +29,14 @@ pub fn softmax(row: &[f64]) -> Vec<f64> {
     row.iter().map(|x| x.exp() / sum).collect()
 }
 
+pub fn soft_cross_entropy(v: &[Tensor], classes: usize) -> Vec<f64> {
+    let (logits, shares) = (floats(&v[0]), floats(&v[1]));
+    let loss = |(row, shares): (&[f64], &[f64])| -> f64 {
+        softmax(row).iter().zip(shares).map(|(p, share)| -share * p.ln()).sum()
+    };
+    logits.chunks(classes).zip(shares.chunks(classes)).map(loss).collect()
+}
+
 pub fn cross_entropy(v: &[Tensor], classes: usize) -> Vec<f64> {
     let logits = floats(&v[0]);
     let loss = |(i, row): (usize, &[f64])| -softmax(row)[v[1].get_i64(i) as usize].ln();
