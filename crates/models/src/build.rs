@@ -1,8 +1,9 @@
 //! From a model's description to its graphs, parameters and buffers.
 
+use crate::foreign::ForeignModel;
 use crate::net::Net;
 use crate::spec::{Architecture, Layer, Model, Output};
-use crate::{Init, architecture, objective};
+use crate::{Init, architecture, foreign, objective};
 use outgrow_ir::{Diagnostic, Diagnostics, Dim, Graph, InputKind, Op, TensorType, Value};
 use outgrow_tensor::DType;
 
@@ -89,27 +90,33 @@ pub enum LossKind {
 
 /// Choices that are not the manifest's.
 #[derive(Clone, Copy, Debug)]
-pub struct BuildOptions {
+pub struct BuildOptions<'a> {
     /// Type of parameters, buffers and float feeds; f64 is for checks of derivatives.
     pub dtype: DType,
+    /// Whether the samples of training are mixed: their target is the share of each class, f32 `[B, classes]`.
+    pub mixed: bool,
+    /// The model of an architecture that is not described here.
+    pub foreign: Option<&'a dyn ForeignModel>,
 }
 
-impl Default for BuildOptions {
+impl Default for BuildOptions<'_> {
     fn default() -> Self {
-        Self { dtype: DType::F32 }
+        Self { dtype: DType::F32, mixed: false, foreign: None }
     }
 }
 
 /// A model as graphs. Both are of the symbolic batch size B.
 ///
 /// Inputs, in this order: the parameters, the buffers, then as feeds the inputs by their names, `target`,
-/// `weight` f32 `[B]` (0 for padding), `scale` f32 (1 / the total weight of the whole batch), and, in training when
+/// `weight` f32 `[B]` (of the sample in the loss; 0 for padding), `scale` f32 (1 / the total weight of the whole batch), and, in training when
 /// there is dropout, `key` i64.
 ///
 /// Outputs: `loss` (`scale · Σ weight · loss of the sample`, the scalar to differentiate), `loss_sum`
 /// (`Σ weight · loss`), `weight_sum` (`Σ weight`), for classes `correct` and (unless there are two classes with one
 /// logit) `correct5` (sums of the weights of samples whose target has the greatest, or one of the five greatest,
-/// logits), `output` (logits or predictions), and in training for each buffer `stat:<buffer>` (`Σ weight · statistic`).
+/// logits), `output` (logits or predictions), and in training, where there are buffers, `samples` (how many are no
+/// padding) and for each buffer `stat:<buffer>` (`samples · statistic`). Of mixed samples the class with the greatest
+/// share counts as the target.
 /// A token model's sample counts with the mean over its tokens.
 ///
 /// `output` is `[B, classes]`, `[B]` for one logit, `[B, width]` for numbers, `[B, context, vocab]` for tokens.
@@ -221,11 +228,19 @@ pub fn build(
     model: &Model,
     inputs: &[InputSpec],
     target: &TargetSpec,
-    options: BuildOptions,
+    options: BuildOptions<'_>,
 ) -> Result<BuiltModel, Diagnostics> {
     if inputs.is_empty() || target.width() == 0 {
         let problem = "there is nothing to learn from or nothing to predict";
         return Err(Diagnostic::new("model.inputs", problem).item("model").into());
+    }
+    if options.mixed && !matches!(target, TargetSpec::Class { .. }) {
+        let problem = format!("samples cannot be mixed where the model predicts {}", target.describe());
+        return Err(Diagnostic::new("model.mixed", problem)
+            .item("data.augment")
+            .expected("classes with a logit each")
+            .hint("leave `mixup` and `cutmix` out")
+            .into());
     }
     let (train, net) = graph(model, inputs, target, options, Mode::Train)?;
     let (eval, _) = graph(model, inputs, target, options, Mode::Eval)?;
@@ -242,18 +257,26 @@ pub fn build(
     })
 }
 
-fn graph(
+fn graph<'a>(
     model: &Model,
     inputs: &[InputSpec],
     target: &TargetSpec,
-    options: BuildOptions,
+    options: BuildOptions<'a>,
     mode: Mode,
-) -> Result<(Graph, Net), Diagnostics> {
-    let mut net = Net::new(mode, inputs, target, model.init, options.dtype);
+) -> Result<(Graph, Net<'a>), Diagnostics> {
+    let mut net = Net::new(mode, inputs, target, model.init, options);
     let prediction = architecture(&mut net, model)?;
     check_size(&net.params)?;
     objective::add(&mut net, model.output, prediction)?;
-    let graph = inputs_first(&std::mem::take(&mut net.b).finish()?);
+    let foreign = matches!(model.architecture, Architecture::Onnx(_));
+    let mut graph = inputs_first(&std::mem::take(&mut net.b).finish()?, foreign);
+    if foreign {
+        let (pruned, gone) = foreign::prune(&graph)?;
+        graph = pruned;
+        net.params.retain(|param| !gone.contains(&param.name));
+        net.params.sort_by(|a, b| a.name.cmp(&b.name));
+        net.buffers.sort_by(|a, b| a.name.cmp(&b.name));
+    }
     graph.verify()?;
     Ok((graph, net))
 }
@@ -270,18 +293,20 @@ fn check_size(params: &[ParamSpec]) -> Result<(), Diagnostic> {
         .expected(format!("at most {PARAMETERS_MAX}")))
 }
 
-/// The same graph with its inputs in front: parameters, buffers, feeds, each in the order in which they came.
-fn inputs_first(graph: &Graph) -> Graph {
+/// The same graph with its inputs in front: parameters, buffers, feeds, each in the order in which they came; or weights
+/// in the order of their names, as a model needs it that is not always built in the same order.
+fn inputs_first(graph: &Graph, by_name: bool) -> Graph {
+    let named = |name: &str| if by_name { name.to_owned() } else { String::new() };
     let rank = |op: &Op| match op {
         Op::Input(input) => match input.kind {
-            InputKind::Param => 0,
-            InputKind::Buffer => 1,
-            InputKind::Feed => 2,
+            InputKind::Param => (0, named(&input.name)),
+            InputKind::Buffer => (1, named(&input.name)),
+            InputKind::Feed => (2, String::new()),
         },
-        _ => 3,
+        _ => (3, String::new()),
     };
     let mut order: Vec<usize> = (0..graph.nodes.len()).collect();
-    order.sort_by_key(|i| rank(&graph.nodes[*i].op));
+    order.sort_by_cached_key(|i| rank(&graph.nodes[*i].op));
     let mut place = vec![Value(0); order.len()];
     for (new, old) in order.iter().enumerate() {
         place[*old] = Value(new as u32);

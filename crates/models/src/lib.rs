@@ -8,6 +8,7 @@
 #![allow(clippy::result_large_err)]
 
 mod build;
+pub mod foreign;
 mod gpt;
 mod init;
 mod layers;
@@ -42,6 +43,7 @@ fn architecture(net: &mut Net, model: &Model) -> Result<Value, Diagnostics> {
         Architecture::Gpt { layers, heads, width, dropout } => {
             gpt::build(net, &gpt::Size { layers: *layers, heads: *heads, width: *width, dropout: *dropout })
         }
+        Architecture::Onnx(spec) => foreign::build(net, spec),
         Architecture::WideDeep { hidden, embedding, activation, dropout } => {
             wide_deep::build(net, hidden, *embedding, *activation, *dropout)
         }

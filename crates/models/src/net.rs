@@ -1,15 +1,17 @@
 //! What architectures are written with: a builder that also keeps the parameters and buffers, the declared inputs, and
 //! the manifest's rule for initial weights.
 
+use crate::foreign::ForeignModel;
 use crate::spec::{self, Activation, InitRule};
-use crate::{BufferSpec, Init, InputSpec, Mode, ParamSpec, TargetSpec};
+use crate::{BufferSpec, BuildOptions, Init, InputSpec, Mode, ParamSpec, TargetSpec};
 use outgrow_ir::nn::BatchNormStatistics;
 use outgrow_ir::ops::Window;
+use outgrow_ir::ops::compare::Comparison;
 use outgrow_ir::{Builder, Diagnostic, Dim, InputKind, TensorType, Value};
 use outgrow_tensor::{DType, Tensor};
 
 /// Builds one graph of a model.
-pub(crate) struct Net {
+pub(crate) struct Net<'a> {
     pub b: Builder,
     pub mode: Mode,
     pub target: TargetSpec,
@@ -17,13 +19,17 @@ pub(crate) struct Net {
     pub inputs: Vec<(InputSpec, Value)>,
     /// The target's value.
     pub target_value: Value,
-    /// Weights of the samples, `[B]`.
+    /// Weights of the samples in the loss, `[B]`; 0 for padding.
     pub sample_weight: Value,
+    /// 1 for samples and 0 for padding, `[B]`: statistics do not depend on weights.
+    pub mask: Value,
     pub scale: Value,
     pub params: Vec<ParamSpec>,
     pub buffers: Vec<BufferSpec>,
     /// In training, the statistic that goes into each buffer.
     pub statistics: Vec<(String, Value)>,
+    /// The model that was brought along.
+    pub foreign: Option<&'a dyn ForeignModel>,
     dtype: DType,
     init: spec::Init,
     key: Option<Value>,
@@ -48,7 +54,7 @@ impl Conv {
     }
 }
 
-impl Net {
+impl<'a> Net<'a> {
     /// A net with the feeds declared: the inputs, `target`, `weight` and `scale`. Float inputs and parameters are of
     /// `dtype`.
     pub fn new(
@@ -56,7 +62,7 @@ impl Net {
         inputs: &[InputSpec],
         target: &TargetSpec,
         init: spec::Init,
-        dtype: DType,
+        BuildOptions { dtype, mixed, foreign }: BuildOptions<'a>,
     ) -> Self {
         let mut b = Builder::new(match mode {
             Mode::Train => "train",
@@ -69,9 +75,16 @@ impl Net {
             (input.clone(), feed(&input.name, TensorType::new(of, dims)))
         });
         let inputs = inputs.collect();
-        let target_value = feed("target", target.feed(dtype));
+        let target_ty = match (mode, mixed) {
+            (Mode::Train, true) => TensorType::new(dtype, [Dim::B, Dim::Fixed(target.width())]),
+            _ => target.feed(dtype),
+        };
+        let target_value = feed("target", target_ty);
         let sample_weight = feed("weight", TensorType::new(dtype, [Dim::B]));
         let scale = feed("scale", TensorType::scalar(dtype));
+        let zero = b.scalar(0.0, dtype);
+        let counts = b.compare(Comparison::Gt, sample_weight, zero);
+        let mask = b.cast(counts, dtype);
         Self {
             b,
             mode,
@@ -79,14 +92,23 @@ impl Net {
             inputs,
             target_value,
             sample_weight,
+            mask,
             scale,
             params: Vec::new(),
             buffers: Vec::new(),
             statistics: Vec::new(),
+            foreign,
             dtype,
             init,
             key: None,
             streams: 0,
+        }
+    }
+
+    /// From here on, a manifest that leaves the choice of initial weights open means `rule`.
+    pub fn default_rule(&mut self, rule: InitRule) {
+        if self.init == spec::Init::Rule(InitRule::Default) {
+            self.init = spec::Init::Rule(rule);
         }
     }
 
@@ -212,7 +234,7 @@ impl Net {
             if net.mode == Mode::Eval {
                 return net.b.batch_norm_eval(x, weight, bias, BatchNormStatistics { mean, variance }, eps);
             }
-            let trained = net.b.batch_norm_train(x, weight, bias, net.sample_weight, eps);
+            let trained = net.b.batch_norm_train(x, weight, bias, net.mask, eps);
             net.statistics.push((mean_name, trained.statistics.mean));
             net.statistics.push((variance_name, trained.statistics.variance));
             trained.y
@@ -270,13 +292,15 @@ impl Net {
         if self.mode == Mode::Eval || p == 0.0 {
             return x;
         }
-        let key = match self.key {
-            Some(key) => key,
-            None => self.b.input("key", InputKind::Feed, TensorType::scalar(DType::I64)),
-        };
-        self.key = Some(key);
+        let key = self.key();
         self.streams += 1;
         self.b.dropout(x, p, key, self.streams - 1)
+    }
+
+    /// The key of random numbers.
+    pub fn key(&mut self) -> Value {
+        let Self { key, b, .. } = self;
+        *key.get_or_insert_with(|| b.input("key", InputKind::Feed, TensorType::scalar(DType::I64)))
     }
 
     /// An activation.

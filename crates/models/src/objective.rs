@@ -1,8 +1,8 @@
 //! The end of every graph: the loss, the metrics and the outputs, from what the architecture predicts.
 
+use crate::TargetSpec;
 use crate::net::Net;
 use crate::spec::Output;
-use crate::{Mode, TargetSpec};
 use outgrow_ir::ops::compare::Comparison;
 use outgrow_ir::{Diagnostic, Diagnostics, Dim, Value};
 
@@ -16,6 +16,7 @@ pub(crate) fn add(net: &mut Net, output: Output, prediction: Value) -> Result<()
             prediction
         };
         let (output, losses, metrics) = match net.target {
+            TargetSpec::Class { .. } if net.b.rank(net.target_value) == 2 => shares(net, prediction),
             TargetSpec::Class { .. } | TargetSpec::Tokens { .. } => classes(net, prediction),
             TargetSpec::Binary => binary(net, prediction),
             TargetSpec::Regression { .. } => {
@@ -35,9 +36,12 @@ pub(crate) fn add(net: &mut Net, output: Output, prediction: Value) -> Result<()
             net.b.output(name, hits);
         }
         net.b.output("output", output);
-        if net.mode == Mode::Train {
-            for (name, statistic) in std::mem::take(&mut net.statistics) {
-                let statistic = net.b.mul(statistic, weight_sum);
+        let statistics = std::mem::take(&mut net.statistics);
+        if !statistics.is_empty() {
+            let samples = net.b.sum_all(net.mask);
+            net.b.output("samples", samples);
+            for (name, statistic) in statistics {
+                let statistic = net.b.mul(statistic, samples);
                 net.b.output(&format!("stat:{name}"), statistic);
             }
         }
@@ -96,12 +100,41 @@ fn classes(net: &mut Net, logits: Value) -> Parts {
         let beats = b.cast(beats, b.dtype(logits));
         b.reduce_sum(beats, &[last])
     });
+    let metrics = hits(net, rank);
+    (logits, losses, metrics)
+}
+
+/// Of `logits [B, classes]` and the shares of the classes in each sample: the losses, and whether a class with the
+/// greatest share has the greatest logit, or one of the five greatest.
+fn shares(net: &mut Net, logits: Value) -> Parts {
+    let shares = net.target_value;
+    let losses = net.b.soft_cross_entropy(logits, shares);
+    let rank = net.b.composite("rank", |b| {
+        let dims = b.dims(logits);
+        let constant = b.stop_gradient(logits);
+        let greatest = b.reduce_max(shares, &[1]);
+        let greatest = b.broadcast(greatest, &dims, &[0]);
+        let is_target = b.compare(Comparison::Ge, shares, greatest);
+        let lowest = b.scalar(f64::NEG_INFINITY, b.dtype(constant));
+        let only = b.select(is_target, constant, lowest);
+        let picked = b.reduce_max(only, &[1]);
+        let picked = b.broadcast(picked, &dims, &[0]);
+        let not_above = b.compare(Comparison::Le, constant, picked);
+        let above = b.not(not_above);
+        let above = b.cast(above, b.dtype(logits));
+        b.reduce_sum(above, &[1])
+    });
+    let metrics = hits(net, rank);
+    (logits, losses, metrics)
+}
+
+/// Whether so few logits are above the target's.
+fn hits(net: &mut Net, rank: Value) -> Vec<(&'static str, Value)> {
     let mut below = |n: f64| {
         let n = net.b.scalar(n, net.b.dtype(rank));
         net.b.compare(Comparison::Lt, rank, n)
     };
-    let metrics = vec![("correct", below(1.0)), ("correct5", below(5.0))];
-    (logits, losses, metrics)
+    vec![("correct", below(1.0)), ("correct5", below(5.0))]
 }
 
 /// Of `logits [B, 1]`: the losses, and whether the sign of the logit is the target's.

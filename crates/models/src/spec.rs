@@ -76,6 +76,40 @@ pub enum NamedSpec {
     Gpt(GptSpec),
     /// A linear model beside a network over embeddings (Cheng et al. 2016).
     WideDeep(WideDeepSpec),
+    /// A model from an ONNX file, with its weights: all of them are trained, or those that are chosen.
+    Onnx(OnnxSpec),
+}
+
+/// The options of `onnx`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OnnxSpec {
+    /// The ONNX file. A relative path is looked up in the folder given by `--data`, then in `$OUTGROW_DATA`, then beside
+    /// the manifest.
+    #[schemars(example = &"resnet18.onnx")]
+    pub file: String,
+    /// The weights that are trained, by their names in the file, where `*` stands for any characters; all of them when
+    /// left out. The others stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = trainable_example())]
+    pub trainable: Option<Vec<String>>,
+    /// What becomes of the last dense layer: `keep`, or `new` for one that predicts what the data has.
+    #[serde(default)]
+    pub head: Head,
+}
+
+fn trainable_example() -> [&'static str; 2] {
+    ["layer4.*", "fc.*"]
+}
+
+/// What becomes of an imported model's last dense layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Head {
+    /// It stays; its width must be what the data asks for.
+    #[default]
+    Keep,
+    /// A new one takes its place, of the width that the data asks for.
+    New,
 }
 
 /// No options.
@@ -177,7 +211,8 @@ impl Default for Init {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum InitRule {
-    /// Each layer's own rule, as in PyTorch and torchvision (for `gpt`, as in GPT-2).
+    /// For a named architecture its original's rules (PyTorch's and torchvision's; for `gpt`, GPT-2's); for a list of
+    /// layers Glorot normal, with biases zero.
     Default,
     /// All weights zero: for linear and logistic models.
     Zeros,
@@ -284,6 +319,8 @@ pub enum Architecture {
         /// The probability of a dropped element after each hidden layer.
         dropout: f64,
     },
+    /// A model from a file, which whoever builds it brings along.
+    Onnx(OnnxSpec),
 }
 
 /// The number of layers of a ResNet, by its usual name.

@@ -52,7 +52,8 @@ fn inputs_come_in_the_promised_order() {
     let names = |graph: &outgrow_ir::Graph| graph.outputs.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
     let common = ["loss", "loss_sum", "weight_sum", "correct", "correct5", "output"];
     assert_eq!(names(&built.eval), common);
-    assert_eq!(names(&built.train), [&common[..], &["stat:1.running_mean", "stat:1.running_var"]].concat());
+    let statistics = ["samples", "stat:1.running_mean", "stat:1.running_var"];
+    assert_eq!(names(&built.train), [&common[..], &statistics].concat());
     let regions: Vec<_> = built.train.regions.iter().map(|r| r.kind.as_str()).collect();
     assert!(
         ["dense", "batch_norm", "dropout", "cross_entropy"].iter().all(|k| regions.contains(k)),
@@ -193,7 +194,9 @@ fn micro_shards_add_up() {
         near(first[name].get_f64(0) + second[name].get_f64(0), all[name].get_f64(0), name);
     }
     let trained = run(&built.train.bind(6), &whole);
-    let weighed = |i: usize, c: usize| whole["weight"].get_f64(i) * whole["features"].get_f64(2 * i + c);
+    // Statistics are of the samples, whatever these weigh in the loss.
+    let counts = |i: usize| f64::from(whole["weight"].get_f64(i) > 0.0);
+    let weighed = |i: usize, c: usize| counts(i) * whole["features"].get_f64(2 * i + c);
     for c in 0..2 {
         let sum: f64 = (0..6).map(|i| weighed(i, c)).sum();
         near(trained["stat:0.running_mean"].get_f64(c), sum, "the sum of means");

@@ -83,7 +83,7 @@ fn check(json: &str, input: InputSpec, target: TargetSpec, samples: usize, expec
     let mut buffers = 0.0;
     for buffer in &built.buffers {
         let (old, stat) = (&values[&buffer.name], &trained[&format!("stat:{}", buffer.name)]);
-        let total = trained["weight_sum"].get_f64(0);
+        let total = trained["samples"].get_f64(0);
         let new = Tensor::from_f64(DType::F64, buffer.dims.clone(), |i| {
             (1.0 - buffer.momentum) * old.get_f64(i) + buffer.momentum * stat.get_f64(i) / total
         });

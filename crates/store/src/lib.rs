@@ -1,14 +1,18 @@
 //! What is kept of a run, as durable files that are verified on every read: tensors in the safetensors format,
-//! checkpoints of the whole training state, model packages, and metrics as JSON lines.
+//! checkpoints of the whole training state, model packages, metrics as JSON lines, and NumPy arrays.
 //!
 //! The formats know nothing of trainers and graphs: a checkpoint holds named tensors and named JSON parts, a package
 //! named parts of bytes. Whatever is read may be hostile or damaged; it gets diagnostics, never a panic, and never
 //! makes more memory be allocated than a small multiple of the file's size. Files are reached only through
 //! [`outgrow_env::StorageBackend`].
 
+// Diagnostics are only made when outside input is wrong, where their size does not matter.
+#![allow(clippy::result_large_err)]
+
 pub mod checkpoint;
 pub mod checkpoint_store;
 pub mod json_lines;
+pub mod npy;
 pub mod package;
 pub mod safetensors;
 pub mod sha256;

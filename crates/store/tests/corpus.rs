@@ -4,6 +4,8 @@
 mod checkpoint;
 #[path = "../../../fuzz/properties/json_lines.rs"]
 mod json_lines;
+#[path = "../../../fuzz/properties/npy.rs"]
+mod npy;
 #[path = "../../../fuzz/properties/package.rs"]
 mod package;
 #[path = "../../../fuzz/properties/replay.rs"]
@@ -29,4 +31,9 @@ fn the_corpus_of_package() {
 #[test]
 fn the_corpus_of_json_lines() {
     replay::replay("json_lines", json_lines::check);
+}
+
+#[test]
+fn the_corpus_of_npy() {
+    replay::replay("npy", npy::check);
 }

@@ -70,6 +70,7 @@ fn named(spec: &NamedSpec, found: &mut Diagnostics) -> Architecture {
             }
             Architecture::Gpt { layers: size(o.layers), heads, width, dropout: o.dropout.get() }
         }
+        NamedSpec::Onnx(o) => Architecture::Onnx(o.clone()),
         NamedSpec::WideDeep(o) => Architecture::WideDeep {
             hidden: widths(&o.hidden),
             embedding: size(o.embedding),
