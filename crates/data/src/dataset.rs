@@ -1,12 +1,15 @@
 //! A prepared data set: what a folder that [`prepare`](crate::prepare) made holds.
 
+use crate::manifest::ShardInfo;
 use crate::manifest::{DATASET, FORMAT, Manifest};
+use crate::replicas::{Fault, Replicas, ReplicatedShards, Version};
 use crate::shard::{self, token_field};
+use crate::shards::{FolderShards, ShardFiles};
 use crate::split_data::SplitData;
 use crate::{CleanReport, DataLoader, DataSpec, LoaderOptions, Split};
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_transform::{Batch, OutputSchema, StoredField, Transform};
+use outgrow_transform::{Batch, OutputSchema, StoredField, Target, Transform};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -19,7 +22,7 @@ pub struct Dataset(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    storage: Arc<dyn StorageBackend>,
+    shards: Arc<dyn ShardFiles>,
     folder: PathBuf,
     manifest: Manifest,
     memory_bytes: u64,
@@ -52,18 +55,54 @@ impl Dataset {
                 .hint("prepare the data first, with `outgrow data prepare`")
                 .into());
         };
-        if manifest.format != FORMAT {
-            return Err(Diagnostic::new("data.format", format!("the data has format {}", manifest.format))
-                .file(path)
-                .expected(format!("format {FORMAT}"))
-                .hint("remove the folder; the data will be prepared again")
-                .into());
-        }
+        check_format(&manifest, &path)?;
+        let shards = Arc::new(FolderShards::new(storage, folder));
         let (folder, splits) = (folder.to_path_buf(), Default::default());
-        Ok(Self(Arc::new(Inner { storage, folder, manifest, memory_bytes, splits })))
+        Ok(Self(Arc::new(Inner { shards, folder, manifest, memory_bytes, splits })))
     }
 
-    /// The folder.
+    /// Opens a version of a replicated data set: shards are read from wherever a good copy is, and it stays this version
+    /// whatever is committed meanwhile.
+    ///
+    /// # Errors
+    /// When the version is of another format.
+    pub fn open_version(replicas: &Replicas, version: &Version) -> Result<Self, Diagnostics> {
+        Self::open_version_with(replicas, version, MEMORY_BYTES)
+    }
+
+    /// As [`Dataset::open_version`], keeping splits of at most `memory_bytes` in memory.
+    ///
+    /// # Errors
+    /// As [`Dataset::open_version`].
+    pub fn open_version_with(
+        replicas: &Replicas,
+        version: &Version,
+        memory_bytes: u64,
+    ) -> Result<Self, Diagnostics> {
+        let manifest = version.record.dataset.clone();
+        let home = replicas.places.first().map_or("", |place| place.name());
+        let folder = Path::new(home).join(&replicas.name);
+        check_format(&manifest, &folder)?;
+        let shards = Arc::new(ReplicatedShards::new(replicas.clone()));
+        Ok(Self(Arc::new(Inner { shards, folder, manifest, memory_bytes, splits: Default::default() })))
+    }
+
+    /// Copies that could not be used so far, where others served.
+    pub fn faults(&self) -> Vec<Fault> {
+        self.0.shards.faults()
+    }
+
+    /// What `dataset.json` holds.
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.0.manifest
+    }
+
+    /// Where the shards are read from.
+    pub(crate) fn shards(&self) -> &dyn ShardFiles {
+        &*self.0.shards
+    }
+
+    /// The folder; of a replicated data set, that of its home.
     pub fn folder(&self) -> &Path {
         &self.0.folder
     }
@@ -109,7 +148,12 @@ impl Dataset {
 
     /// Records of each class in a split; empty when the target is no class.
     pub fn class_counts(&self, split: Split) -> Vec<u64> {
-        self.0.manifest.splits[split.index()].classes()
+        let mut counts = self.0.manifest.splits[split.index()].classes();
+        if let Target::Class { names } = self.schema().target {
+            // A split without records has no shard to count in.
+            counts.resize(names.len(), 0);
+        }
+        counts
     }
 
     /// The stored fields.
@@ -120,15 +164,9 @@ impl Dataset {
         }
     }
 
-    /// The files of a split's shards.
-    pub(crate) fn shard_files(&self, split: Split) -> Vec<PathBuf> {
-        let shards = &self.0.manifest.splits[split.index()].shards;
-        shards.iter().map(|s| self.0.folder.join(&s.file)).collect()
-    }
-
-    /// Where the files are.
-    pub(crate) fn storage(&self) -> &dyn StorageBackend {
-        &*self.0.storage
+    /// A split's shards.
+    pub(crate) fn shard_infos(&self, split: Split) -> &[ShardInfo] {
+        &self.0.manifest.splits[split.index()].shards
     }
 
     /// The records of a split.
@@ -138,7 +176,7 @@ impl Dataset {
             return Ok(data.clone());
         }
         let shards = &inner.manifest.splits[split.index()].shards;
-        let data = SplitData::open(&inner.storage, &inner.folder, shards, self.fields(), inner.memory_bytes)?;
+        let data = SplitData::open(&inner.shards, shards, self.fields(), inner.memory_bytes)?;
         Ok(inner.splits[split.index()].get_or_init(|| Arc::new(data)).clone())
     }
 
@@ -158,6 +196,15 @@ impl Dataset {
         crate::loader::sample(self, split, i)
     }
 
+    /// A hash of the records of a split that does not depend on their order: the same images from Parquet files and
+    /// from a folder have the same.
+    ///
+    /// # Errors
+    /// A diagnostic that names a damaged shard.
+    pub fn content_hash(&self, split: Split) -> Result<String, Diagnostic> {
+        crate::content_hash::content_hash(&*self.split(split)?, self.transform().assembly.text.is_some())
+    }
+
     /// Reads every shard and checks it against its checksum.
     ///
     /// # Errors
@@ -166,10 +213,20 @@ impl Dataset {
         let mut problems = Diagnostics::default();
         let fields = self.fields();
         for info in self.0.manifest.splits.iter().flat_map(|s| &s.shards) {
-            if let Err(problem) = shard::load(&*self.0.storage, &self.0.folder, info, &fields) {
+            if let Err(problem) = shard::load(self.shards(), info, &fields) {
                 problems.push(problem);
             }
         }
         problems.into_result(())
     }
+}
+
+fn check_format(manifest: &Manifest, path: &Path) -> Result<(), Diagnostic> {
+    if manifest.format == FORMAT {
+        return Ok(());
+    }
+    Err(Diagnostic::new("data.format", format!("the data has format {}", manifest.format))
+        .file(path)
+        .expected(format!("format {FORMAT}"))
+        .hint("remove the folder; the data will be prepared again"))
 }

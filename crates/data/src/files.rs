@@ -1,12 +1,18 @@
 //! Finding and reading the files a manifest names: roots, folders, patterns, compression.
 
+use crate::download::Downloads;
 use crate::homes;
 use flate2::read::MultiGzDecoder;
+use outgrow_env::remote::{SCHEMES, is_url};
 use outgrow_env::{StorageBackend, StorageError};
 use outgrow_ir::Diagnostic;
-use std::io::{self, Read};
+use std::collections::BTreeMap;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// The code of the diagnostic for files that are not there.
+pub(crate) const NOT_FOUND: &str = "data.not-found";
 
 /// Looks relative paths up in the roots, in their order.
 pub struct Finder<'a> {
@@ -14,6 +20,18 @@ pub struct Finder<'a> {
     pub storage: Arc<dyn StorageBackend>,
     /// The folders to look in.
     pub roots: &'a [PathBuf],
+    /// How URLs become files; they are refused without.
+    pub web: Option<Web<'a>>,
+}
+
+/// How URLs become files.
+pub struct Web<'a> {
+    /// What downloads.
+    pub downloads: Downloads<'a>,
+    /// The folder that files are kept below.
+    pub cache: &'a Path,
+    /// SHA-256 that files must have, by their URLs.
+    pub sha256: &'a BTreeMap<String, String>,
 }
 
 /// A file that was found.
@@ -55,6 +73,10 @@ impl Finder<'_> {
     pub fn find(&self, patterns: &[String], key: &str, endings: &[&str]) -> Result<Vec<Found>, Diagnostic> {
         let mut all = Vec::new();
         for pattern in patterns {
+            if is_url(pattern) {
+                all.push(self.download(pattern, key)?);
+                continue;
+            }
             let mut found = Vec::new();
             for root in self.roots_of(pattern) {
                 self.collect(&root, pattern, endings, &mut found)?;
@@ -78,6 +100,9 @@ impl Finder<'_> {
     /// # Errors
     /// As [`Finder::find`].
     pub fn find_one(&self, path: &str, key: &str) -> Result<Found, Diagnostic> {
+        if is_url(path) {
+            return self.download(path, key);
+        }
         for root in self.roots_of(path) {
             let whole = root.join(path);
             if let Some(entry) = self.entry(&whole)?
@@ -87,6 +112,51 @@ impl Finder<'_> {
             }
         }
         Err(self.not_found(path, key))
+    }
+
+    /// One folder.
+    ///
+    /// # Errors
+    /// As [`Finder::find`].
+    pub fn find_folder(&self, path: &str, key: &str) -> Result<Found, Diagnostic> {
+        if is_url(path) {
+            return Err(Diagnostic::new(
+                "data.url",
+                format!("{path} is a URL, and folders are read here only"),
+            )
+            .item(key.to_owned())
+            .expected("a folder on this machine"));
+        }
+        for root in self.roots_of(path) {
+            let whole = root.join(path);
+            if let Some(entry) = self.entry(&whole)?
+                && entry.is_folder
+            {
+                let shown = path.trim_end_matches('/').to_owned();
+                return Ok(Found { shown, path: whole, bytes: 0 });
+            }
+        }
+        Err(self.not_found(path, key))
+    }
+
+    /// The file of a URL, fetched unless it is there already.
+    fn download(&self, url: &str, key: &str) -> Result<Found, Diagnostic> {
+        let at = |d: Diagnostic| if d.place.item.is_some() { d } else { d.item(key.to_owned()) };
+        let refuse = |problem: &str| {
+            let problem = format!("{url}: {problem}");
+            Err(at(Diagnostic::new("data.url", problem)
+                .expected(format!("the URL of one file, which begins with {}", SCHEMES.join(", ")))))
+        };
+        if !SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
+            return refuse("URLs of this kind are not understood");
+        }
+        if url.contains(['*', '?', '#']) || url.ends_with('/') {
+            return refuse("it is not the URL of one file");
+        }
+        let Some(web) = &self.web else { return refuse("URLs are not read here") };
+        let expected = web.sha256.get(url).map(String::as_str);
+        let (path, file) = web.downloads.to_cache(url, expected, web.cache).map_err(at)?;
+        Ok(Found { shown: url.to_owned(), path, bytes: file.bytes })
     }
 
     fn entry(&self, path: &Path) -> Result<Option<outgrow_env::Entry>, Diagnostic> {
@@ -145,7 +215,7 @@ impl Finder<'_> {
     fn not_found(&self, pattern: &str, key: &str) -> Diagnostic {
         let looked: Vec<String> =
             self.roots_of(pattern).iter().map(|r| r.join(pattern).display().to_string()).collect();
-        let diagnostic = Diagnostic::new("data.not-found", format!("there is no `{pattern}`"))
+        let diagnostic = Diagnostic::new(NOT_FOUND, format!("there is no `{pattern}`"))
             .item(key.to_owned())
             .expected(format!("a file or folder at {}", looked.join(" or ")));
         match homes::home_of(pattern) {
@@ -212,6 +282,12 @@ impl FileReader {
         let position = position.min(self.length);
         Self { position, chunk: Vec::new(), used: 0, chunk_bytes: SMALL_CHUNK_BYTES, ..self }
     }
+
+    /// The same reader, starting elsewhere to read much.
+    #[must_use]
+    pub fn going_on_at(self, position: u64) -> Self {
+        Self { chunk_bytes: CHUNK_BYTES, ..self.starting_at(position) }
+    }
 }
 
 /// Whether a file is compressed by gzip, told by its first bytes and not by its name.
@@ -250,6 +326,27 @@ impl Read for FileReader {
         out[..n].copy_from_slice(&self.chunk[self.used..self.used + n]);
         self.used += n;
         Ok(n)
+    }
+}
+
+impl Seek for FileReader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = self.position - (self.chunk.len() - self.used) as u64;
+        let target = match to {
+            SeekFrom::Start(n) => Some(n),
+            SeekFrom::End(n) => self.length.checked_add_signed(n),
+            SeekFrom::Current(n) => at.checked_add_signed(n),
+        };
+        let target = target.ok_or(io::ErrorKind::InvalidInput)?;
+        // A place in the chunk that was read needs no reading again.
+        let chunk_start = self.position - self.chunk.len() as u64;
+        if (chunk_start..=self.position).contains(&target) {
+            self.used = (target - chunk_start) as usize;
+        } else {
+            self.position = target.min(self.length);
+            (self.chunk, self.used) = (Vec::new(), 0);
+        }
+        Ok(target)
     }
 }
 

@@ -14,20 +14,23 @@ const WHOLE_BYTES_MAX: u64 = 4 << 30;
 /// How much of each end counts.
 const END_BYTES: u64 = 16 << 20;
 
-/// SHA-256 over the section as written, the seed, and every file's name as written, length and content. Where the
+/// SHA-256 over the section as written, the seed, the engine that runs its statement, and every file's name as written, length and content. Where the
 /// files lie does not matter, nor when they were written.
 pub(crate) fn fingerprint(
     spec: &DataSpec,
     seed: u64,
+    engine: Option<&str>,
     files: &[Found],
     storage: &Arc<dyn StorageBackend>,
     progress: &dyn Fn(u64),
 ) -> Result<String, Diagnostic> {
     let mut hasher = Hasher::new();
-    let json = serde_json::to_string(spec).map_err(|e| Diagnostic::new("data.json", e.to_string()))?;
+    let json =
+        serde_json::to_string(&spec.stored()).map_err(|e| Diagnostic::new("data.json", e.to_string()))?;
     hasher.update(&crate::manifest::FORMAT.to_le_bytes());
     hasher.update(&seed.to_le_bytes());
     hasher.update(json.as_bytes());
+    hasher.update(engine.unwrap_or_default().as_bytes());
     let mut done = 0;
     for file in files {
         hasher.update(&(file.shown.len() as u64).to_le_bytes());

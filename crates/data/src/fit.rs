@@ -104,7 +104,7 @@ pub(crate) fn fit(spec: &DataSpec, records: &TrainingRecords<'_>) -> Result<Tran
 }
 
 /// The source's columns with the role of each.
-fn with_roles(spec: &DataSpec, source: &dyn RecordSource) -> Result<Columns, Diagnostics> {
+pub(crate) fn with_roles(spec: &DataSpec, source: &dyn RecordSource) -> Result<Columns, Diagnostics> {
     let mut columns = source.columns().clone();
     let mut problems = Diagnostics::default();
     let labels: Vec<String> = match (&spec.label, source.default_label()) {
@@ -177,7 +177,7 @@ fn set_roles(columns: &mut Columns, names: &[String], role: Role, key: &str, pro
 
 /// The steps of `data.clean`, and the one that `normalize` stands for when there are no images.
 fn steps(spec: &DataSpec, columns: &Columns) -> Result<Vec<StepSpec>, Diagnostic> {
-    let mut steps = spec.clean.clone().unwrap_or_default();
+    let mut steps = spec.steps().to_vec();
     let has_image = columns.0.iter().any(|c| c.kind == ColumnKind::Image && c.role == Role::Feature);
     match &spec.normalize {
         Some(Normalization::Named(named)) if !has_image => steps.extend(match named {

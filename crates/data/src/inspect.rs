@@ -1,6 +1,5 @@
 //! What a data set holds, for a person to look at.
 
-use crate::files::storage_problem;
 use crate::split_data::Sink;
 use crate::{CleanReport, Dataset, Split};
 use outgrow_ir::Diagnostic;
@@ -24,7 +23,7 @@ pub struct Inspection {
     pub splits: Vec<SplitInspection>,
     /// Ranges over the training split: of every feature, of the channels of images, of regression targets.
     pub ranges: Vec<ValueRange>,
-    /// The characters of a text's vocabulary.
+    /// The characters of a text's vocabulary, where those are the tokens.
     pub vocabulary: Option<String>,
     /// What became of the records.
     pub report: CleanReport,
@@ -103,27 +102,24 @@ impl Dataset {
             Target::Regression { .. } | Target::Tokens { .. } => Vec::new(),
         };
         let split = |split: Split| {
-            let files = self.shard_files(split);
-            let mut bytes = 0;
-            for file in &files {
-                bytes += self.storage().entry(file).map_err(|e| storage_problem(&e))?.map_or(0, |e| e.bytes);
-            }
+            let files = self.shard_infos(split);
+            let bytes = files.iter().map(|s| s.bytes).sum();
             let classes = names.iter().cloned().zip(self.class_counts(split)).collect();
             let (samples, stored) = (self.samples(split), self.stored(split));
-            Ok(SplitInspection { split, samples, stored, shards: files.len(), bytes, classes })
+            SplitInspection { split, samples, stored, shards: files.len(), bytes, classes }
         };
         Ok(Inspection {
             folder: self.folder().to_path_buf(),
             fingerprint: self.fingerprint().to_owned(),
             source: self.spec().source.clone(),
-            splits: Split::ALL.into_iter().map(split).collect::<Result<_, Diagnostic>>()?,
+            splits: Split::ALL.into_iter().map(split).collect(),
             ranges: self.ranges()?,
             vocabulary: self
                 .transform()
                 .assembly
                 .text
                 .as_ref()
-                .map(|t| t.vocabulary.chars().iter().collect()),
+                .and_then(|t| Some(t.vocabulary.characters()?.chars().iter().collect())),
             schema,
             report: self.report().clone(),
         })

@@ -8,18 +8,23 @@
 // Diagnostics are only made when outside input is wrong, where their size does not matter.
 #![allow(clippy::result_large_err)]
 
+mod content_hash;
 mod dataset;
+pub mod download;
 pub mod files;
 mod fingerprint;
 mod fit;
-mod homes;
+pub mod homes;
 mod inspect;
 mod loader;
 mod manifest;
 mod permutation;
 mod prepare;
+pub mod profile;
+pub mod replicas;
 mod report;
 mod shard;
+mod shards;
 pub mod source;
 mod spec;
 mod split;
@@ -32,7 +37,7 @@ pub use loader::{DataLoader, LoaderOptions, Position};
 pub use prepare::{PrepareOptions, PrepareProgress, Prepared, prepare};
 pub use report::{CleanReport, SplitReport};
 pub use spec::{
-    Cell, ColumnType, DataSpec, Files, NamedNormalization, Names, Normalization, PixelNumbers, SplitSpec,
-    Task, TestSpec,
+    Cell, Clean, ColumnType, DataSpec, Files, NamedNormalization, Names, Normalization, PixelNumbers,
+    SplitSpec, Task, TestSpec,
 };
 pub use split::Split;

@@ -83,11 +83,36 @@ pub(crate) fn shard_name(split: Split, number: usize) -> String {
     format!("{split}-{number:05}.safetensors")
 }
 
+/// Content with a checksum of itself.
 #[derive(Serialize, Deserialize)]
-struct Sealed<T> {
+pub(crate) struct Sealed<T> {
     /// SHA-256 of the compact JSON text of `content`.
     sha256: String,
     content: T,
+}
+
+impl<T: Serialize> Sealed<T> {
+    /// The bytes of a file that holds `content` and its checksum.
+    pub fn seal(content: &T) -> Result<Vec<u8>, Diagnostic> {
+        let json = |e: serde_json::Error| Diagnostic::new("data.json", e.to_string());
+        let text = serde_json::to_string(content).map_err(json)?;
+        let sealed = Sealed { sha256: sha256::hex(text.as_bytes()), content };
+        serde_json::to_vec_pretty(&sealed).map_err(json)
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Sealed<T> {
+    /// What [`Sealed::seal`] made these bytes of, or what is wrong with them.
+    pub fn open(bytes: &[u8]) -> Result<T, String> {
+        let sealed: Self =
+            serde_json::from_slice(bytes).map_err(|e| format!("the file cannot be read: {e}"))?;
+        let text = serde_json::to_string(&sealed.content).map_err(|e| e.to_string())?;
+        let actual = sha256::hex(text.as_bytes());
+        if actual != sealed.sha256 {
+            return Err(format!("its content has the checksum {actual}, not {}", sealed.sha256));
+        }
+        Ok(sealed.content)
+    }
 }
 
 /// Writes a file durably, with a checksum of itself.
@@ -96,11 +121,8 @@ pub(crate) fn write<T: Serialize>(
     path: &Path,
     content: &T,
 ) -> Result<(), Diagnostic> {
-    let json = |e: serde_json::Error| Diagnostic::new("data.json", e.to_string()).file(path);
-    let text = serde_json::to_string(content).map_err(json)?;
-    let sealed = Sealed { sha256: sha256::hex(text.as_bytes()), content };
-    let text = serde_json::to_string_pretty(&sealed).map_err(json)?;
-    storage.write(path, text.as_bytes()).map_err(|e| crate::files::storage_problem(&e))
+    let bytes = Sealed::seal(content).map_err(|d| d.file(path))?;
+    storage.write(path, &bytes).map_err(|e| crate::files::storage_problem(&e))
 }
 
 /// Reads a file that [`write`] wrote. `None` when there is none.
@@ -121,12 +143,5 @@ pub(crate) fn read<T: Serialize + DeserializeOwned>(
             .file(path)
             .hint("the prepared data is damaged or was made by another version: remove its folder, it will be prepared again")
     };
-    let sealed: Sealed<T> =
-        serde_json::from_slice(&bytes).map_err(|e| damaged(format!("the file cannot be read: {e}")))?;
-    let text = serde_json::to_string(&sealed.content).map_err(|e| damaged(e.to_string()))?;
-    let actual = sha256::hex(text.as_bytes());
-    if actual != sealed.sha256 {
-        return Err(damaged(format!("its content has the checksum {actual}")).expected(sealed.sha256));
-    }
-    Ok(Some(sealed.content))
+    Sealed::open(&bytes).map(Some).map_err(damaged)
 }

@@ -1,23 +1,29 @@
 //! Preparation: from a source to a folder of shards. Whatever interrupts it, the next run goes on where it was and
 //! ends with the same bits; the file that makes the folder a data set is written last.
 
-use crate::files::{Finder, storage_problem};
+use crate::download::{Downloads, LIMIT_BYTES};
+use crate::files::{Finder, Web, storage_problem};
 use crate::fit::{TrainingRecords, canonical, class_count, empty, fit, one_class};
 use crate::manifest::{DATASET, FORMAT, Manifest, PROGRESS, Progress, SplitInfo};
 use crate::shard::{ShardWriter, records_per_shard};
 use crate::source::{self, Context, Opened, Part, RecordSource};
 use crate::split::Splitter;
 use crate::{CleanReport, DataSpec, Split, fingerprint, manifest, tokens};
-use outgrow_env::StorageBackend;
+use outgrow_env::{Remote, StorageBackend};
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_transform::{Columns, Record, Run, Target, Transform};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// The folder for temporary files in the cache: a name that no fingerprint has.
+const TEMPORARY: &str = ".temporary";
+
 /// Where to look for data, where to keep it, and how to go about it.
 pub struct PrepareOptions<'a> {
     /// Where all files are.
     pub storage: Arc<dyn StorageBackend>,
+    /// What URLs are read through.
+    pub remote: Arc<dyn Remote>,
     /// Folders that relative paths are looked up in, in their order.
     pub roots: Vec<PathBuf>,
     /// The folder that prepared data is kept in, each data set in a folder named by its fingerprint.
@@ -33,7 +39,7 @@ pub struct PrepareOptions<'a> {
 /// How far preparation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrepareProgress {
-    /// What is being done: `checking` (bytes of the source files), `fitting` or `storing` (records or characters).
+    /// What is being done: `downloading`, `checking` (bytes of the source files), `fitting` or `storing` (records or characters).
     pub phase: &'static str,
     /// How much of it is done.
     pub done: u64,
@@ -64,19 +70,59 @@ const PROGRESS_EVERY: u64 = 512;
 /// # Errors
 /// Everything that is wrong with the section or the source. Data that was prepared before stays as it is.
 pub fn prepare(spec: &DataSpec, options: &PrepareOptions<'_>) -> Result<Prepared, Diagnostics> {
-    let storage = &*options.storage;
+    prepare_identified(spec, options, &identify(spec, options)?)
+}
+
+/// A source, and what its data will be called.
+pub(crate) struct Identified {
+    source: Opened,
+    splitter: Splitter,
+    pub fingerprint: String,
+}
+
+/// Opens the source that a section names, fetching what is elsewhere.
+pub(crate) fn open_source(
+    spec: &DataSpec,
+    options: &PrepareOptions<'_>,
+) -> Result<(Opened, u64), Diagnostics> {
     let seed = spec.seed.unwrap_or(options.seed);
-    let finder = Finder { storage: options.storage.clone(), roots: &options.roots };
-    let source = source::open(spec, &Context { finder, seed, threads: options.threads })?;
-    let (files, has_test) = match &source {
-        Opened::Records(source) => (source.files(), source.has_test()),
-        Opened::Text(text) => (text.files(), text.has_test()),
+    let limit = spec.download_limit.map_or(LIMIT_BYTES, |gigabytes| (gigabytes * 1e9) as u64);
+    let tell = |done, total| {
+        (options.progress)(&PrepareProgress { phase: "downloading", done, total: Some(total) });
     };
-    let splitter = splitter(spec, seed, has_test)?;
+    let (storage_of, remote) = (options.storage.clone(), options.remote.clone());
+    let downloads = Downloads { storage: storage_of.clone(), remote, limit, progress: &tell };
+    let sha256 = spec.sha256.clone().unwrap_or_default();
+    let web = Some(Web { downloads, cache: &options.cache, sha256: &sha256 });
+    let finder = Finder { storage: storage_of, roots: &options.roots, web };
+    let temporary = options.cache.join(TEMPORARY);
+    let source = source::open(spec, &Context { finder, seed, threads: options.threads, temporary })?;
+    Ok((source, seed))
+}
+
+/// Opens the source and takes its fingerprint.
+pub(crate) fn identify(spec: &DataSpec, options: &PrepareOptions<'_>) -> Result<Identified, Diagnostics> {
+    let (source, seed) = open_source(spec, options)?;
+    let (files, has_test, engine) = match &source {
+        Opened::Records(source) => (source.files(), source.has_test(), source.engine()),
+        Opened::Text(text) => (text.files(), text.has_test(), None),
+    };
+    let splitter = splitter_of(spec, seed, has_test)?;
     let total = Some(files.iter().map(|f| f.bytes).sum());
-    let fingerprint = fingerprint::fingerprint(spec, seed, &files, &options.storage, &|done| {
-        (options.progress)(&PrepareProgress { phase: "checking", done, total });
-    })?;
+    let fingerprint =
+        fingerprint::fingerprint(spec, seed, engine.as_deref(), &files, &options.storage, &|done| {
+            (options.progress)(&PrepareProgress { phase: "checking", done, total });
+        })?;
+    Ok(Identified { source, splitter, fingerprint })
+}
+
+pub(crate) fn prepare_identified(
+    spec: &DataSpec,
+    options: &PrepareOptions<'_>,
+    Identified { source, splitter, fingerprint }: &Identified,
+) -> Result<Prepared, Diagnostics> {
+    let storage = &*options.storage;
+    let fingerprint = fingerprint.clone();
     let folder = options.cache.join(&fingerprint);
     if let Some(prepared) = finished(storage, &folder, &fingerprint)? {
         return Ok(prepared);
@@ -89,8 +135,8 @@ pub fn prepare(spec: &DataSpec, options: &PrepareOptions<'_>) -> Result<Prepared
     }
     storage.sweep(&folder).map_err(|e| storage_problem(&e))?;
     let progress = earlier_progress(storage, &folder, &fingerprint);
-    let work = Work { spec, options, folder: &folder, splitter: &splitter };
-    let (transform, report, splits) = match &source {
+    let work = Work { spec, options, folder: &folder, splitter };
+    let (transform, report, splits) = match source {
         Opened::Records(source) => work.records(&**source, progress)?,
         Opened::Text(text) => tokens::prepare(&work, text, progress)?,
     };
@@ -98,7 +144,7 @@ pub fn prepare(spec: &DataSpec, options: &PrepareOptions<'_>) -> Result<Prepared
     let manifest = Manifest {
         format: FORMAT,
         fingerprint: fingerprint.clone(),
-        spec: spec.clone(),
+        spec: spec.stored(),
         transform,
         report,
         splits,
@@ -109,7 +155,7 @@ pub fn prepare(spec: &DataSpec, options: &PrepareOptions<'_>) -> Result<Prepared
 }
 
 /// The splitter for the fractions that are asked for.
-fn splitter(spec: &DataSpec, seed: u64, has_test: bool) -> Result<Splitter, Diagnostic> {
+pub(crate) fn splitter_of(spec: &DataSpec, seed: u64, has_test: bool) -> Result<Splitter, Diagnostic> {
     let split = spec.split.clone().unwrap_or_default();
     let fail = |item: &str, problem: &str, expected: &str| {
         Err(Diagnostic::new("data.split", problem).item(item.to_owned()).expected(expected.to_owned()))

@@ -4,6 +4,7 @@
 use crate::Split;
 use crate::files::storage_problem;
 use crate::manifest::{Progress, ShardInfo, SplitInfo, shard_name};
+use crate::shards::ShardFiles;
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_store::{safetensors, sha256};
@@ -235,14 +236,13 @@ pub(crate) fn read(
 /// # Errors
 /// As [`read`]; or when the file is intact but holds something else.
 pub(crate) fn load(
-    storage: &dyn StorageBackend,
-    folder: &Path,
+    source: &dyn ShardFiles,
     shard: &ShardInfo,
     fields: &[StoredField],
 ) -> Result<Vec<Tensor>, Diagnostic> {
-    let bytes = read(storage, folder, shard)?;
-    let path = folder.join(&shard.file);
-    let mut content = safetensors::parse(&bytes).map_err(|d| first(d).file(&path))?;
+    let bytes = source.read(shard)?;
+    let path = &shard.file;
+    let mut content = safetensors::parse(&bytes).map_err(|d| first(d).file(path))?;
     let mut tensors = Vec::new();
     for field in fields {
         let shape = [&[shard.records as usize], field.shape.as_slice()].concat();
@@ -262,10 +262,15 @@ pub(crate) fn load(
     Ok(tensors)
 }
 
-/// The one field that a shard of text has.
+/// The one field that a shard of text has: tokens of one byte, of two bytes (the lower first), or `i32`, as narrow
+/// as the vocabulary allows.
 pub(crate) fn token_field(vocabulary: usize) -> StoredField {
-    let dtype = if vocabulary <= 256 { DType::U8 } else { DType::I32 };
-    StoredField { name: TOKENS_NAME.into(), dtype, shape: Vec::new() }
+    let (dtype, shape) = match vocabulary {
+        0..=0x100 => (DType::U8, Vec::new()),
+        0x101..=0x1_0000 => (DType::U8, vec![2]),
+        _ => (DType::I32, Vec::new()),
+    };
+    StoredField { name: TOKENS_NAME.into(), dtype, shape }
 }
 
 /// Where the data of each field begins in a shard's file that is intact.

@@ -1,31 +1,56 @@
 //! The manifest's `[data]` section as it is written. [`prepare`](crate::prepare) checks what the types here cannot:
 //! which keys a source takes, and which go together.
 
+use crate::replicas::StorageSpec;
+use outgrow_ir::Diagnostic;
+use outgrow_transform::augment::AugmentSpec;
 use outgrow_transform::steps::StepSpec;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// What data a model is trained and tested on, and how it is cleaned.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub struct DataSpec {
-    /// Where the data comes from: `idx` (images and labels as MNIST ships them), `csv`, `parquet`, `text`, `rows`
+    /// Where the data comes from: `idx` (images and labels as MNIST ships them), `image_folder` (a folder of images per
+    /// class), `csv`, `json_lines`, `parquet`, `arrow` (Arrow IPC and Feather), `npy` (NumPy arrays), `text`, `rows`
     /// (written here in the manifest) or `synthetic:glyphs` (generated drawings of ten characters).
     pub source: String,
 
-    /// `csv`, `parquet`, `text`: a file, a list of files, a folder, or a pattern such as `logs/*.csv`. Relative paths
-    /// are looked up in the folder given by `--data`, then in `$OUTGROW_DATA`, then beside the manifest.
+    /// `csv`, `json_lines`, `parquet`, `arrow`, `npy`, `text`: a file, a list of files, a folder, or a pattern such
+    /// as `logs/*.csv`.
+    /// `image_folder`: the folder that holds a folder of PNG, JPEG or WebP files for each class. Relative paths are
+    /// looked up in the folder given by `--data`, then in `$OUTGROW_DATA`, then beside the manifest. A file may also
+    /// be a URL that begins with `http://`, `https://`, `s3://`, `gs://` or `az://` (in builds with the feature
+    /// `cloud`): it is fetched once and kept in the folder given by `--cache`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<Files>,
+
+    /// The SHA-256 that files from URLs must have, by their URLs, in hexadecimal digits. A file without is checked
+    /// against what it was when it came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<BTreeMap<String, String>>,
+
+    /// The largest file that is fetched from a URL, in gigabytes; 16 when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub download_limit: Option<f64>,
 
     /// `idx`: the file of images, plain or `.gz`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<String>,
 
-    /// `idx`: the file of labels, plain or `.gz`.
+    /// `idx`: the file of labels, plain or `.gz`. `npy`: the `.npy` file of labels, one for each row of `files`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<String>,
+
+    /// `npy`: the arrays of a `.npz` file that are read besides the label, such as `x_train`; all of them when left
+    /// out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Names>,
 
     /// `rows`: the records themselves, each a list of numbers or texts.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,7 +72,8 @@ pub struct DataSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
 
-    /// `csv`, `rows`: the columns' names, when the file has no header line (or to rename them).
+    /// `csv`, `rows`, `npy`: the columns' names, when the file gives none (or to rename them). `json_lines`: the
+    /// fields to read, nested ones by their dotted path such as `user.age`; all of them when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<String>>,
 
@@ -71,11 +97,12 @@ pub struct DataSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<Vec<String>>,
 
-    /// `csv`: the kinds of columns, where the first rows do not show them: `{ zip = "text" }`.
+    /// `csv`, `json_lines`: the kinds of columns, where the first rows do not show them: `{ zip = "text" }`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub types: Option<BTreeMap<String, ColumnType>>,
 
-    /// The column to be predicted, or several for regression.
+    /// The column to be predicted, or several for regression. `npy`: an array of the `.npz` file, `y`, `label` or
+    /// `labels` when left out; of labels in a file of their own, `label` is the column's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<Names>,
 
@@ -96,7 +123,7 @@ pub struct DataSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exclude: Option<Vec<String>>,
 
-    /// `parquet`: the column that holds images (PNG or JPEG files), when there are several.
+    /// `parquet`, `arrow`: the column that holds images (PNG, JPEG or WebP files), when there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 
@@ -113,13 +140,67 @@ pub struct DataSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalize: Option<Normalization>,
 
-    /// Steps that clean and encode the records, in their order.
+    /// Images: how those of training are changed at random, such as `{ flip = "horizontal", crop = { padding = 4 } }`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub clean: Option<Vec<StepSpec>>,
+    pub augment: Option<AugmentSpec>,
+
+    /// Keeps the prepared data in several places as well, each shard in some of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageSpec>,
+
+    /// One SQL statement that makes the records out of the source's, which it reads as the table `data`:
+    /// `SELECT age, "education-num" AS years, label FROM data WHERE age > 17`. It runs on the training part and on a
+    /// test set of its own separately, before anything is split; `label`, `features` and `clean` name the columns of
+    /// its result, and so does what `predict` takes. Needs a build with the feature `sql`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
+
+    /// Steps that clean and encode the records, in their order; or one SQL statement, which is short for `sql` without
+    /// steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clean: Option<Clean>,
+
+    /// `text`: what the tokens are: `char` (each character of the text, the default), `byte`, or the path of a
+    /// `tokenizer.json` of Hugging Face, which is looked up as `files` are and is kept with the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
 
     /// `text`: tokens per sample.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<usize>,
+}
+
+/// How records are cleaned.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Clean {
+    /// One SQL statement over the table `data`.
+    Statement(String),
+    /// Steps, in their order.
+    Steps(Vec<StepSpec>),
+}
+
+// By hand, since a derived one would not say which step is wrong.
+impl<'de> Deserialize<'de> for Clean {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Clean;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of steps, such as [{ drop_missing = \"all\" }], or one SQL statement")
+            }
+
+            fn visit_str<E>(self, statement: &str) -> Result<Clean, E> {
+                Ok(Clean::Statement(statement.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, steps: A) -> Result<Clean, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(steps)).map(Clean::Steps)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// One path or pattern, or several.
@@ -176,15 +257,22 @@ pub enum Cell {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TestSpec {
-    /// `csv`, `parquet`, `text`: as `data.files`.
+    /// `csv`, `json_lines`, `parquet`, `arrow`, `npy`, `image_folder`, `text`: as `data.files`. `npy`: the same `.npz` file when
+    /// left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<Files>,
     /// `idx`: as `data.images`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<String>,
-    /// `idx`: as `data.labels`.
+    /// `idx`, `npy`: as `data.labels`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<String>,
+    /// `npy`: the arrays of a `.npz` file, in the order of `data.inputs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Names>,
+    /// `npy`: the array of labels of a `.npz` file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<Names>,
     /// `rows`: as `data.rows`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<Vec<Vec<Cell>>>,
@@ -267,6 +355,36 @@ fn pixel_scale() -> f64 {
 }
 
 impl DataSpec {
+    /// The section without what has no part in what is stored.
+    pub(crate) fn stored(&self) -> Self {
+        Self { augment: None, storage: None, sha256: None, download_limit: None, ..self.clone() }
+    }
+
+    /// The SQL statement, with the key that gives it.
+    ///
+    /// # Errors
+    /// When there are two.
+    pub(crate) fn statement(&self) -> Result<Option<(&'static str, &str)>, Diagnostic> {
+        match (&self.sql, &self.clean) {
+            (Some(_), Some(Clean::Statement(_))) => {
+                Err(Diagnostic::new("data.sql.statement", "`sql` and `clean` both give a statement")
+                    .item("data.clean")
+                    .expected("one statement in `sql`, and a list of steps in `clean`"))
+            }
+            (Some(statement), _) => Ok(Some(("data.sql", statement))),
+            (None, Some(Clean::Statement(statement))) => Ok(Some(("data.clean", statement))),
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// The steps of `clean`.
+    pub(crate) fn steps(&self) -> &[StepSpec] {
+        match &self.clean {
+            Some(Clean::Steps(steps)) => steps,
+            _ => &[],
+        }
+    }
+
     /// The keys that are given, by their names.
     pub(crate) fn given(&self) -> Vec<String> {
         let json = serde_json::to_value(self).unwrap_or_default();

@@ -1,13 +1,11 @@
 //! The stored records of one split, in memory when they are few enough, else read from their shards one by one.
 
-use crate::files::storage_problem;
 use crate::manifest::ShardInfo;
 use crate::shard;
-use outgrow_env::StorageBackend;
+use crate::shards::ShardFiles;
 use outgrow_ir::Diagnostic;
 use outgrow_tensor::{DType, Tensor, TensorData, bf16};
 use outgrow_transform::StoredField;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 /// The stored records (or tokens) of one split.
@@ -23,7 +21,7 @@ pub(crate) struct SplitData {
 enum Kept {
     /// One tensor per field.
     Memory(Vec<Tensor>),
-    Files(Vec<ShardFile>, Arc<dyn StorageBackend>, PathBuf),
+    Files(Vec<ShardFile>, Arc<dyn ShardFiles>),
 }
 
 /// A shard that is read piece by piece.
@@ -53,8 +51,7 @@ impl SplitData {
     /// # Errors
     /// A diagnostic that names a damaged shard.
     pub fn open(
-        storage: &Arc<dyn StorageBackend>,
-        folder: &std::path::Path,
+        source: &Arc<dyn ShardFiles>,
         shards: &[ShardInfo],
         fields: Vec<StoredField>,
         memory_bytes: u64,
@@ -62,7 +59,7 @@ impl SplitData {
         let records = shards.iter().map(|s| s.records).sum();
         let bytes: u64 = shards.iter().map(|s| s.bytes).sum();
         let kept = if bytes <= memory_bytes {
-            Kept::Memory(load_all(&**storage, folder, shards, &fields, records)?)
+            Kept::Memory(load_all(&**source, shards, &fields, records)?)
         } else {
             let mut first = 0;
             let mut files = Vec::new();
@@ -70,7 +67,7 @@ impl SplitData {
                 files.push(ShardFile { info: info.clone(), first, offsets: OnceLock::new() });
                 first += info.records;
             }
-            Kept::Files(files, storage.clone(), folder.to_path_buf())
+            Kept::Files(files, source.clone())
         };
         Ok(Self { fields, records, kept })
     }
@@ -81,33 +78,30 @@ impl SplitData {
     /// A diagnostic that names a damaged shard. In memory it cannot fail.
     pub fn read(&self, field: usize, from: u64, count: u64, out: &mut Sink<'_>) -> Result<(), Diagnostic> {
         let width: usize = self.fields[field].shape.iter().product();
-        let (files, storage, folder) = match &self.kept {
+        let (files, source) = match &self.kept {
             Kept::Memory(tensors) => {
                 let range = from as usize * width..(from + count) as usize * width;
                 match (tensors[field].data(), out) {
                     (TensorData::U8(v), Sink::U8(out)) => out.extend_from_slice(&v[range]),
-                    (TensorData::U8(v), Sink::I32(out)) => out.extend(v[range].iter().map(|t| i32::from(*t))),
+                    (TensorData::U8(v), Sink::I32(out)) => append_tokens(&v[range], width, out),
                     (TensorData::F32(v), Sink::F32(out)) => out.extend_from_slice(&v[range]),
                     (TensorData::I32(v), Sink::I32(out)) => out.extend_from_slice(&v[range]),
                     _ => return Err(wrong_sink()),
                 }
                 return Ok(());
             }
-            Kept::Files(files, storage, folder) => (files, storage, folder),
+            Kept::Files(files, source) => (files, source),
         };
         let (mut at, end) = (from, from + count);
         while at < end {
             let number = files.partition_point(|f| f.first <= at) - 1;
             let file = &files[number];
             let n = (file.first + file.info.records).min(end) - at;
-            let offset = file.offsets(&**storage, folder, &self.fields)?[field];
+            let offset = file.offsets(&**source, &self.fields)?[field];
             let record_bytes = (width * self.fields[field].dtype.bytes()) as u64;
             let start = offset + (at - file.first) * record_bytes;
-            let path = folder.join(&file.info.file);
-            let bytes = storage
-                .read_range(&path, start, (n * record_bytes) as usize)
-                .map_err(|e| storage_problem(&e))?;
-            append(self.fields[field].dtype, &bytes, out)?;
+            let bytes = source.read_range(&file.info, start, (n * record_bytes) as usize)?;
+            append(self.fields[field].dtype, width, &bytes, out)?;
             at += n;
         }
         Ok(())
@@ -126,10 +120,18 @@ fn wrong_sink() -> Diagnostic {
     Diagnostic::new("data.field-type", "a stored field has an element type that it cannot have")
 }
 
-fn append(dtype: DType, bytes: &[u8], out: &mut Sink<'_>) -> Result<(), Diagnostic> {
+/// Tokens of one or two bytes.
+fn append_tokens(bytes: &[u8], width: usize, out: &mut Vec<i32>) {
+    match width {
+        2 => out.extend(bytes.as_chunks::<2>().0.iter().map(|t| i32::from(u16::from_le_bytes(*t)))),
+        _ => out.extend(bytes.iter().map(|t| i32::from(*t))),
+    }
+}
+
+fn append(dtype: DType, width: usize, bytes: &[u8], out: &mut Sink<'_>) -> Result<(), Diagnostic> {
     match (dtype, out) {
         (DType::U8, Sink::U8(out)) => out.extend_from_slice(bytes),
-        (DType::U8, Sink::I32(out)) => out.extend(bytes.iter().map(|t| i32::from(*t))),
+        (DType::U8, Sink::I32(out)) => append_tokens(bytes, width, out),
         (DType::F32, Sink::F32(out)) => {
             out.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)));
         }
@@ -143,8 +145,7 @@ fn append(dtype: DType, bytes: &[u8], out: &mut Sink<'_>) -> Result<(), Diagnost
 
 /// All shards' tensors of each field, one after the other.
 fn load_all(
-    storage: &dyn StorageBackend,
-    folder: &std::path::Path,
+    source: &dyn ShardFiles,
     shards: &[ShardInfo],
     fields: &[StoredField],
     records: u64,
@@ -160,7 +161,7 @@ fn load_all(
         });
     }
     for info in shards {
-        for (tensor, whole) in shard::load(storage, folder, info, fields)?.iter().zip(&mut whole) {
+        for (tensor, whole) in shard::load(source, info, fields)?.iter().zip(&mut whole) {
             match (tensor.data(), whole) {
                 (TensorData::U8(from), TensorData::U8(to)) => to.extend_from_slice(from),
                 (TensorData::I32(from), TensorData::I32(to)) => to.extend_from_slice(from),
@@ -185,18 +186,13 @@ fn load_all(
 
 impl ShardFile {
     /// Where the fields begin in the file, once its checksum was found right.
-    fn offsets(
-        &self,
-        storage: &dyn StorageBackend,
-        folder: &std::path::Path,
-        fields: &[StoredField],
-    ) -> Result<&[u64], Diagnostic> {
+    fn offsets(&self, source: &dyn ShardFiles, fields: &[StoredField]) -> Result<&[u64], Diagnostic> {
         if let Some(offsets) = self.offsets.get() {
             return Ok(offsets);
         }
-        let bytes = shard::read(storage, folder, &self.info)?;
-        let offsets = shard::field_offsets(&bytes, fields)
-            .ok_or_else(|| wrong_sink().file(folder.join(&self.info.file)))?;
+        let bytes = source.read(&self.info)?;
+        let offsets =
+            shard::field_offsets(&bytes, fields).ok_or_else(|| wrong_sink().file(&self.info.file))?;
         Ok(self.offsets.get_or_init(|| offsets))
     }
 }

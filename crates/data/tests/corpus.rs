@@ -4,8 +4,17 @@
 mod csv;
 #[path = "../../../fuzz/properties/idx.rs"]
 mod idx;
+#[path = "../../../fuzz/properties/image.rs"]
+mod image;
+#[path = "../../../fuzz/properties/json_records.rs"]
+mod json_records;
+#[path = "../../../fuzz/properties/record_files.rs"]
+mod record_files;
 #[path = "../../../fuzz/properties/replay.rs"]
 mod replay;
+#[cfg(feature = "tokenizers")]
+#[path = "../../../fuzz/properties/tokenizer.rs"]
+mod tokenizer;
 
 #[test]
 fn the_corpus_of_idx() {
@@ -15,4 +24,30 @@ fn the_corpus_of_idx() {
 #[test]
 fn the_corpus_of_csv() {
     replay::replay("csv", csv::check);
+}
+
+#[test]
+fn the_corpus_of_json_records() {
+    replay::replay("json_records", json_records::check);
+}
+
+#[test]
+fn the_corpus_of_images() {
+    replay::replay("image", image::check);
+}
+
+#[test]
+fn the_corpus_of_npz() {
+    replay::replay("npz", record_files::npz);
+}
+
+#[test]
+fn the_corpus_of_arrow() {
+    replay::replay("arrow", record_files::arrow);
+}
+
+#[cfg(feature = "tokenizers")]
+#[test]
+fn the_corpus_of_tokenizers() {
+    replay::replay("tokenizer", tokenizer::check);
 }

@@ -13,7 +13,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A file with a column of each kind; one value of each optional column is missing.
@@ -86,8 +86,9 @@ fn tables_are_read_whatever_their_compression() {
 /// Reads all records of a file, without preparing them.
 fn read_all(path: &Path) -> Result<usize, Diagnostics> {
     let section = common::spec(json!({ "source": "parquet", "files": path }));
-    let finder = Finder { storage: storage(), roots: &[] };
-    let Opened::Records(source) = source::open(&section, &Context { finder, seed: 0, threads: 1 })? else {
+    let finder = Finder { storage: storage(), roots: &[], web: None };
+    let context = Context { finder, seed: 0, threads: 1, temporary: PathBuf::new() };
+    let Opened::Records(source) = source::open(&section, &context)? else {
         panic!("no records");
     };
     let mut count = 0;

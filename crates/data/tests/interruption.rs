@@ -28,6 +28,7 @@ fn table() -> Value {
 fn run(section: &Value, storage: &Arc<dyn StorageBackend>, cache: &Path) -> Result<Prepared, Diagnostics> {
     let options = PrepareOptions {
         storage: storage.clone(),
+        remote: Arc::new(outgrow_env::NoRemote),
         roots: Vec::new(),
         cache: cache.to_path_buf(),
         seed: 1,
@@ -146,6 +147,7 @@ fn any_change_prepares_anew_and_threads_are_none() {
     assert_ne!(run(&changed, &storage, Path::new(CACHE)).unwrap().folder, first.folder);
     let options = |threads, cache: &str| PrepareOptions {
         storage: storage.clone(),
+        remote: Arc::new(outgrow_env::NoRemote),
         roots: Vec::new(),
         cache: PathBuf::from(cache),
         seed: 1,

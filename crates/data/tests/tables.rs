@@ -230,7 +230,7 @@ fn mistakes_are_named_with_their_place() {
             "contradict each other",
         ),
         ("x,y\n1,0\n2,2\n".into(), json!({ "label": "y", "files": "u.csv" }), "there is no `u.csv`"),
-        ("x,y\n1,0\n2,2\n".into(), json!({ "label": "y", "files": "mnist/u.csv" }), "LeCun"),
+        ("x,y\n1,0\n2,2\n".into(), json!({ "label": "y", "files": "mnist/u.csv" }), "outgrow data get mnist"),
         (
             String::from("x,y\n\"") + &"1,0\n".repeat(6_000_000),
             label.clone(),

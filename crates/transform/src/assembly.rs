@@ -3,7 +3,7 @@
 
 use crate::schema::dtype_name;
 use crate::{
-    CharVocabulary, ColumnKind, Columns, Field, OutputSchema, PixelNorm, Record, Role, Target, Value, image,
+    ColumnKind, Columns, Field, OutputSchema, PixelNorm, Record, Role, Target, Value, Vocabulary, image,
 };
 use outgrow_ir::Diagnostic;
 use outgrow_tensor::DType;
@@ -71,7 +71,7 @@ pub struct TextInput {
     /// Tokens per sample.
     pub context: usize,
     /// The tokens.
-    pub vocabulary: CharVocabulary,
+    pub vocabulary: Vocabulary,
 }
 
 /// How a record's label becomes the target.

@@ -2,7 +2,7 @@
 //! every machine: decoders run without machine-specific instructions.
 
 use crate::{Pixels, Value};
-use outgrow_ir::Diagnostic;
+use outgrow_ir::{Diagnostic, shielded};
 use std::io::Cursor;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
@@ -30,7 +30,12 @@ pub fn check_size(channels: usize, height: usize, width: usize) -> Result<(), Di
 
 /// Whether a file's content looks like an image that [`decode`] takes.
 pub fn is_image(file: &[u8]) -> bool {
-    file.starts_with(PNG) || file.starts_with(JPEG)
+    file.starts_with(PNG) || file.starts_with(JPEG) || is_webp(file)
+}
+
+/// A RIFF container of the form `WEBP`.
+fn is_webp(file: &[u8]) -> bool {
+    file.starts_with(b"RIFF") && file.get(8..12) == Some(b"WEBP")
 }
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -41,7 +46,8 @@ fn broken(what: &str, why: impl std::fmt::Display) -> Diagnostic {
         .hint("the image is cut short or damaged")
 }
 
-/// Decodes a PNG or JPEG file into grey or red, green, blue; transparency is left out, 16-bit samples are cut to 8.
+/// Decodes a PNG, JPEG or WebP file into grey or red, green, blue; transparency is left out, 16-bit samples are cut to
+/// 8, and of an animation the first frame is taken.
 ///
 /// # Errors
 /// A diagnostic for content that is neither, is damaged, or has an absurd size.
@@ -52,14 +58,16 @@ pub fn decode(file: &[u8]) -> Result<Pixels, Diagnostic> {
     if file.starts_with(JPEG) {
         return guarded("JPEG", || decode_jpeg(file));
     }
-    Err(Diagnostic::new("data.image.format", "the image is neither a PNG nor a JPEG file")
-        .expected("a file that begins like a PNG or JPEG file"))
+    if is_webp(file) {
+        return guarded("WebP", || decode_webp(file));
+    }
+    Err(Diagnostic::new("data.image.format", "the image is neither a PNG, a JPEG nor a WebP file")
+        .expected("a file that begins like a PNG, JPEG or WebP file"))
 }
 
 /// Outside input must not end the process, whatever a decoder thinks of it.
 fn guarded(what: &str, decode: impl Fn() -> Result<Pixels, Diagnostic>) -> Result<Pixels, Diagnostic> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode))
-        .unwrap_or_else(|_| Err(broken(what, "the decoder gave up")))
+    shielded(decode).unwrap_or_else(|| Err(broken(what, "the decoder gave up")))
 }
 
 fn decode_png(file: &[u8]) -> Result<Pixels, Diagnostic> {
@@ -104,6 +112,21 @@ fn decode_jpeg(file: &[u8]) -> Result<Pixels, Diagnostic> {
     }
     decoder.decode_into(&mut interleaved).map_err(|e| broken("JPEG", e))?;
     Ok(planar(&interleaved, channels, channels, height, width))
+}
+
+fn decode_webp(file: &[u8]) -> Result<Pixels, Diagnostic> {
+    let mut decoder = image_webp::WebPDecoder::new(Cursor::new(file)).map_err(|e| broken("WebP", e))?;
+    let (width, height) = decoder.dimensions();
+    let (height, width) = (height as usize, width as usize);
+    check_size(3, height, width)?;
+    decoder.set_memory_limit(SAMPLES_MAX);
+    let samples = if decoder.has_alpha() { 4 } else { 3 };
+    let mut interleaved = vec![0; height * width * samples];
+    if decoder.output_buffer_size() != Some(interleaved.len()) {
+        return Err(broken("WebP", "its rows have an unexpected length"));
+    }
+    decoder.read_image(&mut interleaved).map_err(|e| broken("WebP", e))?;
+    Ok(planar(&interleaved, samples, 3, height, width))
 }
 
 /// From `[height, width, samples]` to `[channels, height, width]`; further samples are left out.
@@ -234,6 +257,25 @@ mod tests {
                 assert!(decode(&file[..cut]).is_err(), "{color:?} cut to {cut}");
             }
         }
+    }
+
+    /// Files of 2 x 2 pixels, three red and the last blue, written by libwebp: lossless, and lossless with an alpha
+    /// channel that is left out.
+    #[test]
+    fn webp_decodes() {
+        let cases: [&[u8]; 2] =
+            [include_bytes!("../tests/red.webp"), include_bytes!("../tests/red_alpha.webp")];
+        for file in cases {
+            let pixels = decode(file).unwrap();
+            assert_eq!((pixels.channels, pixels.height, pixels.width), (3, 2, 2));
+            assert_eq!(pixels.data, [255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0, 255]);
+            for cut in 0..file.len() - 4 {
+                assert!(decode(&file[..cut]).is_err(), "cut to {cut}");
+            }
+        }
+        let lossy = decode(include_bytes!("../tests/grey_lossy.webp")).unwrap();
+        assert_eq!((lossy.channels, lossy.height, lossy.width), (3, 16, 16));
+        assert!(lossy.data.iter().all(|v| v.abs_diff(128) < 4));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Fitted, serialisable steps from a raw record to tensors: cleaning, encoding, image decoding and character
+//! Fitted, serialisable steps from a raw record to tensors: cleaning, encoding, image decoding and
 //! vocabularies. Training, `predict` and serving run the very same [`Transform`], so a model always sees its inputs
 //! the way it was trained on them.
 //!
@@ -10,6 +10,7 @@
 #![allow(clippy::result_large_err)]
 
 mod assembly;
+pub mod augment;
 mod batch;
 mod chain;
 mod expression;
@@ -31,4 +32,4 @@ pub use normalization::PixelNorm;
 pub use record::{Column, ColumnKind, Columns, Origin, Pixels, Record, Role, Value};
 pub use schema::{Field, OutputSchema, Target};
 pub use transform::{RawFormat, Transform};
-pub use vocabulary::CharVocabulary;
+pub use vocabulary::{CharVocabulary, TokenizerFile, Vocabulary};

@@ -11,18 +11,29 @@ impl TextInput {
     /// # Errors
     /// A diagnostic for a record that is not one text, or for a character the vocabulary lacks.
     pub(crate) fn apply(&self, records: &[Record]) -> Result<Batch, Diagnostic> {
-        let mut tokens = Vec::with_capacity(records.len() * self.context);
+        let mut samples = Vec::with_capacity(records.len());
         for record in records {
             let place = |d| record.origin.place(d);
             let [Value::Text(text)] = record.values.as_slice() else {
                 return Err(place(Diagnostic::new("data.width", "the record is not one text")));
             };
-            let all = self.vocabulary.encode(text).map_err(place)?;
-            let window = &all[all.len().saturating_sub(self.context)..];
+            samples.push(self.vocabulary.encode(text).map_err(place)?);
+        }
+        self.batch(&samples)
+    }
+
+    /// Makes one sample of each list of tokens, as [`Transform::apply`](crate::Transform::apply) does of texts.
+    ///
+    /// # Errors
+    /// None that tokens could cause.
+    pub fn batch(&self, samples: &[Vec<i32>]) -> Result<Batch, Diagnostic> {
+        let mut tokens = Vec::with_capacity(samples.len() * self.context);
+        for sample in samples {
+            let window = &sample[sample.len().saturating_sub(self.context)..];
             tokens.extend_from_slice(window);
             tokens.resize(tokens.len() + self.context - window.len(), 0);
         }
-        let real = records.len();
+        let real = samples.len();
         let inputs = Tensor::new([real, self.context], tokens)
             .map_err(|e| Diagnostic::new("transform.field", e.to_string()))?;
         Ok(Batch { inputs: vec![inputs], target: None, weight: vec![1.0; real], epoch: 0, index: 0, real })

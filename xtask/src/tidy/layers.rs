@@ -18,6 +18,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("models", 2),
     ("transform", 2),
     ("store", 2),
+    ("sql", 3),
     ("plan", 3),
     ("runtime", 4),
     ("data", 5),

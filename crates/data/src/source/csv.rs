@@ -1,7 +1,8 @@
 //! CSV files (RFC 4180, with other delimiters, comments and blanks around fields where the manifest says so).
 
+use super::part_files::PartFiles;
 use super::rows::check_names;
-use super::{Context, Opened, Part, RecordSource, Records, SourceKind, check_test, require};
+use super::{Context, Opened, Part, RecordSource, Records, SourceKind};
 use crate::DataSpec;
 use crate::files::{Found, content};
 use crate::spec::ColumnType;
@@ -306,28 +307,18 @@ struct CsvSource {
     storage: Arc<dyn StorageBackend>,
     format: CsvFormat,
     columns: Columns,
-    train: Vec<Found>,
-    test: Option<Vec<Found>>,
+    files: PartFiles,
 }
 
 fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
-    check_test(spec, &["files"])?;
+    let files = PartFiles::find(spec, context, KIND.name, ENDINGS)?;
     let format = CsvFormat::of(spec)?;
-    let files = require(&spec.files, "files", "csv")?;
-    let train = context.finder.find(files.patterns(), "data.files", ENDINGS)?;
-    let test = match &spec.test {
-        Some(test) => {
-            let files = require(&test.files, "test.files", "csv")?;
-            Some(context.finder.find(files.patterns(), "data.test.files", ENDINGS)?)
-        }
-        None => None,
-    };
     let storage = context.finder.storage.clone();
-    let columns = columns(lines(&storage, &format, &train[0])?, &format)?;
+    let columns = columns(lines(&storage, &format, files.first())?, &format)?;
     if columns.0.is_empty() {
-        return Err(crate::fit::empty().file(&train[0].path).into());
+        return Err(crate::fit::empty().file(&files.first().path).into());
     }
-    Ok(Opened::Records(Box::new(CsvSource { storage, format, columns, train, test })))
+    Ok(Opened::Records(Box::new(CsvSource { storage, format, columns, files })))
 }
 
 fn lines(
@@ -346,27 +337,18 @@ impl RecordSource for CsvSource {
         self.format.raw.clone()
     }
     fn files(&self) -> Vec<Found> {
-        self.train.iter().chain(self.test.iter().flatten()).cloned().collect()
+        self.files.all().cloned().collect()
     }
     fn has_test(&self) -> bool {
-        self.test.is_some()
+        self.files.has_test()
     }
     fn count(&self, _: Part) -> Option<u64> {
         None
     }
     fn records(&self, part: Part) -> Result<Records<'_>, Diagnostic> {
-        let files = match part {
-            Part::Train => self.train.as_slice(),
-            Part::Test => self.test.as_deref().unwrap_or_default(),
-        };
-        Ok(Box::new(files.iter().flat_map(|file| {
-            let records = lines(&self.storage, &self.format, file)
-                .and_then(|lines| FileRecords::new(lines, &self.columns, &self.format));
-            let (records, problem) = match records {
-                Ok(records) => (Some(records), None),
-                Err(problem) => (None, Some(Err(problem))),
-            };
-            problem.into_iter().chain(records.into_iter().flatten())
-        })))
+        Ok(self.files.records(part, |file| {
+            let lines = lines(&self.storage, &self.format, file)?;
+            FileRecords::new(lines, &self.columns, &self.format)
+        }))
     }
 }

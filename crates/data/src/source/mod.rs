@@ -1,11 +1,17 @@
 //! Data sources: one file each, one line in the list below. A source turns files (or nothing, when it generates its
 //! records) into raw records, and says which files the result depends on.
 
+pub mod arrow;
 pub mod csv;
 pub mod glyphs;
 pub mod idx;
+pub mod image_folder;
+pub mod json_lines;
+pub mod npy;
 pub mod parquet;
+mod part_files;
 pub mod rows;
+mod sql;
 pub mod synthetic;
 pub mod text;
 
@@ -13,6 +19,7 @@ use crate::DataSpec;
 use crate::files::{Finder, Found};
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_transform::{Columns, RawFormat, Record};
+use std::path::PathBuf;
 
 /// One kind of source.
 pub struct SourceKind {
@@ -25,8 +32,18 @@ pub struct SourceKind {
 }
 
 /// Every kind of source.
-pub const SOURCES: &[&SourceKind] =
-    &[&idx::KIND, &csv::KIND, &parquet::KIND, &text::KIND, &rows::KIND, &synthetic::KIND];
+pub const SOURCES: &[&SourceKind] = &[
+    &idx::KIND,
+    &csv::KIND,
+    &json_lines::KIND,
+    &parquet::KIND,
+    &arrow::KIND,
+    &npy::KIND,
+    &image_folder::KIND,
+    &text::KIND,
+    &rows::KIND,
+    &synthetic::KIND,
+];
 
 /// What a source may use.
 pub struct Context<'a> {
@@ -36,10 +53,25 @@ pub struct Context<'a> {
     pub seed: u64,
     /// Threads for generated records.
     pub threads: usize,
+    /// The folder for temporary files.
+    pub temporary: PathBuf,
 }
 
 /// Keys that every source of records takes.
-const RECORD_KEYS: &[&str] = &["source", "test", "split", "seed", "classes", "normalize", "clean"];
+const RECORD_KEYS: &[&str] = &[
+    "source",
+    "test",
+    "split",
+    "seed",
+    "classes",
+    "normalize",
+    "augment",
+    "storage",
+    "sql",
+    "clean",
+    "sha256",
+    "download_limit",
+];
 
 /// A source that is ready to be read.
 pub enum Opened {
@@ -87,6 +119,10 @@ pub trait RecordSource: Send + Sync {
     fn has_test(&self) -> bool;
     /// How many records there are, when that is known beforehand.
     fn count(&self, part: Part) -> Option<u64>;
+    /// What the records depend on besides the files and the section: the version of an engine.
+    fn engine(&self) -> Option<String> {
+        None
+    }
     /// Starts reading.
     fn records(&self, part: Part) -> Result<Records<'_>, Diagnostic>;
 }
@@ -114,7 +150,10 @@ pub fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostic
         }
     }
     problems.into_result(())?;
-    (kind.open)(spec, context)
+    match spec.statement()? {
+        None => (kind.open)(spec, context),
+        Some((key, statement)) => sql::open(kind, spec, context, key, statement),
+    }
 }
 
 /// The value of a key that the source cannot do without.

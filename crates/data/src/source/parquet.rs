@@ -1,12 +1,13 @@
 //! Parquet files: plain columns of numbers and text, and images embedded as PNG or JPEG files, either as a column of
 //! bytes or in the layout of the Hugging Face Hub (a struct of `bytes` and `path`). Lists and maps are left out.
 
-use super::{Context, Opened, Part, RecordSource, Records, SourceKind, check_test, require};
+use super::part_files::PartFiles;
+use super::{Context, Opened, Part, RecordSource, Records, SourceKind};
 use crate::DataSpec;
 use crate::files::{FileReader, Found};
 use bytes::Bytes;
 use outgrow_env::StorageBackend;
-use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_ir::{Diagnostic, Diagnostics, shielded};
 use outgrow_transform::{Column, ColumnKind, Columns, Origin, Record, Value};
 use parquet::basic::{ConvertedType, LogicalType, Type as Physical};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
@@ -15,7 +16,6 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{ChunkReader, FileReader as _, Length, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -71,10 +71,7 @@ fn broken(file: &Path, why: impl std::fmt::Display) -> Diagnostic {
 
 /// Runs the reader so that nothing in a file can end the process.
 fn guarded<T>(file: &Path, read: impl FnOnce() -> ParquetResult<T>) -> Result<T, Diagnostic> {
-    match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(result) => result.map_err(|e| broken(file, e)),
-        Err(_) => Err(broken(file, "the reader gave up")),
-    }
+    shielded(read).ok_or_else(|| broken(file, "the reader gave up"))?.map_err(|e| broken(file, e))
 }
 
 /// A column of a file that is read.
@@ -283,34 +280,23 @@ impl Iterator for FileRecords {
 struct ParquetSource {
     storage: Arc<dyn StorageBackend>,
     columns: Columns,
-    train: Vec<Found>,
-    test: Option<Vec<Found>>,
+    files: PartFiles,
     counts: [u64; 2],
     class_names: Option<Vec<String>>,
     labels_are_classes: bool,
 }
 
 fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
-    check_test(spec, &["files"])?;
-    let files = require(&spec.files, "files", "parquet")?;
-    let train = context.finder.find(files.patterns(), "data.files", ENDINGS)?;
-    let test = match &spec.test {
-        Some(test) => {
-            let files = require(&test.files, "test.files", "parquet")?;
-            Some(context.finder.find(files.patterns(), "data.test.files", ENDINGS)?)
-        }
-        None => None,
-    };
+    let files = PartFiles::find(spec, context, KIND.name, ENDINGS)?;
     let storage = context.finder.storage.clone();
-    let first = open_file(&storage, &train[0])?;
+    let first = open_file(&storage, files.first())?;
     let leaves = leaves(&first);
     let mut counts = [0; 2];
-    let parts = [Some(&train), test.as_ref()];
-    for (part, count) in parts.into_iter().zip(&mut counts) {
-        for file in part.into_iter().flatten() {
+    for part in [Part::Train, Part::Test] {
+        for file in files.of(part) {
             let reader = open_file(&storage, file)?;
-            same_columns(&leaves, &reader, &train[0], file)?;
-            *count += u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0);
+            same_columns(&leaves, &reader, files.first(), file)?;
+            counts[part as usize] += u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0);
         }
     }
     let columns = Columns(leaves.iter().map(|leaf| Column::new(&leaf.name, leaf.kind())).collect());
@@ -320,7 +306,7 @@ fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
     let labels_are_classes =
         leaves.iter().any(|l| l.name == label && (has_image || l.content == Content::Bool));
     let class_names = class_names(&first, label);
-    let source = ParquetSource { storage, columns, train, test, counts, class_names, labels_are_classes };
+    let source = ParquetSource { storage, columns, files, counts, class_names, labels_are_classes };
     Ok(Opened::Records(Box::new(source)))
 }
 
@@ -341,6 +327,11 @@ fn same_columns(leaves: &[Leaf], reader: &Reader, first: &Found, file: &Found) -
 fn class_names(reader: &Reader, label: &str) -> Option<Vec<String>> {
     let metadata = reader.metadata().file_metadata().key_value_metadata()?;
     let text = metadata.iter().find(|pair| pair.key == "huggingface")?.value.as_ref()?;
+    class_names_of(text, label)
+}
+
+/// The names of the classes of column `label` in the description that the Hugging Face Hub keeps in its files.
+pub(super) fn class_names_of(text: &str, label: &str) -> Option<Vec<String>> {
     let json: serde_json::Value = serde_json::from_str(text).ok()?;
     let names = json["info"]["features"][label]["names"].as_array()?;
     names.iter().map(|name| name.as_str().map(String::from)).collect()
@@ -351,7 +342,7 @@ impl RecordSource for ParquetSource {
         &self.columns
     }
     fn files(&self) -> Vec<Found> {
-        self.train.iter().chain(self.test.iter().flatten()).cloned().collect()
+        self.files.all().cloned().collect()
     }
     fn default_label(&self) -> Option<&str> {
         self.columns.position(LABEL).map(|_| LABEL)
@@ -363,36 +354,26 @@ impl RecordSource for ParquetSource {
         self.labels_are_classes || self.class_names.is_some()
     }
     fn has_test(&self) -> bool {
-        self.test.is_some()
+        self.files.has_test()
     }
     fn count(&self, part: Part) -> Option<u64> {
         Some(self.counts[part as usize])
     }
     fn records(&self, part: Part) -> Result<Records<'_>, Diagnostic> {
-        let files = match part {
-            Part::Train => self.train.as_slice(),
-            Part::Test => self.test.as_deref().unwrap_or_default(),
-        };
-        Ok(Box::new(files.iter().flat_map(|file| {
-            let (records, problem) = match open_file(&self.storage, file) {
-                Ok(reader) => {
-                    let found = leaves(&reader);
-                    let records = FileRecords {
-                        reader,
-                        leaves: found,
-                        path: Arc::from(file.path.as_path()),
-                        group: 0,
-                        columns: Vec::new(),
-                        left: 0,
-                        ready: VecDeque::new(),
-                        row: 0,
-                        failed: false,
-                    };
-                    (Some(records), None)
-                }
-                Err(problem) => (None, Some(Err(problem))),
-            };
-            problem.into_iter().chain(records.into_iter().flatten())
-        })))
+        Ok(self.files.records(part, |file| {
+            let reader = open_file(&self.storage, file)?;
+            let leaves = leaves(&reader);
+            Ok(FileRecords {
+                reader,
+                leaves,
+                path: Arc::from(file.path.as_path()),
+                group: 0,
+                columns: Vec::new(),
+                left: 0,
+                ready: VecDeque::new(),
+                row: 0,
+                failed: false,
+            })
+        }))
     }
 }

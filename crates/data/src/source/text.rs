@@ -1,15 +1,16 @@
-//! Plain text as a stream of characters.
+//! Plain text as a stream of tokens.
 
 use super::{Context, Opened, Part, SourceKind, check_test, require};
 use crate::DataSpec;
-use crate::files::{Found, content, read_problem};
+use crate::files::{Found, content, read_problem, storage_problem};
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_transform::{TokenizerFile, Vocabulary};
 use std::io::Read;
 use std::sync::Arc;
 
 /// `source = "text"`.
-pub const KIND: SourceKind = SourceKind { name: "text", keys: &["files", "context"], open };
+pub const KIND: SourceKind = SourceKind { name: "text", keys: &["files", "tokenizer", "context"], open };
 
 /// Endings of the files that a folder contributes.
 const ENDINGS: &[&str] = &[".txt", ".md", ".txt.gz"];
@@ -23,8 +24,21 @@ pub struct TextSource {
     storage: Arc<dyn StorageBackend>,
     train: Vec<Found>,
     test: Option<Vec<Found>>,
+    /// What the tokens are.
+    pub tokens: Tokens,
     /// Tokens per sample.
     pub context: usize,
+}
+
+/// What the tokens of a text are.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tokens {
+    /// Its characters.
+    Characters,
+    /// Its bytes.
+    Bytes,
+    /// What this `tokenizer.json` makes of it.
+    File(Found),
 }
 
 fn open(spec: &DataSpec, with: &Context<'_>) -> Result<Opened, Diagnostics> {
@@ -42,6 +56,8 @@ fn open(spec: &DataSpec, with: &Context<'_>) -> Result<Opened, Diagnostics> {
     for (key, given) in [
         ("classes", spec.classes.is_some()),
         ("normalize", spec.normalize.is_some()),
+        ("augment", spec.augment.is_some()),
+        ("sql", spec.sql.is_some()),
         ("clean", spec.clean.is_some()),
     ] {
         if given {
@@ -60,18 +76,53 @@ fn open(spec: &DataSpec, with: &Context<'_>) -> Result<Opened, Diagnostics> {
         }
         None => None,
     };
-    Ok(Opened::Text(TextSource { storage: with.finder.storage.clone(), train, test, context }))
+    let tokens = match spec.tokenizer.as_deref() {
+        None | Some("char") => Tokens::Characters,
+        Some("byte") => Tokens::Bytes,
+        Some(path) => Tokens::File(
+            with.finder
+                .find_one(path, "data.tokenizer")
+                .map_err(|d| d.expected("\"char\", \"byte\", or the path of a `tokenizer.json`"))?,
+        ),
+    };
+    Ok(Opened::Text(TextSource { storage: with.finder.storage.clone(), train, test, tokens, context }))
 }
 
 impl TextSource {
     /// The files of all parts.
     pub fn files(&self) -> Vec<Found> {
-        self.train.iter().chain(self.test.iter().flatten()).cloned().collect()
+        let tokenizer = match &self.tokens {
+            Tokens::File(file) => Some(file),
+            _ => None,
+        };
+        self.train.iter().chain(self.test.iter().flatten()).chain(tokenizer).cloned().collect()
     }
 
     /// Whether there is a test set of its own.
     pub fn has_test(&self) -> bool {
         self.test.is_some()
+    }
+
+    /// The vocabulary that does not depend on the text; none for characters.
+    ///
+    /// # Errors
+    /// A diagnostic for a tokeniser that is damaged, or that this build cannot read.
+    pub fn vocabulary(&self) -> Result<Option<Vocabulary>, Diagnostic> {
+        let file = match &self.tokens {
+            Tokens::Characters => return Ok(None),
+            Tokens::Bytes => return Ok(Some(Vocabulary::Bytes)),
+            Tokens::File(file) => file,
+        };
+        let at = |d: Diagnostic| d.file(&file.path).item("data.tokenizer");
+        if file.bytes > TokenizerFile::BYTES_MAX as u64 {
+            let problem = format!("the tokeniser has {} bytes", file.bytes);
+            return Err(at(Diagnostic::new("data.tokenizer", problem)
+                .expected(format!("at most {}", TokenizerFile::BYTES_MAX))));
+        }
+        let bytes = self.storage.read(&file.path).map_err(|e| storage_problem(&e))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| at(Diagnostic::new("data.tokenizer", "the tokeniser is not UTF-8 text")))?;
+        Ok(Some(Vocabulary::Tokenizer(TokenizerFile::parse(text).map_err(at)?)))
     }
 
     /// Shows the text of a part to `sink`, piece by piece.

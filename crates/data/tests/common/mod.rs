@@ -38,6 +38,7 @@ pub fn prepare_with(
 ) -> Result<Prepared, Diagnostics> {
     let options = PrepareOptions {
         storage: storage(),
+        remote: Arc::new(outgrow_env::NoRemote),
         roots: vec![root.to_path_buf()],
         cache: cache.to_path_buf(),
         seed: 1,

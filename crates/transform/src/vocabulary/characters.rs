@@ -1,4 +1,4 @@
-//! Character vocabularies: text to token numbers and back.
+//! Characters as tokens.
 
 use outgrow_ir::Diagnostic;
 use serde::{Deserialize, Serialize};

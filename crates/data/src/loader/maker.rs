@@ -1,0 +1,352 @@
+//! Makes batches: chosen records become tensors, images augmented and normalised.
+
+use super::order::Pool;
+use super::{LoaderOptions, Position, windows};
+use crate::split_data::{Sink, SplitData};
+use crate::{Dataset, Split};
+use outgrow_ir::Diagnostic;
+use outgrow_tensor::{DType, RngKey, Tensor, TensorData, TensorError};
+use outgrow_transform::augment::{Augmenter, Mix, Share};
+use outgrow_transform::{Batch, ImageInput, Target, TextInput};
+use std::sync::Arc;
+
+/// About how many bytes of batches go into a packet.
+const PACKET_BYTES: usize = 1 << 20;
+/// Most batches in a packet.
+const PACKET_BATCHES: usize = 64;
+
+/// Makes batches.
+#[derive(Debug)]
+pub(super) struct Maker {
+    data: Arc<SplitData>,
+    image: Option<ImageInput>,
+    text: Option<TextInput>,
+    augmenter: Option<Augmenter>,
+    mix: Option<Mix>,
+    /// Classes of the target; 0 when it is none.
+    classes: usize,
+    pub options: LoaderOptions,
+    split: Split,
+    pub pool: Pool,
+    pub batches: u64,
+    /// Batches in a packet.
+    pub packet: usize,
+}
+
+/// A sample of a batch.
+#[derive(Clone, Copy, Debug)]
+struct Chosen {
+    /// Its number in the split.
+    sample: u64,
+    /// Its place in the epoch.
+    place: u64,
+}
+
+impl Maker {
+    pub fn new(dataset: &Dataset, split: Split, options: LoaderOptions) -> Result<Self, Diagnostic> {
+        let stored = dataset.samples(split);
+        let samples = options.subset.as_ref().map_or(stored, |subset| subset.len() as u64);
+        if samples == 0 {
+            return Err(Diagnostic::new("data.empty-split", format!("the {split} split has no samples"))
+                .file(dataset.folder())
+                .hint(format!(
+                    "set a part of the data aside with `data.split.{split}`, or give `data.test`"
+                )));
+        }
+        let used = options.limit.map_or(samples, |limit| limit.clamp(1, samples));
+        check_batch(&options, split, used)?;
+        let batch = options.batch as u64;
+        let batches = if options.drop_last { used / batch } else { used.div_ceil(batch) };
+        let data = dataset.split(split)?;
+        let assembly = &dataset.transform().assembly;
+        let classes = match dataset.schema().target {
+            Target::Class { names } => names.len(),
+            Target::Regression { .. } | Target::Tokens { .. } => 0,
+        };
+        check_classes(&options, classes)?;
+        let augmenter = match (&options.augment, &assembly.image) {
+            (Some(spec), Some(image)) => Some(Augmenter::new(spec, image)?),
+            (Some(_), None) => return Err(no_images()),
+            (None, _) => None,
+        };
+        let mix = options.augment.as_ref().and_then(|spec| spec.mix());
+        if mix.is_some() && (classes == 0 || data.fields.len() != 2) {
+            return Err(Diagnostic::new("data.augment", "only images with a class can be mixed")
+                .item("data.augment")
+                .hint("leave `mixup` and `cutmix` out"));
+        }
+        let mut pool = Pool { samples, used, subset: options.subset.clone(), classes: Vec::new() };
+        if options.balanced {
+            pool.classes = places_of_classes(&data, &pool, classes)?;
+        }
+        let sample_values: usize = match &assembly.text {
+            Some(text) => 2 * text.context,
+            None => data.fields.iter().map(|f| f.shape.iter().product::<usize>()).sum(),
+        };
+        let bytes = sample_values.saturating_mul(4).saturating_mul(options.batch).max(1);
+        Ok(Self {
+            data,
+            image: assembly.image.clone(),
+            text: assembly.text.clone(),
+            augmenter,
+            mix,
+            classes,
+            split,
+            pool,
+            batches,
+            packet: (PACKET_BYTES / bytes).clamp(1, PACKET_BATCHES),
+            options,
+        })
+    }
+
+    pub fn samples_used(&self) -> u64 {
+        if self.options.drop_last { self.batches * self.options.batch as u64 } else { self.pool.used }
+    }
+
+    /// Whether there is a batch at this position.
+    pub fn wanted(&self, at: Position) -> bool {
+        at.epoch == self.options.start.epoch && at.index < self.batches || !self.options.one_epoch
+    }
+
+    /// The position after `at`.
+    pub fn after(&self, at: Position) -> Position {
+        if at.index + 1 < self.batches || self.options.one_epoch {
+            Position { index: at.index + 1, ..at }
+        } else {
+            Position { epoch: at.epoch + 1, index: 0 }
+        }
+    }
+
+    /// The batch at a position, in the memory of a used one where there is one.
+    pub fn make(&self, at: Position, spare: Option<Batch>) -> Result<Batch, Diagnostic> {
+        let key = RngKey::new(self.options.seed).fold_in_name("data").fold_in(at.epoch);
+        let order = self.pool.order(key, &self.options);
+        let batch = self.options.batch as u64;
+        let first = at.index * batch;
+        let last = (first + batch).min(self.samples_used());
+        let mut chosen: Vec<Chosen> =
+            (first..last).map(|place| Chosen { sample: order.at(place), place }).collect();
+        let real = chosen.len();
+        // Padding repeats the first sample: values of the usual size, whose weight is zero.
+        chosen.extend(vec![chosen[0]; self.options.batch - real]);
+        let mut weight = vec![1.0; real];
+        weight.resize(self.options.batch, 0.0);
+        let (inputs, target) = match &self.text {
+            Some(text) => self.windows(text, key, &chosen)?,
+            None => {
+                let key = key.fold_in_name("augment");
+                let (mut inputs, target) = self.records(&chosen, key, spare)?;
+                let shares = self.mix(&mut inputs, &chosen[..real], key);
+                self.weigh(&mut weight[..real], &target, &shares);
+                (inputs, if self.mix.is_some() { self.mixed_target(&target, &shares)? } else { target })
+            }
+        };
+        Ok(Batch { inputs, target: Some(target), weight, epoch: at.epoch, index: at.index, real })
+    }
+
+    /// The inputs and the target of the chosen samples.
+    fn records(
+        &self,
+        chosen: &[Chosen],
+        key: RngKey,
+        spare: Option<Batch>,
+    ) -> Result<(Vec<Tensor>, Tensor), Diagnostic> {
+        let mut spare = spare.map(|b| b.inputs).unwrap_or_default().into_iter();
+        let mut tensors = Vec::with_capacity(self.data.fields.len());
+        for (i, field) in self.data.fields.iter().enumerate() {
+            let shape = [&[chosen.len()], field.shape.as_slice()].concat();
+            let n = shape.iter().product();
+            let used = spare.next();
+            let tensor = match field.dtype {
+                DType::U8 => Tensor::new(shape, self.pixels(i, chosen, key, emptied(used, n))?),
+                DType::F32 => {
+                    let mut out = emptied(used, n);
+                    for one in chosen {
+                        self.data.read(i, one.sample, 1, &mut Sink::F32(&mut out))?;
+                    }
+                    Tensor::new(shape, out)
+                }
+                _ => {
+                    let mut out = Vec::with_capacity(n);
+                    for one in chosen {
+                        self.data.read(i, one.sample, 1, &mut Sink::I32(&mut out))?;
+                    }
+                    Tensor::new(shape, out)
+                }
+            };
+            tensors.push(tensor.map_err(|e| tensor_problem(&e))?);
+        }
+        let target = tensors.pop().ok_or_else(|| Diagnostic::new("data.fields", "there is no target"))?;
+        Ok((tensors, target))
+    }
+
+    /// Augmented and normalised pixels of the chosen samples.
+    fn pixels(
+        &self,
+        field: usize,
+        chosen: &[Chosen],
+        key: RngKey,
+        mut out: Vec<f32>,
+    ) -> Result<Vec<f32>, Diagnostic> {
+        let Some(image) = &self.image else {
+            return Err(Diagnostic::new("data.fields", "bytes are stored that are no image"));
+        };
+        let plane = image.height * image.width;
+        let mut buffer = Vec::new();
+        for one in chosen {
+            let pixels = match self.data.pixels(field, one.sample) {
+                Some(pixels) => pixels,
+                None => {
+                    buffer.clear();
+                    self.data.read(field, one.sample, 1, &mut Sink::U8(&mut buffer))?;
+                    &buffer
+                }
+            };
+            match &self.augmenter {
+                Some(augmenter) => augmenter.extend(pixels, key.fold_in(one.place), &mut out),
+                None => image.normalize.extend(pixels, plane, &mut out),
+            }
+        }
+        Ok(out)
+    }
+
+    /// Mixes each image with the next one, and says what became of each; nothing when there is no mixing.
+    fn mix(&self, inputs: &mut [Tensor], chosen: &[Chosen], key: RngKey) -> Vec<Share> {
+        let (Some(mix), Some(image), [tensor]) = (&self.mix, &self.image, inputs) else { return Vec::new() };
+        let TensorData::F32(values) = tensor.data_mut() else { return Vec::new() };
+        let size = [image.height, image.width];
+        let shares: Vec<Share> = chosen.iter().map(|one| mix.share(key.fold_in(one.place), size)).collect();
+        let width = image.channels * image.height * image.width;
+        // The last one is mixed with the first as it was.
+        let first = values[..width].to_vec();
+        for (i, share) in shares.iter().enumerate() {
+            let (head, tail) = values.split_at_mut((i + 1) * width);
+            let other = if i + 1 < shares.len() { &tail[..width] } else { &first };
+            share.apply(&mut head[i * width..], other, size);
+        }
+        shares
+    }
+
+    /// Multiplies the weights of samples by those of their classes.
+    fn weigh(&self, weight: &mut [f32], target: &Tensor, shares: &[Share]) {
+        let weights = &self.options.class_weights;
+        let TensorData::I32(target) = target.data() else { return };
+        if weights.is_empty() {
+            return;
+        }
+        let of = |i: usize| weights.get(target[i] as usize).copied().unwrap_or(1.0);
+        for i in 0..weight.len() {
+            let own = shares.get(i).map_or(1.0, Share::own);
+            weight[i] *= own * of(i) + (1.0 - own) * of((i + 1) % weight.len());
+        }
+    }
+
+    /// The share of each class in each sample, `f32 [batch, classes]`.
+    fn mixed_target(&self, target: &Tensor, shares: &[Share]) -> Result<Tensor, Diagnostic> {
+        let batch = self.options.batch;
+        let mut out = vec![0.0; batch * self.classes];
+        if let TensorData::I32(target) = target.data() {
+            for (i, row) in out.chunks_exact_mut(self.classes).enumerate() {
+                let own = shares.get(i).map_or(1.0, Share::own);
+                row[target[i] as usize] += own;
+                row[target[(i + 1) % shares.len().max(1)] as usize] += 1.0 - own;
+            }
+        }
+        Tensor::new([batch, self.classes], out).map_err(|e| tensor_problem(&e))
+    }
+
+    fn windows(
+        &self,
+        text: &TextInput,
+        key: RngKey,
+        chosen: &[Chosen],
+    ) -> Result<(Vec<Tensor>, Tensor), Diagnostic> {
+        let context = text.context as u64;
+        let whole = self.data.records - 1;
+        let slack = whole - windows(self.data.records, context, self.split) * context;
+        // Parts of the split must not overlap, so that they keep to the places of whole windows.
+        let moves = self.split == Split::Train && self.options.shuffle && self.pool.subset.is_none();
+        let offset =
+            if moves { key.fold_in_name("offset").stream().below(slack.min(context - 1) + 1) } else { 0 };
+        let n = chosen.len() * text.context;
+        let (mut inputs, mut targets) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        let mut window = Vec::with_capacity(text.context + 1);
+        for one in chosen {
+            window.clear();
+            self.data.read(0, offset + one.sample * context, context + 1, &mut Sink::I32(&mut window))?;
+            inputs.extend_from_slice(&window[..text.context]);
+            targets.extend_from_slice(&window[1..]);
+        }
+        let shape = [chosen.len(), text.context];
+        let inputs = Tensor::new(shape, inputs).map_err(|e| tensor_problem(&e))?;
+        Ok((vec![inputs], Tensor::new(shape, targets).map_err(|e| tensor_problem(&e))?))
+    }
+}
+
+fn tensor_problem(error: &TensorError) -> Diagnostic {
+    Diagnostic::new("data.fields", error.to_string())
+}
+
+/// The vector of a used tensor, emptied, or a new one, with room for `n` values.
+fn emptied(mut used: Option<Tensor>, n: usize) -> Vec<f32> {
+    let mut out = Vec::new();
+    if let Some(TensorData::F32(values)) = used.as_mut().map(Tensor::data_mut) {
+        out = std::mem::take(values);
+    }
+    out.clear();
+    out.reserve(n);
+    out
+}
+
+fn check_batch(options: &LoaderOptions, split: Split, used: u64) -> Result<(), Diagnostic> {
+    if options.batch == 0 {
+        return Err(Diagnostic::new("data.batch", "a batch of no samples")
+            .item("train.batch")
+            .expected("at least 1"));
+    }
+    if (split == Split::Train && !options.one_epoch || options.drop_last) && options.batch as u64 > used {
+        let text = format!(
+            "a batch of {} samples is larger than the training data, which has {used}",
+            options.batch
+        );
+        return Err(Diagnostic::new("data.batch-too-large", text)
+            .item("train.batch")
+            .expected(format!("at most {used}")));
+    }
+    Ok(())
+}
+
+fn check_classes(options: &LoaderOptions, classes: usize) -> Result<(), Diagnostic> {
+    for (key, given) in
+        [("train.sampling", options.balanced), ("train.class_weights", !options.class_weights.is_empty())]
+    {
+        if given && classes == 0 {
+            let text = "the target is no class, so classes can be neither balanced nor weighted";
+            return Err(Diagnostic::new("data.no-classes", text).item(key));
+        }
+    }
+    Ok(())
+}
+
+fn no_images() -> Diagnostic {
+    Diagnostic::new("data.augment", "there are no images to change").item("data.augment")
+}
+
+/// The places in the pool of each class that there is.
+fn places_of_classes(data: &SplitData, pool: &Pool, classes: usize) -> Result<Vec<Vec<u32>>, Diagnostic> {
+    let mut targets = Vec::new();
+    data.read(data.fields.len() - 1, 0, data.records, &mut Sink::I32(&mut targets))?;
+    let mut places = vec![Vec::new(); classes];
+    for place in 0..pool.samples {
+        let sample = pool.subset.as_ref().map_or(place, |subset| subset[place as usize]);
+        let place = u32::try_from(place).map_err(|_| {
+            Diagnostic::new("data.too-large", "balanced sampling takes at most 2³² samples")
+                .item("train.sampling")
+        })?;
+        if let Some(places) = targets.get(sample as usize).and_then(|class| places.get_mut(*class as usize)) {
+            places.push(place);
+        }
+    }
+    places.retain(|places| !places.is_empty());
+    Ok(places)
+}
