@@ -1,6 +1,6 @@
 //! The command line: commands, flags and their help.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -85,7 +85,8 @@ pub struct ManifestArgs {
 Examples:
   outgrow data prepare mnist.toml
   outgrow data inspect adult.toml --data /srv/data
-  outgrow data verify mnist.toml")]
+  outgrow data verify mnist.toml
+  outgrow data get mnist                        public data, for the examples")]
 pub struct DataArgs {
     /// What to do.
     #[command(subcommand)]
@@ -97,10 +98,35 @@ pub struct DataArgs {
 pub enum DataAction {
     /// Clean, encode, split and store the data, or find that it is done already
     Prepare(DataActionArgs),
-    /// Show what the prepared data holds and what became of the rows
-    Inspect(DataActionArgs),
-    /// Check every stored shard against its checksum
-    Verify(DataActionArgs),
+    /// Show schema, missing values, distributions, class balance, duplicates, leakage and what became of the rows
+    Inspect(InspectArgs),
+    /// Check every copy of every stored shard against its checksum, and restore what is bad
+    Verify(VerifyArgs),
+    /// Measure how fast the data is prepared, and loaded and augmented as training does it
+    Bench(DataBenchArgs),
+    /// Fetch public data sets, such as those of the examples
+    Get(GetArgs),
+}
+
+/// Which public data sets.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  outgrow data get mnist tinyshakespeare
+  outgrow data get cifar10 --to /srv/data
+  outgrow data get adult --from https://mirror.example.org/sets    from .../sets/adult/adult.data and so on")]
+pub struct GetArgs {
+    /// Their names
+    pub names: Vec<String>,
+    /// Say which sets there are, and where from
+    #[arg(long)]
+    pub list: bool,
+    /// The folder that holds a folder for each set [default: $OUTGROW_DATA, else data]
+    #[arg(long, value_name = "FOLDER")]
+    pub to: Option<PathBuf>,
+    /// Where to fetch from instead of the sets' homes: a URL below which each set has a folder of its name
+    #[arg(long, value_name = "URL")]
+    pub from: Option<String>,
 }
 
 /// Which data.
@@ -114,6 +140,39 @@ pub struct DataActionArgs {
     pub threads: Option<NonZeroUsize>,
 }
 
+/// What to verify.
+#[derive(Clone, Debug, Args)]
+pub struct VerifyArgs {
+    /// Which data.
+    #[command(flatten)]
+    pub action: DataActionArgs,
+    /// Restore bad copies from good ones, or, where the data is kept in the cache alone, prepare them again
+    #[arg(long)]
+    pub repair: bool,
+}
+
+/// What to inspect.
+#[derive(Clone, Debug, Args)]
+pub struct InspectArgs {
+    /// Which data.
+    #[command(flatten)]
+    pub action: DataActionArgs,
+    /// Write a page with plots and sample images as well
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// What to measure.
+#[derive(Clone, Debug, Args)]
+pub struct DataBenchArgs {
+    /// Which data.
+    #[command(flatten)]
+    pub action: DataActionArgs,
+    /// How many epochs to load
+    #[arg(long, value_name = "N", default_value = "3")]
+    pub epochs: NonZeroU32,
+}
+
 /// How the processor is used. No result depends on it.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Processor")]
@@ -121,7 +180,8 @@ pub struct ProcessorArgs {
     /// The number of threads [default: the number of cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
-    /// Which set of kernels to use, such as avx2 or portable [default: the fastest that this processor has]
+    /// Which set of kernels to use: portable, avx2, avx512, or amx (f32 products in parts of bf16 on AMX) [default: the
+    /// fastest of the first three that this processor has]
     #[arg(long, value_name = "NAME")]
     pub kernel_path: Option<String>,
 }
@@ -170,15 +230,60 @@ pub struct PredictArgs {
     /// What to predict for: PNG, JPEG or IDX images, CSV or text, as the model was trained on
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
-    /// For language models: how many characters to go on with [default: 200]
+    /// For language models: how many tokens (characters, unless the model has others) to go on with [default: 200]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub tokens: Option<u32>,
-    /// For language models: how freely to choose characters; at 0 always the likeliest one [default: 0]
+    /// For language models: how freely to choose tokens; at 0 always the likeliest one [default: 0]
     #[arg(long, value_name = "T")]
     pub temperature: Option<f64>,
-    /// For language models: what the choice of characters follows from [default: 0]
+    /// For language models: what the choice of tokens follows from [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// How the processor is used.
+    #[command(flatten)]
+    pub processor: ProcessorArgs,
+}
+
+/// A model for other programs.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  outgrow export runs/mnist mnist.onnx
+  outgrow export resnet.toml resnet.onnx --set model.weights=resnet18.safetensors")]
+pub struct ExportArgs {
+    /// A run's folder, or a model in it; or a manifest, for its model with the weights it starts from
+    pub model: PathBuf,
+    /// The file to write; large weights go into a second one beside it, with .data at its end
+    pub file: PathBuf,
+    /// With a manifest: change a key of it
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// With a manifest: where relative data paths are looked for
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// With a manifest: where prepared data is kept
+    #[arg(long, value_name = "FOLDER")]
+    pub cache: Option<PathBuf>,
+}
+
+/// A model on NumPy arrays.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Arrays are of f32, f64, i64, i32, u8 or bool. Without names they are in the model's own order.
+
+Examples:
+  outgrow infer resnet18.onnx --input images.npy --output logits.npy
+  outgrow infer bert.onnx --input ids=ids.npy --input mask=mask.npy --output hidden.npy --output pooled.npy
+  outgrow infer runs/mnist --input image=digits.npy --output logits.npy")]
+pub struct InferArgs {
+    /// An ONNX file, a run's folder, or a model in it
+    pub model: PathBuf,
+    /// An array for an input, once for each input
+    #[arg(long = "input", value_name = "[NAME=]FILE")]
+    pub inputs: Vec<String>,
+    /// Where an output goes, once for each that is wanted
+    #[arg(long = "output", value_name = "[NAME=]FILE", required = true)]
+    pub outputs: Vec<String>,
     /// How the processor is used.
     #[command(flatten)]
     pub processor: ProcessorArgs,
@@ -238,7 +343,7 @@ pub struct TuneLrArgs {
     /// Steps of each run [default: an epoch, but 100 to 1000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=100_000))]
     pub steps: Option<u64>,
-    /// The folder for the plot and the numbers [default: runs/NAME when that is a run, else runs/NAME-tune-lr]
+    /// The folder for the plot and the numbers [default: runs/NAME, the run's own]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
     /// How the processor is used.
@@ -284,11 +389,15 @@ pub enum Command {
     Eval(EvalArgs),
     /// Say what a trained model makes of images, tables or text
     Predict(PredictArgs),
+    /// Write a trained model for other programs: as ONNX
+    Export(ExportArgs),
+    /// Run a model, also one of another framework, on NumPy arrays
+    Infer(InferArgs),
     /// Search for a learning rate
     TuneLr(TuneLrArgs),
     /// Print the graph of a model, before and after the passes
     Graph(GraphArgs),
-    /// Prepare, inspect or verify the data of a manifest
+    /// Prepare, inspect or verify the data of a manifest, or fetch public data
     Data(DataArgs),
     /// Write a commented manifest to start from
     Init(InitArgs),

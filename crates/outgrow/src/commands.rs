@@ -4,7 +4,10 @@
 
 pub mod data;
 mod eval;
+mod export;
+mod get;
 mod graph;
+mod infer;
 mod init;
 pub mod places;
 mod predict;
@@ -150,6 +153,8 @@ pub fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Train(args) => run::train(&args, context),
         Command::Eval(args) => eval::run(&args, context),
         Command::Predict(args) => predict::run(&args, context),
+        Command::Export(args) => export::run(&args, context),
+        Command::Infer(args) => infer::run(&args, context),
         Command::TuneLr(args) => tune_lr::run(&args, context),
         Command::Graph(args) => graph::run(&args, context),
         Command::Init(args) => init::run(&args, context),

@@ -18,6 +18,7 @@ use clap::Parser;
 
 /// Runs the command line and says how it went: 0 done, 1 failed, 2 wrong usage.
 pub fn main() -> ExitCode {
+    outgrow_ir::quiet_shielded_panics();
     let cli = cli::Cli::parse();
     let environment = commands::places::Environment::of_process();
     let context = commands::Context::new(&cli.output, environment);

@@ -4,6 +4,7 @@
 mod bitmap;
 mod charts;
 mod confusion;
+pub(crate) mod data_page;
 pub(crate) mod format;
 mod memory;
 mod plot;

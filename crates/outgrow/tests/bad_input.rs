@@ -223,8 +223,10 @@ const GLYPHS: &str = "[data]\nsource = \"synthetic:glyphs\"\nsamples = 60\n\
 /// Keys that are unknown, contradict each other, or ask for what cannot be.
 #[test]
 fn manifests() {
-    let cases: [(&[&str], &str, &[&str]); 20] = [
+    let cases: [(&[&str], &str, &[&str]); 22] = [
         (&["train.epoch=3"], "manifest.unknown-key", &["did you mean `epochs`"]),
+        (&["train.seed=3"], "manifest.unknown-key", &["`seed` belongs at the top"]),
+        (&["epochs=3"], "manifest.unknown-key", &["`epochs` belongs in `[train]`"]),
         (&["modle.name=\"mlp\""], "manifest.unknown-key", &["did you mean `model`"]),
         (&["train.steps=3"], "manifest.train.both", &["epochs", "steps"]),
         (&["train.micro_shards=3"], "manifest.train.micro-shards", &["power of two"]),

@@ -54,7 +54,7 @@ fn unknown_keys_get_the_nearest_known_one() {
             m.toml:9:1: train.batch_size: unknown key `batch_size` [manifest.unknown-key]
               help: did you mean `batch`?
             m.toml:10:1: train.colour: unknown key `colour` [manifest.unknown-key]
-              expected: one of the keys epochs, steps, batch, micro_shards, optimizer, lr, weight_decay, schedule, warmup_steps, clip_norm, clip_value, loss, early_stopping, checkpoint_every_steps, checkpoint_every_seconds, keep_checkpoints, drop_last, shuffle, eval_every_epochs, eval_every_steps, log_every_steps, precision
+              expected: one of the keys epochs, steps, batch, micro_shards, optimizer, lr, weight_decay, schedule, warmup_steps, clip_norm, clip_value, loss, early_stopping, checkpoint_every_steps, checkpoint_every_seconds, keep_checkpoints, drop_last, shuffle, sampling, class_weights, eval_every_epochs, eval_every_steps, log_every_steps, precision
         "#]],
     );
 }
@@ -149,10 +149,10 @@ fn named_models_are_told_apart_by_name() {
         (
             "name = \"resnet19\"",
             expect![[r#"
-            m.toml:4:8: model.name: `name` cannot be "resnet19" [manifest.value]
-              expected: one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep"
-              help: did you mean "resnet18"?
-        "#]],
+                m.toml:4:8: model.name: `name` cannot be "resnet19" [manifest.value]
+                  expected: one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep", "onnx"
+                  help: did you mean "resnet18"?
+            "#]],
         ),
         (
             "nam = \"mlp\"\nhidden = [3]",
@@ -178,16 +178,16 @@ fn named_models_are_told_apart_by_name() {
         (
             "hidden = [3]",
             expect![[r#"
-            m.toml:3:2: model: `layers` or `name` is missing [manifest.missing-key]
-              expected: `name` is one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep"
-        "#]],
+                m.toml:3:2: model: `layers` or `name` is missing [manifest.missing-key]
+                  expected: `name` is one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep", "onnx"
+            "#]],
         ),
         (
             "",
             expect![[r#"
-            m.toml:3:2: model: `layers` or `name` is missing [manifest.missing-key]
-              expected: `name` is one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep"
-        "#]],
+                m.toml:3:2: model: `layers` or `name` is missing [manifest.missing-key]
+                  expected: `name` is one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep", "onnx"
+            "#]],
         ),
         (
             "name = \"mlp\"\nhidden = [3]\nlayers = []",
@@ -214,9 +214,9 @@ fn named_models_are_told_apart_by_name() {
         (
             "name = 4",
             expect![[r#"
-            m.toml:4:8: model.name: `name` cannot be 4 [manifest.value]
-              expected: one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep"
-        "#]],
+                m.toml:4:8: model.name: `name` cannot be 4 [manifest.value]
+                  expected: one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep", "onnx"
+            "#]],
         ),
     ] {
         refused(&format!("{DATA}[model]\n{model}\n{TRAIN}"), &[], expect);

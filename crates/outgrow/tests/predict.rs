@@ -237,6 +237,7 @@ fn tables_are_read_with_or_without_names_and_labels() {
         "1,65,Bern,yes\n2,65,Rome,no\n3,?,?,?\n4,22,Oslo,?\n",
         "1,65,Bern\n2,65,Rome\n3,?,\n4,22,Oslo\n",
         "65,Bern\n65,Rome\n ? ,?\n\"22\",Oslo\n",
+        "{\"age\": 65, \"city\": \"Bern\", \"buys\": \"no\"}\n{\"city\": \"Rome\", \"age\": \"65\", \"x\": [1]}\n{\"city\": null}\n{\"city\": \"Oslo\", \"age\": 22}\n",
     ];
     let answers: Vec<Vec<Vec<f64>>> = tables
         .iter()
@@ -367,4 +368,35 @@ fn a_language_model_goes_on_with_a_text() {
     );
     let errors = place.refused(&["predict", "run", "short.txt", "--temperature=-1"]);
     assert_eq!(errors[0]["code"], "predict.option");
+}
+
+/// Bytes, and the tokens of a file that is gone when the model is used: the package holds what it needs.
+#[test]
+fn models_of_other_tokens_go_on_from_their_package_alone() {
+    let sentence = "The model, naïve.\n";
+    let mut kinds = vec!["byte"];
+    if cfg!(feature = "tokenizers") {
+        kinds.push("t.json");
+    }
+    for kind in kinds {
+        let tokenizer = format!("source = \"text\"\ntokenizer = \"{kind}\"");
+        let manifest = TEXT.replace("source = \"text\"", &tokenizer).replace("context = 8", "context = 24");
+        let place = Place::with(&manifest);
+        place.write("text.txt", sentence.repeat(100));
+        if kind != "byte" {
+            let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/tests/tokenizers/bpe.json");
+            place.write(kind, std::fs::read(fixture).unwrap());
+        }
+        place.json(&["train", "m.toml", "--out", "run"]);
+        if kind != "byte" {
+            std::fs::remove_file(place.path(kind)).unwrap();
+        }
+        place.write("prompt.txt", sentence.repeat(3));
+        let json = place.json(&["predict", "run", "prompt.txt", "--tokens", "30"]);
+        let text = predictions(&json)[0]["continuation"].as_str().unwrap();
+        assert!(text.len() >= 19 && sentence.repeat(20).starts_with(text), "{kind}: {text:?}");
+        let next = predictions(&json)[0]["next"].as_object().unwrap();
+        assert_eq!(next.len(), 256, "{kind}");
+        assert_eq!(place.run(&["data", "inspect", "m.toml"]).code == 0, kind == "byte");
+    }
 }

@@ -113,46 +113,46 @@ fn mistakes_in_a_manifest_are_shown_where_they_are() {
         folder.path(),
         &["data", "inspect", "m.toml"],
         expect![[r#"
-        exit 1
-        ---
-        error: `name` cannot be "liner" [manifest.value]
-         --> m.toml:7:8 (model.name)
-          |
-        7 | name = "liner"
-          |        ^^^^^^^
-          = expected: one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep"
-          = help: did you mean "linear"?
+            exit 1
+            ---
+            error: `name` cannot be "liner" [manifest.value]
+             --> m.toml:7:8 (model.name)
+              |
+            7 | name = "liner"
+              |        ^^^^^^^
+              = expected: one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep", "onnx"
+              = help: did you mean "linear"?
 
-        error: unknown key `epoch` [manifest.unknown-key]
-         --> m.toml:9:1 (train.epoch)
-          |
-        9 | epoch = 1
-          | ^^^^^
-          = help: did you mean `epochs`?
-    "#]],
+            error: unknown key `epoch` [manifest.unknown-key]
+             --> m.toml:9:1 (train.epoch)
+              |
+            9 | epoch = 1
+              | ^^^^^
+              = help: did you mean `epochs`?
+        "#]],
     );
     check(
         folder.path(),
         &["data", "inspect", "m.toml", "--json", "--color", "always"],
         expect![[r#"
-        exit 1
-        {"errors":[{"code":"manifest.value","file":"m.toml","line":7,"column":8,"item":"model.name","problem":"`name` cannot be \"liner\"","expected":"one of \"linear\", \"logistic\", \"mlp\", \"lenet\", \"resnet18\", \"resnet34\", \"resnet50\", \"gpt\", \"wide-deep\"","help":"did you mean \"linear\"?"},{"code":"manifest.unknown-key","file":"m.toml","line":9,"column":1,"item":"train.epoch","problem":"unknown key `epoch`","help":"did you mean `epochs`?"}]}
-        ---
-        ␛[1;31merror␛[0m: ␛[1m`name` cannot be "liner"␛[0m [manifest.value]
-         ␛[34m-->␛[0m m.toml:7:8 (model.name)
-          ␛[34m|␛[0m
-        ␛[34m7␛[0m ␛[34m|␛[0m name = "liner"
-          ␛[34m|␛[0m        ␛[1;31m^^^^^^^␛[0m
-          ␛[34m=␛[0m expected: one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep"
-          ␛[34m=␛[0m ␛[32mhelp␛[0m: did you mean "linear"?
+            exit 1
+            {"errors":[{"code":"manifest.value","file":"m.toml","line":7,"column":8,"item":"model.name","problem":"`name` cannot be \"liner\"","expected":"one of \"linear\", \"logistic\", \"mlp\", \"lenet\", \"resnet18\", \"resnet34\", \"resnet50\", \"gpt\", \"wide-deep\", \"onnx\"","help":"did you mean \"linear\"?"},{"code":"manifest.unknown-key","file":"m.toml","line":9,"column":1,"item":"train.epoch","problem":"unknown key `epoch`","help":"did you mean `epochs`?"}]}
+            ---
+            ␛[1;31merror␛[0m: ␛[1m`name` cannot be "liner"␛[0m [manifest.value]
+             ␛[34m-->␛[0m m.toml:7:8 (model.name)
+              ␛[34m|␛[0m
+            ␛[34m7␛[0m ␛[34m|␛[0m name = "liner"
+              ␛[34m|␛[0m        ␛[1;31m^^^^^^^␛[0m
+              ␛[34m=␛[0m expected: one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep", "onnx"
+              ␛[34m=␛[0m ␛[32mhelp␛[0m: did you mean "linear"?
 
-        ␛[1;31merror␛[0m: ␛[1munknown key `epoch`␛[0m [manifest.unknown-key]
-         ␛[34m-->␛[0m m.toml:9:1 (train.epoch)
-          ␛[34m|␛[0m
-        ␛[34m9␛[0m ␛[34m|␛[0m epoch = 1
-          ␛[34m|␛[0m ␛[1;31m^^^^^␛[0m
-          ␛[34m=␛[0m ␛[32mhelp␛[0m: did you mean `epochs`?
-    "#]],
+            ␛[1;31merror␛[0m: ␛[1munknown key `epoch`␛[0m [manifest.unknown-key]
+             ␛[34m-->␛[0m m.toml:9:1 (train.epoch)
+              ␛[34m|␛[0m
+            ␛[34m9␛[0m ␛[34m|␛[0m epoch = 1
+              ␛[34m|␛[0m ␛[1;31m^^^^^␛[0m
+              ␛[34m=␛[0m ␛[32mhelp␛[0m: did you mean `epochs`?
+        "#]],
     );
     check(
         folder.path(),
@@ -299,15 +299,15 @@ fn mistakes_that_only_the_data_shows_point_into_the_manifest() {
         "source = \"rows\"",
         "source = \"csv\"\nfiles = \"x.csv\"",
         expect![[r#"
-        exit 1
-        ---
-        error: source `csv` does not take `rows` [data.key]
-         --> m.toml:6:8 (data.rows)
-          |
-        6 | rows = [[1, 2], [2, 4], [3, 6], [4, 8]]
-          |        ^
-          = expected: one of: files, columns, header, delimiter, trim, comment, missing, types, label, task, features, exclude, source, test, split, seed, classes, normalize, clean
-    "#]],
+            exit 1
+            ---
+            error: source `csv` does not take `rows` [data.key]
+             --> m.toml:6:8 (data.rows)
+              |
+            6 | rows = [[1, 2], [2, 4], [3, 6], [4, 8]]
+              |        ^
+              = expected: one of: files, columns, header, delimiter, trim, comment, missing, types, label, task, features, exclude, source, test, split, seed, classes, normalize, augment, storage, sql, clean, sha256, download_limit
+        "#]],
     );
     check_changed(
         "epochs = 1",

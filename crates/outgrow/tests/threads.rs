@@ -66,6 +66,20 @@ fn a_residual_network_with_batch_norm() {
 }
 
 #[test]
+fn augmented_mixed_and_balanced_samples() {
+    let data = format!(
+        "{GLYPHS}augment = {{ flip = \"both\", crop = {{ area = [0.4, 1.0] }}, color = {{ brightness = 0.3 }}, \
+         mixup = 0.3, cutmix = 1.0 }}\n"
+    );
+    let rest = "[model]\nlayers = [\n\
+        { conv = 6, kernel = 5, bias = false }, { batch_norm = true }, { activation = \"relu\" }, { max_pool = 4 },\n\
+        { flatten = true }, { dense = 10 } ]\n\
+        [train]\nsteps = 9\nbatch = 32\nmicro_shards = 4\nlog_every_steps = 1\n\
+        sampling = \"balanced\"\nclass_weights = { alpha = 3.0, omega = 0.5 }\n";
+    check(&Place::with(&format!("{data}{rest}")));
+}
+
+#[test]
 fn a_language_model() {
     let place = Place::with(
         "[data]\nsource = \"text\"\nfiles = \"poem.txt\"\ncontext = 16\nsplit = { validation = 0.1, test = 0.1 }\n\

@@ -43,6 +43,13 @@ pub enum TrainEvent<'a> {
         /// What came out.
         metrics: &'a Metrics,
     },
+    /// An epoch, or the last part of one, is over; if it ends with an evaluation, that has been told.
+    EpochEnded {
+        /// Steps done.
+        step: u64,
+        /// The epoch, counted from 0.
+        epoch: u64,
+    },
     /// A checkpoint is on the disk.
     Checkpointed {
         /// Steps done.

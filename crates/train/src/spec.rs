@@ -3,6 +3,7 @@
 //! [`TrainSpec`] is what a person writes; its doc comments are what `outgrow schema` and editors show.
 //! [`TrainSpec::validate`] turns it into a [`Train`], which has no contradictions left in it.
 
+mod balance;
 mod optimizer;
 mod schedule;
 mod validate;
@@ -14,6 +15,7 @@ use outgrow_models::spec::number::{NonNegative, Positive};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use balance::*;
 pub use optimizer::*;
 pub use schedule::*;
 
@@ -87,6 +89,15 @@ pub struct TrainSpec {
     /// Whether each epoch has an order of its own; otherwise samples come as they are stored.
     #[serde(default = "yes")]
     pub shuffle: bool,
+    /// How often the samples of each class come: `plain` (each sample once an epoch) or `balanced` (each class as often
+    /// as every other).
+    #[serde(default)]
+    pub sampling: Sampling,
+    /// The weight of each class in the loss: `"balanced"` for the inverse of its frequency, or `{ spam = 5.0 }` by the
+    /// classes' names. Evaluation does not weigh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"balanced")]
+    pub class_weights: Option<ClassWeights>,
     /// Evaluates on the validation data after each so many epochs; 1 when neither this nor `eval_every_steps` is
     /// given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -206,6 +217,10 @@ pub struct Train {
     pub drop_last: bool,
     /// Whether each epoch has an order of its own.
     pub shuffle: bool,
+    /// How often the samples of each class come.
+    pub sampling: Sampling,
+    /// The weight of each class in the loss.
+    pub class_weights: Option<ClassWeights>,
     /// How often the validation data is evaluated.
     pub evaluate_every: Interval,
     /// How often the metrics of a step are written; about a thousand times in the whole run when not given.

@@ -84,7 +84,8 @@ pub struct Trainer {
 struct Gradients {
     /// Laid out as the step program's outputs, gradients first, summed over micro-shards.
     sums: Vec<f32>,
-    weight: f32,
+    /// Samples that are no padding, where statistics need it.
+    samples: f32,
     loss: f64,
     accuracy: Option<f64>,
 }
@@ -149,7 +150,7 @@ impl Trainer {
     pub fn total_steps(&self, samples: u64) -> u64 {
         match self.config.length {
             Interval::Steps(steps) => steps,
-            Interval::Epochs(epochs) => epochs * self.steps_per_epoch(samples),
+            Interval::Epochs(epochs) => epochs.saturating_mul(self.steps_per_epoch(samples)),
         }
     }
 
@@ -283,7 +284,8 @@ impl Trainer {
         let weight = scalar("weight_sum").unwrap_or(1.0);
         let (loss, accuracy) =
             (scalar("loss_sum").unwrap_or(f64::NAN) / weight, scalar("correct").map(|c| c / weight));
-        Ok(Gradients { weight: weight as f32, loss, accuracy, sums })
+        let samples = scalar("samples").unwrap_or(1.0) as f32;
+        Ok(Gradients { samples, loss, accuracy, sums })
     }
 
     /// What micro-shard `part` of a batch of total weight `total` runs on. Its random key hangs on the seed, the step
@@ -304,7 +306,7 @@ impl Trainer {
             };
             let momentum = spec.momentum as f32;
             for (old, sum) in running.iter_mut().zip(sums) {
-                *old = (1.0 - momentum) * *old + momentum * (sum / gradients.weight);
+                *old = (1.0 - momentum) * *old + momentum * (sum / gradients.samples);
             }
         }
     }
@@ -320,10 +322,13 @@ impl Trainer {
         let step = self.state.step;
         let every = match self.config.evaluate_every {
             Interval::Steps(steps) => steps,
-            Interval::Epochs(epochs) => epochs * per_epoch,
+            Interval::Epochs(epochs) => epochs.saturating_mul(per_epoch),
         };
         if step.is_multiple_of(every) || step == total {
             self.validate(data, per_epoch, observer)?;
+        }
+        if step.is_multiple_of(per_epoch) || step == total {
+            observer.on_event(&TrainEvent::EpochEnded { step, epoch: (step - 1) / per_epoch });
         }
         let policy = self.config.checkpoints;
         let now = self.options.clock.now_ns();

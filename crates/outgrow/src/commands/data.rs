@@ -1,75 +1,52 @@
-//! `outgrow data prepare|inspect|verify`: the data of a manifest, before any training.
+//! `outgrow data prepare|inspect|verify|bench|get`: data before any training.
+
+mod bench;
+mod inspect;
+mod open;
+mod verify;
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use outgrow_data::{Dataset, PrepareOptions, Prepared, Split, prepare};
-use outgrow_env::{LocalStorage, StorageBackend};
+use outgrow_data::{Dataset, Prepared, Split};
+use outgrow_env::LocalStorage;
 use outgrow_transform::Target;
 use serde_json::{Value as Json, json};
 
-use super::places::{data_cache, data_roots, threads};
+pub use inspect::{missing, texts_in_words};
+pub use open::{OpenData, open_data};
+
+use super::places::threads;
 use super::{Context, Failure};
-use crate::cli::{DataAction, DataActionArgs, DataArgs, ManifestArgs};
-use crate::manifest::Manifest;
+use crate::cli::{DataAction, DataActionArgs, DataArgs};
 use crate::report::Cleaning;
 use crate::report::format::count;
 
-/// Runs one of the three.
+/// Runs one of them.
 pub fn run(args: &DataArgs, context: &Context) -> Result<(), Failure> {
     match &args.action {
+        DataAction::Get(args) => super::get::run(args, context),
         DataAction::Prepare(args) => {
-            let (dataset, prepared) = open(args, context)?;
-            let text = format!("{}{}", headline(&prepared), rows(&dataset));
-            Ok(context.answer(&summary(&dataset, &prepared), &text)?)
-        }
-        DataAction::Inspect(args) => {
-            let (dataset, prepared) = open(args, context)?;
-            let text = format!("{}{}{}", headline(&prepared), schema(&dataset), rows(&dataset));
-            let mut json = summary(&dataset, &prepared);
-            json["schema"] = serde_json::to_value(dataset.schema()).unwrap_or_default();
-            json["classes"] = class_counts(&dataset);
+            let opened = open(args, context)?;
+            let mut text = format!("{}{}", headline(&opened.prepared), rows(&opened.dataset));
+            let mut json = summary(&opened.dataset, &opened.prepared);
+            if let Some((replicas, version)) = &opened.replicas {
+                let _ = writeln!(text, "version {} of `{}`", version.number, replicas.name);
+                json["version"] = Json::from(version.number);
+            }
             Ok(context.answer(&json, &text)?)
         }
-        DataAction::Verify(args) => {
-            let (dataset, prepared) = open(args, context)?;
-            dataset.verify()?;
-            let mut json = summary(&dataset, &prepared);
-            json["verified"] = Json::Bool(true);
-            Ok(context
-                .answer(&json, &format!("{}every shard is as it was written\n", headline(&prepared)))?)
-        }
+        DataAction::Inspect(args) => inspect::run(args, context),
+        DataAction::Verify(args) => verify::run(args, context),
+        DataAction::Bench(args) => bench::run(args, context),
     }
 }
 
-fn open(args: &DataActionArgs, context: &Context) -> Result<(Dataset, Prepared), Failure> {
+fn open(args: &DataActionArgs, context: &Context) -> Result<OpenData, Failure> {
     let manifest = context.manifest(&args.manifest)?;
-    prepare_data(&manifest, &args.manifest, threads(args.threads)?, Arc::new(LocalStorage::new()), context)
-}
-
-/// Prepares the data of a manifest, or finds that it is prepared already, and opens it. Progress goes to stderr.
-pub fn prepare_data(
-    manifest: &Manifest,
-    args: &ManifestArgs,
-    threads: usize,
-    storage: Arc<dyn StorageBackend>,
-    context: &Context,
-) -> Result<(Dataset, Prepared), Failure> {
-    let progress = context.progress();
-    let options = PrepareOptions {
-        storage: storage.clone(),
-        roots: data_roots(manifest, args, &context.environment),
-        cache: data_cache(manifest, args, &context.environment),
-        seed: manifest.seed,
-        threads,
-        progress: &|at| progress.phase(at.phase, at.done, at.total),
-    };
-    let prepared = prepare(&manifest.spec.data, &options);
-    progress.finish();
-    let prepared = prepared.map_err(|found| manifest.locate(found))?;
-    let dataset = Dataset::open(storage, &prepared.folder)?;
-    Ok((dataset, prepared))
+    let storage = Arc::new(LocalStorage::new());
+    open_data(&manifest, &args.manifest, threads(args.threads)?, storage, context, None)
 }
 
 /// What happened to the data, for the report.

@@ -29,10 +29,10 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
     let mut trainer = session.trainer(&data, model, None)?;
     let model = trainer.model().clone();
     trainer.state.set_weights(&model, &package.weights)?;
-    let meter = usage::Meter::start(&session, &trainer);
-    let result = evaluate_run(&mut trainer, &data, &session.batches(&data))?;
-    let usage = meter.stop(&session, &trainer);
-    let mut json = result.to_json(&session, &path, &trainer, usage);
+    let meter = usage::Meter::start(&session);
+    let result = evaluate_run(&mut trainer, &data, &session.batches(&data)?)?;
+    let usage = meter.usage();
+    let mut json = result.to_json(&session, &path, &trainer, &usage);
     // What only training can say comes from the run itself, where it is finished.
     if let Ok(bytes) = session.storage.read(&path.join("result.json"))
         && let Ok(before) = serde_json::from_slice::<Json>(&bytes)

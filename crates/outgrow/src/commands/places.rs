@@ -1,9 +1,12 @@
 //! Where things are: data, prepared data, runs. The one place that reads environment variables.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use outgrow_env::{Place, Remote};
 use outgrow_ir::Diagnostic;
 
 use crate::cli::ManifestArgs;
@@ -16,6 +19,8 @@ pub struct Environment {
     pub data: Option<PathBuf>,
     /// The user's cache folder.
     pub cache: Option<PathBuf>,
+    /// What says how object stores are reached: variables such as `AWS_REGION`, by their names in small letters.
+    pub cloud: CloudOptions,
     /// `NO_COLOR`: no colour unless asked for.
     pub no_color: bool,
 }
@@ -25,9 +30,68 @@ impl Environment {
     pub fn of_process() -> Self {
         let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let data = given("OUTGROW_DATA").map(PathBuf::from);
-        Self { data, cache: user_cache(given), no_color: given("NO_COLOR").is_some() }
+        let cloud = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok()?.to_ascii_lowercase();
+            let known = CLOUD_VARIABLES.iter().any(|start| name.starts_with(start));
+            Some((name, value.into_string().ok()?)).filter(|_| known)
+        });
+        let cloud = CloudOptions(cloud.collect());
+        Self { data, cache: user_cache(given), cloud, no_color: given("NO_COLOR").is_some() }
     }
 }
+
+/// Names and values of variables about object stores. There are keys and secrets among the values: only the names are
+/// ever shown.
+#[derive(Clone, Default)]
+pub struct CloudOptions(pub Vec<(String, String)>);
+
+impl fmt::Debug for CloudOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// How the names of variables begin that are about object stores.
+const CLOUD_VARIABLES: &[&str] = &["aws_", "google_", "azure_"];
+
+/// What URLs are read through: nothing in a build without the feature `cloud`.
+pub fn remote(environment: &Environment) -> Result<Arc<dyn Remote>, Diagnostic> {
+    #[cfg(feature = "cloud")]
+    {
+        let remote = outgrow_env::remote::ObjectRemote::new(environment.cloud.0.clone());
+        let remote = remote.map_err(|e| Diagnostic::new("data.cloud", e.to_string()))?;
+        Ok(Arc::new(remote))
+    }
+    #[cfg(not(feature = "cloud"))]
+    {
+        let _ = &environment.cloud;
+        Ok(Arc::new(outgrow_env::NoRemote))
+    }
+}
+
+/// A part of a bucket as a place for prepared data.
+pub fn bucket(environment: &Environment, url: &str) -> Result<Arc<dyn Place>, Diagnostic> {
+    let fail = |problem: String| Diagnostic::new("data.storage", problem);
+    if !BUCKETS.iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(fail(format!("nothing can be kept at `{url}`"))
+            .expected(format!("a folder, or a bucket: {}…", BUCKETS.join("…, "))));
+    }
+    #[cfg(feature = "cloud")]
+    {
+        let place = outgrow_env::place::BucketPlace::new(url, environment.cloud.0.clone());
+        Ok(Arc::new(place.map_err(|e| fail(format!("`{url}` cannot be opened: {e}")))?))
+    }
+    #[cfg(not(feature = "cloud"))]
+    {
+        let _ = environment;
+        Err(fail(format!("this build of outgrow cannot keep data in `{url}`"))
+            .expected("a folder, or a build with the feature `cloud`")
+            .hint("build it with `cargo build --release --features cloud`"))
+    }
+}
+
+/// How the names of buckets begin.
+const BUCKETS: &[&str] = &["s3://", "gs://", "az://"];
 
 /// The user's cache folder by the system's convention: XDG, Apple's or Windows'.
 fn user_cache(given: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {

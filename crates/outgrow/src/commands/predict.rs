@@ -21,14 +21,16 @@ use crate::diagnose;
 use crate::session::{compile_options, load_package};
 use answer::{Answer, Meaning};
 use input::Reader;
+pub(super) use input::read as read_file;
 use model::Predictor;
+pub(super) use model::UNUSED;
 use text::Generation;
 
 /// Records that are predicted at a time.
 const BATCH: usize = 64;
 /// How many problems are told; one more says how many were left out.
 const PROBLEMS_MAX: usize = 50;
-/// How many characters a language model goes on with when nothing is said.
+/// How many tokens a language model goes on with when nothing is said.
 const TOKENS: u32 = 200;
 
 /// What went wrong with some of the records.
@@ -85,7 +87,7 @@ pub fn run(args: &PredictArgs, context: &Context) -> Result<(), Failure> {
 }
 
 /// The folder of the model: the one that is given, or `model` in it.
-fn model_folder(storage: &dyn StorageBackend, given: &Path) -> Result<PathBuf, Diagnostic> {
+pub(super) fn model_folder(storage: &dyn StorageBackend, given: &Path) -> Result<PathBuf, Diagnostic> {
     let is_model = |folder: &Path| matches!(storage.entry(&folder.join(INDEX)), Ok(Some(_)));
     let inner = given.join("model");
     match (is_model(given), is_model(&inner)) {

@@ -2,6 +2,7 @@
 //! the evaluation and the report.
 
 use outgrow_data::Split;
+use outgrow_data::replicas::Fault;
 use serde_json::Value as Json;
 
 use super::places::run_folder;
@@ -23,10 +24,10 @@ pub fn train(args: &RunArgs, context: &Context) -> Result<(), Failure> {
 
 fn go(args: &RunArgs, context: &Context, evaluate: bool) -> Result<(), Failure> {
     let session = Session::open(&args.manifest, &args.processor, context)?;
-    let (data, _) = session.data()?;
-    let model = session.model(&data)?;
     let path = run_folder(&session.manifest, args.out.as_deref());
-    let fingerprint = session.fingerprint(&data);
+    let data = session.data_of_run(&path, args.fresh)?;
+    let model = session.model(&data)?;
+    let fingerprint = session.fingerprint(&data)?;
     let folder = RunFolder::open(session.storage.clone(), &path, &fingerprint, args.fresh)?;
     if let Some(result) = folder.result()?.filter(|r| !evaluate || r.get("train").is_some()) {
         context.note(&format!("the run in {} is finished; --fresh starts it anew", path.display()));
@@ -34,6 +35,8 @@ fn go(args: &RunArgs, context: &Context, evaluate: bool) -> Result<(), Failure> 
     }
     let samples = data.samples(Split::Train);
     session.manifest.train.check_batch(samples).map_err(|found| session.manifest.locate(found.into()))?;
+    let batches = session.batches(&data)?;
+    batches.check().map_err(|found| session.manifest.locate(found.into()))?;
     let mut trainer = session.trainer(&data, model, Some(folder.file("checkpoints")))?;
     // Only now: whatever is wrong with what was asked for leaves the folder as it was.
     folder.begin(&session.manifest.resolved_toml())?;
@@ -41,22 +44,27 @@ fn go(args: &RunArgs, context: &Context, evaluate: bool) -> Result<(), Failure> 
     let every = session.manifest.train.log_every_steps;
     let mut recorder = Recorder::new(&progress, session.storage.clone(), folder.file("metrics.jsonl"), every);
     trainer.resume(&mut recorder)?;
-    let batches = session.batches(&data);
-    let meter = usage::Meter::start(&session, &trainer);
+    recorder.evaluates = data.samples(Split::Validation) > 0;
+    recorder.meter = Some(usage::Meter::start(&session));
     let trained = trainer.run(&batches, &mut recorder);
-    let usage = meter.stop(&session, &trainer);
+    let usage = recorder.usage();
     // What was logged is kept, also when training failed.
     let lines = recorder.finish();
     trained?;
     let lines = lines?;
     save_package(&session, &data, &trainer, &folder.file("model"))?;
     let result = if evaluate { evaluate_run(&mut trainer, &data, &batches)? } else { RunResult::default() };
-    let json = result.to_json(&session, &path, &trainer, usage);
+    let json = result.to_json(&session, &path, &trainer, &usage);
     if evaluate {
-        let report = page::report(&session, &data, &trainer, &result, &lines, usage, &json);
+        let report = page::report(&session, &data, &trainer, &result, &lines, &usage, &json);
         folder.write("report.html", render(&report).as_bytes())?;
     }
     folder.finish(&json)?;
+    for Fault { place, key, problem } in data.faults() {
+        context.note(&format!(
+            "warning: {place}/{key}: {problem}; another copy served, and `outgrow data verify --repair` restores it"
+        ));
+    }
     Ok(context.answer(&json, &summary(&json))?)
 }
 

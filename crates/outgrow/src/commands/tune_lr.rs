@@ -6,8 +6,6 @@ mod grid;
 mod range;
 mod show;
 
-use std::path::{Path, PathBuf};
-
 use outgrow_data::{Dataset, Split};
 use outgrow_env::StorageError;
 use outgrow_ir::{Diagnostic, Diagnostics};
@@ -19,14 +17,10 @@ use super::places::run_folder;
 use super::{Context, Failure};
 use crate::cli::{TuneLrArgs, TuneMethod};
 use crate::manifest::Manifest;
-use crate::session::{DatasetBatches, Session};
+use crate::session::{DatasetBatches, Session, TUNE_LR_NUMBERS, TUNE_LR_PLOT};
 use grid::{Runs, Trial};
 use range::Rates;
 
-/// The numbers.
-const NUMBERS: &str = "tune-lr.json";
-/// The plot.
-const PLOT: &str = "tune-lr.html";
 /// Steps of a run when nothing is said: those of an epoch, but within these bounds.
 const STEPS: std::ops::RangeInclusive<u64> = 100..=1000;
 /// Digits of a rate that a range test suggests: it is no more exact than that.
@@ -50,13 +44,13 @@ pub fn run(args: &TuneLrArgs, context: &Context) -> Result<(), Failure> {
     let session = Session::open(&args.manifest, &args.processor, context)?;
     let (data, _) = session.data()?;
     let model = session.model(&data)?;
-    let folder = output_folder(&session, args.out.as_deref())?;
+    let folder = run_folder(&session.manifest, args.out.as_deref());
     let storage = &session.storage;
     storage.create_folder(&folder).map_err(|e| problem(&e))?;
     // Held to the end, so that no run sweeps the folder while something is written here, and no run is disturbed.
     let _lock = storage.lock(&folder).map_err(|e| problem(&e))?;
     let mut trainer = session.trainer(&data, model, None)?;
-    let search = Search { args, session: &session, data: &data, batches: session.batches(&data) };
+    let search = Search { args, session: &session, data: &data, batches: session.batches(&data)? };
     let found = match method {
         TuneMethod::Range => search.range(&mut trainer)?,
         TuneMethod::Grid => search.grid(&mut trainer)?,
@@ -69,8 +63,8 @@ pub fn run(args: &TuneLrArgs, context: &Context) -> Result<(), Failure> {
         let path = folder.join(name);
         storage.write(&path, text.as_bytes()).map(|()| path).map_err(|e| problem(&e))
     };
-    let numbers = write(NUMBERS, &format!("{json:#}\n"))?;
-    let plot = write(PLOT, &found.page)?;
+    let numbers = write(TUNE_LR_NUMBERS, &format!("{json:#}\n"))?;
+    let plot = write(TUNE_LR_PLOT, &found.page)?;
     json["numbers"] = json!(numbers);
     json["plot"] = json!(plot);
     let text = format!("{}use:  --set {set}\nplot: {}\n", found.text, plot.display());
@@ -95,19 +89,6 @@ fn method(args: &TuneLrArgs) -> Result<TuneMethod, Diagnostic> {
         (None, Some(_)) => Ok(TuneMethod::Grid),
         (None, None) => Ok(TuneMethod::Range),
     }
-}
-
-/// Where the result goes: where `--out` says; else into the run's folder. A run only starts in a folder that is empty,
-/// so as long as there is no run, the folder beside it is taken.
-fn output_folder(session: &Session<'_>, out: Option<&Path>) -> Result<PathBuf, Diagnostic> {
-    if let Some(out) = out {
-        return Ok(out.to_owned());
-    }
-    let run = run_folder(&session.manifest, None);
-    let there = session.storage.entry(&run.join("run.json")).map_err(|e| problem(&e))?;
-    let mut name = run.file_name().unwrap_or_default().to_owned();
-    name.push("-tune-lr");
-    Ok(if there.is_some() { run } else { run.with_file_name(name) })
 }
 
 fn problem(error: &StorageError) -> Diagnostic {
@@ -185,10 +166,10 @@ impl Search<'_> {
     }
 
     fn grid(&self, trainer: &mut Trainer) -> Result<Found, Failure> {
-        let Self { args, session, data, .. } = self;
+        let Self { args, session, .. } = self;
         let train = &session.manifest.train;
         let folds = match args.folds {
-            Some(count) => folds::folds(data, train, session.manifest.seed, count as usize)?,
+            Some(count) => folds::folds(&self.batches, session.manifest.seed, count as usize)?,
             None => Vec::new(),
         };
         let first: &dyn TrainingData = folds.first().map_or(&self.batches, |fold| fold);
@@ -231,7 +212,7 @@ impl Search<'_> {
     fn trials(
         &self,
         runs: &mut Runs<'_>,
-        folds: &[folds::Fold],
+        folds: &[DatasetBatches],
         judged: &str,
     ) -> Result<Vec<Trial>, Diagnostics> {
         let progress = self.session.context().progress();

@@ -258,12 +258,31 @@ impl<'s> Checker<'s> {
         // A flag is there to change what is written already.
         let is_flag = matches!(entry.origin, Origin::Flag(_));
         let changed = || nearest(&entry.key, own.iter().copied().filter(|_| is_flag));
-        match near.or_else(changed) {
-            Some(key) => diagnostic = diagnostic.hint(format!("did you mean `{key}`?")),
-            None => diagnostic = diagnostic.expected(format!("one of the keys {}", own.join(", "))),
+        match (near.or_else(changed), self.home(&entry.key, path)) {
+            (Some(key), _) => diagnostic = diagnostic.hint(format!("did you mean `{key}`?")),
+            (None, Some(home)) => diagnostic = diagnostic.hint(home),
+            (None, None) => diagnostic = diagnostic.expected(format!("one of the keys {}", own.join(", "))),
         }
         self.report(&entry.origin, path, diagnostic);
         near
+    }
+
+    /// Where a key belongs that is known elsewhere than at `path`.
+    fn home(&self, key: &str, path: &str) -> Option<String> {
+        let own = path.split('.').next();
+        let of = |schema: &'s Json| leaves(self.root, schema);
+        let sections = of(self.root).into_iter().flat_map(|leaf| leaf.properties().collect::<Vec<_>>());
+        for (section, schema) in
+            sections.filter(|(name, _)| RESERVED.iter().all(|(reserved, _)| name != reserved))
+        {
+            if section == key {
+                return Some(format!("`{key}` belongs at the top, before the first section"));
+            }
+            if own != Some(section) && of(schema).iter().any(|leaf| leaf.property(key).is_some()) {
+                return Some(format!("`{key}` belongs in `[{section}]`"));
+            }
+        }
+        None
     }
 
     fn missing(&mut self, leaf: &Leaf<'s>, key: &str, origin: &Origin, path: &str) {

@@ -51,11 +51,11 @@ pub(super) fn wide_card(title: &str, body: &str) -> String {
     format!("<section class=\"wide\"><h2>{title}</h2>{body}</section>")
 }
 
-fn header(name: &str, subtitle: &str) -> String {
+pub(super) fn header(name: &str, subtitle: &str) -> String {
     format!("<header><h1>{}</h1><p>{}</p></header>", escape(name), escape(subtitle))
 }
 
-fn page(title: &str, body: &str) -> String {
+pub(super) fn page(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\

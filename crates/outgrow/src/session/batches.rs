@@ -1,22 +1,28 @@
 //! Batches of a prepared data set for the trainer.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use outgrow_data::{DataLoader, Dataset, LoaderOptions, Position, Split};
 use outgrow_ir::Diagnostic;
-use outgrow_train::spec::Train;
+use outgrow_models::spec::number::Positive;
+use outgrow_train::spec::{ClassWeights, Sampling};
 use outgrow_train::{BatchStream, Batches, TrainingData};
-use outgrow_transform::Batch;
+use outgrow_transform::{Batch, Target};
+
+use crate::manifest::Manifest;
 
 /// At most so many training samples are evaluated.
 const TRAIN_SAMPLES: u64 = 10_000;
 
-/// A data set as the trainer sees it.
-#[derive(Debug)]
+/// A data set as the trainer sees it, or a part of its training split.
+#[derive(Clone, Debug)]
 pub struct DatasetBatches {
     data: Dataset,
-    batch: usize,
-    seed: u64,
-    shuffle: bool,
-    drop_last: bool,
+    /// How training loads.
+    training: LoaderOptions,
+    /// Samples of the training split that are held out for validation, in place of the validation split.
+    held_out: Option<Arc<Vec<u64>>>,
 }
 
 /// A loader as a stream of batches.
@@ -33,9 +39,45 @@ impl BatchStream for Stream {
 }
 
 impl DatasetBatches {
-    /// The batches that `train` asks for.
-    pub fn new(data: Dataset, train: &Train, seed: u64) -> Self {
-        Self { data, batch: train.batch, seed, shuffle: train.shuffle, drop_last: train.drop_last }
+    /// The batches that the manifest asks for; augmentation runs on so many threads.
+    ///
+    /// # Errors
+    /// When the manifest names classes that there are not.
+    pub fn new(data: Dataset, manifest: &Manifest, threads: usize) -> Result<Self, Diagnostic> {
+        let train = &manifest.train;
+        let augment = manifest.spec.data.augment.clone();
+        let training = LoaderOptions {
+            shuffle: train.shuffle,
+            drop_last: train.drop_last,
+            balanced: train.sampling == Sampling::Balanced,
+            class_weights: class_weights(&data, train.class_weights.as_ref())?,
+            threads: if augment.is_some() { threads } else { 1 },
+            augment,
+            ..LoaderOptions::training(train.batch, manifest.seed)
+        };
+        Ok(Self { data, training, held_out: None })
+    }
+
+    /// Finds out whether training can load what it asks for, before anything is begun.
+    pub fn check(&self) -> Result<(), Diagnostic> {
+        let options = LoaderOptions { read_ahead: 0, ..self.training.clone() };
+        self.data.loader(Split::Train, options).map(drop)
+    }
+
+    /// The same, trained on these samples of the training split and validated on those.
+    pub fn part(&self, trained: Vec<u64>, held_out: Vec<u64>) -> Self {
+        let training = LoaderOptions { subset: Some(Arc::new(trained)), ..self.training.clone() };
+        Self { data: self.data.clone(), training, held_out: Some(Arc::new(held_out)) }
+    }
+
+    /// The data set.
+    pub fn data(&self) -> &Dataset {
+        &self.data
+    }
+
+    /// Samples in a batch.
+    pub fn batch(&self) -> usize {
+        self.training.batch
     }
 
     /// One pass over a split in the order in which it is stored, over at most 10,000 samples of the training split;
@@ -45,27 +87,50 @@ impl DatasetBatches {
             return Ok(None);
         }
         let limit = (split == Split::Train).then_some(TRAIN_SAMPLES);
-        let options = LoaderOptions { limit, ..LoaderOptions::evaluation(self.batch) };
+        let options = LoaderOptions { limit, ..LoaderOptions::evaluation(self.training.batch) };
         Ok(Some(Box::new(Stream(self.data.loader(split, options)?))))
     }
 }
 
 impl TrainingData for DatasetBatches {
     fn samples(&self) -> u64 {
-        self.data.samples(Split::Train)
+        let part = self.training.subset.as_ref().map(|subset| subset.len() as u64);
+        part.unwrap_or_else(|| self.data.samples(Split::Train))
     }
 
     fn train(&self, epoch: u64, index: u64) -> Result<Batches, Diagnostic> {
-        let options = LoaderOptions {
-            shuffle: self.shuffle,
-            drop_last: self.drop_last,
-            start: Position { epoch, index },
-            ..LoaderOptions::training(self.batch, self.seed)
-        };
+        let options = LoaderOptions { start: Position { epoch, index }, ..self.training.clone() };
         Ok(Box::new(Stream(self.data.loader(Split::Train, options)?)))
     }
 
     fn validation(&self) -> Result<Option<Batches>, Diagnostic> {
-        self.evaluation(Split::Validation)
+        let Some(held_out) = &self.held_out else { return self.evaluation(Split::Validation) };
+        let options = LoaderOptions {
+            subset: Some(held_out.clone()),
+            ..LoaderOptions::evaluation(self.training.batch)
+        };
+        Ok(Some(Box::new(Stream(self.data.loader(Split::Train, options)?))))
     }
+}
+
+/// The weight of each class, in their order; none when the manifest gives none.
+fn class_weights(data: &Dataset, weights: Option<&ClassWeights>) -> Result<Vec<f32>, Diagnostic> {
+    let Some(weights) = weights else { return Ok(Vec::new()) };
+    let Target::Class { names } = data.schema().target else {
+        let problem = "the target is no class, so there are no classes to weigh";
+        return Err(Diagnostic::new("train.class-weights", problem).item("train.class_weights"));
+    };
+    match weights {
+        ClassWeights::Rule(rule) => Ok(rule.weights(&data.class_counts(Split::Train))),
+        ClassWeights::Named(weights) => named(&names, weights),
+    }
+}
+
+fn named(names: &[String], weights: &BTreeMap<String, Positive>) -> Result<Vec<f32>, Diagnostic> {
+    if let Some(name) = weights.keys().find(|name| !names.contains(name)) {
+        return Err(Diagnostic::new("train.class-weights", format!("there is no class `{name}`"))
+            .item(format!("train.class_weights.{name}"))
+            .expected(format!("one of: {}", names.join(", "))));
+    }
+    Ok(names.iter().map(|name| weights.get(name).map_or(1.0, |w| w.get() as f32)).collect())
 }

@@ -18,6 +18,7 @@ use serde_json::{Value as Json, json};
 /// | `model/` | the model: graph, weights, transform |
 /// | `result.json` | how the run ended |
 /// | `report.html` | the run on one page |
+/// | `tune-lr.json`, `tune-lr.html` | from a search for a learning rate, before or after the run |
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -28,6 +29,12 @@ pub struct RunFolder {
     _lock: FolderLock,
 }
 
+/// Files that `tune-lr` may have written here before the run.
+const GUESTS: [&str; 2] = [TUNE_LR_NUMBERS, TUNE_LR_PLOT];
+/// The numbers that `tune-lr` found.
+pub const TUNE_LR_NUMBERS: &str = "tune-lr.json";
+/// Their plot.
+pub const TUNE_LR_PLOT: &str = "tune-lr.html";
 const RUN: &str = "run.json";
 const RESULT: &str = "result.json";
 const MANIFEST: &str = "manifest.toml";
@@ -46,6 +53,23 @@ fn problem(error: &StorageError) -> Diagnostics {
     diagnostic.into()
 }
 
+/// The fingerprint of the run that was begun in a folder, if there is one.
+pub fn begun(storage: &dyn StorageBackend, path: &Path) -> Result<Option<String>, Diagnostics> {
+    let run = read_json(storage, &path.join(RUN))?;
+    Ok(run.and_then(|run| run["fingerprint"].as_str().map(str::to_owned)))
+}
+
+fn read_json(storage: &dyn StorageBackend, path: &Path) -> Result<Option<Json>, Diagnostics> {
+    let bytes = match storage.read(path) {
+        Err(e) if e.is_not_found() => return Ok(None),
+        bytes => bytes.map_err(|e| problem(&e))?,
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+        let diagnostic = Diagnostic::new("run.damaged", format!("not valid JSON: {e}")).file(path);
+        diagnostic.hint("start anew with --fresh, or choose another --out").into()
+    })
+}
+
 impl RunFolder {
     /// Opens the folder for a run of `fingerprint`, creating it if need be. A folder of another run is refused, unless
     /// the run is to start anew. Nothing in the folder changes before [`RunFolder::begin`].
@@ -57,7 +81,11 @@ impl RunFolder {
     ) -> Result<Self, Diagnostics> {
         let is_run = storage.entry(&path.join(RUN)).map_err(|e| problem(&e))?.is_some();
         let occupied = storage.entry(path).map_err(|e| problem(&e))?.is_some()
-            && !storage.list(path).map_err(|e| problem(&e))?.is_empty();
+            && storage
+                .list(path)
+                .map_err(|e| problem(&e))?
+                .iter()
+                .any(|entry| !GUESTS.contains(&entry.name.as_str()));
         if occupied && !is_run {
             let text = "the folder holds something else than a run";
             let diagnostic = Diagnostic::new("run.folder", text).file(path);
@@ -67,7 +95,8 @@ impl RunFolder {
         let lock = storage.lock(path).map_err(|e| problem(&e))?;
         let folder = Self { path: path.into(), storage, fingerprint: fingerprint.into(), fresh, _lock: lock };
         if !fresh && folder.read(RUN)?.is_some_and(|before| before["fingerprint"] != fingerprint) {
-            let text = "the folder holds a run of another manifest, or of other data";
+            let text =
+                "the folder holds a run of another manifest, of other data, or from another model file";
             let diagnostic = Diagnostic::new("run.changed", text).file(folder.file(RUN));
             return Err(diagnostic.hint("choose another --out, or start anew with --fresh").into());
         }
@@ -126,15 +155,7 @@ impl RunFolder {
     }
 
     fn read(&self, name: &str) -> Result<Option<Json>, Diagnostics> {
-        let bytes = match self.storage.read(&self.file(name)) {
-            Err(e) if e.is_not_found() => return Ok(None),
-            bytes => bytes.map_err(|e| problem(&e))?,
-        };
-        serde_json::from_slice(&bytes).map(Some).map_err(|e| {
-            let diagnostic =
-                Diagnostic::new("run.damaged", format!("not valid JSON: {e}")).file(self.file(name));
-            diagnostic.hint("start anew with --fresh, or choose another --out").into()
-        })
+        read_json(&*self.storage, &self.file(name))
     }
 
     /// How the run ended, if it has and is not to start anew.

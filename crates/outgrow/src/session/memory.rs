@@ -27,6 +27,28 @@ pub(super) fn check_after(trainer: &Trainer) -> Result<(), Diagnostic> {
     check(kept + trainer.program().compiled.memory.planned_bytes as f64)
 }
 
+/// Refuses a graph whose outputs, or the largest value that is computed on the way to them, do not fit.
+pub fn check_inference(graph: &Graph, batch: usize) -> Result<(), Diagnostic> {
+    let size = |ty: &outgrow_ir::TensorType| {
+        ty.dims.iter().map(|d| d.bind(batch) as f64).product::<f64>() * ty.dtype.bytes() as f64
+    };
+    let outputs: f64 = graph.outputs.iter().map(|(_, v)| size(graph.ty(*v))).sum();
+    // A repetition is a view and takes no memory of its own.
+    let computed = graph.iter().filter(|(_, node)| !matches!(node.op, outgrow_ir::Op::Broadcast(_)));
+    let largest = computed.map(|(_, node)| size(&node.ty)).fold(0.0, f64::max);
+    match memory_bytes() {
+        Some(there) if outputs.max(largest) > there as f64 => {
+            let needed = bytes(outputs.max(largest) as u64);
+            let problem = format!(
+                "the model needs {needed} of memory for these arrays, and this machine has {}",
+                bytes(there)
+            );
+            Err(Diagnostic::new("infer.memory", problem).hint("give arrays with a smaller batch"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Bytes of the largest value that a graph computes for `batch` samples.
 fn largest(graph: &Graph, batch: usize) -> f64 {
     let size = |ty: &outgrow_ir::TensorType| {

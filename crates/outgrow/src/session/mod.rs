@@ -4,19 +4,22 @@
 mod batches;
 mod folder;
 mod memory;
+mod onnx_model;
 mod outcome;
 pub mod page;
 mod process;
 mod record;
+mod start;
 pub mod usage;
 mod weights;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use outgrow_data::{Dataset, Prepared, Split};
 use outgrow_env::{Clock, LocalStorage, RealClock, StorageBackend};
 use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_models::foreign::ForeignModel;
 use outgrow_models::{BuildOptions, BuiltModel, InputSpec, TargetSpec, build};
 use outgrow_runtime::{CompileOptions, CpuBackend, KernelPath, ThreadPool};
 use outgrow_store::CheckpointStore;
@@ -25,15 +28,17 @@ use outgrow_train::{Trainer, TrainerOptions};
 use outgrow_transform::Target;
 
 use crate::cli::{ManifestArgs, ProcessorArgs};
-use crate::commands::data::prepare_data;
+use crate::commands::data::open_data;
 use crate::commands::places::threads;
 use crate::commands::{Context, Failure};
 use crate::manifest::Manifest;
 
 pub use batches::DatasetBatches;
-pub use folder::RunFolder;
+pub use folder::{RunFolder, TUNE_LR_NUMBERS, TUNE_LR_PLOT};
+pub use memory::check_inference;
 pub use outcome::{RunResult, evaluate_run};
 pub use record::Recorder;
+use start::Start;
 pub use weights::{Package, load_package, save_package};
 
 /// What every training command works with.
@@ -48,6 +53,7 @@ pub struct Session<'a> {
     pub compile: CompileOptions,
     args: &'a ManifestArgs,
     context: &'a Context,
+    start: Start,
 }
 
 impl<'a> Session<'a> {
@@ -65,6 +71,7 @@ impl<'a> Session<'a> {
             compile: compile_options(processor)?,
             args,
             context,
+            start: Start::default(),
         })
     }
 
@@ -75,23 +82,40 @@ impl<'a> Session<'a> {
 
     /// Prepares the data, or finds it prepared.
     pub fn data(&self) -> Result<(Dataset, Prepared), Failure> {
+        self.open_data(None)
+    }
+
+    /// The data for the run in a folder. One that was begun keeps the version of replicated data that it started with.
+    pub fn data_of_run(&self, folder: &Path, fresh: bool) -> Result<Dataset, Failure> {
+        let begun = if fresh { None } else { folder::begun(&*self.storage, folder)? };
+        let words: Vec<&str> = begun.iter().flat_map(|fingerprint| fingerprint.split(' ')).collect();
+        let pinned = match words.as_slice() {
+            [manifest, data, ..] if *manifest == self.manifest.fingerprint() => Some(*data),
+            _ => None,
+        };
+        Ok(self.open_data(pinned)?.0)
+    }
+
+    fn open_data(&self, pinned: Option<&str>) -> Result<(Dataset, Prepared), Failure> {
         let threads = self.compile.pool.threads();
-        prepare_data(&self.manifest, self.args, threads, self.storage.clone(), self.context)
+        let storage = self.storage.clone();
+        let opened = open_data(&self.manifest, self.args, threads, storage, self.context, pinned)?;
+        Ok((opened.dataset, opened.prepared))
     }
 
     /// The model for this data.
     pub fn model(&self, data: &Dataset) -> Result<BuiltModel, Diagnostics> {
-        let schema = data.schema();
-        let input = |field: &outgrow_transform::Field| InputSpec {
-            name: field.name.clone(),
-            dtype: field.dtype,
-            dims: field.shape.clone(),
-            cardinalities: field.cardinalities.clone(),
-        };
-        let inputs: Vec<InputSpec> = schema.inputs.iter().map(input).collect();
-        let target = self.target(&schema.target, &inputs)?;
-        build(&self.manifest.model, &inputs, &target, BuildOptions::default())
-            .map_err(|d| self.manifest.locate(d))
+        let inputs = model_inputs(data);
+        let target = self.target(&data.schema().target, &inputs)?;
+        let mixed = self.manifest.spec.data.augment.as_ref().is_some_and(|augment| augment.mixes());
+        let foreign = self.onnx()?.map(|body| body as &dyn ForeignModel);
+        build(
+            &self.manifest.model,
+            &inputs,
+            &target,
+            BuildOptions { mixed, foreign, ..BuildOptions::default() },
+        )
+        .map_err(|d| self.manifest.locate(d))
     }
 
     /// What the model is to predict, by the data, the model and `train.loss`.
@@ -132,8 +156,13 @@ impl<'a> Session<'a> {
     }
 
     /// What checkpoints of this run must have been made with: all that the numbers depend on.
-    pub fn fingerprint(&self, data: &Dataset) -> String {
-        format!("{} {} {}", self.manifest.fingerprint(), data.fingerprint(), self.compile.path.name())
+    ///
+    /// # Errors
+    /// When a file that the run starts from cannot be read.
+    pub fn fingerprint(&self, data: &Dataset) -> Result<String, Diagnostics> {
+        let (manifest, path) = (self.manifest.fingerprint(), self.compile.path.name());
+        let start = self.start_sha256()?.map_or(String::new(), |sha256| format!(" {sha256}"));
+        Ok(format!("{manifest} {} {path}{start}", data.fingerprint()))
     }
 
     /// A trainer for this model, with weights from `model.weights` if the manifest names a file.
@@ -143,7 +172,7 @@ impl<'a> Session<'a> {
         model: BuiltModel,
         checkpoints: Option<PathBuf>,
     ) -> Result<Trainer, Diagnostics> {
-        let fingerprint = self.fingerprint(data);
+        let fingerprint = self.fingerprint(data)?;
         let keep = self.manifest.train.checkpoints.keep;
         let store = |folder| CheckpointStore::new(self.storage.clone(), folder, fingerprint.clone(), keep);
         let options = TrainerOptions {
@@ -158,21 +187,36 @@ impl<'a> Session<'a> {
         memory::check_before(&model, &self.manifest.train).map_err(locate)?;
         let mut trainer = Trainer::new(model, self.manifest.train.clone(), &CpuBackend, options)?;
         memory::check_after(&trainer).map_err(locate)?;
-        if let Some(file) = &self.manifest.model.weights {
-            weights::start_from(self, file, &mut trainer)?;
+        if let Some(body) = self.onnx()? {
+            let own = body.weights(&model_inputs(data)).map_err(|d| self.manifest.locate(d))?;
+            weights::overlay(&mut trainer, &own)?;
+        }
+        if let Some(first) = self.first_weights()? {
+            weights::start_from(first, &mut trainer)?;
         }
         Ok(trainer)
     }
 
     /// The batches of this data for this run.
-    pub fn batches(&self, data: &Dataset) -> DatasetBatches {
-        DatasetBatches::new(data.clone(), &self.manifest.train, self.manifest.seed)
+    pub fn batches(&self, data: &Dataset) -> Result<DatasetBatches, Diagnostic> {
+        DatasetBatches::new(data.clone(), &self.manifest, self.compile.pool.threads())
     }
 
     /// The folders in which files named in the manifest are looked for.
     pub fn roots(&self) -> Vec<PathBuf> {
         crate::commands::places::data_roots(&self.manifest, self.args, &self.context.environment)
     }
+}
+
+/// What the data gives a model.
+fn model_inputs(data: &Dataset) -> Vec<InputSpec> {
+    let input = |field: &outgrow_transform::Field| InputSpec {
+        name: field.name.clone(),
+        dtype: field.dtype,
+        dims: field.shape.clone(),
+        cardinalities: field.cardinalities.clone(),
+    };
+    data.schema().inputs.iter().map(input).collect()
 }
 
 /// Threads and kernels as asked for.

@@ -17,6 +17,8 @@ use super::{DatasetBatches, Session};
 pub struct RunResult {
     /// Metrics of each part of the data that has samples.
     pub metrics: Vec<(Split, Metrics)>,
+    /// The names of the classes, where there are not too many.
+    pub class_names: Vec<String>,
     /// For classes: which were taken for which in the test data.
     pub confusion: Option<Confusion>,
     /// For classes: of some test samples, their number, class, answer and the answer's probability.
@@ -56,6 +58,9 @@ pub fn evaluate_run(
             let mut watch = Watch::new(&data.schema().target);
             let metrics = trainer.evaluate_with(stream, &mut |batch, output| watch.add(batch, output))?;
             (result.confusion, result.answers, result.pairs) = (watch.confusion, watch.answers, watch.pairs);
+            if let (Some(_), Target::Class { names }) = (&result.confusion, data.schema().target) {
+                result.class_names = names;
+            }
             metrics
         } else {
             trainer.evaluate(stream)?
@@ -79,14 +84,8 @@ impl Watch {
     fn new(target: &Target) -> Self {
         let classes = if let Target::Class { names } = target { names.len() } else { 0 };
         let confusion = if (1..=100).contains(&classes) { Confusion::new(classes) } else { None };
-        Self {
-            classes,
-            confusion,
-            answers: Vec::new(),
-            kept: vec![0; classes * classes],
-            pairs: Vec::new(),
-            seen: 0,
-        }
+        let kept = if confusion.is_some() { vec![0; classes * classes] } else { Vec::new() };
+        Self { classes, confusion, answers: Vec::new(), kept, pairs: Vec::new(), seen: 0 }
     }
 
     fn add(&mut self, batch: &Batch, output: &[f32]) {
@@ -142,21 +141,21 @@ pub fn probabilities(logits: &[f32]) -> Vec<f64> {
     powers.into_iter().map(|p| p / sum).collect()
 }
 
-/// How the processor was used since the threads were started.
-#[derive(Clone, Copy, Debug)]
+/// How the processor was used by this process.
+#[derive(Clone, Debug)]
 pub struct Usage {
     /// The part of the threads' time that was spent computing, from 0 to 1.
     pub utilisation: f64,
+    /// The same over the course of training: seconds since its start, and the part up to there since the point before.
+    pub over_time: Vec<(f64, f64)>,
     /// The most memory the process held, in bytes.
     pub peak_memory_bytes: u64,
 }
 
 impl Usage {
-    /// Over `seconds` of training, in which the threads were busy for `busy_ns`.
-    pub fn new(threads: usize, busy_ns: u64, seconds: f64) -> Self {
-        let whole = threads as f64 * seconds;
-        let utilisation = if whole > 0.0 { (busy_ns as f64 * 1e-9 / whole).min(1.0) } else { 0.0 };
-        Self { utilisation, peak_memory_bytes: peak_memory_bytes() }
+    /// With the most memory that this process has held so far.
+    pub fn new(utilisation: f64, over_time: Vec<(f64, f64)>) -> Self {
+        Self { utilisation, over_time, peak_memory_bytes: peak_memory_bytes() }
     }
 }
 
@@ -172,7 +171,7 @@ impl RunResult {
         session: &Session<'_>,
         folder: &std::path::Path,
         trainer: &Trainer,
-        usage: Usage,
+        usage: &Usage,
     ) -> Json {
         let outcome = trainer.outcome();
         let weights: std::collections::BTreeMap<String, Tensor> = trainer.state.weights(trainer.model());
@@ -190,6 +189,9 @@ impl RunResult {
         for (split, metrics) in &self.metrics {
             json[split.name()] = serde_json::to_value(metrics).unwrap_or_default();
         }
+        if let Some(confusion) = &self.confusion {
+            json["test_classes"] = self.classes(confusion);
+        }
         json["weights_sha256"] = json!(weights_sha256(&weights));
         json["cpu_utilisation"] = json!(usage.utilisation);
         json["peak_memory_bytes"] = json!(usage.peak_memory_bytes);
@@ -198,5 +200,14 @@ impl RunResult {
         json["threads"] = json!(session.compile.pool.threads());
         json["kernel_path"] = json!(session.compile.path.name());
         json
+    }
+    /// Precision and recall of each class in the test data.
+    fn classes(&self, confusion: &Confusion) -> Json {
+        let class = |(i, name): (usize, &String)| {
+            let samples: u64 = (0..confusion.classes()).map(|predicted| confusion.count(i, predicted)).sum();
+            let json = json!({ "samples": samples, "precision": confusion.precision(i), "recall": confusion.recall(i) });
+            (name.clone(), json)
+        };
+        Json::Object(self.class_names.iter().enumerate().map(class).collect())
     }
 }

@@ -26,7 +26,7 @@ pub fn report(
     trainer: &Trainer,
     result: &RunResult,
     lines: &[Json],
-    usage: Usage,
+    usage: &Usage,
     json: &Json,
 ) -> RunReport {
     let outcome = trainer.outcome();
@@ -54,7 +54,7 @@ pub fn report(
         ops: ops(trainer),
         processor: Some(Processor {
             utilisation: usage.utilisation,
-            over_time: Vec::new(),
+            over_time: usage.over_time.clone(),
             peak_memory_bytes: usage.peak_memory_bytes,
         }),
         cleaning: Some(crate::commands::data::cleaning(data)),

@@ -9,6 +9,8 @@ use outgrow_store::JsonLines;
 use outgrow_train::{Metrics, TrainEvent, TrainObserver};
 use serde_json::{Value as Json, json};
 
+use super::outcome::Usage;
+use super::usage::Meter;
 use crate::progress::{Progress, StepProgress};
 
 /// Writes down what training tells.
@@ -23,9 +25,37 @@ pub struct Recorder<'a> {
     lines: Vec<Json>,
     steps: u64,
     steps_per_epoch: u64,
-    last: Option<(f64, Option<f64>)>,
+    /// Training since the last line on the terminal.
+    mean: Mean,
+    /// What the processor does meanwhile, when somebody wants to know.
+    pub meter: Option<Meter>,
+    /// Whether evaluations come while training, each with a line on the terminal. Otherwise each epoch has one.
+    pub evaluates: bool,
     failed: Option<Diagnostics>,
 }
+
+/// The mean loss over samples.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mean {
+    sum: f64,
+    samples: f64,
+}
+
+impl Mean {
+    fn add(&mut self, loss: f64, samples: usize) {
+        self.sum += loss * samples as f64;
+        self.samples += samples as f64;
+    }
+
+    /// The mean under its name, if there is one; a new one begins.
+    fn take(&mut self) -> Vec<(String, f64)> {
+        let Self { sum, samples } = std::mem::take(self);
+        if samples > 0.0 { vec![("loss".to_owned(), sum / samples)] } else { Vec::new() }
+    }
+}
+
+/// Without validation data, a run has at most about so many lines on the terminal.
+const EPOCH_LINES: u64 = 100;
 
 /// When the manifest does not say how often, a run has about so many lines.
 const LINES: u64 = 1000;
@@ -47,7 +77,9 @@ impl<'a> Recorder<'a> {
             lines: Vec::new(),
             steps: 0,
             steps_per_epoch: 1,
-            last: None,
+            mean: Mean::default(),
+            meter: None,
+            evaluates: false,
             failed: None,
         }
     }
@@ -60,6 +92,11 @@ impl<'a> Recorder<'a> {
             Some(failed) => Err(failed),
             None => Ok(self.lines),
         }
+    }
+
+    /// How the processor was used since the meter was started.
+    pub fn usage(&self) -> Usage {
+        self.meter.as_ref().map_or_else(|| Usage::new(0.0, Vec::new()), Meter::usage)
     }
 
     fn begin(&mut self, step: u64) {
@@ -124,7 +161,10 @@ impl TrainObserver for Recorder<'_> {
                 }
             }
             TrainEvent::Step { step, epoch, loss, accuracy, lr, samples } => {
-                self.last = Some((*loss, *accuracy));
+                self.mean.add(*loss, *samples);
+                if let Some(meter) = &mut self.meter {
+                    meter.tick();
+                }
                 self.progress.step(&StepProgress {
                     step: *step,
                     steps: self.steps,
@@ -151,8 +191,17 @@ impl TrainObserver for Recorder<'_> {
                     line[name] = json!(value);
                 }
                 self.push(line);
-                let train: Vec<_> = self.last.iter().map(|(loss, _)| ("loss".to_owned(), *loss)).collect();
+                let train = self.mean.take();
                 self.progress.epoch(epoch + 1, self.epochs(), &[("train", &train), ("validation", &values)]);
+            }
+            TrainEvent::EpochEnded { step, epoch } if !self.evaluates => {
+                let every = self.epochs().div_ceil(EPOCH_LINES).max(1);
+                if (epoch + 1).is_multiple_of(every) || *step == self.steps {
+                    let train = self.mean.take();
+                    if !train.is_empty() {
+                        self.progress.epoch(epoch + 1, self.epochs(), &[("train", &train)]);
+                    }
+                }
             }
             TrainEvent::Skipped { problem } => {
                 self.progress.line(&format!("warning: a checkpoint is passed over: {problem}"));

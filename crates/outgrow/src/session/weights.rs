@@ -12,6 +12,7 @@ use outgrow_train::Trainer;
 use outgrow_transform::Transform;
 
 use super::Session;
+use super::start::FirstWeights;
 use crate::manifest::{self, Manifest};
 
 const GRAPH: &str = "graph.txt";
@@ -33,27 +34,24 @@ pub struct Package {
 }
 
 /// Takes the trainer's weights from the file that the manifest names.
-pub(super) fn start_from(
-    session: &Session<'_>,
-    file: &str,
-    trainer: &mut Trainer,
-) -> Result<(), Diagnostics> {
-    let roots = session.roots();
-    let found = roots.iter().map(|root| root.join(file)).find(|path| path.is_file());
-    let Some(path) = found else {
-        let places = roots.iter().map(|r| r.display().to_string()).collect::<Vec<_>>().join(", ");
-        let diagnostic =
-            Diagnostic::new("model.weights", format!("there is no file `{file}`")).item("model.weights");
-        return Err(session
-            .manifest
-            .locate(diagnostic.expected(format!("a safetensors file in one of: {places}")).into()));
-    };
-    let tensors = safetensors::read(&*session.storage, &path).map_err(|e| e.into_diagnostics())?.tensors;
+pub(super) fn start_from(first: &FirstWeights, trainer: &mut Trainer) -> Result<(), Diagnostics> {
     let model = trainer.model().clone();
-    trainer.state.set_weights(&model, &tensors).map_err(|mut problems| {
-        problems.0.iter_mut().for_each(|d| d.place.file = Some(path.clone()));
+    trainer.state.set_weights(&model, &first.tensors).map_err(|mut problems| {
+        problems.0.iter_mut().for_each(|d| d.place.file = Some(first.path.clone()));
         problems
     })
+}
+
+/// Gives the trainer those of its weights that are in `own`; the others stay as they were drawn.
+pub(super) fn overlay(trainer: &mut Trainer, own: &BTreeMap<String, Tensor>) -> Result<(), Diagnostics> {
+    let model = trainer.model().clone();
+    let mut all = trainer.state.weights(&model);
+    for (name, tensor) in &mut all {
+        if let Some(given) = own.get(name) {
+            *tensor = given.clone();
+        }
+    }
+    trainer.state.set_weights(&model, &all)
 }
 
 /// Writes the package of a trained model.

@@ -11,6 +11,8 @@ use crate::report::format::{number, percent};
 
 /// How many of the likeliest classes people are shown.
 const TOP: usize = 5;
+/// How many of the likeliest tokens machines are shown, where there are more.
+const TOP_TOKENS: usize = 256;
 
 /// What a model answers with.
 #[derive(Debug)]
@@ -19,8 +21,8 @@ pub enum Meaning {
     Classes(Vec<String>),
     /// Numbers of these names.
     Numbers(Vec<String>),
-    /// The next of these characters.
-    Characters(Vec<String>),
+    /// The next of these tokens.
+    Tokens(Vec<String>),
 }
 
 /// What a model says to one record.
@@ -63,8 +65,7 @@ impl Meaning {
             }
             TargetEncoder::NextToken => {
                 let text = transform.assembly.text.as_ref();
-                let characters = text.map(|t| t.vocabulary.chars().iter().map(char::to_string).collect());
-                Self::Characters(characters.unwrap_or_default())
+                Self::Tokens(text.map(|t| t.vocabulary.names()).unwrap_or_default())
             }
         }
     }
@@ -94,16 +95,16 @@ impl Meaning {
 
     fn names(&self) -> &[String] {
         match self {
-            Self::Classes(names) | Self::Numbers(names) | Self::Characters(names) => names,
+            Self::Classes(names) | Self::Numbers(names) | Self::Tokens(names) => names,
         }
     }
 
     /// Names and numbers, the greatest first.
-    fn likeliest<'a>(&'a self, answer: &'a Answer) -> Vec<(&'a str, f64)> {
+    fn likeliest<'a>(&'a self, answer: &'a Answer, most: usize) -> Vec<(&'a str, f64)> {
         let mut all: Vec<_> =
             self.names().iter().map(String::as_str).zip(answer.numbers.iter().copied()).collect();
         all.sort_by(|a, b| b.1.total_cmp(&a.1));
-        all.truncate(TOP);
+        all.truncate(most);
         all
     }
 
@@ -123,8 +124,15 @@ impl Meaning {
                 json["probabilities"] = Json::Object(all);
             }
             Self::Numbers(_) => json["values"] = Json::Object(all),
-            Self::Characters(_) => {
-                json["next"] = Json::Object(all);
+            Self::Tokens(_) => {
+                json["next"] = if all.len() <= TOP_TOKENS {
+                    Json::Object(all)
+                } else {
+                    self.likeliest(answer, TOP_TOKENS)
+                        .into_iter()
+                        .map(|(name, p)| (name.to_owned(), json!(p)))
+                        .collect()
+                };
                 json["continuation"] = json!(answer.continuation);
             }
         }
@@ -136,7 +144,7 @@ impl Meaning {
         if answers.is_empty() {
             return String::new();
         }
-        if let Self::Characters(_) = self {
+        if let Self::Tokens(_) = self {
             return answers.iter().map(|answer| self.text(answer)).collect::<Vec<_>>().join("\n");
         }
         let rows = answers.iter().any(|answer| answer.row.is_some());
@@ -156,7 +164,7 @@ impl Meaning {
             match self {
                 Self::Numbers(_) => line.extend(answer.numbers.iter().map(|value| number(*value))),
                 _ => {
-                    let likeliest = self.likeliest(answer);
+                    let likeliest = self.likeliest(answer, TOP);
                     let shown: Vec<String> =
                         likeliest.iter().map(|(name, p)| format!("{name} {}", percent(*p))).collect();
                     let (name, probability) = likeliest.first().copied().unwrap_or_default();
@@ -170,7 +178,7 @@ impl Meaning {
 
     fn text(&self, answer: &Answer) -> String {
         let shown: Vec<String> =
-            self.likeliest(answer).iter().map(|(name, p)| format!("{name:?} {}", percent(*p))).collect();
+            self.likeliest(answer, TOP).iter().map(|(name, p)| format!("{name:?} {}", percent(*p))).collect();
         let continuation = answer.continuation.as_deref().unwrap_or_default();
         format!("{}: next {}\n{continuation}\n", answer.file.display(), shown.join(", "))
     }

@@ -1,12 +1,12 @@
-//! From files to the raw records that the model was trained on: images (PNG, JPEG, IDX) and tables (CSV), packed by
-//! gzip or not. What a record's label says is not read: no prediction may depend on it.
+//! From files to the raw records that the model was trained on: images (PNG, JPEG, WebP, IDX) and tables (CSV, JSON
+//! lines), packed by gzip or not. What a record's label says is not read: no prediction may depend on it.
 
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use outgrow_data::files::{Found, content, read_problem, storage_problem};
-use outgrow_data::source::idx;
+use outgrow_data::source::{idx, json_lines};
 use outgrow_env::StorageBackend;
 use outgrow_ir::Diagnostic;
 use outgrow_transform::{Origin, Pixels, RawFormat, Record, Role, Transform, Value, image};
@@ -47,6 +47,7 @@ impl<'a> Reader<'a> {
         let file: Arc<Path> = path.into();
         let rows = match &self.transform.assembly.image {
             Some(input) => self.images(&bytes, &file, input.column),
+            None if bytes.trim_ascii_start().starts_with(b"{") => Ok(self.json(&bytes, &file)),
             None => self.table(&bytes, &file),
         };
         rows.map_err(|problem| Origin { file: Some(file), ..Origin::default() }.place(problem))
@@ -69,7 +70,7 @@ impl<'a> Reader<'a> {
         }
         if !bytes.starts_with(&[0, 0]) {
             return Err(Diagnostic::new("predict.image", "the file is no image")
-                .expected("a PNG, JPEG or IDX file, as the model was trained on images"));
+                .expected("a PNG, JPEG, WebP or IDX file, as the model was trained on images"));
         }
         let tensor = idx::parse(bytes)?;
         let shape = match tensor.shape().dims() {
@@ -89,6 +90,21 @@ impl<'a> Reader<'a> {
         let images = pixels.chunks_exact(channels * height * width).zip(1..);
         let pixels = |data: &[u8]| Value::Pixels(Pixels { channels, height, width, data: data.to_vec() });
         Ok(images.map(|(data, row)| Ok(record(pixels(data), row))).collect())
+    }
+
+    /// The rows of a file of JSON lines, whose labels are not looked at.
+    fn json(&self, bytes: &[u8], file: &Arc<Path>) -> Rows {
+        let columns = &self.transform.columns;
+        let mut rows = json_lines::parse_as(bytes, columns, &self.format.missing);
+        for record in rows.iter_mut().flatten() {
+            record.origin.file = Some(file.clone());
+            for (value, column) in record.values.iter_mut().zip(&columns.0) {
+                if column.role == Role::Label {
+                    *value = Value::Missing;
+                }
+            }
+        }
+        rows
     }
 
     /// The rows of a CSV file.

@@ -12,7 +12,7 @@ use crate::session::Package;
 /// The output of a model's graph that holds logits or predictions.
 const OUTPUT: &str = "output";
 /// Feeds that only the loss and training need.
-const UNUSED: [&str; 4] = ["target", "weight", "scale", "key"];
+pub const UNUSED: [&str; 4] = ["target", "weight", "scale", "key"];
 
 /// Where an input of the graph comes from.
 #[derive(Debug)]
@@ -93,9 +93,17 @@ impl Predictor {
     /// A diagnostic for a record that does not fit, or parts of the package that do not fit each other.
     pub fn outputs(&mut self, records: &[Record]) -> Result<Vec<f32>, Diagnostics> {
         let inputs = self.transform.apply(records)?.inputs;
+        self.outputs_of(inputs, records.len())
+    }
+
+    /// The same for the inputs that `count` records have become.
+    ///
+    /// # Errors
+    /// As [`Predictor::outputs`].
+    pub fn outputs_of(&mut self, inputs: Vec<Tensor>, count: usize) -> Result<Vec<f32>, Diagnostics> {
         let (mut compiled, rows) = match self.program.take() {
-            Some(program) if program.1 >= records.len() => program,
-            _ => (compile(&CpuBackend, &self.graph, records.len(), &self.options)?, records.len()),
+            Some(program) if program.1 >= count => program,
+            _ => (compile(&CpuBackend, &self.graph, count, &self.options)?, count),
         };
         let padded: Vec<Tensor> =
             inputs.into_iter().map(|input| padded(input, rows)).collect::<Result<_, _>>()?;
@@ -119,7 +127,7 @@ impl Predictor {
         buffers.push(BufferRef::write(&mut out));
         compiled.executable.run(&mut buffers)?;
         self.program = Some((compiled, rows));
-        out.truncate(elements / rows * records.len());
+        out.truncate(elements / rows * count);
         Ok(out)
     }
 }

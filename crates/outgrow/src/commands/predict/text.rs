@@ -1,8 +1,8 @@
-//! Language models: which character comes next, and how a text goes on.
+//! Language models: which token comes next, and how a text goes on.
 
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_tensor::{RngKey, RngStream};
-use outgrow_transform::{Record, TextInput, Value};
+use outgrow_transform::TextInput;
 
 use super::answer::{argmax, softmax};
 use super::model::Predictor;
@@ -10,9 +10,9 @@ use super::model::Predictor;
 /// How a text is to go on.
 #[derive(Clone, Copy, Debug)]
 pub struct Generation {
-    /// By how many characters.
+    /// By how many tokens.
     pub tokens: u32,
-    /// By what the logits are divided before a character is drawn; 0 always takes the likeliest one.
+    /// By what the logits are divided before a token is drawn; 0 always takes the likeliest one.
     pub temperature: f64,
     /// What the draws follow from.
     pub seed: u64,
@@ -21,13 +21,13 @@ pub struct Generation {
 /// What a model makes of a text.
 #[derive(Debug)]
 pub struct Continuation {
-    /// The probability of each character of the vocabulary to come next.
+    /// The probability of each token of the vocabulary to come next.
     pub next: Vec<f64>,
     /// How the text goes on.
     pub text: String,
 }
 
-/// Lets the model go on with a text. Every character is drawn given the last ones, as many as the model looks back
+/// Lets the model go on with a text. Every token is drawn given the last ones, as many as the model looks back
 /// on. The draws of text number `index` have a random stream of their own.
 ///
 /// # Errors
@@ -46,31 +46,38 @@ pub fn go_on(
             .expected("at least one character to go on from")
             .into());
     }
-    let mut window = tokens[tokens.len().saturating_sub(input.context)..].to_vec();
+    let mut all = tokens;
+    let prompt_tokens = all.len();
     let mut stream = RngKey::new(how.seed).fold_in_name("predict").fold_in(index).stream();
-    let (mut next, mut text) = (Vec::new(), String::new());
+    let mut next = Vec::new();
     for i in 0..=how.tokens {
-        let logits = logits(predictor, input, &window)?;
+        let window = &all[all.len().saturating_sub(input.context)..];
+        let logits = logits(predictor, input, window)?;
         if i == 0 {
             next = softmax(&logits, 1.0);
         }
         if i == how.tokens {
             break;
         }
-        let token = choose(&logits, how.temperature, &mut stream);
-        text.push_str(&input.vocabulary.decode(&[token as i32]));
-        if window.len() == input.context {
-            window.remove(0);
-        }
-        window.push(token as i32);
+        all.push(choose(&logits, how.temperature, &mut stream) as i32);
     }
-    Ok(Continuation { next, text })
+    Ok(Continuation { next, text: continuation(input, &all, prompt_tokens) })
 }
 
-/// The logits of the character after the window.
+/// The text that the tokens behind the prompt add to it. They are decoded together with it: whether a word begins
+/// with a blank, and what incomplete bytes mean, may depend on what goes before.
+fn continuation(input: &TextInput, tokens: &[i32], prompt_tokens: usize) -> String {
+    let (prompt, new) = tokens.split_at(prompt_tokens);
+    let whole = input.vocabulary.decode(tokens);
+    match whole.strip_prefix(input.vocabulary.decode(prompt).as_str()) {
+        Some(text) => text.to_owned(),
+        None => input.vocabulary.decode(new),
+    }
+}
+
+/// The logits of the token after the window.
 fn logits(predictor: &mut Predictor, input: &TextInput, window: &[i32]) -> Result<Vec<f32>, Diagnostics> {
-    let record = Record::new(vec![Value::Text(input.vocabulary.decode(window))]);
-    let out = predictor.outputs(&[record])?;
+    let out = predictor.outputs_of(input.batch(&[window.to_vec()])?.inputs, 1)?;
     let vocab = input.vocabulary.len();
     let at = (window.len() - 1) * vocab;
     match out.get(at..at + vocab) {
@@ -82,7 +89,12 @@ fn logits(predictor: &mut Predictor, input: &TextInput, window: &[i32]) -> Resul
         }
         _ => Err(Diagnostic::new(
             "predict.package",
-            format!("the model gives {} numbers for {} characters", out.len(), input.context),
+            format!(
+                "the model gives {} numbers for {} {}",
+                out.len(),
+                input.context,
+                input.vocabulary.unit()
+            ),
         )
         .expected(format!("{vocab} for each"))
         .into()),

@@ -1,0 +1,81 @@
+//! From a manifest to an open data set: prepared here, found prepared, or taken from the places that keep it.
+
+use std::sync::Arc;
+
+use outgrow_data::replicas::{Replicas, Version, prepare_replicated};
+use outgrow_data::{Dataset, PrepareOptions, Prepared, prepare};
+use outgrow_env::remote::is_url;
+use outgrow_env::{FolderPlace, Place, StorageBackend};
+use outgrow_ir::Diagnostic;
+
+use crate::cli::ManifestArgs;
+use crate::commands::places::{bucket, data_cache, data_roots, remote};
+use crate::commands::{Context, Failure};
+use crate::manifest::Manifest;
+
+/// An open data set.
+pub struct OpenData {
+    /// The data.
+    pub dataset: Dataset,
+    /// What preparing it did.
+    pub prepared: Prepared,
+    /// Where its copies are, and which version it is, when the manifest keeps it in several places.
+    pub replicas: Option<(Replicas, Version)>,
+}
+
+/// Prepares the data of a manifest, or finds that it is prepared already, and opens it; with `pinned`, the version with
+/// that fingerprint if there is one. Progress goes to stderr.
+pub fn open_data(
+    manifest: &Manifest,
+    args: &ManifestArgs,
+    threads: usize,
+    storage: Arc<dyn StorageBackend>,
+    context: &Context,
+    pinned: Option<&str>,
+) -> Result<OpenData, Failure> {
+    let progress = context.progress();
+    let options = PrepareOptions {
+        storage: storage.clone(),
+        remote: remote(&context.environment)?,
+        roots: data_roots(manifest, args, &context.environment),
+        cache: data_cache(manifest, args, &context.environment),
+        seed: manifest.seed,
+        threads,
+        progress: &|at| progress.phase(at.phase, at.done, at.total),
+    };
+    let spec = &manifest.spec.data;
+    let Some(places) = &spec.storage else {
+        let prepared = prepare(spec, &options);
+        progress.finish();
+        let prepared = prepared.map_err(|found| manifest.locate(found))?;
+        let dataset = Dataset::open(storage, &prepared.folder)?;
+        return Ok(OpenData { dataset, prepared, replicas: None });
+    };
+    let replicas =
+        Replicas::new(places, &manifest.name, &|name| open_place(manifest, &storage, context, name))
+            .map_err(|found| manifest.locate(found.into()))?;
+    let opened = prepare_replicated(spec, &options, &replicas, pinned);
+    progress.finish();
+    let opened = opened.map_err(|found| manifest.locate(found))?;
+    for fault in &opened.faults {
+        context.note(&format!("warning: {fault}"));
+    }
+    Ok(OpenData {
+        dataset: opened.dataset,
+        prepared: opened.prepared,
+        replicas: Some((replicas, opened.version)),
+    })
+}
+
+/// A place by its name in the manifest; relative folders are beside the manifest, URLs are buckets.
+fn open_place(
+    manifest: &Manifest,
+    storage: &Arc<dyn StorageBackend>,
+    context: &Context,
+    name: &str,
+) -> Result<Arc<dyn Place>, Diagnostic> {
+    if is_url(name) {
+        return bucket(&context.environment, name).map_err(|d| d.item("data.storage.places"));
+    }
+    Ok(Arc::new(FolderPlace::new(storage.clone(), &manifest.folder().join(name))))
+}

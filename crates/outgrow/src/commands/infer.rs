@@ -1,0 +1,63 @@
+//! `outgrow infer`: runs any model on NumPy arrays: an ONNX file, a run's folder or a model's folder.
+
+mod arrays;
+mod model;
+
+use std::sync::Arc;
+
+use outgrow_env::{LocalStorage, StorageBackend};
+use outgrow_ir::Diagnostic;
+use outgrow_runtime::{CpuBackend, compile, run_tensors};
+use outgrow_tensor::Tensor;
+use serde_json::json;
+
+use super::table::aligned;
+use super::{Context, Failure};
+use crate::cli::InferArgs;
+use crate::session::{check_inference, compile_options};
+use arrays::{Array, named, read_arrays, write_array};
+use model::Model;
+
+/// Reads the arrays, runs the model once, and writes what was asked for.
+pub fn run(args: &InferArgs, context: &Context) -> Result<(), Failure> {
+    let storage: Arc<dyn StorageBackend> = Arc::new(LocalStorage::new());
+    let model = Model::open(&storage, &args.model)?;
+    let inputs = read_arrays(&storage, &args.inputs, &model.input_names())?;
+    let wanted = named("--output", &args.outputs, &model.output_names())?;
+    let options = compile_options(&args.processor)?;
+    let program = model.program(&inputs, &wanted.iter().map(|(i, _)| *i).collect::<Vec<_>>())?;
+    check_inference(&program.graph, program.batch)?;
+    let mut compiled = compile(&CpuBackend, &program.graph, program.batch, &options)?;
+    let results = run_tensors(&mut compiled, &program.feeds)?;
+    for ((_, file), tensor) in wanted.iter().zip(&results) {
+        write_array(&storage, file, tensor)?;
+    }
+    let line = |name: &str, tensor: &Tensor, file: &str| {
+        vec![name.to_owned(), format!("{}{}", tensor.dtype(), tensor.shape()), file.to_owned()]
+    };
+    let named_outputs =
+        || wanted.iter().zip(&results).map(|((i, file), tensor)| (&program.outputs[*i], file, tensor));
+    let rows: Vec<_> =
+        named_outputs().map(|(name, file, tensor)| line(name, tensor, &file.display().to_string())).collect();
+    let shown = |name: &str, tensor: &Tensor, file: &std::path::Path| {
+        json!({
+            "name": name,
+            "dtype": tensor.dtype().name(),
+            "shape": tensor.shape().dims(),
+            "file": file.display().to_string(),
+        })
+    };
+    let json = json!({
+        "model": args.model.display().to_string(),
+        "batch": program.batch,
+        "inputs": inputs.iter().map(|Array { name, file, tensor }| shown(name, tensor, file)).collect::<Vec<_>>(),
+        "outputs": named_outputs().map(|(name, file, tensor)| shown(name, tensor, file)).collect::<Vec<_>>(),
+    });
+    context.answer(&json, &aligned(&rows))?;
+    Ok(())
+}
+
+/// A problem with what was asked for.
+fn wrong(code: &'static str, problem: impl Into<String>) -> Diagnostic {
+    Diagnostic::new(code, problem)
+}
