@@ -187,6 +187,9 @@ fn finished(
     let Some(manifest) = manifest::read::<Manifest>(storage, &folder.join(DATASET))? else {
         return Ok(None);
     };
+    if manifest.fingerprint != fingerprint {
+        return Err(moved(folder, &manifest.fingerprint, fingerprint).into());
+    }
     for shard in manifest.splits.iter().flat_map(|s| &s.shards) {
         let path = folder.join(&shard.file);
         match storage.entry(&path).map_err(|e| storage_problem(&e))? {
@@ -202,13 +205,21 @@ fn finished(
     Ok(Some(Prepared { folder, fingerprint, reused: true, report: manifest.report }))
 }
 
+/// A whole data set in the place of another: a folder that was renamed, or copied over it.
+fn moved(folder: &std::path::Path, found: &str, fingerprint: &str) -> Diagnostic {
+    Diagnostic::new("data.moved", format!("the folder holds other data, whose fingerprint is {found}"))
+        .file(folder)
+        .expected(format!("the fingerprint {fingerprint}, as its name says"))
+        .hint("the folder was renamed or copied here: give it back its name, or remove it, and the data will be prepared again")
+}
+
 /// How far an earlier preparation came. Where that cannot be read, nothing is taken from it.
 fn earlier_progress(storage: &dyn StorageBackend, folder: &std::path::Path, fingerprint: &str) -> Progress {
     let whole = manifest::read::<Manifest>(storage, &folder.join(DATASET)).ok().flatten();
     let part = manifest::read::<Progress>(storage, &folder.join(PROGRESS)).ok().flatten();
     match (part, whole) {
         (Some(progress), _) if progress.fingerprint == fingerprint => progress,
-        (_, Some(m)) => {
+        (_, Some(m)) if m.fingerprint == fingerprint => {
             Progress { fingerprint: fingerprint.into(), transform: Some(m.transform), splits: m.splits }
         }
         _ => Progress { fingerprint: fingerprint.into(), transform: None, splits: Default::default() },

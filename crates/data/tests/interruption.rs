@@ -138,6 +138,36 @@ fn a_damaged_shard_is_named_and_made_again_once_removed() {
     assert_eq!(run(&table(), &storage, Path::new(CACHE)).unwrap_err().0[0].code, "data.manifest");
 }
 
+/// A folder copied over that of another data set is whole in itself: only its fingerprint tells that it is the wrong
+/// one. It stays as it is, since it may be somebody's only copy.
+#[test]
+fn a_folder_of_other_data_is_refused_and_left_alone() {
+    let (_, storage) = simulated(0);
+    let wanted = run(&table(), &storage, Path::new(CACHE)).unwrap();
+    let expect = content(&*storage, &wanted.folder);
+    let mut other = table();
+    other["seed"] = json!(5);
+    let other = run(&other, &storage, Path::new(CACHE)).unwrap();
+    for entry in storage.list(&other.folder).unwrap().iter().filter(|e| e.name != ".lock") {
+        let bytes = storage.read(&other.folder.join(&entry.name)).unwrap();
+        storage.write(&wanted.folder.join(&entry.name), &bytes).unwrap();
+    }
+    let copied = content(&*storage, &wanted.folder);
+    let problem = run(&table(), &storage, Path::new(CACHE)).unwrap_err().0.remove(0);
+    assert_eq!((problem.code, problem.place.file.as_deref()), ("data.moved", Some(wanted.folder.as_path())));
+    assert!(problem.problem.contains(&other.fingerprint), "{problem}");
+    assert!(problem.expected.unwrap().contains(&wanted.fingerprint));
+    assert_eq!(content(&*storage, &wanted.folder), copied);
+    // A shard that is missing as well makes it no better.
+    storage.remove_file(&wanted.folder.join("train-00001.safetensors")).unwrap();
+    assert_eq!(run(&table(), &storage, Path::new(CACHE)).unwrap_err().0[0].code, "data.moved");
+    for name in content(&*storage, &wanted.folder).keys() {
+        storage.remove_file(&wanted.folder.join(name)).unwrap();
+    }
+    assert!(!run(&table(), &storage, Path::new(CACHE)).unwrap().reused);
+    assert_eq!(content(&*storage, &wanted.folder), expect);
+}
+
 #[test]
 fn any_change_prepares_anew_and_threads_are_none() {
     let (_, storage) = simulated(0);
