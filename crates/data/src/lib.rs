@@ -19,6 +19,7 @@ mod inspect;
 mod loader;
 mod manifest;
 mod permutation;
+mod pieces;
 mod prepare;
 pub mod profile;
 pub mod replicas;

@@ -5,6 +5,7 @@ use crate::download::{Downloads, LIMIT_BYTES};
 use crate::files::{Finder, Web, storage_problem};
 use crate::fit::{TrainingRecords, canonical, class_count, empty, fit, one_class};
 use crate::manifest::{DATASET, FORMAT, Manifest, PROGRESS, Progress, SplitInfo};
+use crate::pieces::in_pieces;
 use crate::shard::{ShardWriter, records_per_shard};
 use crate::source::{self, Context, Opened, Part, RecordSource};
 use crate::split::Splitter;
@@ -354,21 +355,11 @@ impl Storing<'_> {
     /// Encodes the waiting records, each thread a consecutive piece of them, and stores them in their order.
     fn encode(&mut self) -> Result<(), Diagnostic> {
         let block = std::mem::take(&mut self.block);
-        let piece = block.len().div_ceil(self.threads).max(1);
         let (transform, columns) = (self.transform, self.columns);
-        let encoded: Vec<Result<Encoded, Diagnostic>> = if block.len() <= piece {
-            vec![encode_piece(transform, columns, &block)]
-        } else {
-            std::thread::scope(|scope| {
-                let workers: Vec<_> = block
-                    .chunks(piece)
-                    .map(|records| scope.spawn(move || encode_piece(transform, columns, records)))
-                    .collect();
-                workers.into_iter().map(|w| w.join().unwrap_or_else(|_| Err(lost_thread()))).collect()
-            })
-        };
+        let encoded =
+            in_pieces(block.len(), self.threads, |range| encode_piece(transform, columns, &block[range]));
         for piece in encoded {
-            for (split, (records, fields)) in Split::ALL.into_iter().zip(piece?) {
+            for (split, (records, fields)) in Split::ALL.into_iter().zip(piece.ok_or_else(lost_thread)??) {
                 self.writer.push(split, records, &fields)?;
             }
         }
@@ -392,6 +383,7 @@ impl Storing<'_> {
 
 fn lost_thread() -> Diagnostic {
     Diagnostic::new("data.thread", "a thread that encodes records ended before its work was done")
+        .hint("this is a mistake of the program: please report it with the data that it was at")
 }
 
 /// For each split, the number of encoded records and the bytes of their fields.

@@ -5,6 +5,7 @@
 //! that reach over the end of a block would mix the two.
 
 use crate::manifest::Progress;
+use crate::pieces::in_pieces;
 use crate::prepare::{Made, Work};
 use crate::shard::{ShardWriter, TOKENS, token_field};
 use crate::source::Part;
@@ -129,20 +130,15 @@ impl<'a> Blocks<'a> {
     fn store(&mut self) -> Result<(), Diagnostic> {
         let full = std::mem::take(&mut self.full);
         let vocabulary = self.vocabulary;
-        let encode = |blocks: &[(Split, String)]| -> Result<Vec<(Split, Vec<i32>)>, Diagnostic> {
+        let encode = |range| -> Result<Vec<(Split, Vec<i32>)>, Diagnostic> {
+            let blocks: &[(Split, String)] = &full[range];
             blocks.iter().map(|(split, text)| Ok((*split, vocabulary.encode(text)?))).collect()
         };
-        let part = full.len().div_ceil(self.threads).max(1);
-        let encoded: Vec<_> = std::thread::scope(|scope| {
-            let workers: Vec<_> =
-                full.chunks(part).map(|blocks| scope.spawn(move || encode(blocks))).collect();
-            let lost = || {
-                Diagnostic::new("data.thread", "a thread that encodes text ended before its work was done")
-            };
-            workers.into_iter().map(|w| w.join().unwrap_or_else(|_| Err(lost()))).collect()
-        });
+        let lost =
+            || Diagnostic::new("data.thread", "a thread that encodes text ended before its work was done");
+        let encoded = in_pieces(full.len(), self.threads, encode);
         for part in encoded {
-            for (split, tokens) in part? {
+            for (split, tokens) in part.ok_or_else(lost)?? {
                 let needed = self.writer.assign_many(split, tokens.len() as u64);
                 let kept = &tokens[tokens.len() - needed as usize..];
                 let mut bytes = Vec::with_capacity(kept.len() * self.bytes);

@@ -31,10 +31,20 @@ struct Worker {
 }
 
 impl Ahead {
-    pub fn start(maker: &Arc<Maker>) -> Result<Self, Diagnostic> {
-        let count = maker.options.threads.max(1);
-        let workers = (0..count).map(|number| Worker::start(maker.clone(), number, count));
-        Ok(Self { workers: workers.collect::<Result<_, _>>()?, turn: 0, spare_turn: 0 })
+    /// Starts as many threads as were asked for, or as the system allows; nothing when it allows none.
+    pub fn start(maker: &Arc<Maker>) -> Option<Self> {
+        let wanted = maker.options.threads.max(1);
+        let started: Vec<_> = (0..wanted).map_while(|number| Worker::start(maker.clone(), number)).collect();
+        // Whose turn a packet is depends on how many threads there are, which is known only now.
+        let count = started.len();
+        let workers: Vec<Worker> = started
+            .into_iter()
+            .map(|(worker, begin)| {
+                let _ = begin.send(count);
+                worker
+            })
+            .collect();
+        (count > 0).then_some(Self { workers, turn: 0, spare_turn: 0 })
     }
 
     /// The next packet; nothing after the last one, or when a thread came to an end before its time.
@@ -55,15 +65,18 @@ impl Ahead {
 }
 
 impl Worker {
-    fn start(maker: Arc<Maker>, number: usize, count: usize) -> Result<Self, Diagnostic> {
+    /// A thread that begins when it is told how many there are; nothing when the system refuses it.
+    fn start(maker: Arc<Maker>, number: usize) -> Option<(Self, SyncSender<usize>)> {
         let (packets_in, packets) = sync_channel(maker.options.read_ahead);
         let (spare, spare_out) = sync_channel(SPARE_BATCHES);
-        let run = move || work(&maker, number, count, &packets_in, &spare_out);
-        let thread =
-            std::thread::Builder::new().name(format!("loader-{number}")).spawn(run).map_err(|e| {
-                Diagnostic::new("data.thread", format!("the loader's thread cannot be started: {e}"))
-            })?;
-        Ok(Self { packets: Some(packets), spare: Some(spare), thread: Some(thread) })
+        let (begin, count) = sync_channel(1);
+        let run = move || {
+            if let Ok(count) = count.recv() {
+                work(&maker, number, count, &packets_in, &spare_out);
+            }
+        };
+        let thread = std::thread::Builder::new().name(format!("loader-{number}")).spawn(run).ok()?;
+        Some((Self { packets: Some(packets), spare: Some(spare), thread: Some(thread) }, begin))
     }
 }
 

@@ -47,7 +47,7 @@ pub struct LoaderOptions {
     /// classes by their shares.
     pub class_weights: Vec<f32>,
     /// How many packets of batches each thread makes ahead; with 0 batches are made when they are asked for, without a
-    /// thread.
+    /// thread, and so they are where the system starts none.
     pub read_ahead: usize,
     /// Threads that make batches ahead. The batches do not depend on their number.
     pub threads: usize,
@@ -114,7 +114,7 @@ impl DataLoader {
             maker: maker.clone(),
         };
         if maker.options.read_ahead > 0 {
-            loader.ahead = Some(Ahead::start(&maker)?);
+            loader.ahead = Ahead::start(&maker);
         }
         Ok(loader)
     }

@@ -4,6 +4,7 @@ use super::glyphs::{CLASS_NAMES, SIZE, glyph};
 use super::{Context, Opened, Part, RecordSource, Records, SourceKind, check_test, require};
 use crate::DataSpec;
 use crate::files::Found;
+use crate::pieces::in_pieces;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_transform::{Column, ColumnKind, Columns, Origin, Pixels, Record, Value};
 
@@ -55,17 +56,13 @@ impl GlyphSource {
 
     /// The records of some rows, each thread generating a consecutive piece of them.
     fn block(&self, first: u64, rows: std::ops::Range<u64>) -> Vec<Result<Record, Diagnostic>> {
-        let piece = (rows.end - rows.start).div_ceil(self.threads as u64).max(1);
-        let make = |from: u64| -> Vec<_> {
-            (from..(from + piece).min(rows.end)).map(|row| Ok(self.record(first + row, row))).collect()
+        let make = |piece: std::ops::Range<usize>| -> Vec<_> {
+            let piece = rows.start + piece.start as u64..rows.start + piece.end as u64;
+            piece.map(|row| Ok(self.record(first + row, row))).collect()
         };
         let lost = || vec![Err(Diagnostic::new("data.thread", "a thread that generates samples died"))];
-        std::thread::scope(|scope| {
-            let make = &make;
-            let starts = (rows.start..rows.end).step_by(piece as usize);
-            let workers: Vec<_> = starts.map(|from| scope.spawn(move || make(from))).collect();
-            workers.into_iter().flat_map(|w| w.join().unwrap_or_else(|_| lost())).collect()
-        })
+        let pieces = in_pieces((rows.end - rows.start) as usize, self.threads, make);
+        pieces.into_iter().flat_map(|piece| piece.unwrap_or_else(lost)).collect()
     }
 }
 
