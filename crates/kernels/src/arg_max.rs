@@ -2,6 +2,7 @@
 
 use crate::block::widen;
 use crate::error::KernelError;
+use crate::kernel::sealed::Sealed;
 use crate::kernel::{Cx, Kernel};
 use crate::view::View;
 use outgrow_tensor::DType;
@@ -70,6 +71,8 @@ impl ArgMax {
 fn is_nan<V: PartialOrd + Copy>(value: V) -> bool {
     value.partial_cmp(&value).is_none()
 }
+
+impl Sealed for ArgMax {}
 
 impl Kernel for ArgMax {
     fn name(&self) -> &'static str {

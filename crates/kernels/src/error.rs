@@ -37,6 +37,14 @@ pub enum KernelError {
         /// What is wrong.
         what: String,
     },
+    /// The system does not give the memory that a program needs.
+    #[error("{bytes} bytes for the program's {what} cannot be had")]
+    Allocation {
+        /// What the memory is for.
+        what: &'static str,
+        /// How much was asked for.
+        bytes: usize,
+    },
     /// The processor lacks what a forced SIMD path needs.
     #[error("this processor does not support the {path} path; supported: {supported}")]
     Path {

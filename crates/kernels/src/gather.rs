@@ -1,6 +1,7 @@
 //! Rows of a table by index, and the sums of rows by index that are its gradient.
 
 use crate::error::KernelError;
+use crate::kernel::sealed::Sealed;
 use crate::kernel::{Cx, Kernel};
 use crate::number::{Bits16, Factor};
 use crate::view::View;
@@ -143,6 +144,8 @@ impl Gather {
     }
 }
 
+impl Sealed for Gather {}
+
 impl Kernel for Gather {
     fn name(&self) -> &'static str {
         "gather"
@@ -241,6 +244,8 @@ impl ScatterAdd {
         });
     }
 }
+
+impl Sealed for ScatterAdd {}
 
 impl Kernel for ScatterAdd {
     fn name(&self) -> &'static str {

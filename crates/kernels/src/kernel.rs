@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Memory a kernel needs while it runs, besides its operands.
+/// Memory a kernel needs while it runs, besides its operands. Sizes saturate: what cannot be counted cannot be had.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scratch {
     /// Bytes that each thread needs for itself.
@@ -17,8 +17,30 @@ pub struct Scratch {
     pub shared: usize,
 }
 
+/// Keeps [`Kernel`] to this crate.
+pub(crate) mod sealed {
+    /// Only kernels of this crate are kernels.
+    pub trait Sealed {}
+}
+
 /// One compiled operation of a program. Operands were fixed and checked when it was made.
-pub trait Kernel: Send + Sync + Debug {
+///
+/// It is sealed: what a kernel reads and writes while it runs is checked by what it says of itself, so every kernel has
+/// to stand where the `unsafe` code is.
+///
+/// ```compile_fail,E0277
+/// # use outgrow_kernels::{Cx, Kernel, View};
+/// #[derive(Debug)]
+/// struct Foreign;
+/// impl Kernel for Foreign {
+///     fn name(&self) -> &'static str { "foreign" }
+///     fn reads(&self) -> Vec<&View> { Vec::new() }
+///     fn writes(&self) -> Vec<&View> { Vec::new() }
+///     fn flops(&self) -> u64 { 0 }
+///     fn run(&self, _: &Cx<'_>) {}
+/// }
+/// ```
+pub trait Kernel: sealed::Sealed + Send + Sync + Debug {
     /// A short name for reports.
     fn name(&self) -> &'static str;
 
@@ -55,9 +77,9 @@ pub trait Kernel: Send + Sync + Debug {
 
 /// Bytes of the distinct elements of a view: broadcast dimensions count once.
 fn distinct_bytes(view: &View) -> u64 {
-    let elements: usize =
-        view.dims.iter().zip(&view.strides).map(|(&d, &s)| if s == 0 { d.min(1) } else { d }).product();
-    (elements * view.dtype.bytes()) as u64
+    let distinct = view.dims.iter().zip(&view.strides).map(|(&d, &s)| if s == 0 { d.min(1) } else { d });
+    let elements = distinct.fold(1u64, |n, d| n.saturating_mul(d as u64));
+    elements.saturating_mul(view.dtype.bytes() as u64)
 }
 
 /// The first error of a run, set by the kernel that found it.
@@ -132,6 +154,6 @@ impl Cx<'_> {
         if tasks == 0 {
             return;
         }
-        if cost_ns < PARALLEL_NS { part(0, 0..tasks) } else { self.pool.split(tasks, part) }
+        if cost_ns < PARALLEL_NS { self.pool.alone(tasks, part) } else { self.pool.split(tasks, part) }
     }
 }

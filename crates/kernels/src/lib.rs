@@ -81,4 +81,4 @@ pub use reduce::{Reduce, ReduceSpec};
 pub use slices::{SUM_BLOCK, add_assign, all_finite, scale, sum_of_squares_blocks, tree_sum};
 pub use threads::{ThreadPool, share};
 pub use view::{Slot, View};
-pub use window::Window;
+pub use window::{WINDOW_MAX, Window};

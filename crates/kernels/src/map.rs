@@ -2,6 +2,7 @@
 
 use crate::block::{BLOCK, BlockCode, Blocks, Instr, Reg, Source};
 use crate::error::KernelError;
+use crate::kernel::sealed::Sealed;
 use crate::kernel::{Cx, Kernel, Scratch};
 use crate::path::KernelPath;
 use crate::view::View;
@@ -39,6 +40,8 @@ impl Map {
         Ok(Self { code, inputs, outputs: outputs.into_iter().map(|(_, v)| v).collect() })
     }
 }
+
+impl Sealed for Map {}
 
 impl Kernel for Map {
     fn name(&self) -> &'static str {

@@ -1,21 +1,23 @@
 //! Aligned memory that a program owns: its arena, its constants and the threads' scratch.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use crate::error::KernelError;
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
 /// Alignment of all memory that programs own: a cache line, and the widest vector.
 pub(crate) const ALIGN: usize = 64;
 
-/// `bytes` rounded up to a multiple of [`ALIGN`].
+/// `bytes` rounded up to a multiple of [`ALIGN`]. What is too long for that stays too long to be had: sizes saturate,
+/// and [`AlignedBytes::new`] refuses them.
 pub(crate) const fn align_up(bytes: usize) -> usize {
-    bytes.div_ceil(ALIGN) * ALIGN
+    bytes.div_ceil(ALIGN).saturating_mul(ALIGN)
 }
 
 /// Zeroed bytes, aligned to 64, never moved or resized. Reading and writing goes through raw pointers, because
 /// kernels of several threads write disjoint parts at the same time.
 pub(crate) struct AlignedBytes {
     start: NonNull<u8>,
-    bytes: usize,
+    layout: Layout,
 }
 
 // SAFETY: the memory is plain bytes owned by this value; whoever dereferences the pointer answers for races.
@@ -24,17 +26,16 @@ unsafe impl Send for AlignedBytes {}
 unsafe impl Sync for AlignedBytes {}
 
 impl AlignedBytes {
-    pub fn new(bytes: usize) -> Self {
-        let bytes = align_up(bytes.max(1));
-        let layout = Self::layout(bytes);
+    /// `bytes` zeroed bytes, which are `what` of a program.
+    ///
+    /// # Errors
+    /// When the system does not give them.
+    pub fn new(what: &'static str, bytes: usize) -> Result<Self, KernelError> {
+        let refused = || KernelError::Allocation { what, bytes };
+        let layout = Layout::from_size_align(align_up(bytes.max(1)), ALIGN).map_err(|_| refused())?;
         // SAFETY: the layout's size is not zero.
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        Self { start, bytes }
-    }
-
-    fn layout(bytes: usize) -> Layout {
-        Layout::from_size_align(bytes, ALIGN).expect("a program's memory is smaller than the address space")
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(refused)?;
+        Ok(Self { start, layout })
     }
 
     /// The first byte.
@@ -43,19 +44,37 @@ impl AlignedBytes {
     }
 
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.layout.size()
     }
 }
 
 impl Drop for AlignedBytes {
     fn drop(&mut self) {
         // SAFETY: allocated in `new` with this very layout.
-        unsafe { dealloc(self.start.as_ptr(), Self::layout(self.bytes)) }
+        unsafe { dealloc(self.start.as_ptr(), self.layout) }
     }
 }
 
 impl std::fmt::Debug for AlignedBytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "AlignedBytes({})", self.bytes)
+        write!(f, "AlignedBytes({})", self.bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_cannot_be_had_is_refused() {
+        for bytes in [usize::MAX, usize::MAX - 62, isize::MAX as usize, isize::MAX as usize - 63, 1 << 61] {
+            let refused = KernelError::Allocation { what: "arena", bytes };
+            // Memory that nobody looks at may be optimised away, and with it the refusal.
+            let given = std::hint::black_box(AlignedBytes::new("arena", bytes));
+            assert_eq!(given.map(|_| ()), Err(refused));
+        }
+        for (bytes, rounded) in [(0, 64), (1, 64), (64, 64), (65, 128)] {
+            assert_eq!(AlignedBytes::new("arena", bytes).unwrap().bytes(), rounded);
+        }
     }
 }

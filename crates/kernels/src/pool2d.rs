@@ -1,6 +1,7 @@
 //! Pooling over height and width: maxima and sums of windows, and the gradient of the maximum.
 
 use crate::error::KernelError;
+use crate::kernel::sealed::Sealed;
 use crate::kernel::{Cx, Kernel};
 use crate::number::{Bits16, Factor};
 use crate::pool_rows::Rows;
@@ -154,6 +155,8 @@ fn plane_start(cx: &Cx<'_>, view: &View, [batch, channel]: [usize; 2]) -> *mut u
     cx.origin(view).wrapping_offset(offset * view.dtype.bytes() as isize)
 }
 
+impl Sealed for Pool2d {}
+
 impl Kernel for Pool2d {
     fn name(&self) -> &'static str {
         "pool2d"
@@ -282,6 +285,8 @@ impl MaxPool2dGrad {
         });
     }
 }
+
+impl Sealed for MaxPool2dGrad {}
 
 impl Kernel for MaxPool2dGrad {
     fn name(&self) -> &'static str {

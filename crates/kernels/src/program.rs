@@ -5,7 +5,7 @@ use crate::kernel::{Cx, Fault, Kernel, Scratch};
 use crate::memory::{ALIGN, AlignedBytes, align_up};
 use crate::path::KernelPath;
 use crate::threads::ThreadPool;
-use crate::view::View;
+use crate::view::{View, countable};
 use bytemuck::{NoUninit, Pod};
 use std::time::Instant;
 
@@ -83,17 +83,24 @@ impl ProgramBuilder {
     }
 
     /// Declares a buffer that the program owns; returns its number. It is aligned to 64 bytes.
-    pub fn arena(&mut self, bytes: usize) -> u32 {
-        self.declare(bytes, Access::Arena, Some(AlignedBytes::new(bytes)))
+    ///
+    /// # Errors
+    /// When the system does not give the memory.
+    pub fn arena(&mut self, bytes: usize) -> Result<u32, KernelError> {
+        let memory = AlignedBytes::new("arena", bytes)?;
+        Ok(self.declare(bytes, Access::Arena, Some(memory)))
     }
 
     /// Declares a buffer that holds a copy of `elements` and is only read; returns its number.
-    pub fn constant<T: NoUninit>(&mut self, elements: &[T]) -> u32 {
+    ///
+    /// # Errors
+    /// When the system does not give the memory.
+    pub fn constant<T: NoUninit>(&mut self, elements: &[T]) -> Result<u32, KernelError> {
         let bytes: &[u8] = bytemuck::cast_slice(elements);
-        let memory = AlignedBytes::new(bytes.len());
+        let memory = AlignedBytes::new("constants", bytes.len())?;
         // SAFETY: `memory` was just allocated with at least `bytes.len()` bytes, and nobody else knows it.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), memory.start(), bytes.len()) };
-        self.declare(bytes.len(), Access::Constant, Some(memory))
+        Ok(self.declare(bytes.len(), Access::Constant, Some(memory)))
     }
 
     /// Appends a kernel; returns its position.
@@ -111,6 +118,9 @@ impl ProgramBuilder {
     /// offsets are multiples of the element size, nothing writes to a read-only buffer, outputs have no two indices
     /// for one element, and outputs overlap neither each other nor inputs (save for exactly equal views where the
     /// kernel allows it).
+    ///
+    /// # Errors
+    /// When a check fails, or the system does not give the memory for scratch.
     pub fn build(mut self) -> Result<Program, KernelError> {
         self.path.require()?;
         let mut scratch = Scratch::default();
@@ -127,16 +137,16 @@ impl ProgramBuilder {
         }
         // Threads' scratch areas are kept an odd number of cache lines apart, so that equal offsets in them do not
         // compete for the same cache sets.
-        let stride = align_up(scratch.per_thread) + 3 * ALIGN;
+        let stride = align_up(scratch.per_thread).saturating_add(3 * ALIGN);
         Ok(Program {
             path: self.path,
             threads: self.threads,
             bases: vec![BasePointer(std::ptr::null_mut()); self.buffers.len()],
             buffers: self.buffers,
             kernels: self.kernels,
-            scratch: AlignedBytes::new(stride * self.threads),
+            scratch: AlignedBytes::new("scratch", stride.saturating_mul(self.threads))?,
             scratch_stride: stride,
-            shared: AlignedBytes::new(scratch.shared),
+            shared: AlignedBytes::new("shared scratch", scratch.shared)?,
             fault: Fault::default(),
         })
     }
@@ -161,6 +171,10 @@ fn check_kernel(buffers: &mut [Buffer], kernel: &dyn Kernel) -> Result<(), Strin
         }
         if view.byte_range().is_none() {
             return Err(format!("{view}: elements lie outside the slot"));
+        }
+        // An empty view, or one that repeats elements, may have any extents and yet lie in its slot.
+        if !countable(&view.dims) {
+            return Err(format!("{view}: too many elements to count"));
         }
         buffer.align = buffer.align.max(view.dtype.bytes());
     }

@@ -1,6 +1,7 @@
 //! Uniform random numbers from counter-based streams.
 
 use crate::error::KernelError;
+use crate::kernel::sealed::Sealed;
 use crate::kernel::{Cx, Kernel};
 use crate::path::KernelPath;
 use crate::view::View;
@@ -37,6 +38,8 @@ impl RandomUniform {
         Ok(Self { key, out, stream, path: KernelPath::Portable })
     }
 }
+
+impl Sealed for RandomUniform {}
 
 impl Kernel for RandomUniform {
     fn name(&self) -> &'static str {

@@ -2,6 +2,7 @@
 
 use crate::block::{Instr, Literal};
 use crate::error::KernelError;
+use crate::kernel::sealed::Sealed;
 use crate::kernel::{Cx, Kernel, Scratch};
 use crate::map::Map;
 use crate::path::KernelPath;
@@ -42,6 +43,8 @@ impl Maps {
 /// Declares a kernel that consists of maps.
 macro_rules! of_maps {
     ($name:ident, $text:literal) => {
+        impl Sealed for $name {}
+
         impl Kernel for $name {
             fn name(&self) -> &'static str {
                 $text

@@ -11,10 +11,11 @@ use crate::block::{
     BLOCK, BlockCode, Blocks, Fold, Instr, LANES, ReduceOp, Reg, Source, fill, register_bytes, round_bf16,
 };
 use crate::error::KernelError;
+use crate::kernel::sealed::Sealed;
 use crate::kernel::{Cx, Kernel, Scratch};
 use crate::memory::align_up;
 use crate::path::KernelPath;
-use crate::view::View;
+use crate::view::{View, countable};
 use outgrow_tensor::DType;
 
 const NAME: &str = "reduce";
@@ -150,6 +151,10 @@ impl Reduce {
     /// does not have the extents of its space.
     pub fn new(spec: ReduceSpec) -> Result<Self, KernelError> {
         let rank = spec.dims.len();
+        // Before anything is multiplied: without inputs and outputs, no view bounds the extents.
+        if !countable(&spec.dims) {
+            return Err(KernelError::operand(NAME, format!("{:?} has too many elements", spec.dims)));
+        }
         let mut is_reduced = vec![false; rank];
         for &d in &spec.reduced {
             if d >= rank || std::mem::replace(&mut is_reduced[d], true) {
@@ -342,6 +347,8 @@ fn renumber(instr: Instr, order: &[usize]) -> Instr {
     }
 }
 
+impl Sealed for Reduce {}
+
 impl Kernel for Reduce {
     fn name(&self) -> &'static str {
         NAME
@@ -360,7 +367,7 @@ impl Kernel for Reduce {
         let code = self.code.scratch_bytes().max(self.epilogue.scratch_bytes());
         Scratch {
             per_thread: align_up(code) + self.reductions.len() * self.accumulator_bytes(),
-            shared: self.reductions.len() * self.partial_bytes(),
+            shared: self.reductions.len().saturating_mul(self.partial_bytes()),
         }
     }
 

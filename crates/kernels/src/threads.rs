@@ -4,8 +4,9 @@
 //! fixed-size partial sum) to one task, results depend neither on the number of threads nor on who ran what.
 
 use std::any::Any;
-use std::cell::UnsafeCell;
+use std::cell::{RefCell, UnsafeCell};
 use std::hint;
+use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -18,6 +19,9 @@ use std::time::Instant;
 const SPINS_BEFORE_SLEEP: u32 = 1_500;
 /// Rounds of the spin loop before the caller starts to yield its processor to a worker that has not finished.
 const SPINS_BEFORE_YIELD: u32 = 4_000;
+
+/// Starts a worker of this number.
+type Spawn = dyn Fn(usize, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
 
 /// What a worker is to do: called with its number.
 type Job<'a> = &'a (dyn Fn(usize) + Sync);
@@ -78,7 +82,13 @@ impl ThreadPool {
     /// A pool of `threads` threads, the caller included; zero counts as one. When the system refuses to start a
     /// thread, the pool has fewer.
     pub fn new(threads: usize) -> Self {
-        let threads = threads.max(1);
+        Self::start(threads.max(1), &|number, work| {
+            thread::Builder::new().name(format!("kernels-{number}")).spawn(work)
+        })
+    }
+
+    /// A pool whose workers `spawn` starts, as far as it does.
+    fn start(threads: usize, spawn: &Spawn) -> Self {
         let shared = Arc::new(Shared {
             epoch: AtomicU64::new(0),
             pending: AtomicUsize::new(0),
@@ -93,8 +103,7 @@ impl ThreadPool {
         let workers = (1..threads)
             .map_while(|number| {
                 let shared = Arc::clone(&shared);
-                let name = format!("kernels-{number}");
-                thread::Builder::new().name(name).spawn(move || work(&shared, number)).ok()
+                spawn(number, Box::new(move || work(&shared, number))).ok()
             })
             .collect();
         Self { shared, workers, turn: Mutex::new(()) }
@@ -111,19 +120,21 @@ impl ThreadPool {
     }
 
     /// Calls `part(thread, range)` once per thread with its run of `0..tasks`, and returns when all are done.
-    /// Threads without tasks are not called. When the pool is busy with another job (of another thread, or one that
-    /// this call is part of), the calling thread runs everything, as thread 0.
+    /// Threads without tasks are not called. When the pool is busy with a job of another thread, the calling thread
+    /// runs everything, as thread 0.
+    ///
+    /// # Panics
+    /// When called by a part of a job of this pool: it would run as thread 0 beside the thread that is that one, with
+    /// the same scratch memory.
     pub fn split(&self, tasks: usize, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
-        if tasks == 0 {
-            return;
+        if self.workers.is_empty() || tasks <= 1 {
+            return self.alone(tasks, part);
         }
-        if self.workers.is_empty() || tasks == 1 {
-            return part(0, 0..tasks);
-        }
+        self.refuse_nested();
         let turn = match self.turn.try_lock() {
             Ok(turn) => turn,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return part(0, 0..tasks),
+            Err(TryLockError::WouldBlock) => return self.alone(tasks, part),
         };
         // A worker's panic of an earlier job whose caller unwound by itself is of no interest any more.
         self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -131,6 +142,7 @@ impl ThreadPool {
         self.broadcast(&|thread| {
             let range = share(tasks, thread, threads);
             if !range.is_empty() {
+                let _inside = Inside::of(self);
                 part(thread, range);
             }
         });
@@ -139,6 +151,28 @@ impl ThreadPool {
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
+    }
+
+    /// Calls `part` for all of `0..tasks` on the calling thread, as thread 0.
+    ///
+    /// # Panics
+    /// As [`ThreadPool::split`].
+    pub(crate) fn alone(&self, tasks: usize, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
+        self.refuse_nested();
+        if tasks > 0 {
+            let _inside = Inside::of(self);
+            part(0, 0..tasks);
+        }
+    }
+
+    /// What tells this pool from all others while it lives.
+    fn identity(&self) -> usize {
+        Arc::as_ptr(&self.shared).addr()
+    }
+
+    fn refuse_nested(&self) {
+        let nested = INSIDE.with_borrow(|pools| pools.contains(&self.identity()));
+        assert!(!nested, "invariant: a part of a pool's job gives the same pool no job");
     }
 
     /// Publishes `job`, runs the caller's part, and waits for the workers. The caller holds `turn`.
@@ -198,6 +232,27 @@ impl Shared {
     /// may use the current job until the run is counted as finished, since the job is not replaced before.
     fn take(&self, number: usize, epoch: u64) -> bool {
         self.taken[number].0.fetch_max(epoch, Ordering::AcqRel) < epoch
+    }
+}
+
+thread_local! {
+    /// The pools for which this thread is running a part of a job, the innermost last.
+    static INSIDE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Marks the thread as running a part of a pool's job, until it is dropped.
+struct Inside;
+
+impl Inside {
+    fn of(pool: &ThreadPool) -> Self {
+        INSIDE.with_borrow_mut(|pools| pools.push(pool.identity()));
+        Self
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.with_borrow_mut(Vec::pop);
     }
 }
 
@@ -326,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn nested_and_concurrent_jobs_finish() {
+    fn concurrent_jobs_finish() {
         let pool = ThreadPool::new(2);
         let sum = AtomicUsize::new(0);
         thread::scope(|scope| {
@@ -334,15 +389,67 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..50 {
                         pool.run(4, &|_| {
-                            pool.run(3, &|_| {
-                                sum.fetch_add(1, Ordering::Relaxed);
-                            });
+                            sum.fetch_add(1, Ordering::Relaxed);
                         });
                     }
                 });
             }
         });
-        assert_eq!(sum.load(Ordering::Relaxed), 3 * 50 * 12);
+        assert_eq!(sum.load(Ordering::Relaxed), 3 * 50 * 4);
+    }
+
+    /// A part that gave its own pool a job ran it as thread 0, beside the thread that is: with several workers at the
+    /// same time, and with their common scratch memory.
+    #[test]
+    fn a_job_within_a_job_is_refused() {
+        for threads in [1, 2, 3] {
+            let pool = ThreadPool::new(threads);
+            for (tasks, inner) in [(1, 1), (1, 4), (2, 1), (8, 4)] {
+                let ran = AtomicUsize::new(0);
+                let result = catch_unwind(AssertUnwindSafe(|| {
+                    pool.run(tasks, &|_| {
+                        pool.run(inner, &|_| {
+                            ran.fetch_add(1, Ordering::Relaxed);
+                        });
+                    });
+                }));
+                assert!(result.is_err(), "{threads} threads, {tasks} tasks, {inner} within");
+                assert_eq!(ran.load(Ordering::Relaxed), 0);
+            }
+            let sum = AtomicUsize::new(0);
+            pool.run(10, &|t| {
+                // Another pool is another matter.
+                ThreadPool::new(1).run(2, &|_| {
+                    sum.fetch_add(t, Ordering::Relaxed);
+                });
+            });
+            assert_eq!(sum.load(Ordering::Relaxed), 90);
+        }
+    }
+
+    /// As under `ulimit -u`: only the first threads start.
+    #[test]
+    fn threads_that_cannot_start_are_done_without() {
+        for started in [0, 1, 3] {
+            let pool = ThreadPool::start(8, &move |number, work| {
+                if number > started {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                thread::Builder::new().spawn(work)
+            });
+            assert_eq!((pool.threads(), pool.busy_ns().len()), (started + 1, started + 1));
+            for tasks in [1, 2, 9, 1000] {
+                let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                pool.split(tasks, &|thread, range| {
+                    assert!(thread <= started);
+                    range.for_each(|t| assert!(counts[t].fetch_add(1, Ordering::Relaxed) == 0));
+                });
+                assert!(
+                    counts.iter().all(|c| c.load(Ordering::Relaxed) == 1),
+                    "{started} workers, {tasks} tasks"
+                );
+            }
+        }
     }
 
     #[test]

@@ -46,6 +46,18 @@ pub(crate) fn row_major(dims: &[usize]) -> Vec<isize> {
     strides
 }
 
+/// Number of elements of these extents, saturating.
+fn elements(dims: &[usize]) -> usize {
+    if dims.contains(&0) { 0 } else { dims.iter().fold(1, |n, &d| n.saturating_mul(d)) }
+}
+
+/// Whether the elements of all combinations of these extents can be counted in bytes: those of some of them too, when
+/// others are zero. Kernels multiply extents freely after this was checked.
+pub(crate) fn countable(dims: &[usize]) -> bool {
+    let elements = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)));
+    elements.is_some_and(|n| n <= isize::MAX as usize / 8)
+}
+
 impl View {
     /// A row-major view from the slot's start.
     pub fn contiguous(slot: Slot, dtype: DType, dims: impl Into<Vec<usize>>) -> Self {
@@ -56,7 +68,7 @@ impl View {
     /// A row-major view of all of `buffer`'s first bytes: the slot is as long as the elements need.
     pub fn whole(buffer: u32, dtype: DType, dims: impl Into<Vec<usize>>) -> Self {
         let dims = dims.into();
-        let bytes = dims.iter().product::<usize>() * dtype.bytes();
+        let bytes = elements(&dims).saturating_mul(dtype.bytes());
         Self::contiguous(Slot::new(buffer, 0, bytes), dtype, dims)
     }
 
@@ -65,9 +77,9 @@ impl View {
         self.dims.len()
     }
 
-    /// Number of elements.
+    /// Number of elements; as many as can be counted where there are more.
     pub fn elements(&self) -> usize {
-        self.dims.iter().product()
+        elements(&self.dims)
     }
 
     /// The view with its dimensions in the order `order`: dimension `i` of the result is dimension `order[i]` of
@@ -118,7 +130,7 @@ impl View {
     /// number of elements differs.
     pub fn reshaped(&self, dims: impl Into<Vec<usize>>) -> Option<Self> {
         let dims = dims.into();
-        let same = dims.iter().product::<usize>() == self.elements();
+        let same = elements(&dims) == self.elements();
         (same && self.is_row_major()).then(|| Self { strides: row_major(&dims), dims, ..self.clone() })
     }
 
@@ -148,7 +160,7 @@ impl View {
         let mut reach = 0i128;
         steps.iter().all(|&(stride, dim)| {
             let free = stride > reach;
-            reach += stride * (dim - 1);
+            reach = reach.saturating_add(stride.saturating_mul(dim - 1));
             free
         }) || self.elements() == 0
     }
@@ -165,10 +177,10 @@ impl View {
         let (mut low, mut high) = (self.start as i128, self.start as i128);
         for (&dim, &stride) in self.dims.iter().zip(&self.strides) {
             let reach = (dim as i128 - 1).checked_mul(stride as i128)?;
-            if reach < 0 { low += reach } else { high += reach }
+            if reach < 0 { low = low.checked_add(reach)? } else { high = high.checked_add(reach)? }
         }
         let size = self.dtype.bytes() as i128;
-        let (first, last) = (low.checked_mul(size)?, (high + 1).checked_mul(size)?);
+        let (first, last) = (low.checked_mul(size)?, high.checked_add(1)?.checked_mul(size)?);
         if first < 0 || last > self.slot.bytes as i128 {
             return None;
         }
@@ -212,6 +224,8 @@ mod tests {
         assert_eq!(view(&[4]).broadcast(&[9, 4], &[1]).byte_range(), Some(0..16));
         let far = View { strides: vec![isize::MAX, 1], ..view(&[3, 4]) };
         assert_eq!(far.byte_range(), None);
+        let farther = View { dims: vec![usize::MAX; 4], strides: vec![isize::MAX; 4], ..view(&[1; 4]) };
+        assert_eq!(farther.byte_range(), None);
     }
 
     #[test]
@@ -222,5 +236,15 @@ mod tests {
         assert!(!view(&[4]).broadcast(&[9, 4], &[1]).is_injective());
         assert!(v.reshaped([2, 6]).is_some() && v.reshaped([5]).is_none());
         assert!(view(&[1, 4]).permuted(&[1, 0]).is_row_major());
+        // Its elements are 2^64, which wraps to none at all.
+        let repeated = view(&[1]).broadcast(&[1 << 32, 1 << 32], &[0]);
+        assert!(!repeated.is_injective() && !repeated.is_row_major());
+        assert!(repeated.elements() == usize::MAX && view(&[0, usize::MAX, 2]).elements() == 0);
+    }
+
+    #[test]
+    fn extents_that_cannot_be_counted() {
+        assert!(countable(&[]) && countable(&[1 << 30, 1 << 29]) && countable(&[0, 0]));
+        assert!(!countable(&[1 << 30, 1 << 30]) && !countable(&[0, 1 << 40, 1 << 40]));
     }
 }

@@ -3,6 +3,10 @@
 use crate::error::KernelError;
 use crate::view::View;
 
+/// Strides, distances and paddings are no larger than this, so that positions in a padded image are never near the end
+/// of what can be counted.
+pub const WINDOW_MAX: usize = 1 << 32;
+
 /// How a window slides over height and width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Window {
@@ -27,8 +31,13 @@ impl Window {
     }
 
     /// How many places a window of `size` elements has along `axis` (0 height, 1 width) of extent `n`: `None` when
-    /// it does not fit or a stride or dilation is zero.
+    /// it does not fit, a stride or dilation is zero, or a number is larger than [`WINDOW_MAX`].
     pub fn places(&self, axis: usize, n: usize, size: usize) -> Option<usize> {
+        let numbers =
+            [self.strides[axis], self.dilation[axis], self.padding[2 * axis], self.padding[2 * axis + 1]];
+        if numbers.iter().any(|&number| number > WINDOW_MAX) {
+            return None;
+        }
         let padded = n.checked_add(self.padding[2 * axis])?.checked_add(self.padding[2 * axis + 1])?;
         let reach = size.checked_sub(1)?.checked_mul(self.dilation[axis])?;
         if self.dilation[axis] == 0 {

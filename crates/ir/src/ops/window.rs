@@ -3,6 +3,10 @@
 
 use crate::{Attr, AttrReader};
 
+/// Strides, dilation and padding are no larger than this: it is far beyond any image, and keeps what backends compute
+/// from them away from the end of what can be counted.
+const NUMBER_MAX: usize = 1 << 32;
+
 /// How a window slides over height and width.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Window {
@@ -33,6 +37,9 @@ impl Window {
             return Err("strides, dilation and window must be at least 1".into());
         }
         let [low, high] = [self.padding[2 * axis], self.padding[2 * axis + 1]];
+        if [stride, dilation, low, high].iter().any(|&number| number > NUMBER_MAX) {
+            return Err(format!("strides, dilation and padding must be at most {NUMBER_MAX}"));
+        }
         let padded = n.checked_add(low).and_then(|p| p.checked_add(high)).ok_or("the padding overflows")?;
         let reach = (size - 1).checked_mul(dilation).ok_or("the dilation overflows")?;
         if padded <= reach {

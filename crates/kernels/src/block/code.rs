@@ -9,7 +9,7 @@ use crate::error::KernelError;
 use crate::kernel::Cx;
 use crate::memory::align_up;
 use crate::path::KernelPath;
-use crate::view::{View, row_major};
+use crate::view::{View, countable, row_major};
 use outgrow_tensor::DType;
 
 /// Elements that an instruction works on at a time: registers of f32 are 2 KiB, so that some twenty live ones fit
@@ -375,10 +375,10 @@ fn check_views(source: &Source<'_>) -> Result<usize, KernelError> {
             ));
         }
     }
-    dims.iter()
-        .try_fold(1usize, |n, &d| n.checked_mul(d))
-        .filter(|&n| n <= isize::MAX as usize)
-        .ok_or_else(|| KernelError::operand(source.kernel, format!("{dims:?} has too many elements")))
+    if !countable(dims) {
+        return Err(KernelError::operand(source.kernel, format!("{dims:?} has too many elements")));
+    }
+    Ok(dims.iter().product())
 }
 
 /// Hands out blocks of the register file, by element size.

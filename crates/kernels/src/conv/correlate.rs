@@ -104,10 +104,8 @@ impl Correlations {
         let (x, strides) = (&conv.x, conv.window.strides);
         let outs = conv.weight.dims[0] / conv.groups;
         let mut all = Vec::new();
-        for phase in (0..strides[0]).flat_map(|a| (0..strides[1]).map(move |b| [a, b])) {
-            if phase[0] >= x.dims[2] || phase[1] >= x.dims[3] {
-                continue;
-            }
+        let phases = [0, 1].map(|axis| strides[axis].min(x.dims[2 + axis]));
+        for phase in (0..phases[0]).flat_map(|a| (0..phases[1]).map(move |b| [a, b])) {
             // Element `phase + stride * u` meets tap `k` at place `u + shift`, if that is whole.
             let shift = |axis: usize, k: usize| {
                 let distance = (phase[axis] + conv.window.padding[2 * axis]) as isize
@@ -137,8 +135,9 @@ impl Correlations {
                 out_strides: [
                     x.strides[0],
                     x.strides[1],
-                    x.strides[2] * strides[0] as isize,
-                    x.strides[3] * strides[1] as isize,
+                    // A stride that steps out of the image is never taken.
+                    x.strides[2].wrapping_mul(strides[0] as isize),
+                    x.strides[3].wrapping_mul(strides[1] as isize),
                 ],
                 columns: 0,
                 blocks: Blocks::new(0, 1),
@@ -170,7 +169,7 @@ impl Correlations {
 
     pub fn scratch(&self) -> Scratch {
         let floats = self.all.iter().map(|c| c.scratch_floats(self.images, self.bands)).max().unwrap_or(0);
-        Scratch { per_thread: floats * 4, shared: self.packed * 4 }
+        Scratch { per_thread: floats.saturating_mul(4), shared: self.packed.saturating_mul(4) }
     }
 
     /// Computes them all, from the source and the weights to the result.
@@ -260,12 +259,13 @@ impl Correlation {
     /// Floats of a thread's scratch memory: the product's, a padded part, and the offsets of inner positions.
     fn scratch_floats(&self, images: usize, bands: usize) -> usize {
         let part = self.part(images, self.grid[0].div_ceil(bands));
-        self.offsets_start(images * part.image()) + K_BLOCK_MAX * size_of::<usize>() / 4
+        let floats = images.saturating_mul(part.image());
+        self.offsets_start(floats).saturating_add(K_BLOCK_MAX * size_of::<usize>() / 4)
     }
 
     /// Where the offsets start behind a padded part of `floats`.
     fn offsets_start(&self, floats: usize) -> usize {
-        self.padded_start() + floats.next_multiple_of(16)
+        self.padded_start().saturating_add(floats.div_ceil(16).saturating_mul(16))
     }
 
     /// Floats before the padded part in a thread's scratch memory.

@@ -9,7 +9,6 @@ use super::Conv;
 use super::padded::{Images, PADDED_BYTES, Part};
 use crate::gemm::{MAX_COLUMNS, Matrix, Mode, Panel, Tile, Tiles, part};
 use crate::kernel::{Cx, Scratch};
-use crate::memory::align_up;
 use crate::threads::share;
 use crate::view::View;
 use std::ops::Range;
@@ -61,7 +60,7 @@ impl GradWeight {
             chunk: 1,
         };
         let plane = plan.part(plan.images, 0, plan.band_rows(), 0..1).plane();
-        plan.chunk = (PADDED_BYTES / 4 / (plane * plan.images)).clamp(1, plan.channels.max(1));
+        plan.chunk = (PADDED_BYTES / 4 / plane.saturating_mul(plan.images)).clamp(1, plan.channels.max(1));
         plan
     }
 
@@ -96,14 +95,17 @@ impl GradWeight {
     fn scratch_floats(&self) -> [usize; 2] {
         let padded = self.part(self.images, 0, self.band_rows(), 0..self.chunk);
         let places = self.images * self.band_rows() * self.grid[1];
-        [padded.batch[1] * padded.image(), places * MAX_COLUMNS].map(|floats| align_up(floats * 4) / 4)
+        [padded.batch[1].saturating_mul(padded.image()), places.saturating_mul(MAX_COLUMNS)]
+            .map(|floats| floats.div_ceil(16).saturating_mul(16))
     }
 
     pub fn scratch(&self) -> Scratch {
         let runs = self.images * self.band_rows() * size_of::<usize>();
+        let [padded, panel] = self.scratch_floats();
+        let sums = self.groups * self.channels * self.taps();
         Scratch {
-            per_thread: self.scratch_floats().iter().sum::<usize>() * 4 + runs,
-            shared: self.groups * self.channels * self.taps() * self.pitch() * 4,
+            per_thread: padded.saturating_add(panel).saturating_mul(4).saturating_add(runs),
+            shared: sums.saturating_mul(self.pitch()).saturating_mul(4),
         }
     }
 

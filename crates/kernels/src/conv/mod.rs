@@ -10,6 +10,7 @@ mod padded;
 
 use crate::error::KernelError;
 use crate::gemm::Tiles;
+use crate::kernel::sealed::Sealed;
 use crate::kernel::{Cx, Kernel, Scratch};
 use crate::path::KernelPath;
 use crate::view::View;
@@ -61,10 +62,9 @@ impl Conv {
 
     fn flops(&self) -> u64 {
         let d = &self.y.dims;
-        2 * [d[0], d[1], d[2], d[3], self.weight.dims[1], self.weight.dims[2], self.weight.dims[3]]
-            .map(|n| n as u64)
+        [d[0], d[1], d[2], d[3], self.weight.dims[1], self.weight.dims[2], self.weight.dims[3]]
             .iter()
-            .product::<u64>()
+            .fold(2, |flops: u64, &n| flops.saturating_mul(n as u64))
     }
 }
 
@@ -115,6 +115,8 @@ macro_rules! direction {
                 Ok(Self { conv: Conv::new($text, $x, $weight, $y, window, groups)?, plan: Plan::Loops })
             }
         }
+
+        impl Sealed for $name {}
 
         impl Kernel for $name {
             fn name(&self) -> &'static str {

@@ -30,14 +30,15 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Elements of one channel of one image.
+    /// Elements of one channel of one image. Padding belongs to no operand whose size was checked, so this and what is
+    /// computed from it saturates.
     pub fn plane(&self) -> usize {
-        self.extents[0] * self.extents[1]
+        self.extents[0].saturating_mul(self.extents[1])
     }
 
     /// Elements of one image.
     pub fn image(&self) -> usize {
-        self.channels[1] * self.plane()
+        self.channels[1].saturating_mul(self.plane())
     }
 }
 

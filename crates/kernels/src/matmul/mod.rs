@@ -4,6 +4,7 @@ mod fast;
 mod loops;
 
 use crate::error::KernelError;
+use crate::kernel::sealed::Sealed;
 use crate::kernel::{Cx, Kernel, Scratch};
 use crate::number::Bits16;
 use crate::path::KernelPath;
@@ -75,6 +76,8 @@ impl MatMul {
     }
 }
 
+impl Sealed for MatMul {}
+
 impl Kernel for MatMul {
     fn name(&self) -> &'static str {
         NAME
@@ -97,7 +100,8 @@ impl Kernel for MatMul {
     }
 
     fn flops(&self) -> u64 {
-        2 * self.batch.iter().chain([&self.m, &self.n, &self.k]).map(|&d| d as u64).product::<u64>()
+        let extents = self.batch.iter().chain([&self.m, &self.n, &self.k]);
+        extents.fold(2, |flops: u64, &d| flops.saturating_mul(d as u64))
     }
 
     fn run(&self, cx: &Cx<'_>) {

@@ -25,8 +25,16 @@ struct CpuExecutable {
     labels: Vec<String>,
 }
 
-/// A kernel that refuses what the lowering gave it is a mistake of the lowering.
-fn invariant(error: &KernelError) -> Diagnostic {
+/// Memory that the system does not give is nobody's mistake; a kernel that refuses what the lowering gave it is one of
+/// the lowering.
+fn refusal(error: &KernelError) -> Diagnostic {
+    if let KernelError::Allocation { what, bytes } = error {
+        let problem =
+            format!("the system does not give the {bytes} bytes of memory for the program's {what}");
+        return Diagnostic::new("runtime.memory", problem)
+            .expected("as much free memory, within the limits of this process (`ulimit -v`, container)")
+            .hint("take a smaller batch or model, fewer threads, or a machine with more memory");
+    }
     Diagnostic::new(
         "runtime.lower",
         format!("invariant: kernels must accept what graphs are lowered to: {error}"),
@@ -43,7 +51,7 @@ impl Backend for CpuBackend {
         let lowered = lower::lower(&graph, options)?;
         let labels = lowered.steps.iter().map(|s| format!("{} at `{}`", s.info.ops, s.info.origin)).collect();
         let steps = lowered.steps.iter().map(|s| s.info.clone()).collect();
-        let (program, memory) = lowered.build(options).map_err(|e| invariant(&e))?;
+        let (program, memory) = lowered.build(options).map_err(|e| refusal(&e))?;
         let executable = Box::new(CpuExecutable { program, pool: options.pool.clone(), labels });
         Ok(Compiled { executable, inputs, outputs, memory, steps, graph })
     }

@@ -166,14 +166,14 @@ impl Lowered {
                 Home::External(n) => *slot = Some(Slot::new(*n as u32, 0, storage.bytes)),
                 Home::Constant(bytes) => {
                     constant_bytes += bytes.len();
-                    *slot = Some(Slot::new(builder.constant(bytes), 0, storage.bytes));
+                    *slot = Some(Slot::new(builder.constant(bytes)?, 0, storage.bytes));
                 }
                 Home::Arena => {}
             }
         }
         let mut memory = self.plan();
         memory.constant_bytes = constant_bytes;
-        let arena = builder.arena(memory.planned_bytes);
+        let arena = builder.arena(memory.planned_bytes)?;
         let mut planned = memory.offsets.iter();
         for (i, slot) in slots.iter_mut().enumerate() {
             if slot.is_none() && self.uses(i).0.is_some() {
