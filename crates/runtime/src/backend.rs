@@ -88,7 +88,12 @@ pub fn compile(
     batch: usize,
     options: &CompileOptions,
 ) -> Result<Compiled, Diagnostics> {
-    for (input, output) in &options.in_place {
+    for (n, (input, output)) in options.in_place.iter().enumerate() {
+        if options.in_place[..n].iter().any(|(i, o)| i == input || o == output) {
+            let problem =
+                format!("output {output} over input {input}: one of them is in another pair already");
+            return Err(Diagnostic::new("runtime.in-place", problem).into());
+        }
         let types = (graph.inputs.get(*input), graph.outputs.get(*output));
         let fits = matches!(types, (Some(i), Some((_, o))) if graph.ty(*i) == graph.ty(*o));
         if !fits {

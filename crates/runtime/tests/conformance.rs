@@ -3,7 +3,8 @@
 use outgrow_ir::{Builder, Dim, Graph, InputKind, Op, Sample, TensorType, interpret};
 use outgrow_passes::add_gradients;
 use outgrow_runtime::{
-    Backend, CompileOptions, CpuBackend, KernelPath, ReferenceBackend, ThreadPool, compile, run_tensors,
+    Backend, BufferRef, CompileOptions, CpuBackend, KernelPath, ReferenceBackend, ThreadPool, compile,
+    run_tensors,
 };
 use outgrow_tensor::{DType, RngKey, Tensor};
 use std::sync::Arc;
@@ -37,8 +38,9 @@ fn tolerance(dtype: DType) -> f64 {
     }
 }
 
-fn check_sample(sample: &Sample, case: u64) {
-    let Ok(graph) = sample.graph() else { return };
+/// Says whether the op takes the sample's types.
+fn check_sample(sample: &Sample, case: u64) -> bool {
+    let Ok(graph) = sample.graph() else { return false };
     let inputs = sample.values(RngKey::new(5).fold_in(case));
     let expected = interpret(&graph, &inputs).unwrap().remove(0);
     let reference = run(&ReferenceBackend, &graph, &inputs, &options(1, KernelPath::detect())).remove(0);
@@ -51,17 +53,16 @@ fn check_sample(sample: &Sample, case: u64) {
         assert_close(&got[0], &expected, tolerance(expected.dtype()), &what);
         assert!(got[1].same_bits(&got[0]) && got[2].same_bits(&got[0]), "{what}: bits depend on threads");
     }
+    true
 }
 
 #[test]
 fn every_op_agrees_with_the_reference_on_every_path() {
     for (case, sample) in Op::all_samples().into_iter().enumerate() {
-        check_sample(&sample, case as u64);
+        assert!(check_sample(&sample, case as u64), "{:?} does not take its own sample", sample.op);
         for dtype in [DType::F64, DType::BF16] {
-            // Random numbers are f32 only.
-            if !matches!(sample.op, Op::RandomUniform(_)) {
-                check_sample(&sample.clone().with_floats(dtype), case as u64);
-            }
+            let ran = check_sample(&sample.clone().with_floats(dtype), case as u64);
+            assert!(ran, "{:?} does not take {dtype}", sample.op);
         }
     }
 }
@@ -105,7 +106,6 @@ fn a_network_with_gradients_agrees_with_the_reference() {
 
 #[test]
 fn updates_in_place_give_the_same_as_beside() {
-    use outgrow_runtime::BufferRef;
     // p' = p - 0.1 g, m' = p' + m; p and m are overwritten although m' reads p'.
     let mut b = Builder::new("update");
     let ty = TensorType::new(DType::F32, [1000usize]);
@@ -128,4 +128,34 @@ fn updates_in_place_give_the_same_as_beside() {
     let mut buffers = [BufferRef::write(&mut p), BufferRef::write(&mut m), BufferRef::read(&g)];
     compiled.executable.run(&mut buffers).unwrap();
     assert_eq!((p[999], m[999]), (0.0, 2.0));
+}
+
+#[test]
+fn one_value_is_written_over_two_inputs() {
+    let mut b = Builder::new("twice");
+    let ty = TensorType::new(DType::F32, [5usize]);
+    let [x, y] = ["x", "y"].map(|n| b.input(n, InputKind::Feed, ty.clone()));
+    let sum = b.add(x, y);
+    b.output("first", sum);
+    b.output("second", sum);
+    let graph = b.finish().unwrap();
+    let options = CompileOptions { in_place: vec![(0, 0), (1, 1)], ..options(1, KernelPath::detect()) };
+    let mut compiled = compile(&CpuBackend, &graph, 1, &options).unwrap();
+    let (mut x, mut y) = ([1.0f32; 5], [2.0f32; 5]);
+    compiled.executable.run(&mut [BufferRef::write(&mut x), BufferRef::write(&mut y)]).unwrap();
+    assert_eq!((x, y), ([3.0; 5], [3.0; 5]));
+}
+
+#[test]
+fn an_input_or_output_in_two_pairs_is_refused() {
+    let graph = small_network();
+    let outputs = graph.outputs.len();
+    let (x, again) = (3, graph.outputs.iter().position(|(name, _)| name == "x again").unwrap());
+    for pairs in
+        [vec![(x, again), (x, again)], vec![(x, again), (x, outputs - 1)], vec![(x, again), (0, again)]]
+    {
+        let options = CompileOptions { in_place: pairs, ..options(1, KernelPath::detect()) };
+        let found = compile(&CpuBackend, &graph, 1, &options).unwrap_err();
+        assert_eq!(found.0[0].code, "runtime.in-place");
+    }
 }

@@ -50,7 +50,7 @@ impl OpEntry for ArgMax {
         Ok(Self { axis: attrs.int("axis")? })
     }
     fn samples() -> Vec<Sample> {
-        let mut samples: Vec<_> = [(&[5][..], 0), (&[4, 7], 1), (&[4, 7], 0), (&[2, 3, 5], 1), (&[3, 1], 1)]
+        let mut samples: Vec<_> = [(&[5][..], 0), (&[4, 7], 1), (&[4, 7], 0), (&[2, 3, 5], 1), (&[3, 1], 1), (&[3, 0], 1), (&[0, 4], 1), (&[0, 2, 0], 2)]
             .iter()
             .map(|(dims, axis)| Sample::new(Self { axis: *axis }, &[SampleInput::float(dims)]))
             .collect();

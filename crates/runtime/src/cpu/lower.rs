@@ -312,7 +312,12 @@ impl Lowering<'_> {
             StepInfo { kernel: String::new(), ops: "copy".into(), origin: "".into(), cost: Cost::default() };
         for (o, (_, value)) in self.graph.outputs.iter().enumerate() {
             if let Some((input, _)) = options.in_place.iter().find(|(_, output)| *output == o) {
-                let result = self.output_copy(*value);
+                let mut result = self.output_copy(*value);
+                // One value over two inputs: what is moved into the first must still be there for the second.
+                if pairs.iter().any(|(_, taken)| *taken == result) {
+                    let view = self.view(*value);
+                    result = self.copied(&view).slot.buffer as usize;
+                }
                 pairs.push((*input, result));
                 continue;
             }

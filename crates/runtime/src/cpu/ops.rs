@@ -81,6 +81,12 @@ impl Lowering<'_> {
             Op::ScatterAdd(_) => self.binary(value, "scatter_add", ScatterAdd::new),
             Op::ArgMax(op) => {
                 let axis = op.axis;
+                if self.dims(node.inputs[0])[axis] == 0 {
+                    // Of nothing, the reference says the first; a kernel would have no element to start from.
+                    let out = self.result(value);
+                    self.fill(Literal::from_f64(node.ty.dtype, 0.0), out);
+                    return Ok(());
+                }
                 self.unary(value, "arg_max", move |x, y| ArgMax::new(x, axis, y));
             }
             Op::RandomUniform(op) => {
