@@ -11,8 +11,11 @@ use super::{
 
 /// Residual blocks within residual blocks: a bound on the recursion over outside input.
 const MAX_NESTING: usize = 8;
-/// A bound on the layers of a list, blocks included.
+/// A bound on the layers of a list, blocks included, and on hidden layers: networks that train have some hundred, and
+/// each takes memory and time before anything is trained.
 const MAX_LAYERS: usize = 10_000;
+/// A bound on the blocks of a transformer, each of which is some twenty layers.
+const MAX_BLOCKS: usize = 1_000;
 
 pub(super) fn model(spec: &ModelSpec) -> Result<Model, Diagnostics> {
     let mut found = Diagnostics::default();
@@ -42,7 +45,7 @@ fn named(spec: &NamedSpec, found: &mut Diagnostics) -> Architecture {
         NamedSpec::Linear(_) => Architecture::Linear,
         NamedSpec::Logistic(_) => Architecture::Logistic,
         NamedSpec::Mlp(o) => Architecture::Mlp {
-            hidden: widths(&o.hidden),
+            hidden: hidden(&o.hidden, found),
             activation: o.activation,
             dropout: o.dropout.get(),
         },
@@ -68,11 +71,13 @@ fn named(spec: &NamedSpec, found: &mut Diagnostics) -> Architecture {
                     .hint(format!("with this width, {} would do", list(&divisors))),
                 );
             }
-            Architecture::Gpt { layers: size(o.layers), heads, width, dropout: o.dropout.get() }
+            let layers = size(o.layers);
+            bounded(layers, MAX_BLOCKS, "blocks", "model.layers", found);
+            Architecture::Gpt { layers: layers.min(MAX_BLOCKS), heads, width, dropout: o.dropout.get() }
         }
         NamedSpec::Onnx(o) => Architecture::Onnx(o.clone()),
         NamedSpec::WideDeep(o) => Architecture::WideDeep {
-            hidden: widths(&o.hidden),
+            hidden: hidden(&o.hidden, found),
             embedding: size(o.embedding),
             activation: o.activation,
             dropout: o.dropout.get(),
@@ -122,11 +127,7 @@ impl LayerReader<'_> {
         }
         self.seen += specs.len();
         if self.seen > MAX_LAYERS {
-            self.found.push(
-                Diagnostic::new("manifest.model.layers", "too many layers")
-                    .item(path)
-                    .expected(format!("at most {MAX_LAYERS} layers in all")),
-            );
+            bounded(self.seen, MAX_LAYERS, "layers", path, self.found);
             return Vec::new();
         }
         specs
@@ -255,8 +256,22 @@ fn size(number: NonZeroU32) -> usize {
     number.get() as usize
 }
 
-fn widths(numbers: &[NonZeroU32]) -> Vec<usize> {
-    numbers.iter().map(|n| size(*n)).collect()
+/// The widths of hidden layers, unless there are absurdly many.
+fn hidden(numbers: &[NonZeroU32], found: &mut Diagnostics) -> Vec<usize> {
+    bounded(numbers.len(), MAX_LAYERS, "hidden layers", "model.hidden", found);
+    numbers.iter().take(MAX_LAYERS).map(|n| size(*n)).collect()
+}
+
+/// Notes a model of absurdly many parts: each costs memory and time before the first step.
+fn bounded(count: usize, most: usize, what: &str, item: &str, found: &mut Diagnostics) {
+    if count > most {
+        found.push(
+            Diagnostic::new("manifest.model.layers", format!("the model has {count} {what}"))
+                .item(item)
+                .expected(format!("at most {most} {what}"))
+                .hint("networks that train well have tens or hundreds; make the layers wider instead"),
+        );
+    }
 }
 
 fn list(numbers: &[usize]) -> String {
@@ -365,6 +380,26 @@ mod tests {
             (r#"{"name": "linear", "weights": ""}"#, "manifest.model.weights model.weights"),
         ] {
             assert_eq!(check(json).unwrap_err(), [expect], "{json}");
+        }
+    }
+
+    #[test]
+    fn layers_are_bounded() {
+        let list = |one: &str, count: usize| vec![one; count].join(",");
+        let hidden = |name: &str, count| format!(r#"{{"name": "{name}", "hidden": [{}]}}"#, list("4", count));
+        let layers = |count| format!(r#"{{"layers": [{}]}}"#, list(r#"{"dense": 4}"#, count));
+        let gpt = |count: usize| format!(r#"{{"name": "gpt", "layers": {count}}}"#);
+        for json in [hidden("mlp", MAX_LAYERS), layers(MAX_LAYERS), gpt(MAX_BLOCKS)] {
+            assert!(check(&json).is_ok());
+        }
+        for (json, item) in [
+            (hidden("mlp", MAX_LAYERS + 1), "model.hidden"),
+            (hidden("wide-deep", MAX_LAYERS + 1), "model.hidden"),
+            (layers(MAX_LAYERS + 1), "model.layers"),
+            (gpt(MAX_BLOCKS + 1), "model.layers"),
+            (gpt(u32::MAX as usize), "model.layers"),
+        ] {
+            assert_eq!(check(&json).unwrap_err(), [format!("manifest.model.layers {item}")]);
         }
     }
 
