@@ -27,7 +27,11 @@ pub fn check(data: &[u8]) {
         let stays = chain.prepare(&mut one, i as u128, &mut Run::default()).ok();
         assert_eq!(back.prepare(&mut other, i as u128, &mut Run::default()).ok(), stays);
         assert!(stays.is_none() || one == other);
-        assert!(stays != Some(true) || one.values.len() == width, "{} values, {width} columns", one.values.len());
+        assert!(
+            stays != Some(true) || one.values.len() == width,
+            "{} values, {width} columns",
+            one.values.len()
+        );
     }
 }
 
@@ -45,6 +49,8 @@ fn fitted(mut fit: ChainFit) -> Option<Chain> {
 fn records() -> Vec<Record> {
     let ages = [Value::Missing, Value::Number(0.0), Value::Number(31.0), Value::Number(-1.5e300)];
     let jobs = [Value::Missing, Value::Text("clerk".into()), Value::Text("17".into())];
-    let values = ages.iter().flat_map(|age| jobs.iter().map(move |job| vec![age.clone(), job.clone(), Value::Missing]));
+    let values = ages
+        .iter()
+        .flat_map(|age| jobs.iter().map(move |job| vec![age.clone(), job.clone(), Value::Missing]));
     values.map(|values| Record { values, origin: Default::default() }).collect()
 }

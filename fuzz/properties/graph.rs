@@ -26,7 +26,8 @@ pub fn check(data: &[u8]) {
 
 /// Whether a graph with static shapes can be evaluated within the limit.
 pub fn is_small(graph: &Graph) -> bool {
-    let elements: u64 = graph.nodes.iter().fold(0, |n, node| n.saturating_add(node.ty.unit_elements() as u64));
+    let elements: u64 =
+        graph.nodes.iter().fold(0, |n, node| n.saturating_add(node.ty.unit_elements() as u64));
     elements.saturating_add(graph.cost().flops) <= SMALL
 }
 

@@ -46,16 +46,18 @@ impl Program<'_> {
     fn dtype(&mut self) -> DType {
         // Mostly f32, in which models compute.
         match self.byte() {
-            n @ 0..=13 => DType::ALL[n % 7],
+            n @ 0..=34 => DType::ALL[n % 7],
             _ => DType::F32,
         }
     }
 
     fn dim(&mut self) -> Dim {
-        match self.below(8) {
-            6 => Dim::B,
-            7 => Dim::Batch(2),
-            n => Dim::Fixed(n),
+        match self.byte() {
+            // Longer than a vector, than a tile, than a block.
+            n @ 0..=5 => Dim::Fixed([17, 33, 65, 40, 129, 260][n]),
+            n if n % 8 == 6 => Dim::B,
+            n if n % 8 == 7 => Dim::Batch(2),
+            n => Dim::Fixed(n % 8),
         }
     }
 
@@ -65,13 +67,24 @@ impl Program<'_> {
 
     fn inputs(&mut self) {
         let kinds = [InputKind::Param, InputKind::Param, InputKind::Feed];
+        // Windows need operands that no two random shapes would be.
+        let images = self.byte() < 40;
         for (i, kind) in kinds.into_iter().enumerate() {
-            let ty = TensorType { dtype: self.dtype(), dims: self.dims() };
+            let dims = if images { self.image(i) } else { self.dims() };
+            let ty = TensorType { dtype: self.dtype(), dims };
             let value = self.b.input(&format!("x{i}"), kind, ty);
             self.values.push(value);
         }
         let key = self.b.input("key", InputKind::Feed, TensorType::scalar(DType::I64));
         self.values.push(key);
+    }
+
+    /// A kernel, another one, or an image for both.
+    fn image(&mut self, i: usize) -> Vec<Dim> {
+        let (channels, side) = (Dim::Fixed(2), [1, 2, 3, 3][self.below(4)]);
+        let dims = [Dim::Fixed(2 * (1 + self.below(3))), channels, Dim::Fixed(side), Dim::Fixed(side)];
+        let image = [self.dim(), channels, Dim::Fixed(3 + self.below(5)), Dim::Fixed(3 + self.below(12))];
+        if i < 2 { dims.to_vec() } else { image.to_vec() }
     }
 
     /// One of the values, mostly one of the last.
@@ -84,7 +97,7 @@ impl Program<'_> {
     /// Adds one node, if the bytes give one that fits.
     fn node(&mut self) {
         let name = Op::NAMES[self.below(Op::NAMES.len())];
-        let x = self.operand();
+        let x = self.first(name);
         let ty = self.b.ty(x).clone();
         let attrs = self.attrs(name, &ty);
         let Ok(op) = Op::parse(name, AttrReader::new(attrs)) else { return };
@@ -92,21 +105,49 @@ impl Program<'_> {
             "input" | "constant" | "iota" => Vec::new(),
             _ => vec![x],
         };
-        // Further operands: mostly of the first one's type, which is what most ops take.
+        let wanted = if name == "concat" { 1 + self.below(3) } else { 0 };
+        // Further operands: mostly such as complete the op, where there are any.
         loop {
-            let types: Vec<_> = inputs.iter().map(|v| self.b.ty(*v)).collect();
-            if op.rule().infer(&types).is_ok_and(|ty| ty.unit_elements() < 1000) {
+            let infer = |more: &[Value]| {
+                let types: Vec<_> = inputs.iter().chain(more).map(|v| self.b.ty(*v)).collect();
+                op.rule().infer(&types).ok().filter(|ty| ty.unit_elements() < 3000)
+            };
+            if inputs.len() >= wanted && infer(&[]).is_some() {
                 let value = self.b.push(op, &inputs);
                 return self.values.push(value);
             }
             if inputs.is_empty() || inputs.len() == 3 {
                 return;
             }
-            let like = self.byte() < 128;
-            let same: Vec<Value> = self.values.iter().filter(|v| *self.b.ty(**v) == ty).copied().collect();
-            let next = if like { same[self.below(same.len())] } else { self.operand() };
+            let fitting: Vec<Value> =
+                self.values.iter().filter(|v| infer(&[**v]).is_some()).copied().collect();
+            let like = |v: &&Value| self.b.ty(**v).dims == ty.dims;
+            let like: Vec<Value> = self.values.iter().filter(like).copied().collect();
+            let next = match self.byte() {
+                0..=180 if !fitting.is_empty() => fitting[self.below(fitting.len())],
+                0..=220 => like[self.below(like.len())],
+                _ => self.operand(),
+            };
             inputs.push(next);
         }
+    }
+
+    /// The first operand: of a kind that the op takes, where there is one.
+    fn first(&mut self, name: &str) -> Value {
+        let fits = |v: &&Value| {
+            let ty = self.b.ty(**v);
+            match name {
+                "and" | "or" | "not" | "select" => ty.dtype == DType::Bool,
+                "scatter_add" => matches!(ty.dtype, DType::I32 | DType::I64),
+                "random_uniform" => *ty == TensorType::scalar(DType::I64),
+                "conv2d" | "conv2d_grad_input" | "conv2d_grad_weight" | "pool2d" | "max_pool2d_grad" => {
+                    ty.rank() == 4
+                }
+                _ => false,
+            }
+        };
+        let fitting: Vec<Value> = self.values.iter().filter(fits).copied().collect();
+        if fitting.is_empty() { self.operand() } else { fitting[self.below(fitting.len())] }
     }
 
     fn attrs(&mut self, name: &str, ty: &TensorType) -> Vec<(String, Attr)> {
@@ -215,7 +256,8 @@ impl Program<'_> {
         if !pool && !name.starts_with("conv2d") {
             return attrs;
         }
-        let mut list = |n: usize, low: usize| Attr::list(&Vec::from_iter((0..n).map(|_| low + self.below(3))));
+        let mut list =
+            |n: usize, low: usize| Attr::list(&Vec::from_iter((0..n).map(|_| low + self.below(3))));
         attrs.extend([("strides", list(2, 1)), ("padding", list(4, 0))]);
         match name {
             "conv2d_grad_input" => attrs.push(("image", list(2, 1))),

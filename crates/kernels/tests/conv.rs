@@ -160,6 +160,8 @@ fn larger_extents() {
         sizes(4, 64, 9, 20, 1, Window::new(2, 0)),
         sizes(1, 3, 40, 16, 7, Window::new(2, 3)),
         sizes(33, 6, 14, 16, 5, Window::default()),
+        // More taps than half of two blocks: fewer channels than the inner dimension would have blocks.
+        sizes(1, 2, 29, 4, 27, Window::default()),
         sizes(1, 1, 1, 1, 1, Window::default()),
         sizes(0, 3, 5, 4, 3, Window::default()),
     ] {

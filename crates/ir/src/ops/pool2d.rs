@@ -73,12 +73,17 @@ impl Pool2d {
             case([2, 2], 3, 0, [1, 1, 8, 7]),
             case([1, 1], 1, 0, [1, 1, 1, 1]),
             case([4, 4], 4, 0, [2, 5, 4, 4]),
+            case([2, 2], 1, 1, [1, 2, 0, 3]),
         ]
     }
 
     /// The sum of everything in `grad` that a place of `x` contributed to: the gradient of the sum over windows.
     fn spread(&self, b: &mut Builder, x: Value, grad: Value) -> Value {
         let mut g = grad;
+        // Nothing but padding under the windows: no element to give a gradient to, and no window would fit.
+        if (0..2).any(|axis| b.fixed_dim(x, 2 + axis) == 0) {
+            return b.zeros_like(x);
+        }
         for axis in 0..2 {
             let (n, places) = (b.fixed_dim(x, 2 + axis), b.fixed_dim(grad, 2 + axis));
             let (size, stride, low) = (self.size[axis], self.window.strides[axis], self.window.padding[2 * axis]);

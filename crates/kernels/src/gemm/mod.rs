@@ -45,7 +45,8 @@ pub(crate) struct Blocks {
 impl Blocks {
     /// The blocks of `units` times `unit` inner positions, cut between units; `unit` is at most [`K_BLOCK_MAX`].
     pub fn new(units: usize, unit: usize) -> Self {
-        let mut count = ((units * unit + K_BLOCK / 2) / K_BLOCK).max(1);
+        // None is empty: large units may be fewer than the blocks that they would fill.
+        let mut count = ((units * unit + K_BLOCK / 2) / K_BLOCK).clamp(1, units.max(1));
         while units.div_ceil(count) * unit > K_BLOCK_MAX {
             count += 1;
         }
