@@ -1,5 +1,6 @@
 //! Developer tasks as a library, so that tests run them too.
 
+pub mod deny;
 pub mod tidy;
 
 use std::path::{Path, PathBuf};

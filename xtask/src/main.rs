@@ -5,11 +5,15 @@ use std::process::ExitCode;
 
 fn main() -> anyhow::Result<ExitCode> {
     let task = std::env::args().nth(1).unwrap_or_default();
-    if task != "tidy" {
-        eprintln!("usage: cargo xtask tidy    check the rules that compilers do not");
-        return Ok(ExitCode::from(2));
-    }
-    let violations = xtask::tidy::check(&xtask::root())?;
+    let violations = match task.as_str() {
+        "tidy" => xtask::tidy::check(&xtask::root())?,
+        "deny" => xtask::deny::check(&xtask::root())?,
+        _ => {
+            eprintln!("usage: cargo xtask tidy    check the rules that compilers do not");
+            eprintln!("       cargo xtask deny    check all dependencies by the rules of deny.toml");
+            return Ok(ExitCode::from(2));
+        }
+    };
     for violation in &violations {
         println!("{violation}");
     }

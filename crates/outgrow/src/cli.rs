@@ -24,7 +24,7 @@ Examples:
 Exit codes:
   0  done
   1  failed; diagnostics on stderr, and with --json as one object on stdout
-  2  wrong usage of the command line"
+  2  wrong usage of the command line; said in the same two places"
 )]
 pub struct Cli {
     /// What to do.

@@ -16,7 +16,9 @@ mod schema;
 mod table;
 mod tune_lr;
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
 
 use outgrow_ir::{Diagnostic, Diagnostics};
 use serde_json::Value as Json;
@@ -143,6 +145,31 @@ impl Context {
 
     fn complain(&self, text: &str) {
         let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+}
+
+/// Says what is wrong with the command line (or what was asked about it), and with `--json` on stdout too.
+pub fn misused(error: &clap::Error, mut args: impl Iterator<Item = OsString>) -> ExitCode {
+    // A reader that has gone away is no error.
+    let _ = error.print();
+    if error.use_stderr() && args.any(|arg| arg == "--json") {
+        let found = usage(&error.render().to_string());
+        let _ = writeln!(io::stdout().lock(), "{}", diagnose::to_json(&found.into()));
+    }
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// A message about the command line in the parts of a diagnostic.
+fn usage(message: &str) -> Diagnostic {
+    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let after = |start: &str| lines.iter().find_map(|line| line.strip_prefix(start)).map(str::trim);
+    let problem = after("error:").unwrap_or("no command is given");
+    let expected = after("[possible values:").map(|values| values.trim_end_matches(']')).or(after("Usage:"));
+    let diagnostic =
+        Diagnostic::new("cli.usage", problem).hint(after("tip:").unwrap_or("see `outgrow --help`"));
+    match expected {
+        Some(expected) => diagnostic.expected(expected),
+        None => diagnostic,
     }
 }
 

@@ -19,7 +19,10 @@ use clap::Parser;
 /// Runs the command line and says how it went: 0 done, 1 failed, 2 wrong usage.
 pub fn main() -> ExitCode {
     outgrow_ir::quiet_shielded_panics();
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return commands::misused(&error, std::env::args_os()),
+    };
     let environment = commands::places::Environment::of_process();
     let context = commands::Context::new(&cli.output, environment);
     match commands::dispatch(cli.command, &context) {

@@ -223,7 +223,7 @@ const GLYPHS: &str = "[data]\nsource = \"synthetic:glyphs\"\nsamples = 60\n\
 /// Keys that are unknown, contradict each other, or ask for what cannot be.
 #[test]
 fn manifests() {
-    let cases: [(&[&str], &str, &[&str]); 22] = [
+    let cases: [(&[&str], &str, &[&str]); 23] = [
         (&["train.epoch=3"], "manifest.unknown-key", &["did you mean `epochs`"]),
         (&["train.seed=3"], "manifest.unknown-key", &["`seed` belongs at the top"]),
         (&["epochs=3"], "manifest.unknown-key", &["`epochs` belongs in `[train]`"]),
@@ -243,6 +243,7 @@ fn manifests() {
         (&["data.samples=0"], "data.samples", &[]),
         (&["train.batch=61"], "train.batch-too-large", &["61", "60", "at most 60"]),
         (&["train.batch=61", "train.drop_last=true"], "train.batch-too-large", &["at most 60"]),
+        (&["train.epochs=6148914691236517206"], "train.too-long", &["6148914691236517206", "at most"]),
         (&["train.batch=4000000000"], "train.batch-too-large", &["4000000000"]),
         (&["train.loss=\"mse\""], "train.loss", &["leave `train.loss` out"]),
         (&["model={ name = \"gpt\" }"], "model.inputs", &["gpt"]),

@@ -154,7 +154,20 @@ fn exit_codes_and_errors() {
     ] {
         let done = place.run(args);
         assert!(done.code == 2 && done.stdout.is_empty() && !done.stderr.is_empty(), "{args:?}: {done:?}");
+        let json = place.run(&[args, &["--json"]].concat());
+        assert_eq!((json.code, &json.stderr), (2, &done.stderr), "{args:?}");
+        let errors: Json = serde_json::from_str(&json.stdout).unwrap_or_else(|e| panic!("{e}: {json:?}"));
+        let error = &errors["errors"][0];
+        assert_eq!(error["code"], "cli.usage");
+        assert!(done.stderr.contains(error["problem"].as_str().unwrap()), "{error}");
+        assert!(error["help"].is_string(), "{error}");
     }
+    let colour = place.run(&["schema", "--color", "red", "--json"]);
+    let errors: Json = serde_json::from_str(&colour.stdout).unwrap();
+    assert_eq!(errors["errors"][0]["expected"], "auto, always, never");
+    // Help is what was asked for, also with --json.
+    let help = place.run(&["run", "--help", "--json"]);
+    assert!(help.code == 0 && help.stdout.contains("Usage:"), "{help:?}");
 }
 
 #[test]

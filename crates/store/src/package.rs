@@ -10,7 +10,7 @@ use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The file that lists the parts.
 pub const INDEX: &str = "package.json";
@@ -92,21 +92,20 @@ impl ModelPackage {
         Ok(())
     }
 
+    /// Whether every part is there with its length. What the parts hold is not read.
+    pub fn check_files(storage: &dyn StorageBackend, folder: &Path) -> Result<(), StoreError> {
+        let mut problems = Diagnostics::default();
+        for part in read_index(storage, folder)?.parts {
+            if let Err(e) = find_part(storage, folder, &part) {
+                problems.0.extend(e.into_diagnostics().0);
+            }
+        }
+        Ok(problems.into_result(())?)
+    }
+
     /// Reads a package and verifies every part. All damaged parts are told.
     pub fn load(storage: &dyn StorageBackend, folder: &Path) -> Result<Self, StoreError> {
-        let path = folder.join(INDEX);
-        let bytes = storage.read(&path).map_err(|e| {
-            if e.is_not_found() {
-                let problem = "there is no model package here";
-                let diagnostic = Diagnostic::new("store.package.missing", problem)
-                    .file(folder)
-                    .expected(format!("a folder with the file {INDEX}"));
-                Diagnostics::from(diagnostic).into()
-            } else {
-                StoreError::from(e)
-            }
-        })?;
-        let index = parse_index(&bytes).map_err(|d| in_file(d, &path))?;
+        let index = read_index(storage, folder)?;
         let mut package = Self::default();
         let mut problems = Diagnostics::default();
         for part in index.parts {
@@ -148,22 +147,45 @@ fn place_part(
     Ok(tagged)
 }
 
-fn read_part(storage: &dyn StorageBackend, folder: &Path, part: &Part) -> Result<Vec<u8>, StoreError> {
+fn read_index(storage: &dyn StorageBackend, folder: &Path) -> Result<Index, StoreError> {
+    let path = folder.join(INDEX);
+    let bytes = storage.read(&path).map_err(|e| {
+        if e.is_not_found() {
+            let problem = "there is no model package here";
+            let diagnostic = Diagnostic::new("store.package.missing", problem)
+                .file(folder)
+                .expected(format!("a folder with the file {INDEX}"));
+            Diagnostics::from(diagnostic).into()
+        } else {
+            StoreError::from(e)
+        }
+    })?;
+    Ok(parse_index(&bytes).map_err(|d| in_file(d, &path))?)
+}
+
+fn damaged(path: &Path, part: &Part, problem: String) -> StoreError {
+    let diagnostic = Diagnostic::new("store.package.damaged", problem).file(path).item(&*part.name);
+    Diagnostics::from(diagnostic.hint("the file changed after the package was written")).into()
+}
+
+/// The path of a part, which is there with its length.
+fn find_part(storage: &dyn StorageBackend, folder: &Path, part: &Part) -> Result<PathBuf, StoreError> {
     let path = folder.join(&part.file);
-    let damaged = |problem: String| {
-        let diagnostic = Diagnostic::new("store.package.damaged", problem).file(&path).item(&*part.name);
-        StoreError::from(Diagnostics::from(diagnostic.hint("the file changed after the package was written")))
-    };
     let found = storage.entry(&path)?.map(|e| e.bytes);
-    if found != Some(part.bytes) {
-        let found = found.map_or("is missing".to_owned(), |n| format!("has {n} bytes"));
-        return Err(damaged(format!("the part {found}, expected {} bytes", part.bytes)));
+    if found == Some(part.bytes) {
+        return Ok(path);
     }
+    let found = found.map_or("is missing".to_owned(), |n| format!("has {n} bytes"));
+    Err(damaged(&path, part, format!("the part {found}, expected {} bytes", part.bytes)))
+}
+
+fn read_part(storage: &dyn StorageBackend, folder: &Path, part: &Part) -> Result<Vec<u8>, StoreError> {
+    let path = find_part(storage, folder, part)?;
     let bytes = storage.read(&path)?;
     if sha256::hex(&bytes) == part.sha256 {
         Ok(bytes)
     } else {
-        Err(damaged("its checksum differs".to_owned()))
+        Err(damaged(&path, part, "its checksum differs".to_owned()))
     }
 }
 

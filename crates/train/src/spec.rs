@@ -261,16 +261,31 @@ impl TrainSpec {
 }
 
 impl Train {
-    /// Refuses a batch that this many training samples do not fill.
-    pub fn check_batch(&self, samples: u64) -> Result<(), Diagnostic> {
+    /// Refuses a batch that this many training samples do not fill, and more epochs of them than steps can be counted.
+    pub fn check_samples(&self, samples: u64) -> Result<(), Diagnostic> {
         let batch = self.batch;
-        if batch as u64 <= samples {
-            return Ok(());
+        if batch as u64 > samples {
+            let problem =
+                format!("a batch of {batch} is larger than the training data, which has {samples} samples");
+            let diagnostic = Diagnostic::new("train.batch-too-large", problem).item("train.batch");
+            return Err(diagnostic.expected(format!("at most {samples}")));
         }
-        let problem =
-            format!("a batch of {batch} is larger than the training data, which has {samples} samples");
-        let diagnostic = Diagnostic::new("train.batch-too-large", problem).item("train.batch");
-        Err(diagnostic.expected(format!("at most {samples}")))
+        let per_epoch = self.steps_per_epoch(samples);
+        match self.length {
+            Interval::Epochs(epochs) if epochs.checked_mul(per_epoch).is_none() => {
+                let problem =
+                    format!("{epochs} epochs of {per_epoch} steps are more steps than can be counted");
+                let diagnostic = Diagnostic::new("train.too-long", problem).item("train.epochs");
+                Err(diagnostic.expected(format!("at most {}", u64::MAX / per_epoch)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Steps of an epoch over this many samples.
+    pub fn steps_per_epoch(&self, samples: u64) -> u64 {
+        let batch = self.batch as u64;
+        if self.drop_last { samples / batch } else { samples.div_ceil(batch) }
     }
 }
 

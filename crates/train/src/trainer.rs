@@ -142,11 +142,10 @@ impl Trainer {
 
     /// Steps of an epoch over this many samples.
     pub fn steps_per_epoch(&self, samples: u64) -> u64 {
-        let batch = self.config.batch as u64;
-        if self.config.drop_last { samples / batch } else { samples.div_ceil(batch) }
+        self.config.steps_per_epoch(samples)
     }
 
-    /// Steps of the whole run over this many samples.
+    /// Steps of the whole run over this many samples, which [`Train::check_samples`] accepts.
     pub fn total_steps(&self, samples: u64) -> u64 {
         match self.config.length {
             Interval::Steps(steps) => steps,
@@ -171,7 +170,7 @@ impl Trainer {
         data: &dyn TrainingData,
         observer: &mut dyn TrainObserver,
     ) -> Result<Outcome, Diagnostics> {
-        self.config.check_batch(data.samples())?;
+        self.config.check_samples(data.samples())?;
         let per_epoch = self.steps_per_epoch(data.samples());
         let total = self.total_steps(data.samples());
         let step = self.state.step;

@@ -1,6 +1,6 @@
 //! A part of a bucket as a place. An object appears whole or not at all, and creating one under a name that is taken
 //! fails (a conditional request), which is all that a place promises. Requests that fail for a passing reason are tried
-//! again for some minutes.
+//! again for a minute.
 
 use super::Place;
 use crate::object::{Access, runtime};
@@ -29,7 +29,7 @@ impl BucketPlace {
     /// # Errors
     /// When the URL or an option is not understood.
     pub fn new(url: &str, options: impl IntoIterator<Item = (String, String)>) -> io::Result<Self> {
-        let (store, base) = Access::new(options).open(url).map_err(io::Error::other)?;
+        let (store, base) = Access::new(options).patient().open(url).map_err(io::Error::other)?;
         Ok(Self { store, base, runtime: runtime()?, name: url.trim_end_matches('/').to_owned() })
     }
 

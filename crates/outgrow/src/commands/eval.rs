@@ -3,13 +3,16 @@
 use std::path::Path;
 
 use outgrow_ir::Diagnostic;
-use serde_json::Value as Json;
 
 use super::places::run_folder;
 use super::run::summary;
 use super::{Context, Failure};
 use crate::cli::EvalArgs;
+use crate::session::folder::{self, Ending, MODEL};
 use crate::session::{Session, evaluate_run, load_package, usage};
+
+/// What only training can say.
+const OF_TRAINING: [&str; 5] = ["steps", "samples", "train_seconds", "samples_per_s", "stopped_early"];
 
 /// Evaluates the model of a run's folder.
 pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
@@ -17,11 +20,11 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
     let (data, _) = session.data()?;
     let path = run_folder(&session.manifest, args.out.as_deref());
     let model = session.model(&data)?;
-    let folder = model_folder(&session, &path)?;
-    let package = load_package(&*session.storage, &folder)?;
+    let model_folder = model_folder(&session, &path)?;
+    let package = load_package(&*session.storage, &model_folder)?;
     if package.transform != *data.transform() {
         let problem = "the model was trained on data that was prepared in another way";
-        let diagnostic = Diagnostic::new("eval.data", problem).file(&folder);
+        let diagnostic = Diagnostic::new("eval.data", problem).file(&model_folder);
         return Err(diagnostic
             .hint("give the manifest and the --set flags that the model was trained with")
             .into());
@@ -34,11 +37,14 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
     let usage = meter.usage();
     let mut json = result.to_json(&session, &path, &trainer, &usage);
     // What only training can say comes from the run itself, where it is finished.
-    if let Ok(bytes) = session.storage.read(&path.join("result.json"))
-        && let Ok(before) = serde_json::from_slice::<Json>(&bytes)
-    {
-        for key in ["steps", "samples", "train_seconds", "samples_per_s", "stopped_early"] {
-            json[key] = before[key].clone();
+    let before = folder::result(&*session.storage, &path).unwrap_or_else(|found| {
+        context.note(&format!("warning: nothing is said of the training: {found}"));
+        Ending::Open
+    });
+    if let Some(fields) = json.as_object_mut() {
+        fields.retain(|key, _| !OF_TRAINING.contains(&key.as_str()));
+        if let Ending::Whole(before) = before {
+            fields.extend(OF_TRAINING.map(|key| (key.to_owned(), before[key].clone())));
         }
     }
     Ok(context.answer(&json, &summary(&json))?)
@@ -46,7 +52,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
 
 /// The folder of the model in a run's folder.
 fn model_folder(session: &Session<'_>, path: &Path) -> Result<std::path::PathBuf, Diagnostic> {
-    let folder = path.join("model");
+    let folder = path.join(MODEL);
     match session.storage.entry(&folder) {
         Ok(Some(entry)) if entry.is_folder => Ok(folder),
         _ => {

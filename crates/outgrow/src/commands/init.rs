@@ -1,8 +1,10 @@
 //! `outgrow init`: writes a commented manifest to start from.
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 
+use outgrow_env::{LocalStorage, StorageBackend, StorageError};
 use outgrow_ir::Diagnostic;
 use serde_json::json;
 
@@ -19,23 +21,33 @@ pub fn run(args: &InitArgs, context: &Context) -> Result<(), Failure> {
             .expected(format!("one of: {}", names.join("; ")))
     })?;
     let cannot = |problem: String| Diagnostic::new("init.file", problem).file(&args.file);
-    let mut options = OpenOptions::new();
-    options.write(true);
-    if args.force {
-        options.create(true).truncate(true)
-    } else {
-        options.create_new(true)
-    };
-    let mut file = options.open(&args.file).map_err(|error| match error.kind() {
+    let text = commented(template);
+    let written = if args.force { replace(&args.file, &text) } else { create(&args.file, &text) };
+    written.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => cannot("there is a file of this name already".to_owned())
             .hint("choose another name, or add --force to replace it"),
-        _ => cannot(format!("the manifest cannot be written: {error}")),
+        _ => cannot(format!("the manifest cannot be written: {error}"))
+            .hint("name a file in a folder that is there and that may be written to, on a disk with room"),
     })?;
-    let text = commented(template);
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(|error| cannot(format!("the manifest cannot be written: {error}")))?;
     let file = args.file.display().to_string();
     let answer = format!("wrote {file}: {}\nnext: outgrow run {file}\n", template.about);
     Ok(context.answer(&json!({ "manifest": file, "template": template.name }), &answer)?)
+}
+
+/// Writes a file that must not be there yet. One that cannot be written whole goes again.
+fn create(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).inspect_err(|_| {
+        let _ = fs::remove_file(path);
+    })
+}
+
+/// Writes a file in place of what is there, which stays as it is until the new one is whole.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    LocalStorage::new().write(path, text.as_bytes()).map_err(|error| match error {
+        StorageError::Io { source, .. } => source,
+        StorageError::NotFound { .. } => ErrorKind::NotFound.into(),
+        StorageError::NoSpace { .. } => ErrorKind::StorageFull.into(),
+        other => io::Error::other(other),
+    })
 }

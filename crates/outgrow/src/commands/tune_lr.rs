@@ -17,7 +17,8 @@ use super::places::run_folder;
 use super::{Context, Failure};
 use crate::cli::{TuneLrArgs, TuneMethod};
 use crate::manifest::Manifest;
-use crate::session::{DatasetBatches, Session, TUNE_LR_NUMBERS, TUNE_LR_PLOT};
+use crate::session::folder::{TUNE_LR_NUMBERS, TUNE_LR_PLOT};
+use crate::session::{DatasetBatches, Session};
 use grid::{Runs, Trial};
 use range::Rates;
 
@@ -120,11 +121,8 @@ struct Search<'a> {
 impl Search<'_> {
     /// Steps of a run over this data.
     fn steps(&self, trainer: &Trainer, data: &dyn TrainingData) -> Result<u64, Diagnostic> {
+        self.session.manifest.train.check_samples(data.samples())?;
         let per_epoch = trainer.steps_per_epoch(data.samples());
-        if per_epoch == 0 {
-            let problem = format!("{} samples do not fill one batch", data.samples());
-            return Err(Diagnostic::new("train.batch-too-large", problem).item("train.batch"));
-        }
         Ok(self.args.steps.unwrap_or(per_epoch.clamp(*STEPS.start(), *STEPS.end())))
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use outgrow_env::{FolderLock, StorageBackend, StorageError};
 use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_store::{ModelPackage, sha256};
 use serde_json::{Value as Json, json};
 
 /// The folder of a run, locked for this process.
@@ -12,7 +13,7 @@ use serde_json::{Value as Json, json};
 /// | name | what |
 /// |---|---|
 /// | `manifest.toml` | the manifest with its defaults filled in |
-/// | `run.json` | what the run's numbers depend on |
+/// | `run.json` | what the run's numbers depend on, and once it has ended the checksum of its result |
 /// | `metrics.jsonl` | metrics over the course of training, a JSON object a line |
 /// | `checkpoints/` | the last training states |
 /// | `model/` | the model: graph, weights, transform |
@@ -38,6 +39,29 @@ pub const TUNE_LR_PLOT: &str = "tune-lr.html";
 const RUN: &str = "run.json";
 const RESULT: &str = "result.json";
 const MANIFEST: &str = "manifest.toml";
+/// The model's folder.
+pub const MODEL: &str = "model";
+/// The page.
+pub const REPORT: &str = "report.html";
+/// The folder of the training states.
+pub const CHECKPOINTS: &str = "checkpoints";
+
+/// Keys of `run.json`.
+const FINGERPRINT: &str = "fingerprint";
+const RESULT_SHA256: &str = "result_sha256";
+/// Whether all else in the folder is of an earlier run and yet to be removed.
+const EMPTYING: &str = "emptying";
+
+/// How far the run in a folder has come.
+#[derive(Debug)]
+pub enum Ending {
+    /// It has not ended, or is to start anew.
+    Open,
+    /// It has ended, and this is its result.
+    Whole(Json),
+    /// It has ended, but something that it wrote is gone.
+    Lacking(String),
+}
 
 fn problem(error: &StorageError) -> Diagnostics {
     let diagnostic = Diagnostic::new("run.folder", error.to_string()).file(error.path());
@@ -56,7 +80,28 @@ fn problem(error: &StorageError) -> Diagnostics {
 /// The fingerprint of the run that was begun in a folder, if there is one.
 pub fn begun(storage: &dyn StorageBackend, path: &Path) -> Result<Option<String>, Diagnostics> {
     let run = read_json(storage, &path.join(RUN))?;
-    Ok(run.and_then(|run| run["fingerprint"].as_str().map(str::to_owned)))
+    Ok(run.and_then(|run| run[FINGERPRINT].as_str().map(str::to_owned)))
+}
+
+/// The result of the run in a folder, if it has ended.
+///
+/// # Errors
+/// When the file is not what the run wrote.
+pub fn result(storage: &dyn StorageBackend, path: &Path) -> Result<Ending, Diagnostics> {
+    let run = read_json(storage, &path.join(RUN))?.unwrap_or_default();
+    let Some(sha256) = run[RESULT_SHA256].as_str() else { return Ok(Ending::Open) };
+    let bytes = match storage.read(&path.join(RESULT)) {
+        Err(e) if e.is_not_found() => return Ok(Ending::Lacking(format!("{RESULT} is gone"))),
+        bytes => bytes.map_err(|e| problem(&e))?,
+    };
+    let whole = (sha256::hex(&bytes) == sha256).then(|| serde_json::from_slice(&bytes).ok()).flatten();
+    whole.map(Ending::Whole).ok_or_else(|| {
+        Diagnostic::new("run.damaged", "the file is not what the run wrote: its checksum differs")
+            .file(path.join(RESULT))
+            .expected(format!("the SHA-256 {sha256}"))
+            .hint("remove it, and `outgrow run` writes it anew from the newest checkpoint")
+            .into()
+    })
 }
 
 fn read_json(storage: &dyn StorageBackend, path: &Path) -> Result<Option<Json>, Diagnostics> {
@@ -72,7 +117,8 @@ fn read_json(storage: &dyn StorageBackend, path: &Path) -> Result<Option<Json>, 
 
 impl RunFolder {
     /// Opens the folder for a run of `fingerprint`, creating it if need be. A folder of another run is refused, unless
-    /// the run is to start anew. Nothing in the folder changes before [`RunFolder::begin`].
+    /// the run is to start anew. Nothing changes before [`RunFolder::begin`], except that temporary files go which killed
+    /// processes left.
     pub fn open(
         storage: Arc<dyn StorageBackend>,
         path: &Path,
@@ -93,8 +139,16 @@ impl RunFolder {
         }
         storage.create_folder(path).map_err(|e| problem(&e))?;
         let lock = storage.lock(path).map_err(|e| problem(&e))?;
-        let folder = Self { path: path.into(), storage, fingerprint: fingerprint.into(), fresh, _lock: lock };
-        if !fresh && folder.read(RUN)?.is_some_and(|before| before["fingerprint"] != fingerprint) {
+        // What killed processes were writing; nobody else writes here now.
+        storage.sweep(path).map_err(|e| problem(&e))?;
+        let mut folder =
+            Self { path: path.into(), storage, fingerprint: fingerprint.into(), fresh, _lock: lock };
+        if fresh {
+            return Ok(folder);
+        }
+        let before = folder.read(RUN)?;
+        folder.fresh = before.as_ref().is_some_and(|before| before[EMPTYING] == true);
+        if before.is_some_and(|before| before[FINGERPRINT] != fingerprint) {
             let text =
                 "the folder holds a run of another manifest, of other data, or from another model file";
             let diagnostic = Diagnostic::new("run.changed", text).file(folder.file(RUN));
@@ -105,7 +159,13 @@ impl RunFolder {
 
     /// Makes the folder one of this run: what an earlier one left goes, when the run is to start anew.
     pub fn begin(&self, manifest: &str) -> Result<(), Diagnostics> {
+        let version = env!("CARGO_PKG_VERSION");
+        let marker = json!({ FINGERPRINT: self.fingerprint, "version": version });
         if self.fresh {
+            // Only a folder that can be written to is emptied, and one that was left half empty is known as such.
+            let mut emptying = marker.clone();
+            emptying[EMPTYING] = json!(true);
+            self.write_json(RUN, &emptying)?;
             self.empty()?;
         }
         let is_there = |name| -> Result<bool, Diagnostics> {
@@ -113,8 +173,7 @@ impl RunFolder {
         };
         // The marker comes first, so that an interrupted start is still known as one of a run.
         if self.fresh || !is_there(RUN)? {
-            let version = env!("CARGO_PKG_VERSION");
-            self.write_json(RUN, &json!({ "fingerprint": self.fingerprint, "version": version }))?;
+            self.write_json(RUN, &marker)?;
         }
         if !is_there(MANIFEST)? {
             self.write(MANIFEST, manifest.as_bytes())?;
@@ -126,10 +185,10 @@ impl RunFolder {
     /// them, should this be interrupted, still has its log.
     fn empty(&self) -> Result<(), Diagnostics> {
         self.storage.remove_file(&self.file(RESULT)).map_err(|e| problem(&e))?;
-        for folder in ["checkpoints", "model"] {
+        for folder in [CHECKPOINTS, MODEL] {
             self.storage.remove_tree(&self.file(folder)).map_err(|e| problem(&e))?;
         }
-        for file in ["report.html", "metrics.jsonl", MANIFEST] {
+        for file in [REPORT, "metrics.jsonl", MANIFEST] {
             self.storage.remove_file(&self.file(file)).map_err(|e| problem(&e))?;
         }
         Ok(())
@@ -158,13 +217,41 @@ impl RunFolder {
         read_json(&*self.storage, &self.file(name))
     }
 
-    /// How the run ended, if it has and is not to start anew.
-    pub fn result(&self) -> Result<Option<Json>, Diagnostics> {
-        if self.fresh { Ok(None) } else { self.read(RESULT) }
+    /// How far the run has come. One that is `evaluated` has a report.
+    pub fn ending(&self, evaluated: bool) -> Result<Ending, Diagnostics> {
+        let ending = if self.fresh { Ending::Open } else { result(&*self.storage, &self.path)? };
+        let Ending::Whole(result) = ending else { return Ok(ending) };
+        if evaluated && result.get("train").is_none() {
+            return Ok(Ending::Open);
+        }
+        if let Err(found) = ModelPackage::check_files(&*self.storage, &self.file(MODEL)) {
+            let found = found.into_diagnostics();
+            let first = found.0.first().map_or(String::new(), |found| found.problem.clone());
+            return Ok(Ending::Lacking(format!("its model is not whole: {first}")));
+        }
+        let report = self.storage.entry(&self.file(REPORT)).map_err(|e| problem(&e))?;
+        if evaluated && report.is_none_or(|report| report.bytes == 0) {
+            return Ok(Ending::Lacking(format!("{REPORT} is gone")));
+        }
+        Ok(Ending::Whole(result))
+    }
+
+    /// Why a run that lacks something cannot be completed.
+    pub fn no_checkpoint(&self, lacking: &str) -> Diagnostic {
+        let problem =
+            format!("the run has ended, but {lacking}, and there is no checkpoint to complete it from");
+        Diagnostic::new("run.incomplete", problem)
+            .file(&self.path)
+            .expected("the run's files as it wrote them, or its newest checkpoint")
+            .hint("start anew with --fresh, or choose another --out")
     }
 
     /// Notes how the run ended. This is the last thing that a run writes.
     pub fn finish(&self, result: &Json) -> Result<(), Diagnostics> {
-        self.write_json(RESULT, result)
+        let text = format!("{result:#}\n");
+        self.write(RESULT, text.as_bytes())?;
+        let mut marker = self.read(RUN)?.unwrap_or_default();
+        marker[RESULT_SHA256] = json!(sha256::hex(text.as_bytes()));
+        self.write_json(RUN, &marker)
     }
 }

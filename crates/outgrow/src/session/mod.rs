@@ -2,7 +2,7 @@
 //! `train`, `eval`, `graph` and `tune-lr` are thin layers over this.
 
 mod batches;
-mod folder;
+pub mod folder;
 mod memory;
 mod onnx_model;
 mod outcome;
@@ -34,7 +34,6 @@ use crate::commands::{Context, Failure};
 use crate::manifest::Manifest;
 
 pub use batches::DatasetBatches;
-pub use folder::{RunFolder, TUNE_LR_NUMBERS, TUNE_LR_PLOT};
 pub use memory::check_inference;
 pub use outcome::{RunResult, evaluate_run};
 pub use record::Recorder;
