@@ -81,11 +81,12 @@ fn init_writes_a_manifest_once() {
         here,
         &["init", "no/such/folder.toml"],
         expect![[r#"
-        exit 1
-        ---
-        error: the manifest cannot be written: No such file or directory (os error 2) [init.file]
-          --> no/such/folder.toml
-    "#]],
+            exit 1
+            ---
+            error: the manifest cannot be written: No such file or directory (os error 2) [init.file]
+              --> no/such/folder.toml
+               = help: name a file in a folder that is there and that may be written to, on a disk with room
+        "#]],
     );
 }
 
