@@ -86,11 +86,46 @@ fn small_files_that_unpack_without_end_are_refused() {
     let section = json!({ "source": "idx", "images": "images.gz", "labels": "labels" });
     let error = try_prepare(section.clone(), folder.path(), &folder.path().join("cache")).unwrap_err();
     assert_eq!(error.0[0].code, "data.idx.length");
-    assert!(error.0[0].problem.contains("36 bytes"), "no more is unpacked than a header may take: {error}");
+    assert!(
+        error.0[0].problem.contains("more bytes"),
+        "no more is unpacked than the header promises: {error}"
+    );
     let whole = std::fs::read(folder.path().join("images.gz")).unwrap();
     std::fs::write(folder.path().join("images.gz"), &whole[..15]).unwrap();
     let error = try_prepare(section, folder.path(), &folder.path().join("cache")).unwrap_err();
     assert_eq!(error.0[0].code, "data.read", "{error}");
+}
+
+/// Sets whose files do not belong together, or cannot hold what their headers promise, are told by the headers: what
+/// follows them here cannot be unpacked at all.
+#[test]
+fn headers_are_compared_before_elements_are_read() {
+    let packed = |header: &[u8], stored: usize| {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+        std::io::Write::write_all(&mut packer, header).unwrap();
+        std::io::Write::flush(&mut packer).unwrap();
+        // Then a block of the kind that does not exist.
+        [packer.get_ref().as_slice(), &vec![0xff; stored]].concat()
+    };
+    let images = idx_file(&[1500, 1000, 1000], &[0; 100_000]);
+    let vast = idx_file(&[1500, 1 << 11, 1 << 11], &[0; 100_000]);
+    let labels = |n: u32| idx_file(&[n], &vec![1; n as usize]);
+    for (images, labels, code) in [
+        (packed(&images, 1 << 21), labels(40), "data.idx.count"),
+        (packed(&images, 1 << 21), packed(&idx_file(&[40], &[0; 100_000]), 100), "data.idx.count"),
+        (packed(&images, 1 << 21), packed(&idx_file(&[1500, 1], &[0; 100_000]), 100), "data.idx.shape"),
+        // More than gzip can pack into so few bytes, before the labels are even missed.
+        (packed(&vast, 1 << 21), labels(1500), "data.idx.length"),
+        // Only these are worth reading on.
+        (packed(&images, 1 << 21), labels(1500), "data.read"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("images.gz"), images).unwrap();
+        std::fs::write(folder.path().join("labels"), labels).unwrap();
+        let section = json!({ "source": "idx", "images": "images.gz", "labels": "labels" });
+        let error = try_prepare(section, folder.path(), &folder.path().join("cache")).unwrap_err();
+        assert_eq!(error.0[0].code, code, "{error}");
+    }
 }
 
 #[test]

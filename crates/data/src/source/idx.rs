@@ -3,13 +3,14 @@
 
 use super::{Context, Opened, Part, RecordSource, Records, SourceKind, check_test, require};
 use crate::DataSpec;
-use crate::files::{Finder, Found, content, is_gzip, read_problem, storage_problem};
+use crate::files::{Finder, Found, content, is_gzip, read_problem};
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_tensor::{Tensor, TensorError};
+use outgrow_transform::image::check_size;
 use outgrow_transform::{Column, ColumnKind, Columns, Origin, Pixels, Record, Value};
-use std::io::Read;
-use std::path::Path;
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 /// `source = "idx"`.
@@ -18,13 +19,20 @@ pub const KIND: SourceKind =
 
 const IMAGE: &str = "image";
 const LABEL: &str = "label";
+/// The element type of bytes without a sign.
+const U8: u8 = 0x08;
 /// Largest number of dimensions.
 const RANK_MAX: usize = 8;
 /// Unpacked files larger than this are refused: far above any data set in this format, and it stops a compressed
 /// file that unpacks without end.
 const BYTES_MAX: u64 = 16 << 30;
+/// Bytes of the longest header.
+const HEADER_BYTES_MAX: usize = 4 + 4 * RANK_MAX;
+/// No byte packed by gzip unpacks to more than this (RFC 1951: 258 bytes from two bits, less what the codes take).
+const GZIP_RATIO_MAX: u64 = 1032;
 
 /// What the header of an IDX file says.
+#[derive(Clone, Debug)]
 struct Header {
     code: u8,
     element_bytes: usize,
@@ -37,6 +45,42 @@ impl Header {
     fn file_bytes(&self) -> Option<usize> {
         let data = self.dims.iter().try_fold(self.element_bytes, |n, d| n.checked_mul(*d))?;
         data.checked_add(self.start).filter(|n| *n as u64 <= BYTES_MAX)
+    }
+
+    /// The diagnostic for a file that has not the bytes that the header promises.
+    fn other_length(&self, bytes: impl std::fmt::Display) -> Diagnostic {
+        let shape: Vec<String> = self.dims.iter().map(ToString::to_string).collect();
+        Diagnostic::new(
+            "data.idx.length",
+            format!("the header promises {} elements, the file has {bytes} bytes", shape.join(" x ")),
+        )
+        .expected(match self.file_bytes() {
+            Some(n) => format!("{n} bytes"),
+            None => format!("at most {BYTES_MAX} bytes"),
+        })
+        .hint("the file is cut short or damaged: fetch it again")
+    }
+
+    /// `[channels, height, width]` of a file of images.
+    fn image_shape(&self) -> Result<[usize; 3], Diagnostic> {
+        let shape = match self.dims.as_slice() {
+            [_, w] => [1, 1, *w],
+            [_, h, w] => [1, *h, *w],
+            [_, c, h, w] => [*c, *h, *w],
+            other => {
+                return Err(Diagnostic::new("data.idx.shape", format!("images with {} dimensions", other.len()))
+                    .expected("2 dimensions (count, width), 3 (count, height, width) or 4 (count, channels, height, width)"));
+            }
+        };
+        check_size(shape[0], shape[1], shape[2])?;
+        if self.code != U8 {
+            return Err(Diagnostic::new(
+                "data.idx.type",
+                format!("images of element type 0x{:02x}", self.code),
+            )
+            .expected("images of 8-bit samples, element type 0x08"));
+        }
+        Ok(shape)
     }
 }
 
@@ -54,7 +98,7 @@ fn header(bytes: &[u8]) -> Result<Header, Diagnostic> {
         return Err(fail(format!("the file begins with {magic:02x?}")));
     };
     let element_bytes = match code {
-        0x08 | 0x09 => 1,
+        U8 | 0x09 => 1,
         0x0b => 2,
         0x0c | 0x0d => 4,
         0x0e => 8,
@@ -80,46 +124,118 @@ fn header(bytes: &[u8]) -> Result<Header, Diagnostic> {
 /// A diagnostic for a header that is wrong, or promises more or less data than there is.
 pub fn parse(bytes: &[u8]) -> Result<Tensor, Diagnostic> {
     let header = header(bytes)?;
-    let expected = header.file_bytes();
-    if expected != Some(bytes.len()) {
-        let shape: Vec<String> = header.dims.iter().map(ToString::to_string).collect();
-        return Err(Diagnostic::new(
-            "data.idx.length",
-            format!("the header promises {} elements, the file has {} bytes", shape.join(" x "), bytes.len()),
-        )
-        .expected(expected.map_or_else(|| format!("at most {BYTES_MAX} bytes"), |n| format!("{n} bytes")))
-        .hint("the file is cut short or damaged: fetch it again"));
+    if header.file_bytes() != Some(bytes.len()) {
+        return Err(header.other_length(bytes.len()));
     }
-    let data = &bytes[header.start..];
+    let data = bytes[header.start..].to_vec();
+    tensor(header, data)
+}
+
+/// The tensor of a file's elements, of which there are as many as its header says.
+fn tensor(header: Header, data: Vec<u8>) -> Result<Tensor, Diagnostic> {
     let shape = header.dims;
     fn each<const N: usize, T>(data: &[u8], convert: fn([u8; N]) -> T) -> Vec<T> {
         data.as_chunks::<N>().0.iter().map(|c| convert(*c)).collect()
     }
     let tensor = match header.code {
-        0x08 => Tensor::new(shape, data.to_vec()),
+        U8 => Tensor::new(shape, data),
         0x09 => Tensor::new(shape, data.iter().map(|b| i32::from(*b as i8)).collect()),
-        0x0b => Tensor::new(shape, each(data, |c| i32::from(i16::from_be_bytes(c)))),
-        0x0c => Tensor::new(shape, each(data, i32::from_be_bytes)),
-        0x0d => Tensor::new(shape, each(data, f32::from_be_bytes)),
-        _ => Tensor::new(shape, each(data, f64::from_be_bytes)),
+        0x0b => Tensor::new(shape, each(&data, |c| i32::from(i16::from_be_bytes(c)))),
+        0x0c => Tensor::new(shape, each(&data, i32::from_be_bytes)),
+        0x0d => Tensor::new(shape, each(&data, f32::from_be_bytes)),
+        _ => Tensor::new(shape, each(&data, f64::from_be_bytes)),
     };
     tensor.map_err(|e: TensorError| Diagnostic::new("data.idx.length", e.to_string()))
 }
 
-/// The whole content of a file, unpacked when it is compressed.
-fn read(storage: &Arc<dyn StorageBackend>, file: &Found) -> Result<Vec<u8>, Diagnostic> {
-    if !is_gzip(&**storage, file)? {
-        return storage.read(&file.path).map_err(|e| storage_problem(&e));
+/// A file whose header was read and found possible. Its elements, packed or not, come next: what they take is known
+/// before any memory is asked for.
+struct Body {
+    header: Header,
+    rest: Box<dyn Read + Send>,
+    path: PathBuf,
+}
+
+impl Body {
+    fn open(storage: &Arc<dyn StorageBackend>, file: &Found) -> Result<Self, Diagnostic> {
+        let packed = is_gzip(&**storage, file)?;
+        let mut reader = content(storage, file)?;
+        let mut start = Vec::with_capacity(HEADER_BYTES_MAX);
+        let read = reader.by_ref().take(HEADER_BYTES_MAX as u64).read_to_end(&mut start);
+        read.map_err(|e| read_problem(&e, &file.path))?;
+        let header = header(&start).map_err(|d| d.file(&file.path))?;
+        let possible = match header.file_bytes() {
+            Some(n) if packed => n as u64 <= file.bytes.saturating_mul(GZIP_RATIO_MAX),
+            Some(n) => n as u64 == file.bytes,
+            None => false,
+        };
+        if !possible {
+            let bytes = if packed { format!("{} packed", file.bytes) } else { file.bytes.to_string() };
+            return Err(header.other_length(bytes).file(&file.path));
+        }
+        start.drain(..header.start.min(start.len()));
+        let rest = Box::new(Cursor::new(start).chain(reader));
+        Ok(Self { header, rest, path: file.path.clone() })
     }
-    let problem = |e: std::io::Error| read_problem(&e, &file.path);
-    // What the header promises bounds what is unpacked: a small file may unpack to almost anything.
-    let mut reader = content(storage, file)?;
-    let mut bytes = Vec::new();
-    reader.by_ref().take(4 + 4 * RANK_MAX as u64).read_to_end(&mut bytes).map_err(problem)?;
-    let expected = header(&bytes).map_err(|d| d.file(&file.path))?.file_bytes().unwrap_or(bytes.len());
-    let more = (expected as u64 + 1).saturating_sub(bytes.len() as u64);
-    reader.take(more).read_to_end(&mut bytes).map_err(problem)?;
-    Ok(bytes)
+
+    /// The next `n` bytes.
+    fn take(&mut self, n: usize) -> Result<Vec<u8>, Diagnostic> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(n).map_err(|_| {
+            Diagnostic::new("data.idx.memory", format!("there is no memory for {n} bytes of elements"))
+                .file(&self.path)
+                .expected("a file that fits into memory")
+                .hint("divide the data among several files, or use images in a folder or in Parquet files")
+        })?;
+        let read = self.rest.by_ref().take(n as u64).read_to_end(&mut bytes);
+        read.map_err(|e| read_problem(&e, &self.path))?;
+        if bytes.len() < n {
+            return Err(self.header.other_length("fewer").file(&self.path));
+        }
+        Ok(bytes)
+    }
+
+    /// Whether the file ends here, as it should.
+    fn end(&mut self) -> Result<(), Diagnostic> {
+        let mut more = Vec::new();
+        let read = self.rest.by_ref().take(1).read_to_end(&mut more);
+        match read.map_err(|e| read_problem(&e, &self.path))? {
+            0 => Ok(()),
+            _ => Err(self.header.other_length("more").file(&self.path)),
+        }
+    }
+
+    /// All elements.
+    fn all(mut self) -> Result<(Header, Vec<u8>), Diagnostic> {
+        let n = self.header.file_bytes().unwrap_or(0).saturating_sub(self.header.start);
+        let bytes = self.take(n)?;
+        self.end()?;
+        Ok((self.header, bytes))
+    }
+}
+
+/// The images of a file, read one after the other. After an error there are no more.
+///
+/// # Errors
+/// A diagnostic when the file is no IDX file of images.
+pub fn images(
+    storage: &Arc<dyn StorageBackend>,
+    file: &Found,
+) -> Result<impl Iterator<Item = Result<Pixels, Diagnostic>> + Send + use<>, Diagnostic> {
+    let mut body = Body::open(storage, file)?;
+    let [channels, height, width] = body.header.image_shape().map_err(|d| d.file(&file.path))?;
+    let mut left = body.header.dims[0];
+    let mut ended = false;
+    Ok(std::iter::from_fn(move || {
+        let next = match left {
+            0 if ended => return None,
+            0 => body.end().map(|()| None),
+            _ => body.take(channels * height * width).map(Some),
+        };
+        ended = left == 0 || next.is_err();
+        left = if ended { 0 } else { left - 1 };
+        next.map(|data| data.map(|data| Pixels { channels, height, width, data })).transpose()
+    }))
 }
 
 /// The two files of a set, which are read when its records are first asked for: whether prepared data can be used
@@ -146,64 +262,51 @@ impl Pair {
 
 /// Images with their labels, in memory.
 struct Set {
-    images: Tensor,
+    images: Vec<u8>,
     labels: Tensor,
     path: Arc<Path>,
     shape: [usize; 3],
 }
 
 impl Set {
-    fn load(storage: &Arc<dyn StorageBackend>, files: &[Found; 2]) -> Result<Self, Diagnostic> {
-        let load = |file: &Found| read(storage, file).and_then(|b| parse(&b)).map_err(|d| d.file(&file.path));
-        let (images, labels) = (load(&files[0])?, load(&files[1])?);
-        let shape = match images.shape().dims() {
-            [_, w] => [1, 1, *w],
-            [_, h, w] => [1, *h, *w],
-            [_, c, h, w] => [*c, *h, *w],
-            other => {
-                return Err(Diagnostic::new("data.idx.shape", format!("images with {} dimensions", other.len()))
-                    .file(&files[0].path)
-                    .expected("2 dimensions (count, width), 3 (count, height, width) or 4 (count, channels, height, width)"));
-            }
+    /// Both headers are compared before any element is read: images may unpack to thousands of times their file.
+    fn load(storage: &Arc<dyn StorageBackend>, [images, labels]: &[Found; 2]) -> Result<Self, Diagnostic> {
+        let (pixels, classes) = (Body::open(storage, images)?, Body::open(storage, labels)?);
+        let shape = pixels.header.image_shape().map_err(|d| d.file(&images.path))?;
+        let of = match classes.header.dims.as_slice() {
+            [of] if !matches!(classes.header.code, 0x0d | 0x0e) => *of,
+            _ => return Err(label_shape(&classes.header).file(&labels.path)),
         };
-        outgrow_transform::image::check_size(shape[0], shape[1], shape[2])
-            .map_err(|d| d.file(&files[0].path))?;
-        images.as_slice::<u8>().map_err(|e| {
-            Diagnostic::new("data.idx.type", e.to_string())
-                .file(&files[0].path)
-                .expected("images of 8-bit samples")
-        })?;
-        if labels.shape().rank() != 1 || labels.dtype().is_float() {
-            return Err(Diagnostic::new("data.idx.shape", format!("labels of shape {}", labels.shape()))
-                .file(&files[1].path)
-                .expected("one whole number per image"));
+        let count = pixels.header.dims[0];
+        if of != count {
+            return Err(Diagnostic::new("data.idx.count", format!("{of} labels for {count} images"))
+                .file(&labels.path)
+                .expected("one label per image")
+                .hint("the two files belong to different sets, or one is damaged"));
         }
-        if labels.elements() != images.shape()[0] {
-            return Err(Diagnostic::new(
-                "data.idx.count",
-                format!("{} labels for {} images", labels.elements(), images.shape()[0]),
-            )
-            .file(&files[1].path)
-            .expected("one label per image")
-            .hint("the two files belong to different sets, or one is damaged"));
-        }
-        let path = Arc::from(files[0].path.as_path());
-        Ok(Self { images, labels, path, shape })
+        let (header, data) = classes.all()?;
+        let labels = tensor(header, data).map_err(|d| d.file(&labels.path))?;
+        let (_, pixels) = pixels.all()?;
+        Ok(Self { images: pixels, labels, path: Arc::from(images.path.as_path()), shape })
     }
 
-    fn record(&self, i: usize) -> Result<Record, Diagnostic> {
+    fn record(&self, i: usize) -> Record {
         let [channels, height, width] = self.shape;
         let n = channels * height * width;
-        let pixels =
-            self.images.as_slice::<u8>().map_err(|e| Diagnostic::new("data.idx.type", e.to_string()))?;
-        let data = pixels[i * n..(i + 1) * n].to_vec();
+        let data = self.images[i * n..(i + 1) * n].to_vec();
         let values = vec![
             Value::Pixels(Pixels { channels, height, width, data }),
             Value::Number(self.labels.get_f64(i)),
         ];
         let origin = Origin { file: Some(self.path.clone()), line: None, row: i as u64 + 1 };
-        Ok(Record { values, origin })
+        Record { values, origin }
     }
+}
+
+fn label_shape(header: &Header) -> Diagnostic {
+    let shape: Vec<String> = header.dims.iter().map(ToString::to_string).collect();
+    let problem = format!("labels of shape [{}] and element type 0x{:02x}", shape.join(", "), header.code);
+    Diagnostic::new("data.idx.shape", problem).expected("one whole number per image")
 }
 
 struct IdxSource {
@@ -264,7 +367,7 @@ impl RecordSource for IdxSource {
         Ok(match self.part(part) {
             Some(pair) => {
                 let set = pair.set(&self.storage)?;
-                Box::new((0..set.labels.elements()).map(|i| set.record(i)))
+                Box::new((0..set.labels.elements()).map(|i| Ok(set.record(i))))
             }
             None => Box::new(std::iter::empty()),
         })
