@@ -303,10 +303,23 @@ pub fn content(storage: &Arc<dyn StorageBackend>, file: &Found) -> Result<Box<dy
     Ok(if is_gzip(&**storage, file)? { Box::new(MultiGzDecoder::new(reader)) } else { Box::new(reader) })
 }
 
+/// The diagnostic for a file that begins like text in another encoding than UTF-8.
+pub(crate) fn other_encoding(start: &[u8]) -> Option<Diagnostic> {
+    let name = match start {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => "UTF-32",
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16",
+        _ => return None,
+    };
+    let problem = format!("the file is text in {name}");
+    let hint = format!("convert it: `iconv -f {name} -t UTF-8 FILE > NEW`");
+    Some(Diagnostic::new("data.encoding", problem).expected("text in UTF-8").hint(hint))
+}
+
 /// A failure to read the content of a file as a diagnostic.
 pub fn read_problem(error: &io::Error, path: &Path) -> Diagnostic {
     Diagnostic::new("data.read", format!("the file cannot be read: {error}"))
         .file(path)
+        .expected("a whole file, packed by gzip if at all")
         .hint("the file may be cut short or damaged: fetch it again")
 }
 

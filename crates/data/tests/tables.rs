@@ -229,6 +229,17 @@ fn mistakes_are_named_with_their_place() {
             json!({ "label": "y", "split": { "test": 0.5 }, "test": { "files": "t.csv" } }),
             "contradict each other",
         ),
+        ("x,y\r\n1,2\r\n\r\n3\r\n".into(), label.clone(), "DIR/t.csv:4: the line has 1 fields"),
+        (
+            "x,y\n1,0\n2,2\n".into(),
+            json!({ "label": "y", "comment": "," }),
+            "data.comment: \",\" is both the delimiter and the comment",
+        ),
+        (
+            "x,y\n1,0\n2,2\n".into(),
+            json!({ "label": "y", "comment": ";", "delimiter": ";" }),
+            "data.comment: \";\" is both the delimiter and the comment",
+        ),
         ("x,y\n1,0\n2,2\n".into(), json!({ "label": "y", "files": "u.csv" }), "there is no `u.csv`"),
         ("x,y\n1,0\n2,2\n".into(), json!({ "label": "y", "files": "mnist/u.csv" }), "outgrow data get mnist"),
         (
@@ -243,6 +254,26 @@ fn mistakes_are_named_with_their_place() {
             Ok(_) => panic!("{start:?} {more} was taken"),
             Err(error) => assert!(error.contains(expect), "{start:?} {more}: {error}"),
         }
+    }
+}
+
+#[test]
+fn text_in_another_encoding_is_named_as_such() {
+    let wide = |text: &str| [0xff, 0xfe].into_iter().chain(text.bytes().flat_map(|b| [b, 0])).collect();
+    let cases: [(&str, &str, Vec<u8>); 4] = [
+        ("csv", "t.csv", wide("x,y\n1,2\n")),
+        ("csv", "t.csv", b"\xfe\xff\0x\0,\0y\0\n".to_vec()),
+        ("json_lines", "t.jsonl", wide("{\"x\": 1, \"y\": 2}\n")),
+        ("csv", "t.csv", vec![0xff, 0xfe, 0, 0, b'x', 0, 0, 0]),
+    ];
+    for (source, file, bytes) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(file), bytes).unwrap();
+        let section = json!({ "source": source, "files": file, "label": "y" });
+        let error = try_prepare(section, folder.path(), &folder.path().join("cache")).unwrap_err();
+        let problem = &error.0[0];
+        assert_eq!(problem.code, "data.encoding", "{error}");
+        assert!(problem.hint.as_ref().unwrap().contains("iconv -f UTF-"), "{error}");
     }
 }
 

@@ -298,6 +298,77 @@ fn bad_rows_are_told_by_line_and_the_others_predicted() {
     assert_eq!(good, [("t.csv", 1), ("t.csv", 5), ("bytes.csv", 2)]);
 }
 
+/// A table is answered row by row: in memory that the rows together would not fit into, and with no file left behind.
+#[cfg(target_os = "linux")]
+#[test]
+fn long_tables_take_no_more_memory_than_short_ones() {
+    const ROWS: usize = 200_000;
+    let place = Place::with(PEOPLE);
+    place.write("people.csv", people());
+    place.json(&["run", "m.toml", "--out", "run"]);
+    let csv: String = (0..ROWS).map(|i| format!("{i},{},Bern\n", 18 + i % 70)).collect();
+    place.write("long.csv", format!("id,age,city\n{csv}"));
+    let json = |i| format!("{{\"age\": {}, \"city\": \"Bern\"}}\n", 18 + i % 70);
+    place.write("long.jsonl", (0..ROWS).map(json).collect::<String>());
+    place.write("temporary/here", "");
+    let mut answers = Vec::new();
+    for (file, flag) in [("long.csv", "--json"), ("long.jsonl", "--json"), ("long.csv", "--quiet")] {
+        let mut limited = std::process::Command::new("sh");
+        let binary = env!("CARGO_BIN_EXE_outgrow");
+        limited.args(["-c", "ulimit -v 300000 && exec \"$@\"", "sh", binary, "predict", "run", file, flag]);
+        limited.args(["--threads", "1"]).current_dir(place.path("")).env("TMPDIR", place.path("temporary"));
+        let done = common::finish(&mut limited, file);
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        answers.push(done.stdout);
+    }
+    assert_eq!(std::fs::read_dir(place.path("temporary")).unwrap().count(), 1, "a file was left behind");
+    assert_eq!(answers[0].replace(".csv", ".jsonl"), answers[1]);
+    let json: Json = serde_json::from_str(&answers[0]).unwrap();
+    assert_eq!(predictions(&json).len(), ROWS);
+    let lines: Vec<&str> = answers[2].lines().collect();
+    assert_eq!(lines.len(), ROWS + 1);
+    for (line, prediction) in lines[1..].iter().zip(predictions(&json)) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words[1].parse::<u64>().ok(), prediction["row"].as_u64());
+        assert_eq!(words[2], prediction["class"].as_str().unwrap());
+    }
+}
+
+/// In a file whose lines end like those of Windows, and where empty lines and comments stand between, errors name and
+/// quote the line that they are in.
+#[test]
+fn errors_quote_their_own_line_however_lines_end() {
+    let place = Place::with(PEOPLE);
+    place.write("people.csv", people());
+    place.json(&["run", "m.toml", "--out", "run"]);
+    let table = "id,age,city\n1,50,Bern\n\n2,old,Rome\n3,50\n4,40,Bern\n";
+    for text in [table.to_owned(), table.replace('\n', "\r\n")] {
+        place.write("t.csv", &text);
+        let done = place.run(&["predict", "run", "t.csv", "--json"]);
+        let lines: Vec<_> = done.errors().iter().map(|e| e["line"].as_u64()).collect();
+        assert_eq!(lines, [Some(4), Some(5)], "{text:?}");
+        assert!(
+            done.stderr.contains("4 | 2,old,Rome\n") && done.stderr.contains("5 | 3,50\n"),
+            "{}",
+            done.stderr
+        );
+        let json: Json = serde_json::from_str(&done.stdout).unwrap();
+        assert_eq!(predictions(&json).len(), 2);
+        // And in training.
+        place.write(
+            "people.csv",
+            people().replace("\n", if text.contains('\r') { "\r\n" } else { "\n" }) + "1,2\n",
+        );
+        let errors = place.refused(&["data", "prepare", "m.toml"]);
+        assert_eq!(errors[0]["line"], 66);
+    }
+    let wide: Vec<u8> = [0xff, 0xfe].into_iter().chain(table.bytes().flat_map(|b| [b, 0])).collect();
+    place.write("t.csv", &wide);
+    assert_eq!(place.refused(&["predict", "run", "t.csv"])[0]["code"], "data.encoding");
+    place.write("people.csv", &wide);
+    assert_eq!(place.refused(&["data", "prepare", "m.toml"])[0]["code"], "data.encoding");
+}
+
 #[test]
 fn numbers_are_predicted_under_their_names() {
     let place = Place::with(

@@ -1,5 +1,9 @@
 //! CSV files (RFC 4180, with other delimiters, comments and blanks around fields where the manifest says so).
 
+mod lines;
+
+pub use lines::Lines;
+
 use super::part_files::PartFiles;
 use super::rows::check_names;
 use super::{Context, Opened, Part, RecordSource, Records, SourceKind};
@@ -10,10 +14,8 @@ use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_transform::{Column, ColumnKind, Columns, Origin, RawFormat, Record, Value};
 use std::collections::BTreeMap;
-use std::io::{self, Read};
-use std::path::Path;
+use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// `source = "csv"`.
 pub const KIND: SourceKind = SourceKind {
@@ -39,10 +41,6 @@ pub const KIND: SourceKind = SourceKind {
 const ENDINGS: &[&str] = &[".csv", ".tsv", ".csv.gz", ".tsv.gz", ".data"];
 /// Records by which the kinds of the columns are told.
 const KIND_RECORDS: usize = 1000;
-/// A longer record is refused: most often a quotation mark is not closed and swallows the rest of the file.
-const RECORD_BYTES_MAX: usize = 16 << 20;
-/// More columns than this are refused.
-const COLUMNS_MAX: usize = 1 << 16;
 
 /// How a CSV file is written.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +74,17 @@ impl CsvFormat {
         };
         one_byte(&spec.delimiter, "delimiter")?;
         one_byte(&spec.comment, "comment")?;
+        if spec.comment.is_some()
+            && spec.comment == Some(spec.delimiter.clone().unwrap_or_else(|| ",".into()))
+        {
+            let both = spec.comment.as_deref().unwrap_or_default();
+            return Err(Diagnostic::new(
+                "data.csv.option",
+                format!("{both:?} is both the delimiter and the comment"),
+            )
+            .item("data.comment")
+            .expected("another character than the delimiter"));
+        }
         if let Some(delimiter) = &spec.delimiter {
             format.raw.delimiter.clone_from(delimiter);
             // Blanks that separate fields are not trimmed off them.
@@ -96,99 +105,13 @@ impl CsvFormat {
     }
 }
 
-/// Fails once a single record has taken in too many bytes.
-struct Limited<R> {
-    inner: R,
-    since_record: Arc<AtomicUsize>,
-}
-
-impl<R: Read> Read for Limited<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(out)?;
-        if self.since_record.fetch_add(n, Ordering::Relaxed) > RECORD_BYTES_MAX {
-            return Err(io::Error::other(format!(
-                "a record is longer than {RECORD_BYTES_MAX} bytes; is a quotation mark not closed?"
-            )));
-        }
-        Ok(n)
-    }
-}
-
-/// Reads the lines of one file.
-struct Lines<R> {
-    reader: csv::Reader<Limited<R>>,
-    since_record: Arc<AtomicUsize>,
-    record: csv::ByteRecord,
-    file: Option<Arc<Path>>,
-    /// The number of fields that every line must have.
-    width: Option<usize>,
-}
-
-impl<R: Read> Lines<R> {
-    fn new(inner: R, format: &RawFormat, file: Option<Arc<Path>>) -> Self {
-        let since_record = Arc::new(AtomicUsize::new(0));
-        let byte = |text: &str| text.as_bytes().first().copied();
-        let reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .delimiter(byte(&format.delimiter).unwrap_or(b','))
-            .comment(format.comment.as_deref().and_then(byte))
-            .from_reader(Limited { inner, since_record: since_record.clone() });
-        Self { reader, since_record, record: csv::ByteRecord::new(), file, width: None }
-    }
-
-    fn place(&self, diagnostic: Diagnostic, line: usize) -> Diagnostic {
-        let diagnostic = diagnostic.line(line);
-        match &self.file {
-            Some(file) => diagnostic.file(&**file),
-            None => diagnostic,
-        }
-    }
-
-    /// The next line's number and fields.
-    fn next(&mut self) -> Option<Result<(usize, Vec<&str>), Diagnostic>> {
-        self.since_record.store(0, Ordering::Relaxed);
-        let line = self.reader.position().line() as usize;
-        match self.reader.read_byte_record(&mut self.record) {
-            Ok(false) => return None,
-            Ok(true) => {}
-            Err(e) => {
-                let problem = Diagnostic::new("data.csv.read", format!("the file cannot be read: {e}"));
-                return Some(Err(self.place(problem, line)));
-            }
-        }
-        let line = self.record.position().map_or(line, |p| p.line() as usize);
-        let fields = self.record.len();
-        let expected = *self.width.get_or_insert(fields);
-        if fields != expected || fields > COLUMNS_MAX {
-            let problem = Diagnostic::new("data.csv.ragged-row", format!("the line has {fields} fields"))
-                .expected(format!("{} fields, as in the lines before", expected.min(COLUMNS_MAX)))
-                .hint("put fields that contain the delimiter into quotation marks");
-            return Some(Err(self.place(problem, line)));
-        }
-        let mut texts = Vec::with_capacity(fields);
-        for (i, field) in self.record.iter().enumerate() {
-            match std::str::from_utf8(field) {
-                Ok(text) => texts.push(text),
-                Err(_) => {
-                    let problem = Diagnostic::new("data.csv.utf8", "the field is not UTF-8 text")
-                        .item(format!("field {}", i + 1))
-                        .hint("convert the file, for example with `iconv -t UTF-8`");
-                    return Some(Err(self.place(problem, line)));
-                }
-            }
-        }
-        Some(Ok((line, texts)))
-    }
-}
-
 /// The columns' names, with the header taken off `lines` where there is one.
 fn names<R: Read>(lines: &mut Lines<R>, format: &CsvFormat) -> Result<Option<Vec<String>>, Diagnostic> {
     if !format.header {
-        lines.width = format.columns.as_ref().map(Vec::len);
+        lines.set_width(format.columns.as_ref().map(Vec::len));
         return Ok(format.columns.clone());
     }
-    let Some(first) = lines.next() else { return Ok(format.columns.clone()) };
+    let Some(first) = lines.texts() else { return Ok(format.columns.clone()) };
     let (line, fields) = first?;
     let mut names = own(&fields, &format.raw.trim);
     if let Some(given) = &format.columns {
@@ -211,7 +134,7 @@ fn columns<R: Read>(mut lines: Lines<R>, format: &CsvFormat) -> Result<Columns, 
     // What each column has shown so far: nothing, numbers only, or something else.
     let mut numeric: Vec<Option<bool>> = Vec::new();
     for _ in 0..KIND_RECORDS {
-        let Some(next) = lines.next() else { break };
+        let Some(next) = lines.texts() else { break };
         let (_, fields) = next?;
         let names = names.get_or_insert_with(|| (1..=fields.len()).map(|i| format!("c{i}")).collect());
         numeric.resize(names.len(), None);
@@ -248,7 +171,7 @@ impl<R: Read> FileRecords<R> {
     /// Starts after the header, which must name these columns.
     fn new(mut lines: Lines<R>, columns: &Columns, format: &CsvFormat) -> Result<Self, Diagnostic> {
         let found = names(&mut lines, format)?;
-        lines.width = Some(columns.0.len());
+        lines.set_width(Some(columns.0.len()));
         if let Some(found) = found
             && !found.iter().eq(columns.0.iter().map(|c| &c.name))
         {
@@ -266,8 +189,8 @@ impl<R: Read> Iterator for FileRecords<R> {
     type Item = Result<Record, Diagnostic>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let file = self.lines.file.clone();
-        let (line, fields) = match self.lines.next()? {
+        let file = self.lines.file().cloned();
+        let (line, fields) = match self.lines.texts()? {
             Ok(next) => next,
             Err(problem) => return Some(Err(problem)),
         };

@@ -7,7 +7,7 @@
 use super::part_files::PartFiles;
 use super::rows::check_names;
 use super::{Context, Opened, Part, RecordSource, Records, SourceKind};
-use crate::files::{Found, content};
+use crate::files::{Found, content, other_encoding};
 use crate::spec::ColumnType;
 use crate::{DataSpec, Names};
 use outgrow_env::StorageBackend;
@@ -58,11 +58,12 @@ struct Lines<R> {
     file: Option<Arc<Path>>,
     line: usize,
     buffer: Vec<u8>,
+    failed: bool,
 }
 
 impl<R: Read> Lines<R> {
     fn new(inner: R, file: Option<Arc<Path>>) -> Self {
-        Self { reader: BufReader::new(inner), file, line: 0, buffer: Vec::new() }
+        Self { reader: BufReader::new(inner), file, line: 0, buffer: Vec::new(), failed: false }
     }
 
     fn place(&self, diagnostic: Diagnostic) -> Diagnostic {
@@ -76,9 +77,9 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// The next object; empty lines are passed over.
+    /// The next object; empty lines are passed over. After a failure to read there are no more.
     fn next(&mut self) -> Option<Result<Map<String, Json>, Diagnostic>> {
-        loop {
+        while !self.failed {
             self.buffer.clear();
             self.line += 1;
             let limit = LINE_BYTES_MAX as u64 + 1;
@@ -89,7 +90,12 @@ impl<R: Read> Lines<R> {
                     "data.json.line",
                     format!("the line is longer than {LINE_BYTES_MAX} bytes"),
                 )
-                .expected("one JSON object per line"),
+                .expected("one JSON object per line")
+                .hint("the file may be one long line: write each record on a line of its own, for example with `jq -c .[]`"),
+                Ok(_) if self.line == 1 && let Some(problem) = other_encoding(&self.buffer) => {
+                    self.failed = true;
+                    problem
+                }
                 Ok(_) => {
                     let text = self.buffer.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.buffer);
                     if text.iter().all(u8::is_ascii_whitespace) {
@@ -109,11 +115,16 @@ impl<R: Read> Lines<R> {
                         .expected("a JSON object on one line, such as {\"x\": 1}"),
                     }
                 }
-                Err(e) => Diagnostic::new("data.json.read", format!("the file cannot be read: {e}"))
-                    .hint("the file may be cut short or damaged: fetch it again"),
+                Err(e) => {
+                    self.failed = true;
+                    Diagnostic::new("data.json.read", format!("the file cannot be read: {e}"))
+                        .expected("a whole file, packed by gzip if at all")
+                        .hint("the file may be cut short or damaged: fetch it again")
+                }
             };
             return Some(Err(self.place(problem)));
         }
+        None
     }
 }
 
@@ -303,6 +314,22 @@ fn value(json: &Json, column: &Column, format: &JsonFormat, raw: &RawFormat) -> 
     })
 }
 
+/// The record of the next object.
+fn next_record<R: Read>(
+    lines: &mut Lines<R>,
+    layout: &Layout,
+    format: &JsonFormat,
+    row: u64,
+) -> Option<Result<Record, Diagnostic>> {
+    let object = match lines.next()? {
+        Ok(object) => object,
+        Err(problem) => return Some(Err(problem)),
+    };
+    let values = layout.values(object, format).map_err(|d| lines.place(d));
+    let origin = Origin { file: lines.file.clone(), line: Some(lines.line), row };
+    Some(values.map(|values| Record { values, origin }))
+}
+
 /// Reads the records of one file.
 struct FileRecords<'a, R> {
     lines: Lines<R>,
@@ -314,13 +341,7 @@ impl<R: Read> Iterator for FileRecords<'_, R> {
     type Item = Result<Record, Diagnostic>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let object = match self.lines.next()? {
-            Ok(object) => object,
-            Err(problem) => return Some(Err(problem)),
-        };
-        let values = self.layout.values(object, self.format).map_err(|d| self.lines.place(d));
-        let origin = Origin { file: self.lines.file.clone(), line: Some(self.lines.line), row: 0 };
-        Some(values.map(|values| Record { values, origin }))
+        next_record(&mut self.lines, self.layout, self.format, 0)
     }
 }
 
@@ -337,8 +358,13 @@ pub fn parse(bytes: &[u8], format: &JsonFormat) -> Result<(Columns, Vec<Record>)
 }
 
 /// Reads JSON lines as records of a table whose columns are known, as `predict` does: fields of other names are
-/// passed over, and a bad line is only an error of its own.
-pub fn parse_as(bytes: &[u8], columns: &Columns, missing: &[String]) -> Vec<Result<Record, Diagnostic>> {
+/// passed over, and a bad line is only an error of its own. Records are numbered from 1.
+pub fn records_as<R: Read>(
+    reader: R,
+    file: Option<Arc<Path>>,
+    columns: &Columns,
+    missing: &[String],
+) -> impl Iterator<Item = Result<Record, Diagnostic>> + use<R> {
     let kinds = columns.0.iter().map(|c| {
         let kind = if c.kind == ColumnKind::Number { ColumnType::Number } else { ColumnType::Text };
         (c.name.clone(), kind)
@@ -346,13 +372,17 @@ pub fn parse_as(bytes: &[u8], columns: &Columns, missing: &[String]) -> Vec<Resu
     let names = columns.0.iter().map(|c| c.name.clone()).collect();
     let format = JsonFormat { missing: missing.to_vec(), columns: Some(names), types: kinds.collect() };
     let layout = Layout::new(columns.clone(), vec![false; columns.0.len()]);
-    let records = FileRecords { lines: Lines::new(bytes, None), layout: &layout, format: &format };
+    let mut lines = Lines::new(reader, file);
     let mut row = 0;
-    let numbered = records.map(|record| {
+    std::iter::from_fn(move || {
         row += 1;
-        record.map(|r| Record { origin: Origin { row, ..r.origin }, ..r })
-    });
-    numbered.collect()
+        next_record(&mut lines, &layout, &format, row)
+    })
+}
+
+/// All of them, of a content in memory.
+pub fn parse_as(bytes: &[u8], columns: &Columns, missing: &[String]) -> Vec<Result<Record, Diagnostic>> {
+    records_as(bytes, None, columns, missing).collect()
 }
 
 struct JsonSource {

@@ -4,6 +4,8 @@
 mod answer;
 mod input;
 mod model;
+mod output;
+mod spool;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -13,17 +15,16 @@ use outgrow_env::{LocalStorage, StorageBackend};
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_store::package::INDEX;
 use outgrow_transform::{Record, TextInput};
-use serde_json::{Value as Json, json};
 
 use super::{Context, Failure};
 use crate::cli::PredictArgs;
-use crate::diagnose;
 use crate::session::{compile_options, load_package};
 use answer::{Answer, Meaning};
 use input::Reader;
 pub(super) use input::read as read_file;
 use model::Predictor;
 pub(super) use model::UNUSED;
+use output::Output;
 use text::Generation;
 
 /// Records that are predicted at a time.
@@ -69,20 +70,23 @@ pub fn run(args: &PredictArgs, context: &Context) -> Result<(), Failure> {
     let input = package.transform.assembly.text.clone();
     let mut predictor = Predictor::new(package, compile_options(&args.processor)?)?;
     let mut problems = Problems::default();
-    let answers = match input {
-        Some(input) => texts(&mut predictor, &input, args, &storage, &mut problems)?,
+    let mut output = Output::new(&meaning, &folder, context.json);
+    let done = match input {
+        Some(input) => texts(&mut predictor, &input, args, &storage, &mut output, &mut problems),
         None => {
             refuse_text_options(args)?;
-            rows(&mut predictor, &meaning, args, &storage, header, &mut problems)?
+            rows(&mut predictor, &meaning, args, &storage, header, &mut output, &mut problems)
         }
     };
-    let problems = problems.finish();
-    let mut json = json!({ "model": folder.display().to_string() });
-    json["predictions"] = answers.iter().map(|answer| meaning.to_json(answer)).collect();
-    if !problems.0.is_empty() {
-        json["errors"] = diagnose::to_json(&problems).get("errors").cloned().unwrap_or(Json::Null);
+    match done {
+        // What was answered before is brought to its end.
+        Err(Failure::Diagnostics(found)) if output.has_begun() => {
+            found.0.into_iter().for_each(|problem| problems.push(problem));
+        }
+        done => done?,
     }
-    context.answer(&json, &meaning.to_text(&answers))?;
+    let problems = problems.finish();
+    output.finish(&problems)?;
     if problems.0.is_empty() { Ok(()) } else { Err(Failure::Partly(problems)) }
 }
 
@@ -109,7 +113,10 @@ fn refuse_text_options(args: &PredictArgs) -> Result<(), Diagnostic> {
     match given.into_iter().find(|(_, given)| *given) {
         Some((option, _)) => {
             let problem = format!("{option} is for language models, and this model is none");
-            Err(Diagnostic::new("predict.option", problem).item(option))
+            Err(Diagnostic::new("predict.option", problem)
+                .item(option)
+                .expected("a model of text, trained with `source = \"text\"`")
+                .hint(format!("leave {option} out")))
         }
         None => Ok(()),
     }
@@ -122,11 +129,11 @@ fn rows(
     args: &PredictArgs,
     storage: &Arc<dyn StorageBackend>,
     header: bool,
+    output: &mut Output<'_>,
     problems: &mut Problems,
-) -> Result<Vec<Answer>, Diagnostics> {
+) -> Result<(), Failure> {
     let transform = predictor.transform().clone();
     let reader = Reader::new(storage.clone(), &transform, header);
-    let mut answers = Vec::new();
     let mut waiting = Vec::with_capacity(BATCH);
     for file in &args.files {
         let records = match reader.read(file) {
@@ -142,12 +149,14 @@ fn rows(
                 Err(problem) => problems.push(problem),
             }
             if waiting.len() == BATCH {
-                predict(predictor, meaning, std::mem::take(&mut waiting), &mut answers, problems)?;
+                predict(predictor, meaning, std::mem::take(&mut waiting), output, problems)?;
+            }
+            if !output.is_read() {
+                return Ok(());
             }
         }
     }
-    predict(predictor, meaning, waiting, &mut answers, problems)?;
-    Ok(answers)
+    predict(predictor, meaning, waiting, output, problems)
 }
 
 /// Predicts for some records at once, but for those that the transform does not take.
@@ -155,9 +164,9 @@ fn predict(
     predictor: &mut Predictor,
     meaning: &Meaning,
     mut records: Vec<Record>,
-    answers: &mut Vec<Answer>,
+    output: &mut Output<'_>,
     problems: &mut Problems,
-) -> Result<(), Diagnostics> {
+) -> Result<(), Failure> {
     if predictor.transform().apply(&records).is_err() {
         records.retain(|record| match predictor.transform().apply(std::slice::from_ref(record)) {
             Ok(_) => true,
@@ -170,16 +179,16 @@ fn predict(
     if records.is_empty() {
         return Ok(());
     }
-    let output = predictor.outputs(&records)?;
-    for (record, output) in records.iter().zip(output.chunks_exact(output.len() / records.len())) {
+    let numbers = predictor.outputs(&records)?;
+    for (record, numbers) in records.iter().zip(numbers.chunks_exact(numbers.len() / records.len())) {
         let origin = &record.origin;
-        match meaning.numbers(output) {
-            Ok(numbers) => answers.push(Answer {
+        match meaning.numbers(numbers) {
+            Ok(numbers) => output.push(&Answer {
                 file: origin.file.as_deref().unwrap_or(Path::new("")).to_owned(),
                 row: (origin.row > 0).then_some(origin.row),
                 numbers,
                 continuation: None,
-            }),
+            })?,
             Err(problem) => problems.push(origin.place(problem)),
         }
     }
@@ -192,8 +201,9 @@ fn texts(
     input: &TextInput,
     args: &PredictArgs,
     storage: &Arc<dyn StorageBackend>,
+    output: &mut Output<'_>,
     problems: &mut Problems,
-) -> Result<Vec<Answer>, Diagnostics> {
+) -> Result<(), Failure> {
     let how = Generation {
         tokens: args.tokens.unwrap_or(TOKENS),
         temperature: args.temperature.unwrap_or(0.0),
@@ -202,29 +212,37 @@ fn texts(
     if !how.temperature.is_finite() || how.temperature < 0.0 {
         let problem = format!("a temperature of {}", how.temperature);
         let diagnostic = Diagnostic::new("predict.option", problem).item("--temperature");
+        let diagnostic =
+            diagnostic.hint("0 always takes the likeliest token, 1 draws by the model's probabilities");
         return Err(diagnostic.expected("a number from 0 up").into());
     }
-    let mut answers = Vec::new();
     for (index, file) in args.files.iter().enumerate() {
         let text = input::read(storage, file).map_err(Diagnostics::from).and_then(|bytes| {
             String::from_utf8(bytes).map_err(|error| {
                 let at = error.utf8_error().valid_up_to();
                 let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-                Diagnostic::new("data.text.utf8", "the file is not UTF-8 text").line(line).into()
+                Diagnostic::new("data.text.utf8", "the file is not UTF-8 text")
+                    .line(line)
+                    .expected("text in UTF-8")
+                    .hint("convert the file, for example with `iconv -t UTF-8`")
+                    .into()
             })
         });
         match text.and_then(|text| text::go_on(predictor, input, &text, index as u64, how)) {
-            Ok(found) => answers.push(Answer {
+            Ok(found) => output.push(&Answer {
                 file: file.clone(),
                 row: None,
                 numbers: found.next,
                 continuation: Some(found.text),
-            }),
+            })?,
             Err(found) => found.0.into_iter().for_each(|mut problem| {
                 problem.place.file.get_or_insert_with(|| file.clone());
                 problems.push(problem);
             }),
         }
+        if !output.is_read() {
+            break;
+        }
     }
-    Ok(answers)
+    Ok(())
 }

@@ -1,17 +1,40 @@
 //! Tables as plain text.
 
-/// Lines of cells as columns, two blanks between them.
-pub fn aligned(table: &[Vec<String>]) -> String {
-    let width =
-        |column: usize| table.iter().filter_map(|line| line.get(column)).map(|c| c.chars().count()).max();
-    let widths: Vec<usize> = (0..table.iter().map(Vec::len).max().unwrap_or(0)).filter_map(width).collect();
-    let mut text = String::new();
-    for line in table {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
+/// How wide each column of a table is, in characters.
+#[derive(Debug, Default)]
+pub struct Widths {
+    columns: Vec<usize>,
+    /// A column that is left out.
+    hidden: Option<usize>,
+}
+
+impl Widths {
+    /// Makes room for a line's cells.
+    pub fn see(&mut self, cells: &[String]) {
+        self.columns.resize(self.columns.len().max(cells.len()), 0);
+        for (width, cell) in self.columns.iter_mut().zip(cells) {
+            *width = (*width).max(cell.chars().count());
+        }
     }
-    text
+
+    /// Leaves a column out of all lines.
+    pub fn hide(&mut self, column: usize) {
+        self.hidden = Some(column);
+    }
+
+    /// A line of the table, two blanks between its columns.
+    pub fn line(&self, cells: &[String]) -> String {
+        let cells = cells.iter().zip(&self.columns).enumerate().filter(|(i, _)| Some(*i) != self.hidden);
+        let cells = cells.map(|(_, (cell, width))| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    }
+}
+
+/// Lines of cells as columns.
+pub fn aligned(table: &[Vec<String>]) -> String {
+    let mut widths = Widths::default();
+    table.iter().for_each(|line| widths.see(line));
+    table.iter().map(|line| widths.line(line)).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use outgrow_ir::Diagnostic;
 use outgrow_transform::{TargetEncoder, Transform};
 use serde_json::{Map, Value as Json, json};
 
-use crate::commands::table::aligned;
 use crate::report::format::{number, percent};
 
 /// How many of the likeliest classes people are shown.
@@ -139,44 +138,28 @@ impl Meaning {
         json
     }
 
-    /// All predictions for people: a table, or texts one after the other.
-    pub fn to_text(&self, answers: &[Answer]) -> String {
-        if answers.is_empty() {
-            return String::new();
-        }
-        if let Self::Tokens(_) = self {
-            return answers.iter().map(|answer| self.text(answer)).collect::<Vec<_>>().join("\n");
-        }
-        let rows = answers.iter().any(|answer| answer.row.is_some());
-        let mut table = vec![vec!["file".to_owned()]];
-        if rows {
-            table[0].push("row".into());
-        }
+    /// The names of the columns of a table of predictions, those of the file and the row left out.
+    pub fn columns(&self) -> Vec<String> {
         match self {
-            Self::Numbers(names) => table[0].extend(names.iter().cloned()),
-            _ => table[0].extend(["class", "probability", "next"].map(String::from)),
+            Self::Numbers(names) => names.clone(),
+            _ => ["class", "probability", "next"].map(String::from).to_vec(),
         }
-        for answer in answers {
-            let mut line = vec![answer.file.display().to_string()];
-            if rows {
-                line.push(answer.row.map_or_else(String::new, |row| row.to_string()));
-            }
-            match self {
-                Self::Numbers(_) => line.extend(answer.numbers.iter().map(|value| number(*value))),
-                _ => {
-                    let likeliest = self.likeliest(answer, TOP);
-                    let shown: Vec<String> =
-                        likeliest.iter().map(|(name, p)| format!("{name} {}", percent(*p))).collect();
-                    let (name, probability) = likeliest.first().copied().unwrap_or_default();
-                    line.extend([name.to_owned(), percent(probability), shown[1..].join(", ")]);
-                }
-            }
-            table.push(line);
-        }
-        aligned(&table)
     }
 
-    fn text(&self, answer: &Answer) -> String {
+    /// One prediction for people: its cells in a table below [`Meaning::columns`].
+    pub fn cells(&self, answer: &Answer) -> Vec<String> {
+        if let Self::Numbers(_) = self {
+            return answer.numbers.iter().map(|value| number(*value)).collect();
+        }
+        let likeliest = self.likeliest(answer, TOP);
+        let shown: Vec<String> =
+            likeliest.iter().map(|(name, p)| format!("{name} {}", percent(*p))).collect();
+        let (name, probability) = likeliest.first().copied().unwrap_or_default();
+        vec![name.to_owned(), percent(probability), shown[1..].join(", ")]
+    }
+
+    /// One prediction of a language model for people.
+    pub fn text(&self, answer: &Answer) -> String {
         let shown: Vec<String> =
             self.likeliest(answer, TOP).iter().map(|(name, p)| format!("{name:?} {}", percent(*p))).collect();
         let continuation = answer.continuation.as_deref().unwrap_or_default();

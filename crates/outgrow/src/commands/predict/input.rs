@@ -1,23 +1,29 @@
 //! From files to the raw records that the model was trained on: images (PNG, JPEG, WebP, IDX) and tables (CSV, JSON
-//! lines), packed by gzip or not. What a record's label says is not read: no prediction may depend on it.
+//! lines), packed by gzip or not. What a record's label says is not read: no prediction may depend on it. Tables and IDX
+//! files are read record by record, and may be of any length.
 
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use outgrow_data::files::{Found, content, read_problem, storage_problem};
+use outgrow_data::source::csv::Lines;
 use outgrow_data::source::{idx, json_lines};
 use outgrow_env::StorageBackend;
 use outgrow_ir::Diagnostic;
-use outgrow_transform::{Origin, Pixels, RawFormat, Record, Role, Transform, Value, image};
+use outgrow_transform::{Origin, RawFormat, Record, Role, Transform, Value, image};
 
-/// Larger files, unpacked, are refused.
+/// Larger files that must be in memory as a whole, unpacked, are refused.
 const BYTES_MAX: u64 = 1 << 30;
 /// What stands around the fields of a table, when the training data was none.
 const BLANKS: &str = " \t";
+/// As many bytes tell what an image file is.
+const MAGIC_BYTES: u64 = 12;
 
 /// Records in their order, each by itself good or bad.
-type Rows = Vec<Result<Record, Diagnostic>>;
+type Rows<'a> = Box<dyn Iterator<Item = Result<Record, Diagnostic>> + 'a>;
+/// The lines of a CSV file.
+type Table = Lines<Box<dyn Read + Send>>;
 
 /// Reads files as the model's transform takes them.
 pub struct Reader<'a> {
@@ -42,106 +48,113 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// A diagnostic for a file that cannot be read or is of the wrong kind; a bad row is only an error of its own.
-    pub fn read(&self, path: &Path) -> Result<Rows, Diagnostic> {
-        let bytes = read(&self.storage, path)?;
+    pub fn read(&self, path: &Path) -> Result<Rows<'_>, Diagnostic> {
         let file: Arc<Path> = path.into();
+        let origin = Origin { file: Some(file.clone()), ..Origin::default() };
+        let found = find(&self.storage, path)?;
         let rows = match &self.transform.assembly.image {
-            Some(input) => self.images(&bytes, &file, input.column),
-            None if bytes.trim_ascii_start().starts_with(b"{") => Ok(self.json(&bytes, &file)),
-            None => self.table(&bytes, &file),
+            Some(input) => self.images(&found, &file, input.column),
+            None if self.is_json(&found)? => self.json(&found, &file),
+            None => self.table(&found, &file),
         };
-        rows.map_err(|problem| Origin { file: Some(file), ..Origin::default() }.place(problem))
+        rows.map_err(|problem| origin.place(problem))
     }
 
     /// One image, or the images of an IDX file.
-    fn images(&self, bytes: &[u8], file: &Arc<Path>, column: usize) -> Result<Rows, Diagnostic> {
+    fn images(&self, found: &Found, file: &Arc<Path>, column: usize) -> Result<Rows<'_>, Diagnostic> {
         let assembly = &self.transform.assembly;
         if assembly.features.is_some() || assembly.categories.is_some() {
             let problem = "the model takes more than an image, which `predict` cannot read yet";
-            return Err(Diagnostic::new("predict.input", problem));
+            return Err(Diagnostic::new("predict.input", problem)
+                .expected("a model whose only input is an image, or one of tables")
+                .hint("evaluate it with `outgrow eval`, or run it on arrays with `outgrow infer`"));
         }
-        let record = |value: Value, row: u64| {
-            let mut values = vec![Value::Missing; self.transform.columns.0.len()];
+        let columns = self.transform.columns.0.len();
+        let file = file.clone();
+        let record = move |value: Value, row: u64| {
+            let mut values = vec![Value::Missing; columns];
             values[column] = value;
             Record { values, origin: Origin { file: Some(file.clone()), line: None, row } }
         };
-        if image::is_image(bytes) {
-            return Ok(vec![Ok(record(Value::Encoded(bytes.to_vec()), 0))]);
+        let mut start = Vec::new();
+        let read = content(&self.storage, found)?.take(MAGIC_BYTES).read_to_end(&mut start);
+        read.map_err(|e| read_problem(&e, &found.path))?;
+        if image::is_image(&start) {
+            let bytes = whole(&self.storage, found)?;
+            return Ok(Box::new(std::iter::once(Ok(record(Value::Encoded(bytes), 0)))));
         }
-        if !bytes.starts_with(&[0, 0]) {
+        if !start.starts_with(&[0, 0]) {
             return Err(Diagnostic::new("predict.image", "the file is no image")
                 .expected("a PNG, JPEG, WebP or IDX file, as the model was trained on images"));
         }
-        let tensor = idx::parse(bytes)?;
-        let shape = match tensor.shape().dims() {
-            [_, w] => [1, 1, *w],
-            [_, h, w] => [1, *h, *w],
-            [_, c, h, w] => [*c, *h, *w],
-            _ => {
-                return Err(Diagnostic::new("predict.image", "the IDX file holds no images")
-                    .expected("2 to 4 dimensions: count (, channels) (, height), width"));
+        let images = idx::images(&self.storage, found)?.zip(1..);
+        Ok(Box::new(images.map(move |(pixels, row)| Ok(record(Value::Pixels(pixels?), row)))))
+    }
+
+    /// Whether a table is one of JSON lines, told by its first character.
+    fn is_json(&self, found: &Found) -> Result<bool, Diagnostic> {
+        let mut reader = content(&self.storage, found)?;
+        let mut buffer = [0; 4096];
+        loop {
+            let n = reader.read(&mut buffer).map_err(|e| read_problem(&e, &found.path))?;
+            let first = buffer[..n].iter().find(|byte| !byte.is_ascii_whitespace());
+            if n == 0 || first.is_some() {
+                return Ok(first == Some(&b'{'));
             }
-        };
-        let [channels, height, width] = shape;
-        image::check_size(channels, height, width)?;
-        let pixels = tensor.as_slice::<u8>().map_err(|e| {
-            Diagnostic::new("predict.image", e.to_string()).expected("images of 8-bit samples")
-        })?;
-        let images = pixels.chunks_exact(channels * height * width).zip(1..);
-        let pixels = |data: &[u8]| Value::Pixels(Pixels { channels, height, width, data: data.to_vec() });
-        Ok(images.map(|(data, row)| Ok(record(pixels(data), row))).collect())
+        }
     }
 
     /// The rows of a file of JSON lines, whose labels are not looked at.
-    fn json(&self, bytes: &[u8], file: &Arc<Path>) -> Rows {
+    fn json(&self, found: &Found, file: &Arc<Path>) -> Result<Rows<'_>, Diagnostic> {
         let columns = &self.transform.columns;
-        let mut rows = json_lines::parse_as(bytes, columns, &self.format.missing);
-        for record in rows.iter_mut().flatten() {
-            record.origin.file = Some(file.clone());
+        let reader = content(&self.storage, found)?;
+        let rows = json_lines::records_as(reader, Some(file.clone()), columns, &self.format.missing);
+        Ok(Box::new(rows.map(|record| {
+            let mut record = record?;
             for (value, column) in record.values.iter_mut().zip(&columns.0) {
                 if column.role == Role::Label {
                     *value = Value::Missing;
                 }
             }
-        }
-        rows
+            Ok(record)
+        })))
     }
 
     /// The rows of a CSV file.
-    fn table(&self, bytes: &[u8], file: &Arc<Path>) -> Result<Rows, Diagnostic> {
-        let byte = |text: &str| text.as_bytes().first().copied();
-        let mut reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .delimiter(byte(&self.format.delimiter).unwrap_or(b','))
-            .comment(self.format.comment.as_deref().and_then(byte))
-            .from_reader(bytes);
-        let mut lines = reader.byte_records().peekable();
-        let unreadable = |e: &csv::Error| {
-            Diagnostic::new("data.csv.read", format!("the file cannot be read: {e}")).file(&**file)
+    fn table(&self, found: &Found, file: &Arc<Path>) -> Result<Rows<'_>, Diagnostic> {
+        let mut lines: Table = Lines::new(content(&self.storage, found)?, &self.format, Some(file.clone()));
+        let (layout, mut first) = match lines.next() {
+            Some(Ok((number, fields))) => {
+                let layout = self.layout(fields, number)?;
+                let first = (!layout.header).then(|| (number, fields.clone()));
+                (layout, first)
+            }
+            Some(Err(problem)) => return Err(problem),
+            None => {
+                return Err(Diagnostic::new("predict.empty", "the file has no rows").expected(
+                    "a row for each prediction, after a line that names the columns or without one",
+                ));
+            }
         };
-        let layout = match lines.peek() {
-            Some(Ok(first)) => self.layout(first)?,
-            Some(Err(e)) => return Err(unreadable(e)),
-            None => return Err(Diagnostic::new("predict.empty", "the file has no rows")),
-        };
-        if layout.header {
-            lines.next();
-        }
-        let rows = lines.zip(1..).map(|(line, row)| {
-            let line = line.map_err(|e| unreadable(&e))?;
-            let number = line.position().map(|p| p.line() as usize);
-            let origin = Origin { file: Some(file.clone()), line: number, row };
-            match self.values(&line, &layout) {
+        let (mut row, file) = (0, file.clone());
+        let record = move |number: usize, fields: &csv::ByteRecord, row: u64| {
+            let origin = Origin { file: Some(file.clone()), line: Some(number), row };
+            match self.values(fields, &layout) {
                 Ok(values) => Ok(Record { values, origin }),
                 Err(problem) => Err(origin.place(problem)),
             }
-        });
-        Ok(rows.collect())
+        };
+        Ok(Box::new(std::iter::from_fn(move || {
+            row += 1;
+            if let Some((number, fields)) = first.take() {
+                return Some(record(number, &fields, row));
+            }
+            Some(lines.next()?.and_then(|(number, fields)| record(number, fields, row)))
+        })))
     }
 
     /// Which field holds which column, told by the first line: its names, or else how many fields it has.
-    fn layout(&self, first: &csv::ByteRecord) -> Result<Layout, Diagnostic> {
+    fn layout(&self, first: &csv::ByteRecord, line: usize) -> Result<Layout, Diagnostic> {
         let trim = |c: char| c == '\u{feff}' || self.format.trim.contains(c);
         let texts: Vec<_> = first.iter().map(String::from_utf8_lossy).collect();
         let names: Vec<&str> = texts.iter().map(|text| text.trim_matches(trim)).collect();
@@ -175,7 +188,7 @@ impl<'a> Reader<'a> {
                 } else {
                     format!("the first line has {} fields and does not name the columns", names.len())
                 };
-                Err(Diagnostic::new("predict.columns", problem).line(1).expected(format!(
+                Err(Diagnostic::new("predict.columns", problem).line(line).expected(format!(
                     "a first line that names the columns {}, or the {} columns of the training data in their order",
                     wanted.join(", "),
                     columns.0.len()
@@ -202,7 +215,10 @@ impl<'a> Reader<'a> {
             };
             match std::str::from_utf8(field) {
                 Ok(text) => self.format.parse(text, &column.kind).map_err(|d| d.item(item)),
-                Err(_) => Err(Diagnostic::new("data.csv.utf8", "the field is not UTF-8 text").item(item)),
+                Err(_) => Err(Diagnostic::new("data.csv.utf8", "the field is not UTF-8 text")
+                    .item(item)
+                    .expected("text in UTF-8")
+                    .hint("convert the file, for example with `iconv -t UTF-8`")),
             }
         };
         columns.zip(&layout.places).map(value).collect()
@@ -219,22 +235,41 @@ struct Layout {
     header: bool,
 }
 
+/// A file that is there.
+fn find(storage: &Arc<dyn StorageBackend>, path: &Path) -> Result<Found, Diagnostic> {
+    let missing = |problem: &str| {
+        Diagnostic::new("predict.file", problem).file(path).expected(
+            "a file: an image, a table (CSV, JSON lines), an IDX file or, for a language model, a text",
+        )
+    };
+    match storage.entry(path).map_err(|e| storage_problem(&e))? {
+        Some(entry) if entry.is_folder => {
+            Err(missing("it is a folder").hint("name the files in it, for example as `FOLDER/*`"))
+        }
+        Some(entry) => {
+            Ok(Found { shown: path.display().to_string(), path: path.to_owned(), bytes: entry.bytes })
+        }
+        None => Err(missing("there is no such file")
+            .hint("paths are relative to the folder that the command runs in")),
+    }
+}
+
 /// The whole content of a file, unpacked.
 pub fn read(storage: &Arc<dyn StorageBackend>, path: &Path) -> Result<Vec<u8>, Diagnostic> {
-    let entry = storage.entry(path).map_err(|e| storage_problem(&e))?;
-    let Some(entry) = entry.filter(|entry| !entry.is_folder) else {
-        return Err(Diagnostic::new("predict.file", "there is no such file").file(path));
-    };
-    let found = Found { shown: path.display().to_string(), path: path.to_owned(), bytes: entry.bytes };
+    whole(storage, &find(storage, path)?)
+}
+
+fn whole(storage: &Arc<dyn StorageBackend>, found: &Found) -> Result<Vec<u8>, Diagnostic> {
     let mut bytes = Vec::new();
-    content(storage, &found)?
+    content(storage, found)?
         .take(BYTES_MAX + 1)
         .read_to_end(&mut bytes)
-        .map_err(|e| read_problem(&e, path))?;
+        .map_err(|e| read_problem(&e, &found.path))?;
     if bytes.len() as u64 > BYTES_MAX {
         return Err(Diagnostic::new("predict.file", "the file is too large")
-            .file(path)
-            .expected(format!("at most {BYTES_MAX} bytes")));
+            .file(&found.path)
+            .expected(format!("at most {BYTES_MAX} bytes"))
+            .hint("divide it among several files"));
     }
     Ok(bytes)
 }

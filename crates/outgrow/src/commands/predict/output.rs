@@ -1,0 +1,143 @@
+//! Predictions on their way out, one after the other: none is kept longer than it must be.
+
+use std::io::{self, BufWriter, Stdout, Write};
+use std::path::Path;
+
+use outgrow_ir::Diagnostics;
+use serde_json::{Value as Json, json};
+
+use super::answer::{Answer, Meaning};
+use super::spool::Spool;
+use crate::commands::table::Widths;
+use crate::diagnose;
+
+/// Writes predictions to stdout.
+pub struct Output<'a> {
+    meaning: &'a Meaning,
+    out: BufWriter<Stdout>,
+    form: Form,
+    /// Predictions so far.
+    count: u64,
+    /// Whether somebody reads them still.
+    read: bool,
+}
+
+/// In what form.
+enum Form {
+    /// One object for machines, with the folder of the model.
+    Json(String),
+    /// A table for people, which can only begin once the widths of its columns are known.
+    Table { rows: Spool, widths: Widths, numbered: bool },
+    /// Texts one after the other.
+    Texts,
+}
+
+impl<'a> Output<'a> {
+    /// What a model of this meaning, in this folder, says.
+    pub fn new(meaning: &'a Meaning, folder: &Path, json: bool) -> Self {
+        let form = match meaning {
+            _ if json => Form::Json(folder.display().to_string()),
+            Meaning::Tokens(_) => Form::Texts,
+            _ => {
+                let rows = Spool::new(std::env::temp_dir());
+                Form::Table { rows, widths: Widths::default(), numbered: false }
+            }
+        };
+        Self { meaning, out: BufWriter::new(io::stdout()), form, count: 0, read: true }
+    }
+
+    /// Whether more predictions are of use: not when the reader has gone away.
+    pub fn is_read(&self) -> bool {
+        self.read
+    }
+
+    /// Whether something has been written, so that it must be brought to its end.
+    pub fn has_begun(&self) -> bool {
+        self.count > 0 && !matches!(self.form, Form::Table { .. })
+    }
+
+    /// Writes a prediction.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn push(&mut self, answer: &Answer) -> io::Result<()> {
+        let text = match &mut self.form {
+            Form::Json(model) => {
+                let before = if self.count == 0 { json_start(model) } else { ",".into() };
+                before + &self.meaning.to_json(answer).to_string()
+            }
+            Form::Table { rows, widths, numbered } => {
+                *numbered |= answer.row.is_some();
+                let mut cells = vec![
+                    answer.file.display().to_string(),
+                    answer.row.map_or_else(String::new, |row| row.to_string()),
+                ];
+                cells.extend(self.meaning.cells(answer));
+                widths.see(&cells);
+                rows.push(&cells)?;
+                String::new()
+            }
+            Form::Texts => {
+                let between = if self.count == 0 { "" } else { "\n" };
+                between.to_owned() + &self.meaning.text(answer)
+            }
+        };
+        self.count += 1;
+        self.write(&text)
+    }
+
+    /// Writes what comes after the last prediction.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn finish(mut self, problems: &Diagnostics) -> io::Result<()> {
+        match std::mem::replace(&mut self.form, Form::Texts) {
+            Form::Json(model) => {
+                let mut text = if self.count == 0 { json_start(&model) } else { String::new() };
+                text.push(']');
+                if !problems.0.is_empty() {
+                    let errors = diagnose::to_json(problems).get("errors").cloned().unwrap_or(Json::Null);
+                    text += &format!(",\"errors\":{errors}");
+                }
+                self.write(&(text + "}\n"))?;
+            }
+            Form::Table { rows, mut widths, numbered } if self.count > 0 => {
+                let mut head = vec!["file".to_owned(), "row".to_owned()];
+                head.extend(self.meaning.columns());
+                widths.see(&head);
+                if !numbered {
+                    widths.hide(1);
+                }
+                self.write(&widths.line(&head))?;
+                rows.each(&mut |cells| self.write(&widths.line(&cells)))?;
+            }
+            Form::Table { .. } | Form::Texts => {}
+        }
+        let flushed = self.out.flush();
+        self.unless_gone(flushed)
+    }
+
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        if !self.read {
+            return Ok(());
+        }
+        let written = self.out.write_all(text.as_bytes());
+        self.unless_gone(written)
+    }
+
+    /// A reader that has gone away is no error.
+    fn unless_gone(&mut self, result: io::Result<()>) -> io::Result<()> {
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.read = false;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+/// How the one object begins.
+fn json_start(model: &str) -> String {
+    format!("{{\"model\":{},\"predictions\":[", json!(model))
+}
