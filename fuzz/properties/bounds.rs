@@ -190,8 +190,9 @@ impl NodeBounds<'_> {
         if !dtype.is_float() {
             return carried.iter().map(|e| if *e == 0.0 { 0.0 } else { ANY }).collect();
         }
-        // Sums of bf16 are of f32 inside, and rounded once.
-        let inner = if dtype == DType::F64 { dtype } else { DType::F32 };
+        // Sums of bf16 are of f32 inside, and rounded once; but what is scattered is summed in the result itself.
+        let scattered = matches!(self.node.op, Op::ScatterAdd(_) | Op::MaxPool2dGrad(_));
+        let inner = if dtype == DType::F64 || scattered { dtype } else { DType::F32 };
         let holds = 2f64.powi(grid.clamp(-1000, 900)) / rounding(inner);
         let error = |i: usize| {
             if sizes[i] >= largest(dtype) {

@@ -176,8 +176,8 @@ impl Kernel for Gather {
     }
 }
 
-/// `out[r, rest...]` is the sum, in order of the indices, of the updates whose index is `r`. An index outside `out`
-/// stops the run with an error.
+/// `out[r, rest...]` is the sum, in order of the indices, of the updates whose index is `r`; in bf16, each addition is
+/// rounded. An index outside `out` stops the run with an error.
 #[derive(Debug)]
 pub struct ScatterAdd {
     indices: View,

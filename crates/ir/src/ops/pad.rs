@@ -16,7 +16,7 @@ pub struct Pad {
     pub high: usize,
     /// How many between two neighbours.
     pub interior: usize,
-    /// The constant.
+    /// The constant, converted to the element type as `cast` does.
     pub value: Scalar,
 }
 
@@ -85,7 +85,11 @@ impl OpEntry for Pad {
         let case = |dims: &[usize], axis, low, high, interior, value| {
             Sample::new(Self { axis, low, high, interior, value: Scalar(value) }, &[SampleInput::float(dims)])
         };
+        // A constant that the type cannot hold becomes the nearest that it can.
+        let below = Self { axis: 0, low: 1, high: 0, interior: 1, value: Scalar(-1.0) };
+        let bytes = SampleInput::new(DType::U8, &[3, 2], 0.0, 9.0);
         vec![
+            Sample::new(below, &[bytes]),
             case(&[5], 0, 1, 2, 0, 0.0),
             case(&[3, 4], 1, 0, 0, 2, -1.5),
             case(&[3, 4], 0, 2, 1, 1, 7.0),

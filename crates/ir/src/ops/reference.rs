@@ -26,13 +26,15 @@ pub fn zip(
     }
 }
 
-/// A tensor whose element at a multi-index is the element of `x` at the flat position `source` gives, or `fill`.
+/// A tensor whose element at a multi-index is the element of `x` at the flat position `source` gives, or `fill`
+/// converted to its type.
 pub fn pick(x: &Tensor, shape: &Shape, fill: f64, source: impl Fn(&[usize]) -> Option<usize>) -> Tensor {
     let at = |i: usize| source(&shape.unravel(i));
     if x.dtype().is_float() {
         Tensor::from_f64(x.dtype(), shape.clone(), |i| at(i).map_or(fill, |j| x.get_f64(j)))
     } else {
-        Tensor::from_i64(x.dtype(), shape.clone(), |i| at(i).map_or(fill as i64, |j| x.get_i64(j)))
+        let fill = Tensor::from_f64(x.dtype(), [0; 0], |_| fill).get_i64(0);
+        Tensor::from_i64(x.dtype(), shape.clone(), |i| at(i).map_or(fill, |j| x.get_i64(j)))
     }
 }
 

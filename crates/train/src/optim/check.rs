@@ -1,5 +1,5 @@
 //! How optimisers are tested: 20 steps of the graph, by the reference interpreter, on fixed data with a learning rate
-//! that changes, against plain f64 code given by the test and against PyTorch's result; and by the CPU backend, on all
+//! that changes, against plain f64 code given by the test and against another implementation's result; and by the CPU backend, on all
 //! kernel paths of this machine.
 
 use std::collections::HashMap;
@@ -19,12 +19,15 @@ const STEPS: u64 = 20;
 /// What PyTorch's optimisers make of the same data in f64; written by `benchmarks/optimizer_golden.py`.
 const GOLDEN: &str = include_str!("golden.json");
 
+/// What the papers say of the optimisers that PyTorch lacks; written by `benchmarks/paper_golden.py`.
+const GOLDEN_PAPERS: &str = include_str!("golden_papers.json");
+
 /// The two tensors of the test; the second alone is small enough to lie below thresholds.
 const SHAPES: [(&str, &[usize]); 2] = [("weight", &[2, 3]), ("bias", &[2])];
 
 /// An optimiser under test.
 pub struct Case<'a> {
-    /// The name of PyTorch's result, or nothing where PyTorch has no such optimiser.
+    /// The name of the other implementation's result: PyTorch's, where it has the optimiser.
     pub golden: &'a str,
     /// The optimiser as in a manifest.
     pub options: &'a str,
@@ -138,21 +141,21 @@ fn assert_close(what: &str, got: &[Vec<f64>], expected: &[Vec<f64>], tolerance: 
     }
 }
 
-/// Checks an optimiser's graph in f32 and f64 against `formula`, and against PyTorch where it has the optimiser.
+/// Checks an optimiser's graph in f32 and f64 against `formula`, and against another implementation.
 pub fn check(case: &Case<'_>, formula: impl Formula) {
     let optimizer = from_spec(&serde_json::from_str(case.options).unwrap(), case.weight_decay);
     let expected = run_formula(&*optimizer, case.lr, formula);
     assert!(expected[0].iter().zip(&tensors_at(0)[0]).all(|(w, start)| w != start), "the test moves nothing");
-    let golden: HashMap<String, [Vec<f64>; 2]> = serde_json::from_str(GOLDEN).unwrap();
+    let mut golden: HashMap<String, [Vec<f64>; 2]> = serde_json::from_str(GOLDEN).unwrap();
+    golden.extend(serde_json::from_str::<HashMap<_, _>>(GOLDEN_PAPERS).unwrap());
     let paths = KernelPath::supported().into_iter().map(|path| (Some(path), DType::F32, 1e-5));
     let interpreted = [(None, DType::F32, 1e-5), (None, DType::F64, 1e-11)];
     for (path, dtype, tolerance) in interpreted.into_iter().chain(paths) {
         let got = run_on(path, &*optimizer, case.lr, dtype, optimizer.elementwise());
         let what = format!("{optimizer:?} in {dtype} by {path:?}");
         assert_close(&format!("{what} against its formula"), &got, &expected, tolerance);
-        if !case.golden.is_empty() {
-            assert_close(&format!("{what} against PyTorch"), &got[..2], &golden[case.golden], tolerance);
-        }
+        let other = format!("{what} against `{}` of another implementation", case.golden);
+        assert_close(&other, &got[..2], &golden[case.golden], tolerance);
     }
 }
 

@@ -83,12 +83,12 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_the_papers_formula() {
-        for (options, weight_decay, [beta1, beta2, eps]) in [
-            (r#"{"name": "lamb"}"#, 0.01, [0.9, 0.999, 1e-6]),
-            (r#"{"name": "lamb", "beta1": 0.7, "beta2": 0.9, "eps": 0.01}"#, 0.0, [0.7, 0.9, 0.01]),
+    fn agrees_with_its_formula_and_the_paper() {
+        for (golden, options, weight_decay, [beta1, beta2, eps]) in [
+            ("lamb", r#"{"name": "lamb"}"#, 0.01, [0.9, 0.999, 1e-6]),
+            ("lamb-options", r#"{"name": "lamb", "beta1": 0.7, "beta2": 0.9, "eps": 0.01}"#, 0.0, [0.7, 0.9, 0.01]),
         ] {
-            check(&Case { golden: "", options, lr: 0.02, weight_decay }, |w, g, state, at| {
+            check(&Case { golden, options, lr: 0.02, weight_decay }, |w, g, state, at| {
                 let mut step = vec![0.0; w.len()];
                 for i in 0..w.len() {
                     state[0][i] = beta1 * state[0][i] + (1.0 - beta1) * g[i];
