@@ -12,7 +12,7 @@ use crate::split::Splitter;
 use crate::{CleanReport, DataSpec, Split, fingerprint, manifest, tokens};
 use outgrow_env::{Remote, StorageBackend};
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_transform::{Columns, Record, Run, Target, Transform};
+use outgrow_transform::{Columns, Record, Run, Target, Transform, Value};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -63,6 +63,8 @@ pub struct Prepared {
 
 /// Records that are encoded at a time, by all threads together.
 const BLOCK_RECORDS: usize = 2048;
+/// The same for the bytes of their texts and images, before or after they are encoded.
+const BLOCK_BYTES: usize = 64 << 20;
 /// Progress is told once in so many records.
 const PROGRESS_EVERY: u64 = 512;
 
@@ -284,7 +286,7 @@ impl Work<'_> {
         let per_shard = records_per_shard(record_bytes);
         let writer = ShardWriter::new(storage, self.folder, fields, per_shard, classes, progress);
         writer.save()?;
-        let block_records = ((64 << 20) / record_bytes.max(1)).clamp(1, BLOCK_RECORDS);
+        let block_records = (BLOCK_BYTES / record_bytes.max(1)).clamp(1, BLOCK_RECORDS);
         let mut storing = Storing {
             transform: &transform,
             columns: &columns,
@@ -295,6 +297,7 @@ impl Work<'_> {
             runs: Default::default(),
             missing: [(); 3].map(|()| vec![0; transform.columns.0.len()]),
             block: Vec::new(),
+            block_bytes: 0,
         };
         let total = count(Part::Train).map(|n| n + count(Part::Test).unwrap_or(0));
         let mut done = 0;
@@ -332,6 +335,8 @@ struct Storing<'a> {
     missing: [Vec<u64>; 3],
     /// Cleaned records that wait to be encoded.
     block: Vec<(Split, Record)>,
+    /// The bytes of their texts and images.
+    block_bytes: usize,
 }
 
 impl Storing<'_> {
@@ -344,8 +349,9 @@ impl Storing<'_> {
         if self.transform.chain.prepare(&mut record, identity, &mut self.runs[i])?
             && self.writer.assign(split)
         {
+            self.block_bytes += record.values.iter().map(Value::bytes).sum::<usize>();
             self.block.push((split, record));
-            if self.block.len() == self.block_records {
+            if self.block.len() == self.block_records || self.block_bytes >= BLOCK_BYTES {
                 self.encode()?;
             }
         }
@@ -355,6 +361,7 @@ impl Storing<'_> {
     /// Encodes the waiting records, each thread a consecutive piece of them, and stores them in their order.
     fn encode(&mut self) -> Result<(), Diagnostic> {
         let block = std::mem::take(&mut self.block);
+        self.block_bytes = 0;
         let (transform, columns) = (self.transform, self.columns);
         let encoded =
             in_pieces(block.len(), self.threads, |range| encode_piece(transform, columns, &block[range]));

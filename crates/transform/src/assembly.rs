@@ -327,7 +327,10 @@ impl ImageInput {
         match value {
             Value::Pixels(pixels) if fits(pixels) => out.extend(&pixels.data),
             value => {
-                let pixels = image::pixels(value, Some(self.channels))?;
+                let resized_width = if self.resize { self.width } else { 0 };
+                let room = image::Room::new(Some(self.channels), resized_width);
+                // The share is given back once the image is stored.
+                let (pixels, _share) = image::pixels_within(value, &room)?;
                 if fits(&pixels) {
                     out.extend(&pixels.data);
                 } else if self.resize {

@@ -1,6 +1,7 @@
 //! Decodes and resizes images. Sizes are checked before anything is allocated, and every step has the same bits on
 //! every machine: decoders run without machine-specific instructions.
 
+use crate::memory_budget::{MemoryBudget, Share};
 use crate::{Pixels, Value};
 use outgrow_ir::{Diagnostic, shielded};
 use std::io::Cursor;
@@ -13,6 +14,36 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 pub const SIDE_MAX: usize = 1 << 14;
 /// Largest number of samples of a decoded image.
 pub const SAMPLES_MAX: usize = 1 << 28;
+
+/// What all threads together may decode into at a time. An image that takes more is decoded alone.
+static DECODING: MemoryBudget = MemoryBudget::new(512 << 20);
+
+/// What an image is decoded for, which says what it takes beside its own pixels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room<'a> {
+    budget: &'a MemoryBudget,
+    /// The channels that are wanted, if not those of the file.
+    channels: Option<usize>,
+    /// The width that it will be resized to, 0 when it will not.
+    resized_width: usize,
+}
+
+impl Room<'static> {
+    /// In the budget that all threads share.
+    pub fn new(channels: Option<usize>, resized_width: usize) -> Self {
+        Self { budget: &DECODING, channels, resized_width }
+    }
+}
+
+impl<'a> Room<'a> {
+    /// Waits for the memory of an image whose decoder takes `decoder_bytes` for each pixel, and gives `channels`.
+    fn take(&self, decoder_bytes: usize, channels: usize, height: usize, width: usize) -> Share<'a> {
+        let converted = self.channels.filter(|wanted| *wanted != channels).unwrap_or(0);
+        let pixels = height.saturating_mul(width);
+        let resizing = height.saturating_mul(self.resized_width).saturating_mul(size_of::<f32>());
+        self.budget.take(pixels.saturating_mul(decoder_bytes + converted).saturating_add(resizing))
+    }
+}
 
 /// Refuses channels other than 1 or 3 and sizes that are zero or absurd.
 pub fn check_size(channels: usize, height: usize, width: usize) -> Result<(), Diagnostic> {
@@ -52,25 +83,30 @@ fn broken(what: &str, why: impl std::fmt::Display) -> Diagnostic {
 /// # Errors
 /// A diagnostic for content that is neither, is damaged, or has an absurd size.
 pub fn decode(file: &[u8]) -> Result<Pixels, Diagnostic> {
+    decode_within(file, &Room::new(None, 0)).map(|(pixels, _)| pixels)
+}
+
+/// The same, with the share of the memory that the image has, to be held as long as the image is.
+fn decode_within<'a>(file: &[u8], room: &Room<'a>) -> Result<(Pixels, Share<'a>), Diagnostic> {
     if file.starts_with(PNG) {
-        return guarded("PNG", || decode_png(file));
+        return guarded("PNG", || decode_png(file, room));
     }
     if file.starts_with(JPEG) {
-        return guarded("JPEG", || decode_jpeg(file));
+        return guarded("JPEG", || decode_jpeg(file, room));
     }
     if is_webp(file) {
-        return guarded("WebP", || decode_webp(file));
+        return guarded("WebP", || decode_webp(file, room));
     }
     Err(Diagnostic::new("data.image.format", "the image is neither a PNG, a JPEG nor a WebP file")
         .expected("a file that begins like a PNG, JPEG or WebP file"))
 }
 
 /// Outside input must not end the process, whatever a decoder thinks of it.
-fn guarded(what: &str, decode: impl Fn() -> Result<Pixels, Diagnostic>) -> Result<Pixels, Diagnostic> {
+fn guarded<T>(what: &str, decode: impl Fn() -> Result<T, Diagnostic>) -> Result<T, Diagnostic> {
     shielded(decode).unwrap_or_else(|| Err(broken(what, "the decoder gave up")))
 }
 
-fn decode_png(file: &[u8]) -> Result<Pixels, Diagnostic> {
+fn decode_png<'a>(file: &[u8], room: &Room<'a>) -> Result<(Pixels, Share<'a>), Diagnostic> {
     let limits = png::Limits { bytes: SAMPLES_MAX };
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(file), limits);
     decoder.set_transformations(png::Transformations::normalize_to_color8());
@@ -85,15 +121,17 @@ fn decode_png(file: &[u8]) -> Result<Pixels, Diagnostic> {
         png::ColorType::Indexed => return Err(broken("PNG", "its palette was not expanded")),
     };
     check_size(channels, height, width)?;
+    let planes = if samples == 1 { 0 } else { channels };
+    let share = room.take(samples + planes, channels, height, width);
     let mut interleaved = vec![0; height * width * samples];
     if reader.output_buffer_size() != Some(interleaved.len()) {
         return Err(broken("PNG", "its rows have an unexpected length"));
     }
     reader.next_frame(&mut interleaved).map_err(|e| broken("PNG", e))?;
-    Ok(planar(&interleaved, samples, channels, height, width))
+    Ok((planar(interleaved, samples, channels, height, width), share))
 }
 
-fn decode_jpeg(file: &[u8]) -> Result<Pixels, Diagnostic> {
+fn decode_jpeg<'a>(file: &[u8], room: &Room<'a>) -> Result<(Pixels, Share<'a>), Diagnostic> {
     let options = DecoderOptions::default()
         .set_max_width(SIDE_MAX)
         .set_max_height(SIDE_MAX)
@@ -106,31 +144,38 @@ fn decode_jpeg(file: &[u8]) -> Result<Pixels, Diagnostic> {
     let (channels, space) = if grey { (1, ColorSpace::Luma) } else { (3, ColorSpace::RGB) };
     check_size(channels, height, width)?;
     decoder.set_options(options.jpeg_set_out_colorspace(space));
+    // A progressive file's coefficients are in memory as well, in 16 bits each.
+    let share = room.take(4 * channels, channels, height, width);
     let mut interleaved = vec![0; channels * height * width];
     if decoder.output_buffer_size() != Some(interleaved.len()) {
         return Err(broken("JPEG", "its colours are of a kind that is not supported"));
     }
     decoder.decode_into(&mut interleaved).map_err(|e| broken("JPEG", e))?;
-    Ok(planar(&interleaved, channels, channels, height, width))
+    Ok((planar(interleaved, channels, channels, height, width), share))
 }
 
-fn decode_webp(file: &[u8]) -> Result<Pixels, Diagnostic> {
+fn decode_webp<'a>(file: &[u8], room: &Room<'a>) -> Result<(Pixels, Share<'a>), Diagnostic> {
     let mut decoder = image_webp::WebPDecoder::new(Cursor::new(file)).map_err(|e| broken("WebP", e))?;
     let (width, height) = decoder.dimensions();
     let (height, width) = (height as usize, width as usize);
     check_size(3, height, width)?;
     decoder.set_memory_limit(SAMPLES_MAX);
     let samples = if decoder.has_alpha() { 4 } else { 3 };
+    // The decoder has a frame of its own, of at most four bytes for each pixel.
+    let share = room.take(samples + 3 + 4, 3, height, width);
     let mut interleaved = vec![0; height * width * samples];
     if decoder.output_buffer_size() != Some(interleaved.len()) {
         return Err(broken("WebP", "its rows have an unexpected length"));
     }
     decoder.read_image(&mut interleaved).map_err(|e| broken("WebP", e))?;
-    Ok(planar(&interleaved, samples, 3, height, width))
+    Ok((planar(interleaved, samples, 3, height, width), share))
 }
 
 /// From `[height, width, samples]` to `[channels, height, width]`; further samples are left out.
-fn planar(interleaved: &[u8], samples: usize, channels: usize, height: usize, width: usize) -> Pixels {
+fn planar(interleaved: Vec<u8>, samples: usize, channels: usize, height: usize, width: usize) -> Pixels {
+    if samples == 1 {
+        return Pixels { channels, height, width, data: interleaved };
+    }
     let mut data = Vec::with_capacity(channels * height * width);
     for channel in 0..channels {
         data.extend(interleaved.iter().skip(channel).step_by(samples));
@@ -144,12 +189,22 @@ fn planar(interleaved: &[u8], samples: usize, channels: usize, height: usize, wi
 /// # Errors
 /// A diagnostic for a value that is no image, or cannot be decoded.
 pub fn pixels(value: &Value, channels: Option<usize>) -> Result<Pixels, Diagnostic> {
+    pixels_within(value, &Room::new(channels, 0)).map(|(pixels, _)| pixels)
+}
+
+/// The same, with the share of the memory that a decoded image has, to be held as long as the image is.
+pub(crate) fn pixels_within<'a>(
+    value: &Value,
+    room: &Room<'a>,
+) -> Result<(Pixels, Option<Share<'a>>), Diagnostic> {
     match value {
-        Value::Pixels(pixels) => Ok(with_channels(pixels.clone(), channels.unwrap_or(pixels.channels))),
+        Value::Pixels(pixels) => {
+            Ok((with_channels(pixels.clone(), room.channels.unwrap_or(pixels.channels)), None))
+        }
         Value::Encoded(file) => {
-            let pixels = decode(file)?;
-            let channels = channels.unwrap_or(pixels.channels);
-            Ok(with_channels(pixels, channels))
+            let (pixels, share) = decode_within(file, room)?;
+            let channels = room.channels.unwrap_or(pixels.channels);
+            Ok((with_channels(pixels, channels), Some(share)))
         }
         Value::Missing => Err(Diagnostic::new("data.missing-value", "the image is missing")),
         other => {
@@ -286,6 +341,35 @@ mod tests {
         assert!(check_size(3, 0, 4).is_err() && check_size(2, 4, 4).is_err() && check_size(1, 1, 1).is_ok());
         assert!(check_size(1, SIDE_MAX, SIDE_MAX).is_ok() && check_size(3, SIDE_MAX, SIDE_MAX).is_err());
         assert_eq!(decode(b"GIF89a").unwrap_err().code, "data.image.format");
+    }
+
+    /// What an image takes is asked for before it is decoded, and held until it is done with.
+    #[test]
+    fn images_are_decoded_within_the_budget() {
+        use std::sync::mpsc::{RecvTimeoutError, channel};
+        let file = png(png::ColorType::Rgb, png::BitDepth::Eight, &[1, 2, 3, 4, 5, 6]);
+        let alone = decode(&file).unwrap();
+        // Two pixels take twelve bytes in all, two more as grey, and four for each row and column when resized.
+        for (channels, resized_width, bytes) in [(None, 0, 12), (Some(1), 0, 14), (None, 5, 32)] {
+            let budget = MemoryBudget::new(bytes);
+            let room = Room { budget: &budget, channels, resized_width };
+            let (sender, done) = channel();
+            std::thread::scope(|scope| {
+                let taken = budget.take(1);
+                scope.spawn(|| sender.send(decode_within(&file, &room).map(|(pixels, _)| pixels)));
+                let early = done.recv_timeout(std::time::Duration::from_millis(30));
+                assert_eq!(early, Err(RecvTimeoutError::Timeout), "it did not wait");
+                drop(taken);
+                assert_eq!(done.recv().unwrap().unwrap(), alone);
+            });
+            // With a byte less it is larger than the budget, and goes alone.
+            let small = MemoryBudget::new(bytes - 1);
+            let room = Room { budget: &small, ..room };
+            assert_eq!(decode_within(&file, &room).unwrap().0, alone);
+            // A file that cannot be decoded gives back what it took.
+            assert!(decode_within(&file[..file.len() - 20], &room).is_err());
+            drop(small.take(bytes));
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod batch;
 mod chain;
 mod expression;
 pub mod image;
+mod memory_budget;
 mod normalization;
 mod record;
 mod schema;

@@ -37,6 +37,16 @@ impl Value {
         }
     }
 
+    /// How many bytes its text or image has.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Encoded(bytes) => bytes.len(),
+            Self::Pixels(pixels) => pixels.data.len(),
+            Self::Missing | Self::Number(_) | Self::Category(_) => 0,
+        }
+    }
+
     /// Appends the value to `out` in a form that is the same on every machine and in every version: a tag, then the
     /// content. Records are hashed by it.
     pub fn canonical_bytes(&self, out: &mut Vec<u8>) {
