@@ -293,7 +293,7 @@ impl Work<'_> {
             threads: self.options.threads.max(1),
             block_records,
             writer,
-            report: CleanReport::default(),
+            report: CleanReport { notes: source.notes(), ..CleanReport::default() },
             runs: Default::default(),
             missing: [(); 3].map(|()| vec![0; transform.columns.0.len()]),
             block: Vec::new(),

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct CleanReport {
     /// One for each split, in the order of [`Split::ALL`].
     pub splits: [SplitReport; 3],
+    /// What the source does not read as one might expect, such as columns that it leaves out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// What became of one split's records.

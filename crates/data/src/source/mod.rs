@@ -115,6 +115,10 @@ pub trait RecordSource: Send + Sync {
     fn labels_are_classes(&self) -> bool {
         false
     }
+    /// What is not read as one might expect, for people: columns that are left out.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Whether there is a test set of its own.
     fn has_test(&self) -> bool;
     /// How many records there are, when that is known beforehand.

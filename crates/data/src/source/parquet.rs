@@ -1,5 +1,6 @@
 //! Parquet files: plain columns of numbers and text, and images embedded as PNG or JPEG files, either as a column of
-//! bytes or in the layout of the Hugging Face Hub (a struct of `bytes` and `path`). Lists and maps are left out.
+//! bytes or in the layout of the Hugging Face Hub (a struct of `bytes` and `path`). Lists and maps are left out, which
+//! the source's notes say.
 
 use super::part_files::PartFiles;
 use super::{Context, Opened, Part, RecordSource, Records, SourceKind};
@@ -11,7 +12,7 @@ use outgrow_ir::{Diagnostic, Diagnostics, shielded};
 use outgrow_transform::{Column, ColumnKind, Columns, Origin, Record, Value};
 use parquet::basic::{ConvertedType, LogicalType, Type as Physical};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use parquet::data_type::{ByteArray, DataType};
+use parquet::data_type::{ByteArray, DataType, FixedLenByteArray};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{ChunkReader, FileReader as _, Length, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
@@ -94,49 +95,60 @@ enum Content {
     Unsigned,
     /// Truth values.
     Bool,
+    /// Numbers of 16 bits (IEEE 754 binary16).
+    Half,
+    /// Whole numbers in two's complement, the highest byte first, divided by this power of ten.
+    Decimal(f64),
     Text,
     Image,
 }
 
 impl Leaf {
-    /// How a column is read; `None` when it is not.
-    fn of(number: usize, column: &ColumnDescriptor) -> Option<Self> {
+    /// How a column is read, or why it is not.
+    fn of(number: usize, column: &ColumnDescriptor) -> Result<Self, &'static str> {
         let parts = column.path().parts();
-        let [name, rest @ ..] = parts else { return None };
-        let in_struct = match rest {
-            [] => false,
-            [field] if field == IMAGE_BYTES => true,
-            _ => return None,
+        if column.max_rep_level() > 0 {
+            return Err("a list or map");
+        }
+        let (name, in_struct) = match parts {
+            [name] => (name, false),
+            [name, field] if field == IMAGE_BYTES => (name, true),
+            _ => return Err("a field of a struct"),
         };
         let logical = column.logical_type_ref();
+        let converted = column.converted_type();
         let text = matches!(logical, Some(LogicalType::String | LogicalType::Enum | LogicalType::Json))
-            || matches!(
-                column.converted_type(),
-                ConvertedType::UTF8 | ConvertedType::ENUM | ConvertedType::JSON
-            );
+            || matches!(converted, ConvertedType::UTF8 | ConvertedType::ENUM | ConvertedType::JSON);
         let unsigned = matches!(
-            column.converted_type(),
+            converted,
             ConvertedType::UINT_8 | ConvertedType::UINT_16 | ConvertedType::UINT_32 | ConvertedType::UINT_64
         );
+        let is_decimal =
+            matches!(logical, Some(LogicalType::Decimal { .. })) || converted == ConvertedType::DECIMAL;
+        let power = || libm::pow(10.0, f64::from(column.type_scale()));
         let content = match column.physical_type() {
             Physical::BYTE_ARRAY if text && !in_struct => Content::Text,
+            Physical::BYTE_ARRAY | Physical::FIXED_LEN_BYTE_ARRAY if is_decimal && !in_struct => {
+                Content::Decimal(power())
+            }
             Physical::BYTE_ARRAY => Content::Image,
-            _ if in_struct => return None,
+            _ if in_struct => return Err("a field of a struct"),
             Physical::BOOLEAN => Content::Bool,
             Physical::INT32 | Physical::INT64 if unsigned => Content::Unsigned,
-            Physical::INT32 | Physical::INT64 if column.converted_type() == ConvertedType::DECIMAL => {
-                Content::Number(libm::pow(10.0, f64::from(column.type_scale())))
-            }
+            Physical::INT32 | Physical::INT64 if is_decimal => Content::Number(power()),
             Physical::INT32 | Physical::INT64 | Physical::FLOAT | Physical::DOUBLE => Content::Number(1.0),
-            Physical::INT96 | Physical::FIXED_LEN_BYTE_ARRAY => return None,
+            Physical::FIXED_LEN_BYTE_ARRAY if matches!(logical, Some(LogicalType::Float16)) => Content::Half,
+            Physical::INT96 => return Err("times in 96 bits"),
+            Physical::FIXED_LEN_BYTE_ARRAY => return Err("bytes of a fixed length"),
         };
-        let whole = column.max_rep_level() == 0;
-        whole.then(|| Self { name: name.clone(), number, defined: column.max_def_level(), content })
+        Ok(Self { name: name.clone(), number, defined: column.max_def_level(), content })
     }
 
     fn kind(&self) -> ColumnKind {
         match self.content {
-            Content::Number(_) | Content::Unsigned | Content::Bool => ColumnKind::Number,
+            Content::Number(_) | Content::Unsigned | Content::Bool | Content::Half | Content::Decimal(_) => {
+                ColumnKind::Number
+            }
             Content::Text => ColumnKind::Text,
             Content::Image => ColumnKind::Image,
         }
@@ -164,13 +176,23 @@ impl Leaf {
             ColumnReader::ByteArrayColumnReader(r) => {
                 self.values(r, count, |bytes: ByteArray| match self.content {
                     Content::Text => Ok(Value::Text(bytes.as_utf8()?.to_owned())),
+                    Content::Decimal(power) => Ok(Value::Number(whole(bytes.data()) / power)),
                     _ => Ok(Value::Encoded(bytes.data().to_vec())),
                 })
             }
-            ColumnReader::Int96ColumnReader(_) | ColumnReader::FixedLenByteArrayColumnReader(_) => {
-                Err(ParquetError::General(format!("column `{}` changes its type", self.name)))
+            ColumnReader::FixedLenByteArrayColumnReader(r) => {
+                self.values(r, count, |bytes: FixedLenByteArray| match (self.content, bytes.data()) {
+                    (Content::Decimal(power), bytes) => Ok(Value::Number(whole(bytes) / power)),
+                    (Content::Half, [low, high]) => Ok(finite(half(u16::from_le_bytes([*low, *high])))),
+                    _ => Err(self.changed()),
+                })
             }
+            ColumnReader::Int96ColumnReader(_) => Err(self.changed()),
         }
+    }
+
+    fn changed(&self) -> ParquetError {
+        ParquetError::General(format!("column `{}` changes its type", self.name))
     }
 
     fn values<T: DataType>(
@@ -201,6 +223,27 @@ impl Leaf {
     }
 }
 
+/// A whole number in two's complement, the highest byte first.
+fn whole(bytes: &[u8]) -> f64 {
+    let negative = bytes.first().is_some_and(|first| first & 0x80 != 0);
+    if bytes.len() <= 16 {
+        return bytes.iter().fold(-i128::from(negative), |n, byte| n << 8 | i128::from(*byte)) as f64;
+    }
+    bytes.iter().fold(-f64::from(u8::from(negative)), |n, byte| n * 256.0 + f64::from(*byte))
+}
+
+/// A number of 16 bits.
+fn half(bits: u16) -> f64 {
+    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff));
+    let size = match exponent {
+        0 => libm::ldexp(fraction, -24),
+        31 if fraction == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        _ => libm::ldexp(fraction + 1024.0, exponent - 25),
+    };
+    if bits >> 15 == 1 { -size } else { size }
+}
+
 /// Floating point columns mark missing values by NaN, too.
 fn finite(n: f64) -> Value {
     if n.is_nan() { Value::Missing } else { Value::Number(n) }
@@ -215,7 +258,59 @@ fn open_file(storage: &Arc<dyn StorageBackend>, file: &Found) -> Result<Reader, 
 
 fn leaves(reader: &Reader) -> Vec<Leaf> {
     let columns = reader.metadata().file_metadata().schema_descr().columns();
-    columns.iter().enumerate().filter_map(|(i, column)| Leaf::of(i, column)).collect()
+    columns.iter().enumerate().filter_map(|(i, column)| Leaf::of(i, column).ok()).collect()
+}
+
+/// What is not read as one might expect: columns that are left out, and times that are numbers.
+fn notes(reader: &Reader, leaves: &[Leaf]) -> Vec<String> {
+    let columns = reader.metadata().file_metadata().schema_descr().columns();
+    let mut notes: Vec<String> = Vec::new();
+    for (i, column) in columns.iter().enumerate() {
+        let name = column.path().parts().first().map_or("", String::as_str);
+        let note = match Leaf::of(i, column) {
+            Ok(_) if is_time(column) => {
+                format!(
+                    "column `{name}` holds times, which are read as the whole numbers that stand for them"
+                )
+            }
+            // The other fields of an image are nothing that one would miss.
+            Err(_) if leaves.iter().any(|leaf| leaf.name == name) => continue,
+            Err(why) => format!("column `{name}` is left out: it is {why}"),
+            Ok(_) => continue,
+        };
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+    notes
+}
+
+fn is_time(column: &ColumnDescriptor) -> bool {
+    use ConvertedType as Converted;
+    let logical = column.logical_type_ref();
+    matches!(logical, Some(LogicalType::Date | LogicalType::Time { .. } | LogicalType::Timestamp { .. }))
+        || matches!(
+            column.converted_type(),
+            Converted::DATE
+                | Converted::TIME_MILLIS
+                | Converted::TIME_MICROS
+                | Converted::TIMESTAMP_MILLIS
+                | Converted::TIMESTAMP_MICROS
+        )
+}
+
+/// Refuses columns of the same name: which of them is meant could not be said.
+fn check_names(leaves: &[Leaf], file: &Found) -> Result<(), Diagnostic> {
+    let twice = leaves.iter().enumerate().find(|(i, leaf)| leaves[..*i].iter().any(|l| l.name == leaf.name));
+    match twice {
+        Some((_, leaf)) => {
+            Err(Diagnostic::new("data.parquet.columns", format!("two columns are called `{}`", leaf.name))
+                .file(&file.path)
+                .expected("a name of its own for every column")
+                .hint("rename one of them where the file is written"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Reads the records of one file.
@@ -284,6 +379,7 @@ struct ParquetSource {
     counts: [u64; 2],
     class_names: Option<Vec<String>>,
     labels_are_classes: bool,
+    notes: Vec<String>,
 }
 
 fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
@@ -291,6 +387,8 @@ fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
     let storage = context.finder.storage.clone();
     let first = open_file(&storage, files.first())?;
     let leaves = leaves(&first);
+    check_names(&leaves, files.first())?;
+    let notes = notes(&first, &leaves);
     let mut counts = [0; 2];
     for part in [Part::Train, Part::Test] {
         for file in files.of(part) {
@@ -306,7 +404,7 @@ fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
     let labels_are_classes =
         leaves.iter().any(|l| l.name == label && (has_image || l.content == Content::Bool));
     let class_names = class_names(&first, label);
-    let source = ParquetSource { storage, columns, files, counts, class_names, labels_are_classes };
+    let source = ParquetSource { storage, columns, files, counts, class_names, labels_are_classes, notes };
     Ok(Opened::Records(Box::new(source)))
 }
 
@@ -352,6 +450,9 @@ impl RecordSource for ParquetSource {
     }
     fn labels_are_classes(&self) -> bool {
         self.labels_are_classes || self.class_names.is_some()
+    }
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
     }
     fn has_test(&self) -> bool {
         self.files.has_test()

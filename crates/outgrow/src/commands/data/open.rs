@@ -48,6 +48,7 @@ pub fn open_data(
         let prepared = prepare(spec, &options);
         progress.finish();
         let prepared = prepared.map_err(|found| manifest.locate(found))?;
+        say_notes(&prepared, context);
         let dataset = Dataset::open(storage, &prepared.folder)?;
         return Ok(OpenData { dataset, prepared, replicas: None });
     };
@@ -60,11 +61,19 @@ pub fn open_data(
     for fault in &opened.faults {
         context.note(&format!("warning: {fault}"));
     }
+    say_notes(&opened.prepared, context);
     Ok(OpenData {
         dataset: opened.dataset,
         prepared: opened.prepared,
         replicas: Some((replicas, opened.version)),
     })
+}
+
+/// Says what the source does not read as one might expect.
+fn say_notes(prepared: &Prepared, context: &Context) {
+    for note in &prepared.report.notes {
+        context.note(&format!("note: {note}"));
+    }
 }
 
 /// A place by its name in the manifest; relative folders are beside the manifest, URLs are buckets.
