@@ -162,6 +162,14 @@ pub(crate) fn with_roles(spec: &DataSpec, source: &dyn RecordSource) -> Result<C
             );
         }
     }
+    for name in labels.iter().filter(|name| spec.exclude.as_ref().is_some_and(|e| e.contains(name))) {
+        problems.push(
+            Diagnostic::new("data.exclude", format!("the label `{name}` is excluded"))
+                .item("data.exclude")
+                .expected("columns that are neither label nor feature")
+                .hint("leave it out of `exclude`: the model does not see its label as it is"),
+        );
+    }
     set_roles(&mut columns, &labels, Role::Label, "data.label", &mut problems);
     problems.into_result(columns)
 }

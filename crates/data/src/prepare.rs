@@ -144,6 +144,11 @@ pub(crate) fn prepare_identified(
         Opened::Text(text) => tokens::prepare(&work, text, progress)?,
     };
     check(&transform, &splits)?;
+    if matches!(source, Opened::Records(source) if source.has_test())
+        && splits[Split::Test.index()].records() == 0
+    {
+        return Err(empty_test().into());
+    }
     let manifest = Manifest {
         format: FORMAT,
         fingerprint: fingerprint.clone(),
@@ -227,6 +232,15 @@ fn earlier_progress(storage: &dyn StorageBackend, folder: &std::path::Path, fing
         }
         _ => Progress { fingerprint: fingerprint.into(), transform: None, splits: Default::default() },
     }
+}
+
+fn empty_test() -> Diagnostic {
+    Diagnostic::new("data.empty", "no record is left in the test set")
+        .item("data.test")
+        .expected("at least one record, or no `data.test`")
+        .hint(
+            "its files may hold nothing but a header, or the steps of `data.clean` may leave out everything",
+        )
 }
 
 /// Refuses what cannot be trained on.

@@ -229,6 +229,11 @@ fn mistakes_are_named_with_their_place() {
             json!({ "label": "y", "split": { "test": 0.5 }, "test": { "files": "t.csv" } }),
             "contradict each other",
         ),
+        (
+            "x,y\n1,0\n2,2\n".into(),
+            json!({ "label": "y", "exclude": ["y"] }),
+            "data.exclude: the label `y` is excluded",
+        ),
         ("x,y\r\n1,2\r\n\r\n3\r\n".into(), label.clone(), "DIR/t.csv:4: the line has 1 fields"),
         (
             "x,y\n1,0\n2,2\n".into(),
@@ -255,6 +260,17 @@ fn mistakes_are_named_with_their_place() {
             Err(error) => assert!(error.contains(expect), "{start:?} {more}: {error}"),
         }
     }
+}
+
+#[test]
+fn a_test_set_of_a_header_alone_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("t.csv"), "x,y\n1,2\n2,3\n").unwrap();
+    std::fs::write(folder.path().join("test.csv"), "x,y\n").unwrap();
+    let section = json!({ "source": "csv", "files": "t.csv", "test": { "files": "test.csv" }, "label": "y" });
+    let error = try_prepare(section, folder.path(), &folder.path().join("cache")).unwrap_err();
+    let problem = &error.0[0];
+    assert_eq!((problem.code, problem.place.item.as_deref()), ("data.empty", Some("data.test")), "{error}");
 }
 
 #[test]

@@ -78,7 +78,9 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, Diagnostic> {
             return Err(fail(
                 column,
                 format!("the expression is too long, with more than {TOKENS_MAX} parts"),
-            ));
+            )
+            .expected(format!("at most {TOKENS_MAX} names, numbers and signs"))
+            .hint("write it as several `filter` steps: records must pass all of them"));
         }
     }
     tokens.push(Token { kind: Kind::End, column: chars.len() + 1 });

@@ -61,6 +61,8 @@ pub(super) fn parse(text: &str, columns: &Columns) -> Result<Node, Diagnostic> {
 
 fn too_deep(column: usize) -> Diagnostic {
     fail(column, format!("the expression is nested more than {DEPTH_MAX} deep"))
+        .expected(format!("at most {DEPTH_MAX} levels"))
+        .hint("write it as several `filter` steps: records must pass all of them")
 }
 
 fn truth(part: &Part) -> Result<(), Diagnostic> {
