@@ -6,6 +6,7 @@
 //! when that makes no cycle among groups.
 
 use crate::Pass;
+use crate::reach::Reach;
 use outgrow_ir::{Diagnostics, Dim, Graph, GroupId, Op, Value};
 
 /// Marks nodes to be run as one kernel.
@@ -30,8 +31,9 @@ struct Fuser<'a> {
     graph: &'a Graph,
     groups: Vec<Group>,
     group_of: Vec<Option<usize>>,
-    users: Vec<Vec<usize>>,
+    users: &'a [Vec<usize>],
     is_output: Vec<bool>,
+    reach: Reach<'a>,
 }
 
 impl Pass for Fuse {
@@ -47,7 +49,9 @@ impl Pass for Fuse {
         }
         let mut is_output = vec![false; count];
         graph.outputs.iter().for_each(|(_, v)| is_output[v.index()] = true);
-        let mut fuser = Fuser { graph, groups: Vec::new(), group_of: vec![None; count], users, is_output };
+        let (users, reach) = (users.as_slice(), Reach::new(graph, &users));
+        let mut fuser =
+            Fuser { graph, groups: Vec::new(), group_of: vec![None; count], users, is_output, reach };
         for i in (0..count).rev() {
             fuser.place(i);
         }
@@ -74,13 +78,14 @@ impl Fuser<'_> {
         let node = &self.graph.nodes[i];
         let reduced = reduced_axes(&node.op).map(<[usize]>::to_vec).filter(|axes| !axes.is_empty());
         if !is_map(self.graph, i) && reduced.is_none() {
-            return;
+            return self.reach.place(i, None);
         }
         let mut candidates: Vec<usize> = self.users[i].iter().filter_map(|u| self.group_of[*u]).collect();
         candidates.sort_unstable();
         candidates.dedup();
         let found =
             candidates.into_iter().find(|g| self.fits(i, *g, reduced.as_deref()) && !self.cycle(i, *g));
+        self.reach.place(i, found.map(|g| self.groups[g].nodes[0]));
         let g = found.unwrap_or_else(|| {
             self.groups.push(Group { full: None, kept: node.ty.dims.clone(), nodes: Vec::new() });
             self.groups.len() - 1
@@ -138,25 +143,11 @@ impl Fuser<'_> {
     }
 
     /// Whether adding node `i` to group `g` would let a path leave the group and come back.
-    fn cycle(&self, i: usize, g: usize) -> bool {
-        let mut seen_groups = vec![false; self.groups.len()];
-        let mut seen = std::collections::HashSet::new();
-        let mut stack: Vec<usize> =
-            self.users[i].iter().copied().filter(|u| self.group_of[*u] != Some(g)).collect();
-        while let Some(node) = stack.pop() {
-            match self.group_of[node] {
-                Some(group) if group == g => return true,
-                Some(group) if !seen_groups[group] => {
-                    seen_groups[group] = true;
-                    let next = self.groups[group].nodes.iter().flat_map(|n| &self.users[*n]);
-                    stack.extend(next.filter(|u| self.group_of[**u] != Some(group)));
-                }
-                Some(_) => {}
-                None if seen.insert(node) => stack.extend(&self.users[node]),
-                None => {}
-            }
-        }
-        false
+    fn cycle(&mut self, i: usize, g: usize) -> bool {
+        let found = self.reach.leads(i, self.groups[g].nodes[0]);
+        #[cfg(test)]
+        assert_eq!(found, tests::cycle_by_search(self, i, g), "node {i} and group {g}");
+        found
     }
 
     /// The graph with its groups marked, numbered from the front.
@@ -202,6 +193,85 @@ mod tests {
     use crate::add_gradients;
     use outgrow_ir::{Builder, InputKind, TensorType};
     use outgrow_tensor::DType;
+    use outgrow_tensor::RngKey;
+
+    /// The same by walking all that the node leads to: what [`Reach`] says is checked against this in every test.
+    pub fn cycle_by_search(fuser: &Fuser<'_>, i: usize, g: usize) -> bool {
+        let mut seen_groups = vec![false; fuser.groups.len()];
+        let mut seen = std::collections::HashSet::new();
+        let mut stack: Vec<usize> =
+            fuser.users[i].iter().copied().filter(|u| fuser.group_of[*u] != Some(g)).collect();
+        while let Some(node) = stack.pop() {
+            match fuser.group_of[node] {
+                Some(group) if group == g => return true,
+                Some(group) if !seen_groups[group] => {
+                    seen_groups[group] = true;
+                    let next = fuser.groups[group].nodes.iter().flat_map(|n| &fuser.users[*n]);
+                    stack.extend(next.filter(|u| fuser.group_of[**u] != Some(group)));
+                }
+                Some(_) => {}
+                None if seen.insert(node) => stack.extend(&fuser.users[node]),
+                None => {}
+            }
+        }
+        false
+    }
+
+    /// Random graphs of maps, reductions and products, in which values are read far behind where they are made.
+    #[test]
+    fn random_graphs_fuse_as_by_search() {
+        for seed in 0..60 {
+            let mut stream = RngKey::new(seed).stream();
+            let mut b = Builder::new("random");
+            let mut values = vec![feed(&mut b, "x", &[4, 4]), feed(&mut b, "y", &[4, 4])];
+            for _ in 0..80 {
+                let last = values.len() as u64;
+                let mut any = |near: bool| {
+                    let low = if near { last.saturating_sub(6) } else { 0 };
+                    values[(low + stream.below(last - low)) as usize]
+                };
+                let (near, far, kind) = (any(true), any(false), any(true).0 as u64 + last);
+                let value = match kind % 7 {
+                    0 => b.matmul(near, far),
+                    1 => b.transpose(near, &[1, 0]),
+                    2 => {
+                        let sum = b.reduce_sum(near, &[1]);
+                        b.broadcast(sum, &[Dim::Fixed(4), Dim::Fixed(4)], &[0])
+                    }
+                    3 | 4 => b.tanh(near),
+                    _ => b.add(near, far),
+                };
+                values.push(value);
+            }
+            let all = values.iter().skip(2).step_by(9).copied().chain(values.last().copied());
+            let square = all.collect::<Vec<_>>().into_iter().reduce(|x, y| b.mul(x, y)).unwrap();
+            let loss = b.sum_all(square);
+            b.output("loss", loss);
+            crate::prepare().run(&b.finish().unwrap()).unwrap();
+        }
+    }
+
+    /// Gradients make values wait for the whole way there and back; fusion must not walk it for each of them.
+    #[test]
+    fn networks_with_shortcuts_fuse_as_by_search() {
+        let mut b = Builder::new("deep");
+        let mut x = feed(&mut b, "x", &[6, 5]);
+        let first = x;
+        for i in 0..20 {
+            let w = b.param(&format!("w{i}"), &[5, 5]);
+            let bias = b.param(&format!("b{i}"), &[5]);
+            let h = b.matmul(x, w);
+            let bias = b.broadcast(bias, &[Dim::Fixed(6), Dim::Fixed(5)], &[1]);
+            let h = b.add(h, bias);
+            let t = if i % 2 == 0 { b.relu(h) } else { b.tanh(h) };
+            x = if i % 5 == 4 { b.add(t, first) } else { b.add(x, t) };
+        }
+        let square = b.mul(x, x);
+        let loss = b.sum_all(square);
+        b.output("loss", loss);
+        let graph = add_gradients(&b.finish().unwrap(), "loss").unwrap();
+        crate::prepare().run(&graph).unwrap();
+    }
 
     /// The ops of each unit of a graph after fusion, leaving out inputs, constants and mere views.
     fn kernels(graph: &Graph) -> Vec<String> {

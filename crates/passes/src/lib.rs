@@ -4,6 +4,7 @@ mod dead_code;
 mod fuse;
 mod gradient;
 mod pipeline;
+mod reach;
 mod simplify;
 
 pub use dead_code::DeadCode;

@@ -16,12 +16,15 @@ pub struct CompileOptions {
     /// Pairs (input, output), by their positions: the output is written over the input, in the input's buffer, which
     /// is then given for writing. The output's own buffer is left out of a run.
     pub in_place: Vec<(usize, usize)>,
+    /// Bytes that the memory of a program may take, where it is known. A program that is planned to take more is
+    /// refused before any of it is asked for.
+    pub memory: Option<u64>,
 }
 
 impl CompileOptions {
-    /// Nothing in place, on the fastest path that this machine has.
+    /// Nothing in place, on the fastest path that this machine has, with whatever memory the system gives.
     pub fn new(pool: Arc<ThreadPool>) -> Self {
-        Self { pool, path: KernelPath::detect(), in_place: Vec::new() }
+        Self { pool, path: KernelPath::detect(), in_place: Vec::new(), memory: None }
     }
 }
 
@@ -77,6 +80,9 @@ pub trait Backend: Debug {
     /// A short name.
     fn name(&self) -> &'static str;
 
+    /// Where the values of a graph would live, had it been compiled. Nothing as large as a value is allocated.
+    fn plan(&self, graph: &Graph, options: &CompileOptions) -> Result<MemoryPlan, Diagnostics>;
+
     /// Compiles a graph with static shapes that has gone through [`outgrow_passes::prepare`].
     fn compile(&self, graph: Graph, options: &CompileOptions) -> Result<Compiled, Diagnostics>;
 }
@@ -103,4 +109,14 @@ pub fn compile(
     }
     let prepared = outgrow_passes::prepare().run(&graph.bind(batch))?;
     backend.compile(prepared, options)
+}
+
+/// Binds the batch size, runs the passes, and plans the memory of the program that [`compile`] would make.
+pub fn plan(
+    backend: &dyn Backend,
+    graph: &Graph,
+    batch: usize,
+    options: &CompileOptions,
+) -> Result<MemoryPlan, Diagnostics> {
+    backend.plan(&outgrow_passes::prepare().run(&graph.bind(batch))?, options)
 }

@@ -11,7 +11,7 @@ mod null;
 mod reference;
 mod tensors;
 
-pub use backend::{Backend, CompileOptions, Compiled, Executable, StepInfo, compile};
+pub use backend::{Backend, CompileOptions, Compiled, Executable, StepInfo, compile, plan};
 pub use cpu::CpuBackend;
 pub use memory::{Lifetime, MemoryPlan, plan_memory};
 pub use null::NullBackend;

@@ -33,6 +33,13 @@ pub struct MemoryPlan {
 /// Every buffer begins at a multiple of this: a cache line, and the widest vector.
 const ALIGN: usize = 64;
 
+impl MemoryPlan {
+    /// Bytes that the program will own: its arena and its constants.
+    pub fn bytes(&self) -> u64 {
+        (self.planned_bytes as u64).saturating_add(self.constant_bytes as u64)
+    }
+}
+
 /// Lays out buffers in one arena: the largest first, each at the lowest place that is free during its lifetime.
 pub fn plan_memory(buffers: Vec<Lifetime>) -> MemoryPlan {
     let size = |b: &Lifetime| b.bytes.next_multiple_of(ALIGN);
@@ -47,20 +54,21 @@ pub fn plan_memory(buffers: Vec<Lifetime>) -> MemoryPlan {
             if !meets {
                 continue;
             }
-            if offsets[*j] >= offset + size(&buffers[i]) {
+            if offsets[*j] >= size(&buffers[i]).saturating_add(offset) {
                 break;
             }
-            offset = offset.max(offsets[*j] + size(&buffers[*j]));
+            offset = offset.max(size(&buffers[*j]).saturating_add(offsets[*j]));
         }
         offsets[i] = offset;
         let at = placed.partition_point(|j| offsets[*j] <= offset);
         placed.insert(at, i);
     }
-    let end = |i: usize| offsets[i] + size(&buffers[i]);
+    // Sums saturate: a plan that cannot be counted is one that cannot be had.
+    let end = |i: usize| size(&buffers[i]).saturating_add(offsets[i]);
     let planned_bytes = (0..buffers.len()).map(end).max().unwrap_or(0);
     MemoryPlan {
         planned_bytes,
-        naive_bytes: buffers.iter().map(size).sum(),
+        naive_bytes: buffers.iter().map(size).fold(0, usize::saturating_add),
         live_bytes: live_bytes(&buffers),
         offsets,
         buffers,
@@ -71,21 +79,18 @@ pub fn plan_memory(buffers: Vec<Lifetime>) -> MemoryPlan {
 /// Bytes of the largest set of buffers that are needed at one step.
 fn live_bytes(buffers: &[Lifetime]) -> usize {
     let steps = buffers.iter().map(|b| b.last + 1).max().unwrap_or(0);
-    let mut change = vec![0isize; steps + 1];
+    let mut change = vec![0i128; steps + 1];
     for b in buffers {
-        let size = b.bytes.next_multiple_of(ALIGN) as isize;
+        let size = b.bytes.next_multiple_of(ALIGN) as i128;
         change[b.first] += size;
         change[b.last + 1] -= size;
     }
     let mut live = 0;
-    change
-        .iter()
-        .map(|c| {
-            live += c;
-            live
-        })
-        .max()
-        .unwrap_or(0) as usize
+    let most = change.iter().map(|c| {
+        live += c;
+        live
+    });
+    usize::try_from(most.max().unwrap_or(0)).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

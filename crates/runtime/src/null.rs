@@ -2,7 +2,7 @@
 
 use crate::backend::{Backend, CompileOptions, Compiled, Executable};
 use crate::reference::{interface, node_lifetimes, node_steps};
-use crate::{BufferRef, plan_memory};
+use crate::{BufferRef, MemoryPlan, plan_memory};
 use outgrow_ir::{Diagnostic, Diagnostics, Graph};
 
 /// Costs only: memory plan and steps of a graph, without running it.
@@ -15,6 +15,10 @@ struct Nothing;
 impl Backend for NullBackend {
     fn name(&self) -> &'static str {
         "null"
+    }
+
+    fn plan(&self, graph: &Graph, _: &CompileOptions) -> Result<MemoryPlan, Diagnostics> {
+        Ok(plan_memory(node_lifetimes(graph)))
     }
 
     fn compile(&self, graph: Graph, _: &CompileOptions) -> Result<Compiled, Diagnostics> {

@@ -1,7 +1,7 @@
 //! The reference backend: the interpreter behind the same trait as every other backend.
 
 use crate::backend::{Backend, CompileOptions, Compiled, Executable, StepInfo};
-use crate::{BufferRef, Lifetime, plan_memory};
+use crate::{BufferRef, Lifetime, MemoryPlan, plan_memory};
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, Op, Value, interpret};
 use outgrow_tensor::Tensor;
 
@@ -57,6 +57,10 @@ pub(crate) fn node_lifetimes(graph: &Graph) -> Vec<Lifetime> {
 impl Backend for ReferenceBackend {
     fn name(&self) -> &'static str {
         "reference"
+    }
+
+    fn plan(&self, graph: &Graph, _: &CompileOptions) -> Result<MemoryPlan, Diagnostics> {
+        Ok(plan_memory(node_lifetimes(graph)))
     }
 
     fn compile(&self, graph: Graph, options: &CompileOptions) -> Result<Compiled, Diagnostics> {

@@ -1,15 +1,14 @@
 //! Programs whose memory cannot be had.
 
-use outgrow_ir::{Builder, Dim, InputKind, TensorType};
-use outgrow_runtime::{CompileOptions, CpuBackend, ThreadPool, compile};
+use outgrow_ir::{Builder, Dim, Graph, InputKind, TensorType};
+use outgrow_runtime::{CompileOptions, CpuBackend, ThreadPool, compile, plan};
 use outgrow_tensor::DType;
 use std::sync::Arc;
 
-/// A value of 2^50 bytes, which is more than a process can address, between two kernels.
-#[test]
-fn an_arena_that_cannot_be_had_is_a_diagnostic() {
+/// `sum(exp(x) - max(exp(x)))`, where exp(x) lies between two kernels.
+fn graph(elements: usize) -> Graph {
     let mut b = Builder::new("large");
-    let many = Dim::Fixed(1 << 48);
+    let many = Dim::Fixed(elements);
     let x = b.input("x", InputKind::Feed, TensorType::new(DType::F32, [many]));
     let y = b.exp(x);
     let max = b.reduce_max(y, &[0]);
@@ -17,9 +16,29 @@ fn an_arena_that_cannot_be_had_is_a_diagnostic() {
     let shifted = b.sub(y, max);
     let sum = b.reduce_sum(shifted, &[0]);
     b.output("sum", sum);
+    b.finish().unwrap()
+}
+
+/// A value of 2^50 bytes, which is more than a process can address, between two kernels.
+#[test]
+fn an_arena_that_cannot_be_had_is_a_diagnostic() {
     let options = CompileOptions::new(Arc::new(ThreadPool::new(2)));
-    let found = compile(&CpuBackend, &b.finish().unwrap(), 1, &options).unwrap_err();
+    let found = compile(&CpuBackend, &graph(1 << 48), 1, &options).unwrap_err();
     assert_eq!(found.0[0].code, "runtime.memory", "{found}");
     assert!(found.0[0].expected.is_some() && found.0[0].hint.is_some());
     assert!(found.to_string().contains("of memory for the program's arena"), "{found}");
+}
+
+#[test]
+fn a_program_is_planned_before_it_is_built() {
+    let mut options = CompileOptions::new(Arc::new(ThreadPool::new(2)));
+    let needed = plan(&CpuBackend, &graph(1000), 1, &options).unwrap().bytes();
+    assert!(needed >= 4000);
+    options.memory = Some(needed);
+    assert_eq!(compile(&CpuBackend, &graph(1000), 1, &options).unwrap().memory.bytes(), needed);
+    options.memory = Some(needed - 1);
+    let found = compile(&CpuBackend, &graph(1000), 1, &options).unwrap_err();
+    assert_eq!(found.0[0].code, "runtime.memory", "{found}");
+    // What no system has can be planned all the same.
+    assert!(plan(&CpuBackend, &graph(1 << 58), 1, &options).unwrap().bytes() >= 1 << 60);
 }

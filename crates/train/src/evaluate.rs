@@ -1,5 +1,6 @@
 //! Evaluation: the metrics of a model on a pass over data, in evaluation mode.
 
+use crate::memory::{filled, in_evaluation};
 use crate::metric::auc;
 use crate::program::{ModelProgram, Sample};
 use crate::source::Batches;
@@ -78,9 +79,14 @@ impl Evaluator {
         backend: &dyn Backend,
         options: &CompileOptions,
     ) -> Result<Self, Diagnostics> {
-        let program = ModelProgram::new(model, &model.eval, |name| name != "loss", batch, backend, options)?;
-        let out = vec![0.0; program.outputs.total()];
+        let program = ModelProgram::new(model, &model.eval, in_evaluation, batch, backend, options)?;
+        let out = filled(program.outputs.total(), 0.0)?;
         Ok(Self { program, target: model.target.clone(), batch, out })
+    }
+
+    /// Bytes of the memory that it owns.
+    pub fn bytes(&self) -> u64 {
+        self.program.compiled.memory.bytes().saturating_add(4 * self.out.len() as u64)
     }
 
     /// Evaluates weights on batches, in their order, and shows each with the model's outputs to `observe`.

@@ -1,9 +1,10 @@
 //! Named tensors side by side in one flat vector of f32: parameters, gradients and optimiser state are kept this way,
 //! so that an update is one sweep and a norm is a sum over fixed blocks.
 
+use crate::memory::filled;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_tensor::Tensor;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Every tensor begins at a multiple of this many elements: a cache line.
 const ALIGN: usize = 16;
@@ -40,7 +41,7 @@ impl Layout {
                 offset: layout.total,
                 elements,
             });
-            layout.total += elements.next_multiple_of(ALIGN);
+            layout.total = layout.total.saturating_add(elements.next_multiple_of(ALIGN));
         }
         layout
     }
@@ -83,7 +84,7 @@ impl Layout {
 
     /// The flat vector of these tensors; every tensor must be there with its extents and f32, and no other.
     pub fn flatten(&self, tensors: &BTreeMap<String, Tensor>) -> Result<Vec<f32>, Diagnostics> {
-        let mut flat = vec![0.0; self.total];
+        let mut flat = filled(self.total, 0.0)?;
         let mut found = Diagnostics::default();
         for entry in &self.entries {
             let Some(tensor) = tensors.get(&entry.name) else {
@@ -103,7 +104,8 @@ impl Layout {
                 }
             }
         }
-        for name in tensors.keys().filter(|n| self.entries.iter().all(|e| e.name != **n)) {
+        let names: HashSet<&str> = self.entries.iter().map(|e| e.name.as_str()).collect();
+        for name in tensors.keys().filter(|name| !names.contains(name.as_str())) {
             let problem = format!("the model has no tensor `{name}`");
             found.push(Diagnostic::new("weights.unknown", problem));
         }

@@ -7,6 +7,7 @@
 pub mod early_stopping;
 mod evaluate;
 mod flat;
+mod memory;
 pub mod metric;
 mod nonfinite;
 mod observe;
@@ -23,6 +24,7 @@ mod watch;
 
 pub use evaluate::{Evaluator, Metrics};
 pub use flat::{Entry, Layout};
+pub use memory::memory_needed;
 pub use observe::{Silent, TrainEvent, TrainObserver};
 pub use program::{ModelProgram, Sample};
 pub use source::{BatchStream, Batches, TrainingData};

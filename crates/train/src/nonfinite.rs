@@ -2,6 +2,7 @@
 //! only what they need, so the batch is run once more with every value of the graph as an output, in order.
 
 use crate::flat::Layout;
+use crate::memory::filled;
 use crate::program::layouts;
 use crate::trainer::Trainer;
 use outgrow_ir::{Diagnostic, Graph, Op, Value};
@@ -84,7 +85,7 @@ impl Trainer {
         let mut program =
             crate::program::ModelProgram::new(&self.model, &graph, |_| true, shard, &CpuBackend, &options)
                 .map_err(first)?;
-        let mut out = vec![0.0; program.outputs.total()];
+        let mut out = filled(program.outputs.total(), 0.0)?;
         for part in 0..self.config.micro_shards {
             let sample = self.sample(batch, part, total, shard);
             program.run(&self.state.params, &self.state.buffers, sample, &mut out, None)?;

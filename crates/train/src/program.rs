@@ -2,6 +2,7 @@
 //! fed from flat vectors and batches.
 
 use crate::flat::Layout;
+use crate::memory::output_layout;
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, InputKind, Op};
 use outgrow_models::BuiltModel;
 use outgrow_runtime::{Backend, BufferRef, CompileOptions, Compiled, compile};
@@ -84,9 +85,7 @@ impl ModelProgram {
         let compiled = compile(backend, &graph, batch, options)?;
         let (params, buffers) = layouts(model);
         let feeds = feeds(&graph)?;
-        let extents = |ty: &outgrow_ir::TensorType| ty.dims.iter().map(|d| d.bind(batch)).collect::<Vec<_>>();
-        let dims: Vec<_> = compiled.outputs.iter().map(|(name, ty)| (name.as_str(), extents(ty))).collect();
-        let outputs = Layout::new(dims.iter().map(|(name, dims)| (*name, dims.as_slice())));
+        let outputs = output_layout(&graph, batch);
         Ok(Self { feeds, params, buffers, outputs, compiled })
     }
 

@@ -2,14 +2,15 @@
 
 use crate::early_stopping::EarlyStopping;
 use crate::flat::Layout;
+use crate::memory::filled;
 use crate::program::layouts;
 use crate::update::Update;
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_models::BuiltModel;
+use outgrow_models::{BuiltModel, Init};
 use outgrow_store::Checkpoint;
 use outgrow_tensor::{RngKey, Tensor};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Everything that the next step depends on. The position in the data follows from the step, and every random key from
 /// the seed and the step, so neither needs a place of its own.
@@ -48,29 +49,34 @@ const PROGRESS: &str = "progress";
 
 impl TrainState {
     /// The state before the first step: parameters drawn by their initialisers, each from a random stream of its own.
-    pub fn initial(model: &BuiltModel, update: &Update, key: RngKey) -> Self {
+    ///
+    /// # Errors
+    /// When the system does not give the memory.
+    pub fn initial(model: &BuiltModel, update: &Update, key: RngKey) -> Result<Self, Diagnostic> {
         let (params, buffers) = layouts(model);
-        let fill = |layout: &Layout, tensors: Vec<Tensor>| {
-            let mut flat = vec![0.0; layout.total()];
-            for (part, tensor) in layout.split_mut(&mut flat).into_iter().zip(&tensors) {
-                part.copy_from_slice(tensor.as_slice::<f32>().expect("invariant: initialisers make f32"));
+        // One tensor after the other, so that never all of them are there twice.
+        let fill = |layout: &Layout, draw: &dyn Fn(usize) -> Tensor| {
+            let mut flat = filled(layout.total(), 0.0)?;
+            for (i, part) in layout.split_mut(&mut flat).into_iter().enumerate() {
+                part.copy_from_slice(draw(i).as_slice::<f32>().expect("invariant: initialisers make f32"));
             }
-            flat
+            Ok::<_, Diagnostic>(flat)
         };
         let init = key.fold_in_name("init");
-        let drawn = model.params.iter().map(|p| p.init.tensor(init.fold_in_name(&p.name), &p.dims)).collect();
-        let set = model.buffers.iter().map(|b| b.init.tensor(init.fold_in_name(&b.name), &b.dims)).collect();
-        Self {
+        let draw = |of: &Init, name: &str, dims: &[usize]| of.tensor(init.fold_in_name(name), dims);
+        let drawn = |i: usize| draw(&model.params[i].init, &model.params[i].name, &model.params[i].dims);
+        let set = |i: usize| draw(&model.buffers[i].init, &model.buffers[i].name, &model.buffers[i].dims);
+        Ok(Self {
             step: 0,
             samples: 0,
             train_ns: 0,
             stopped: false,
-            params: fill(&params, drawn),
-            buffers: fill(&buffers, set),
-            slots: update.initial_slots(),
+            params: fill(&params, &drawn)?,
+            buffers: fill(&buffers, &set)?,
+            slots: update.initial_slots()?,
             early_stopping: None,
             best: None,
-        }
+        })
     }
 
     /// Parameters and buffers by name.
@@ -88,7 +94,8 @@ impl TrainState {
         weights: &BTreeMap<String, Tensor>,
     ) -> Result<(), Diagnostics> {
         let (params, buffers) = layouts(model);
-        let is_buffer = |name: &String| model.buffers.iter().any(|b| b.name == *name);
+        let names: HashSet<&str> = model.buffers.iter().map(|b| b.name.as_str()).collect();
+        let is_buffer = |name: &String| names.contains(name.as_str());
         let (mut given_buffers, given_params): (BTreeMap<_, _>, BTreeMap<_, _>) =
             weights.clone().into_iter().partition(|(name, _)| is_buffer(name));
         // PyTorch counts the batches of a batch norm; nothing here depends on that.

@@ -3,6 +3,7 @@
 
 use crate::evaluate::{Evaluator, Metrics};
 use crate::flat::Layout;
+use crate::memory::{Budget, gradient_bytes, in_step, state_bytes, step_graph};
 use crate::observe::{TrainEvent, TrainObserver};
 use crate::program::{ModelProgram, Sample, layouts};
 use crate::source::{Batches, TrainingData};
@@ -14,7 +15,6 @@ use outgrow_env::Clock;
 use outgrow_ir::{Diagnostic, Diagnostics, Graph};
 use outgrow_kernels::{all_finite, sum_of_squares_blocks, tree_sum};
 use outgrow_models::BuiltModel;
-use outgrow_passes::{GRAD_PREFIX, add_gradients};
 use outgrow_runtime::{Backend, CompileOptions, StepInfo};
 use outgrow_store::CheckpointStore;
 use outgrow_tensor::RngKey;
@@ -92,22 +92,37 @@ struct Gradients {
 
 impl Trainer {
     /// Compiles a model's programs and initialises its state.
+    ///
+    /// # Errors
+    /// When a program cannot be compiled, or all this takes more than [`CompileOptions::memory`].
     pub fn new(
         model: BuiltModel,
         config: Train,
         backend: &dyn Backend,
-        options: TrainerOptions,
+        mut options: TrainerOptions,
     ) -> Result<Self, Diagnostics> {
-        let mut step_graph = add_gradients(&model.train, "loss")?;
-        // Gradients first: they are then laid out as the parameters are.
-        step_graph.outputs.sort_by_key(|(name, _)| !name.starts_with(GRAD_PREFIX));
+        // Everything is taken from what memory there is before it is asked for.
+        let mut budget = Budget(options.compile.memory);
+        budget
+            .take(state_bytes(&model, &config, options.checkpoints.is_some()), "weights and their state")?;
+        let step_graph = step_graph(&model)?;
         let shard = config.batch / config.micro_shards;
-        let wanted = |name: &str| name != "loss" && name != "output";
-        let program = ModelProgram::new(&model, &step_graph, wanted, shard, backend, &options.compile)?;
+        let program = ModelProgram::new(
+            &model,
+            &step_graph,
+            in_step,
+            shard,
+            backend,
+            &budget.options(&options.compile),
+        )?;
+        budget.take(program.compiled.memory.bytes(), "the values of a step")?;
+        budget.take(gradient_bytes(&config, &program.outputs), "gradients")?;
         let (params, _) = layouts(&model);
-        let update = Update::new(&config, &model, backend, &options.compile)?;
-        let evaluator = Evaluator::new(&model, config.batch, backend, &options.compile)?;
-        let state = TrainState::initial(&model, &update, RngKey::new(options.seed));
+        let evaluator = Evaluator::new(&model, config.batch, backend, &budget.options(&options.compile))?;
+        budget.take(evaluator.bytes(), "the values of an evaluation")?;
+        let update = Update::new(&config, &model, backend, &budget.options(&options.compile))?;
+        options.compile = budget.options(&options.compile);
+        let state = TrainState::initial(&model, &update, RngKey::new(options.seed))?;
         let steps = program.compiled.steps.len();
         Ok(Self {
             model,
@@ -271,7 +286,7 @@ impl Trainer {
             self.options.profile_every > 0 && self.state.step.is_multiple_of(self.options.profile_every);
         for part in 0..self.config.micro_shards {
             let sample = self.sample(batch, part, total, shard);
-            let mut leaf = self.tree.leaf(self.program.outputs.total());
+            let mut leaf = self.tree.leaf(self.program.outputs.total())?;
             let nanoseconds = profile.then_some(self.nanoseconds.as_mut_slice());
             self.program.run(&self.state.params, &self.state.buffers, sample, &mut leaf, nanoseconds)?;
             self.tree.push(&self.options.compile.pool, leaf);

@@ -1,6 +1,8 @@
 //! The fixed binary tree that combines the micro-shards of a batch. Leaf `i` always stands at place `i`, so the sum has
 //! the same bits whoever computes which leaves.
 
+use crate::memory::filled;
+use outgrow_ir::Diagnostic;
 use outgrow_kernels::{ThreadPool, add_assign};
 
 /// Sums leaves that come in order, holding one partial sum per level of the tree.
@@ -14,8 +16,8 @@ pub struct TreeSum {
 
 impl TreeSum {
     /// A vector of `elements` elements to compute the next leaf into.
-    pub fn leaf(&mut self, elements: usize) -> Vec<f32> {
-        self.spare.pop().unwrap_or_else(|| vec![0.0; elements])
+    pub fn leaf(&mut self, elements: usize) -> Result<Vec<f32>, Diagnostic> {
+        self.spare.pop().map_or_else(|| filled(elements, 0.0), Ok)
     }
 
     /// Adds the next leaf.

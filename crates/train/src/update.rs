@@ -2,6 +2,7 @@
 //! old. Elementwise optimisers sweep over all parameters as one vector.
 
 use crate::flat::Layout;
+use crate::memory::filled;
 use crate::optim::{Clipping, Optimizer, from_spec, update_graph};
 use crate::program::layouts;
 use crate::schedule;
@@ -49,8 +50,8 @@ impl Update {
     }
 
     /// The optimiser's state before the first step.
-    pub fn initial_slots(&self) -> Vec<Vec<f32>> {
-        self.optimizer.slots().iter().map(|slot| vec![slot.init as f32; self.params.total()]).collect()
+    pub fn initial_slots(&self) -> Result<Vec<Vec<f32>>, Diagnostic> {
+        self.optimizer.slots().iter().map(|slot| filled(self.params.total(), slot.init as f32)).collect()
     }
 
     /// Names of the optimiser's state tensors.

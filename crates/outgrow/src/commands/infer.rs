@@ -14,7 +14,7 @@ use serde_json::json;
 use super::table::aligned;
 use super::{Context, Failure};
 use crate::cli::InferArgs;
-use crate::session::{check_inference, compile_options};
+use crate::session::{compile_options, inference_memory};
 use arrays::{Array, named, read_arrays, write_array};
 use model::Model;
 
@@ -24,9 +24,9 @@ pub fn run(args: &InferArgs, context: &Context) -> Result<(), Failure> {
     let model = Model::open(&storage, &args.model)?;
     let inputs = read_arrays(&storage, &args.inputs, &model.input_names())?;
     let wanted = named("--output", &args.outputs, &model.output_names())?;
-    let options = compile_options(&args.processor)?;
+    let mut options = compile_options(&args.processor)?;
     let program = model.program(&inputs, &wanted.iter().map(|(i, _)| *i).collect::<Vec<_>>())?;
-    check_inference(&program.graph, program.batch)?;
+    options.memory = inference_memory(&program.graph, program.batch, options.memory)?;
     let mut compiled = compile(&CpuBackend, &program.graph, program.batch, &options)?;
     let results = run_tensors(&mut compiled, &program.feeds)?;
     for ((_, file), tensor) in wanted.iter().zip(&results) {

@@ -1,73 +1,97 @@
-//! Whether a run fits into this machine's memory: said before it starts, since the system would end it without a word.
+//! Whether a run fits into the memory there is: said before it starts, since the system would end it without a word.
+//! Programs are planned first, and refused before anything is asked for; here it is said what would fit.
 
-use outgrow_ir::{Diagnostic, Graph};
+use outgrow_ir::{Diagnostic, Diagnostics, Graph};
 use outgrow_models::BuiltModel;
-use outgrow_train::Trainer;
+use outgrow_runtime::{CompileOptions, CpuBackend};
+use outgrow_train::memory_needed;
 use outgrow_train::spec::Train;
 
-use super::process::memory_bytes;
 use crate::report::format::bytes;
 
-/// Refuses a model whose parameters and gradients, with the largest value of a step, do not fit. It is a lower bound
-/// that is known before anything is allocated.
-pub(super) fn check_before(model: &BuiltModel, train: &Train) -> Result<(), Diagnostic> {
-    let elements = |dims: &[usize]| dims.iter().map(|d| *d as f64).product::<f64>();
-    let parameters: f64 = model.params.iter().map(|p| elements(&p.dims)).sum();
-    let step = largest(&model.train, train.batch / train.micro_shards);
-    let evaluation = largest(&model.eval, train.batch);
-    check(2.0 * 4.0 * parameters + step.max(evaluation))
-}
+/// What refuses a program or a trainer for the memory that it needs.
+const REFUSALS: [&str; 2] = ["runtime.memory", "train.memory"];
+/// Graphs with more nodes are not planned again and again in search of what would fit.
+const SEARCHED_NODES: usize = 20_000;
 
-/// Refuses a trainer whose planned memory, with all that is kept between steps, does not fit.
-pub(super) fn check_after(trainer: &Trainer) -> Result<(), Diagnostic> {
-    let state = &trainer.state;
-    // The gradients, the partial sums of the micro-shards and the best weights so far are as long as the parameters.
-    let vectors = state.slots.len() + 3;
-    let kept = 4.0 * vectors as f64 * state.params.len() as f64;
-    check(kept + trainer.program().compiled.memory.planned_bytes as f64)
-}
-
-/// Refuses a graph whose outputs, or the largest value that is computed on the way to them, do not fit.
-pub fn check_inference(graph: &Graph, batch: usize) -> Result<(), Diagnostic> {
-    let size = |ty: &outgrow_ir::TensorType| {
-        ty.dims.iter().map(|d| d.bind(batch) as f64).product::<f64>() * ty.dtype.bytes() as f64
-    };
-    let outputs: f64 = graph.outputs.iter().map(|(_, v)| size(graph.ty(*v))).sum();
-    // A repetition is a view and takes no memory of its own.
-    let computed = graph.iter().filter(|(_, node)| !matches!(node.op, outgrow_ir::Op::Broadcast(_)));
-    let largest = computed.map(|(_, node)| size(&node.ty)).fold(0.0, f64::max);
-    match memory_bytes() {
-        Some(there) if outputs.max(largest) > there as f64 => {
-            let needed = bytes(outputs.max(largest) as u64);
-            let problem = format!(
-                "the model needs {needed} of memory for these arrays, and this machine has {}",
-                bytes(there)
-            );
-            Err(Diagnostic::new("infer.memory", problem).hint("give arrays with a smaller batch"))
-        }
-        _ => Ok(()),
+/// What is told of a trainer that could not be put together: if it was for want of memory, how much it needs and what
+/// would do with less.
+pub(super) fn explained(
+    found: Diagnostics,
+    model: &BuiltModel,
+    train: &Train,
+    compile: &CompileOptions,
+    checkpoints: bool,
+) -> Diagnostics {
+    if !found.0.iter().any(|d| REFUSALS.contains(&d.code)) {
+        return found;
     }
-}
-
-/// Bytes of the largest value that a graph computes for `batch` samples.
-fn largest(graph: &Graph, batch: usize) -> f64 {
-    let size = |ty: &outgrow_ir::TensorType| {
-        ty.dims.iter().map(|d| d.bind(batch) as f64).product::<f64>() * ty.dtype.bytes() as f64
-    };
-    graph.iter().map(|(_, node)| size(&node.ty)).fold(0.0, f64::max)
-}
-
-fn check(needed: f64) -> Result<(), Diagnostic> {
-    match memory_bytes() {
-        Some(there) if needed > there as f64 => {
-            let problem = format!(
-                "the run needs at least {} of memory, and this machine has {}",
-                bytes(needed as u64),
-                bytes(there)
-            );
-            let diagnostic = Diagnostic::new("run.memory", problem).item("model");
-            Err(diagnostic.hint("take a smaller model or batch, or more `train.micro_shards`"))
-        }
-        _ => Ok(()),
+    let unlimited = CompileOptions { memory: None, ..compile.clone() };
+    let needs = |train: &Train| memory_needed(model, train, &CpuBackend, &unlimited, checkpoints).ok();
+    let (Some(there), Some(needed)) = (compile.memory, needs(train)) else { return found };
+    if needed <= there {
+        return found;
     }
+    let problem = format!(
+        "the run needs at least {} of memory, and this process can have {}",
+        bytes(needed),
+        bytes(there)
+    );
+    let fits = |train: &Train| needs(train).is_some_and(|needed| needed <= there);
+    let hint = if model.train.nodes.len() > SEARCHED_NODES {
+        "take a smaller model or batch, or more `train.micro_shards`".into()
+    } else if let Some(parts) = fewest_parts(train, fits) {
+        format!("`train.micro_shards = {parts}` would fit; so would a smaller model or batch")
+    } else if let Some(batch) = largest_batch(train, fits) {
+        format!("`train.batch = {batch}` would fit; so would a smaller model")
+    } else {
+        "no batch is small enough for this model: take a smaller one".into()
+    };
+    let expected = format!("at most {}", bytes(there));
+    Diagnostic::new("run.memory", problem).item("model").expected(expected).hint(hint).into()
+}
+
+/// The fewest micro-shards of the same batch that fit.
+fn fewest_parts(train: &Train, fits: impl Fn(&Train) -> bool) -> Option<usize> {
+    let more = (1..).map_while(|doublings| train.micro_shards.checked_shl(doublings));
+    let mut more = more.take_while(|parts| *parts <= train.batch && train.batch.is_multiple_of(*parts));
+    more.find(|parts| fits(&Train { micro_shards: *parts, ..train.clone() }))
+}
+
+/// The largest smaller batch that as many micro-shards can share and that fits.
+fn largest_batch(train: &Train, fits: impl Fn(&Train) -> bool) -> Option<usize> {
+    let batch = |shard: usize| shard * train.micro_shards;
+    // Fits: `low` (or nothing, at zero). Does not fit: `high`.
+    let (mut low, mut high) = (0, train.batch / train.micro_shards);
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if fits(&Train { batch: batch(middle), ..train.clone() }) { low = middle } else { high = middle }
+    }
+    (low > 0).then(|| batch(low))
+}
+
+/// What a graph's program may take of the memory that is there, besides its inputs and outputs.
+///
+/// # Errors
+/// When those alone do not fit.
+pub fn inference_memory(graph: &Graph, batch: usize, there: Option<u64>) -> Result<Option<u64>, Diagnostic> {
+    let Some(there) = there else { return Ok(None) };
+    let size = |ty: &outgrow_ir::TensorType| {
+        let elements = ty.dims.iter().fold(1u64, |n, d| n.saturating_mul(d.bind(batch) as u64));
+        elements.saturating_mul(ty.dtype.bytes() as u64)
+    };
+    // Inputs are copied to be aligned; outputs come out of buffers of their own.
+    let inputs = graph.inputs.iter().map(|v| size(graph.ty(*v)));
+    let outputs = graph.outputs.iter().map(|(_, v)| size(graph.ty(*v)).saturating_mul(2));
+    let needed = inputs.chain(outputs).fold(0, u64::saturating_add);
+    there.checked_sub(needed).map(Some).ok_or_else(|| {
+        let problem = format!(
+            "the model needs {} of memory for these arrays, and this process can have {}",
+            bytes(needed),
+            bytes(there)
+        );
+        Diagnostic::new("infer.memory", problem)
+            .expected(format!("arrays of at most {}", bytes(there)))
+            .hint("give arrays with a smaller batch")
+    })
 }

@@ -34,7 +34,7 @@ use crate::commands::{Context, Failure};
 use crate::manifest::Manifest;
 
 pub use batches::DatasetBatches;
-pub use memory::check_inference;
+pub use memory::inference_memory;
 pub use outcome::{RunResult, evaluate_run};
 pub use record::Recorder;
 use start::Start;
@@ -174,18 +174,22 @@ impl<'a> Session<'a> {
         let fingerprint = self.fingerprint(data)?;
         let keep = self.manifest.train.checkpoints.keep;
         let store = |folder| CheckpointStore::new(self.storage.clone(), folder, fingerprint.clone(), keep);
+        // As much as there is now: the data is there already.
+        let compile = CompileOptions { memory: process::memory_bytes(), ..self.compile.clone() };
         let options = TrainerOptions {
-            compile: self.compile.clone(),
+            compile: compile.clone(),
             clock: self.clock.clone(),
             checkpoints: checkpoints.map(store),
             fingerprint: fingerprint.clone(),
             seed: self.manifest.seed,
             profile_every: 64,
         };
-        let locate = |found: Diagnostic| self.manifest.locate(found.into());
-        memory::check_before(&model, &self.manifest.train).map_err(locate)?;
-        let mut trainer = Trainer::new(model, self.manifest.train.clone(), &CpuBackend, options)?;
-        memory::check_after(&trainer).map_err(locate)?;
+        let train = &self.manifest.train;
+        let saved = options.checkpoints.is_some();
+        let mut trainer =
+            Trainer::new(model.clone(), train.clone(), &CpuBackend, options).map_err(|found| {
+                self.manifest.locate(memory::explained(found, &model, train, &compile, saved))
+            })?;
         if let Some(body) = self.onnx()? {
             let own = body.weights(&model_inputs(data)).map_err(|d| self.manifest.locate(d))?;
             weights::overlay(&mut trainer, &own)?;
@@ -221,7 +225,7 @@ fn model_inputs(data: &Dataset) -> Vec<InputSpec> {
 /// Threads and kernels as asked for.
 pub fn compile_options(processor: &ProcessorArgs) -> Result<CompileOptions, Failure> {
     let pool = Arc::new(ThreadPool::new(threads(processor.threads)?));
-    let mut options = CompileOptions::new(pool);
+    let mut options = CompileOptions { memory: process::memory_bytes(), ..CompileOptions::new(pool) };
     if let Some(name) = &processor.kernel_path {
         options.path = kernel_path(name)?;
     }

@@ -8,7 +8,7 @@ use outgrow_ir::{Cost, Diagnostics, Graph, Op, Value};
 use outgrow_kernels::{Instr, Literal, Map, Slot, View};
 use outgrow_tensor::{DType, Tensor};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 
 /// The state of lowering.
 pub struct Lowering<'a> {
@@ -60,10 +60,8 @@ pub fn lower(graph: &Graph, options: &CompileOptions) -> Result<Lowered, Diagnos
     }
     let targets = lowering.finish_outputs(options);
     let mut lowered = Lowered { storages: lowering.storages, steps: lowering.steps, externals };
-    for (input, output) in targets {
-        if !lowered.overwrite(input, output) {
-            lowered.steps.push(copy_back(&lowered.storages, input, output));
-        }
+    for (input, output) in lowered.overwrite(targets) {
+        lowered.steps.push(copy_back(&lowered.storages, input, output));
     }
     lowered.reuse_inputs();
     Ok(lowered)
@@ -306,7 +304,7 @@ impl Lowering<'_> {
     /// Copies outputs to where the caller wants them, unless they are there; gives the pairs of storages (input,
     /// output) of what is to be written in place.
     fn finish_outputs(&mut self, options: &CompileOptions) -> Vec<(usize, usize)> {
-        let mut pairs = Vec::new();
+        let (mut pairs, mut taken) = (Vec::new(), HashSet::new());
         let mut external = self.graph.inputs.len();
         self.info =
             StepInfo { kernel: String::new(), ops: "copy".into(), origin: "".into(), cost: Cost::default() };
@@ -314,9 +312,10 @@ impl Lowering<'_> {
             if let Some((input, _)) = options.in_place.iter().find(|(_, output)| *output == o) {
                 let mut result = self.output_copy(*value);
                 // One value over two inputs: what is moved into the first must still be there for the second.
-                if pairs.iter().any(|(_, taken)| *taken == result) {
+                if !taken.insert(result) {
                     let view = self.view(*value);
                     result = self.copied(&view).slot.buffer as usize;
+                    taken.insert(result);
                 }
                 pairs.push((*input, result));
                 continue;

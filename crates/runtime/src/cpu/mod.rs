@@ -8,7 +8,7 @@ mod storage;
 
 use crate::backend::{Backend, CompileOptions, Compiled, Executable};
 use crate::reference::interface;
-use crate::{BufferRef, ThreadPool};
+use crate::{BufferRef, MemoryPlan, ThreadPool};
 use outgrow_ir::{Diagnostic, Diagnostics, Graph};
 use outgrow_kernels::{KernelError, Program, RunError};
 use std::sync::Arc;
@@ -25,15 +25,19 @@ struct CpuExecutable {
     labels: Vec<String>,
 }
 
+fn no_memory(problem: String) -> Diagnostic {
+    Diagnostic::new("runtime.memory", problem)
+        .expected("as much free memory, within the limits of this process (`ulimit -v`, container)")
+        .hint("take a smaller batch or model, fewer threads, or a machine with more memory")
+}
+
 /// Memory that the system does not give is nobody's mistake; a kernel that refuses what the lowering gave it is one of
 /// the lowering.
 fn refusal(error: &KernelError) -> Diagnostic {
     if let KernelError::Allocation { what, bytes } = error {
         let problem =
             format!("the system does not give the {bytes} bytes of memory for the program's {what}");
-        return Diagnostic::new("runtime.memory", problem)
-            .expected("as much free memory, within the limits of this process (`ulimit -v`, container)")
-            .hint("take a smaller batch or model, fewer threads, or a machine with more memory");
+        return no_memory(problem);
     }
     Diagnostic::new(
         "runtime.lower",
@@ -46,12 +50,22 @@ impl Backend for CpuBackend {
         "cpu"
     }
 
+    fn plan(&self, graph: &Graph, options: &CompileOptions) -> Result<MemoryPlan, Diagnostics> {
+        Ok(lower::lower(graph, options)?.plan())
+    }
+
     fn compile(&self, graph: Graph, options: &CompileOptions) -> Result<Compiled, Diagnostics> {
         let (inputs, outputs) = interface(&graph);
         let lowered = lower::lower(&graph, options)?;
+        let memory = lowered.plan();
+        if let Some(there) = options.memory.filter(|there| memory.bytes() > *there) {
+            let problem =
+                format!("the program needs {} bytes of memory, and may take {there}", memory.bytes());
+            return Err(no_memory(problem).into());
+        }
         let labels = lowered.steps.iter().map(|s| format!("{} at `{}`", s.info.ops, s.info.origin)).collect();
         let steps = lowered.steps.iter().map(|s| s.info.clone()).collect();
-        let (program, memory) = lowered.build(options).map_err(|e| refusal(&e))?;
+        let program = lowered.build(&memory, options).map_err(|e| refusal(&e))?;
         let executable = Box::new(CpuExecutable { program, pool: options.pool.clone(), labels });
         Ok(Compiled { executable, inputs, outputs, memory, steps, graph })
     }

@@ -59,15 +59,25 @@ pub fn same_place(a: &View, b: &View) -> bool {
 }
 
 impl Lowered {
-    fn uses(&self, storage: usize) -> (Option<usize>, Option<usize>) {
-        let touches =
-            |step: &Step| step.reads.iter().chain(&step.writes).any(|v| v.slot.buffer as usize == storage);
-        (self.steps.iter().position(touches), self.steps.iter().rposition(touches))
+    /// The steps that touch each storage, in order. One walk over the steps serves all storages: programs of deep
+    /// networks have tens of thousands of both.
+    fn users(&self) -> Vec<Vec<usize>> {
+        let mut users = vec![Vec::new(); self.storages.len()];
+        for (i, step) in self.steps.iter().enumerate() {
+            for view in step.reads.iter().chain(&step.writes) {
+                let of: &mut Vec<usize> = &mut users[view.slot.buffer as usize];
+                if of.last() != Some(&i) {
+                    of.push(i);
+                }
+            }
+        }
+        users
     }
 
-    /// Moves everything in storage `from` to storage `to`.
-    fn rename(&mut self, from: usize, to: usize) {
-        for step in &mut self.steps {
+    /// Moves everything in storage `from` to storage `to`, in these steps.
+    fn rename(&mut self, from: usize, to: usize, steps: &[usize]) {
+        for step in steps {
+            let step = &mut self.steps[*step];
             for view in step.reads.iter_mut().chain(&mut step.writes) {
                 if view.slot.buffer as usize == from {
                     view.slot.buffer = to as u32;
@@ -87,22 +97,35 @@ impl Lowered {
         step.in_place && whole && free && reads.peek().is_some() && reads.all(|r| same_place(r, out))
     }
 
-    /// Writes storage `output` over storage `input` if nothing reads the input afterwards; says whether it could.
-    pub fn overwrite(&mut self, input: usize, output: usize) -> bool {
-        let (Some(first), _) = self.uses(output) else { return false };
-        let (_, last) = self.uses(input);
-        let out = self.steps[first].writes.iter().find(|w| w.slot.buffer as usize == output).cloned();
-        let written_once = self
-            .steps
-            .iter()
-            .skip(first + 1)
-            .all(|s| s.writes.iter().all(|w| w.slot.buffer as usize != output));
-        let Some(out) = out.filter(|_| written_once && last.is_none_or(|l| l <= first)) else { return false };
-        let fits = last != Some(first) || self.may_overwrite(first, &out, input);
-        if fits {
-            self.rename(output, input);
+    /// For each of these pairs (input, output) in turn, writes storage `output` over storage `input` if nothing reads
+    /// the input afterwards; gives the pairs for which it could not. No two pairs share a storage.
+    pub fn overwrite(&mut self, pairs: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
+        let mut users = self.users();
+        let mut left = Vec::new();
+        for (input, output) in pairs {
+            if self.may_replace(input, output, &users) {
+                let steps = std::mem::take(&mut users[output]);
+                self.rename(output, input, &steps);
+                users[input].extend(steps);
+                users[input].sort_unstable();
+                users[input].dedup();
+            } else {
+                left.push((input, output));
+            }
         }
-        fits
+        left
+    }
+
+    /// Whether storage `output` is written once, as a whole, after (or in the place of) the last use of `input`.
+    fn may_replace(&self, input: usize, output: usize, users: &[Vec<usize>]) -> bool {
+        let Some(&first) = users[output].first() else { return false };
+        let last = users[input].last().copied();
+        let writes = |step: usize| self.steps[step].writes.iter().find(|w| w.slot.buffer as usize == output);
+        let written_once = users[output].iter().skip(1).all(|step| writes(*step).is_none());
+        let Some(out) = writes(first).filter(|_| written_once && last.is_none_or(|l| l <= first)) else {
+            return false;
+        };
+        last != Some(first) || self.may_overwrite(first, out, input)
     }
 
     /// Lets elementwise steps write over inputs that nobody needs afterwards.
@@ -144,13 +167,20 @@ impl Lowered {
                 }
             }
         }
-        for (from, to) in renames {
-            self.rename(from, to);
+        // In one walk, the last renaming first: what was renamed to a storage may be renamed with it.
+        let mut final_name: Vec<usize> = (0..self.storages.len()).collect();
+        for (from, to) in renames.into_iter().rev() {
+            final_name[from] = final_name[to];
+        }
+        for step in &mut self.steps {
+            for view in step.reads.iter_mut().chain(&mut step.writes) {
+                view.slot.buffer = final_name[view.slot.buffer as usize] as u32;
+            }
         }
     }
 
-    /// Plans memory and makes the kernels.
-    pub fn build(self, options: &CompileOptions) -> Result<(Program, MemoryPlan), KernelError> {
+    /// Asks for the memory that was planned, and makes the kernels.
+    pub fn build(self, memory: &MemoryPlan, options: &CompileOptions) -> Result<Program, KernelError> {
         let mut builder = ProgramBuilder::new(options.path, options.pool.threads());
         for (bytes, written) in &self.externals {
             if *written {
@@ -160,23 +190,20 @@ impl Lowered {
             };
         }
         let mut slots: Vec<Option<Slot>> = vec![None; self.storages.len()];
-        let mut constant_bytes = 0;
         for (storage, slot) in self.storages.iter().zip(&mut slots) {
             match &storage.home {
                 Home::External(n) => *slot = Some(Slot::new(*n as u32, 0, storage.bytes)),
                 Home::Constant(bytes) => {
-                    constant_bytes += bytes.len();
                     *slot = Some(Slot::new(builder.constant(bytes)?, 0, storage.bytes));
                 }
                 Home::Arena => {}
             }
         }
-        let mut memory = self.plan();
-        memory.constant_bytes = constant_bytes;
+        let users = self.users();
         let arena = builder.arena(memory.planned_bytes)?;
         let mut planned = memory.offsets.iter();
         for (i, slot) in slots.iter_mut().enumerate() {
-            if slot.is_none() && self.uses(i).0.is_some() {
+            if slot.is_none() && !users[i].is_empty() {
                 let offset = planned.next().copied().unwrap_or_default();
                 *slot = Some(Slot::new(arena, offset, self.storages[i].bytes));
             }
@@ -190,17 +217,23 @@ impl Lowered {
                 (step.reads.into_iter().map(settle).collect(), step.writes.into_iter().map(settle).collect());
             builder.push_boxed((step.make)(reads, writes)?);
         }
-        Ok((builder.build()?, memory))
+        builder.build()
     }
 
-    /// The plan of the arena's storages, in their order, without those that nothing uses.
-    fn plan(&self) -> MemoryPlan {
+    /// The plan of the program's memory, before any of it is there: the arena's storages, in their order, without those
+    /// that nothing uses.
+    pub fn plan(&self) -> MemoryPlan {
+        let users = self.users();
         let mut lifetimes = Vec::new();
-        for (i, storage) in self.storages.iter().enumerate().filter(|(_, s)| s.home == Home::Arena) {
-            if let (Some(first), Some(last)) = self.uses(i) {
+        for (storage, steps) in self.storages.iter().zip(&users).filter(|(s, _)| s.home == Home::Arena) {
+            if let (Some(&first), Some(&last)) = (steps.first(), steps.last()) {
                 lifetimes.push(Lifetime { name: storage.name.clone(), bytes: storage.bytes, first, last });
             }
         }
-        plan_memory(lifetimes)
+        let constant = |storage: &Storage| match &storage.home {
+            Home::Constant(bytes) => bytes.len(),
+            _ => 0,
+        };
+        MemoryPlan { constant_bytes: self.storages.iter().map(constant).sum(), ..plan_memory(lifetimes) }
     }
 }

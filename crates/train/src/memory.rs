@@ -1,0 +1,115 @@
+//! How much memory training takes, found from plans: known before any of it is asked for.
+
+use crate::flat::Layout;
+use crate::optim::from_spec;
+use crate::program::layouts;
+use crate::spec::Train;
+use outgrow_ir::{Diagnostic, Diagnostics, Graph};
+use outgrow_models::BuiltModel;
+use outgrow_passes::{GRAD_PREFIX, add_gradients};
+use outgrow_runtime::{Backend, CompileOptions, plan};
+
+/// The graph of a step of a micro-shard. Its gradients come first: they are then laid out as the parameters are.
+pub(crate) fn step_graph(model: &BuiltModel) -> Result<Graph, Diagnostics> {
+    let mut graph = add_gradients(&model.train, "loss")?;
+    graph.outputs.sort_by_key(|(name, _)| !name.starts_with(GRAD_PREFIX));
+    Ok(graph)
+}
+
+/// Whether the step's program computes an output.
+pub(crate) fn in_step(name: &str) -> bool {
+    name != "loss" && name != "output"
+}
+
+/// Whether the evaluation's program computes an output.
+pub(crate) fn in_evaluation(name: &str) -> bool {
+    name != "loss"
+}
+
+/// Bytes of so many vectors of so many elements.
+fn vectors(count: u64, elements: usize) -> u64 {
+    count.saturating_mul(4).saturating_mul(elements as u64)
+}
+
+/// Bytes of all that is as long as the parameters: themselves, the optimiser's state, the best weights so far, and
+/// where there are checkpoints, their copy of all this.
+pub(crate) fn state_bytes(model: &BuiltModel, config: &Train, checkpoints: bool) -> u64 {
+    let slots = from_spec(&config.optimizer, config.weight_decay).slots().len() as u64;
+    let best = u64::from(config.early_stopping.is_some_and(|stopping| stopping.restore_best));
+    vectors((1 + slots + best) * (1 + u64::from(checkpoints)), layouts(model).0.total())
+}
+
+/// Bytes of the gradients of a step: the micro-shard's own, and the partial sums of the tree.
+pub(crate) fn gradient_bytes(config: &Train, outputs: &Layout) -> u64 {
+    vectors(1 + u64::from(config.micro_shards.ilog2()), outputs.total())
+}
+
+/// Bytes that training takes at the least.
+///
+/// # Errors
+/// When the graphs cannot be compiled.
+pub fn memory_needed(
+    model: &BuiltModel,
+    config: &Train,
+    backend: &dyn Backend,
+    options: &CompileOptions,
+    checkpoints: bool,
+) -> Result<u64, Diagnostics> {
+    let planned = |graph: &Graph, wanted: fn(&str) -> bool, rows: usize| {
+        let mut graph = graph.clone();
+        graph.outputs.retain(|(name, _)| wanted(name));
+        let bytes = plan(backend, &graph, rows, options)?.bytes();
+        Ok::<_, Diagnostics>((bytes, output_layout(&graph, rows)))
+    };
+    let (step, gradients) = planned(&step_graph(model)?, in_step, config.batch / config.micro_shards)?;
+    let (evaluation, outputs) = planned(&model.eval, in_evaluation, config.batch)?;
+    let kept = [gradient_bytes(config, &gradients), vectors(1, outputs.total()), step, evaluation];
+    Ok(kept.into_iter().fold(state_bytes(model, config, checkpoints), u64::saturating_add))
+}
+
+/// The outputs of a graph for so many rows, side by side.
+pub(crate) fn output_layout(graph: &Graph, rows: usize) -> Layout {
+    let extents = |value| graph.ty(value).dims.iter().map(|d| d.bind(rows)).collect::<Vec<_>>();
+    let dims: Vec<_> = graph.outputs.iter().map(|(name, v)| (name.as_str(), extents(*v))).collect();
+    Layout::new(dims.iter().map(|(name, dims)| (*name, dims.as_slice())))
+}
+
+/// What is left of the memory there is while a trainer is put together; unlimited where nothing says how much there is.
+#[derive(Debug)]
+pub(crate) struct Budget(pub Option<u64>);
+
+impl Budget {
+    /// Takes memory for `what`.
+    pub fn take(&mut self, bytes: u64, what: &str) -> Result<(), Diagnostic> {
+        let Some(there) = &mut self.0 else { return Ok(()) };
+        let Some(left) = there.checked_sub(bytes) else {
+            let problem = format!("{what} need {bytes} bytes of memory, and {there} are left");
+            return Err(no_memory(problem));
+        };
+        *there = left;
+        Ok(())
+    }
+
+    /// The options of a program that gets what is left.
+    pub fn options(&self, options: &CompileOptions) -> CompileOptions {
+        CompileOptions { memory: self.0, ..options.clone() }
+    }
+}
+
+/// A vector of one number, where the system gives the memory for it.
+pub(crate) fn filled(elements: usize, number: f32) -> Result<Vec<f32>, Diagnostic> {
+    let mut vector = Vec::new();
+    if vector.try_reserve_exact(elements).is_err() {
+        let problem = format!("the system does not give the memory for a vector of {elements} numbers");
+        return Err(no_memory(problem));
+    }
+    vector.resize(elements, number);
+    Ok(vector)
+}
+
+fn no_memory(problem: String) -> Diagnostic {
+    Diagnostic::new("train.memory", problem)
+        .item("model")
+        .expected("as much free memory, within the limits of this process (`ulimit -v`, container)")
+        .hint("take a smaller model or batch, or more `train.micro_shards`")
+}
