@@ -76,7 +76,7 @@ fn refuse(error: &RemoteError) -> Diagnostic {
             .expected("a file on this machine, or a build with the feature `cloud`")
             .hint("build it with `cargo build --release --features cloud`"),
         RemoteError::Broken { .. } => diagnostic.hint("run again: what has arrived is kept"),
-        _ => diagnostic,
+        _ => diagnostic.hint("look at the address, and at what the server asks of those who read it"),
     }
 }
 

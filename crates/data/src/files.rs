@@ -59,7 +59,7 @@ pub fn storage_problem(error: &StorageError) -> Diagnostic {
         }
         StorageError::Locked { .. } => diagnostic
             .hint("wait until the other run has prepared the data, or give this one another --cache folder"),
-        _ => diagnostic,
+        _ => diagnostic.hint("look at the path, and at who may read and write there"),
     }
 }
 
@@ -90,7 +90,9 @@ impl Finder<'_> {
             all.extend(found);
         }
         if all.is_empty() {
-            return Err(Diagnostic::new("data.no-files", "no file is named").item(key.to_owned()));
+            return Err(Diagnostic::new("data.no-files", "no file is named")
+                .item(key.to_owned())
+                .expected("a file, a pattern such as `*.csv`, or a list of them"));
         }
         Ok(all)
     }

@@ -26,7 +26,7 @@ pub(crate) fn fingerprint(
 ) -> Result<String, Diagnostic> {
     let mut hasher = Hasher::new();
     let json =
-        serde_json::to_string(&spec.stored()).map_err(|e| Diagnostic::new("data.json", e.to_string()))?;
+        serde_json::to_string(&spec.stored()).map_err(|e| Diagnostic::fault("data.json", e.to_string()))?;
     hasher.update(&crate::manifest::FORMAT.to_le_bytes());
     hasher.update(&seed.to_le_bytes());
     hasher.update(json.as_bytes());

@@ -79,6 +79,7 @@ pub(crate) fn fit(spec: &DataSpec, records: &TrainingRecords<'_>) -> Result<Tran
     if assembly.image.is_none() && assembly.features.is_none() && assembly.categories.is_none() {
         return Err(Diagnostic::new("data.no-features", "no column is left for the model to see")
             .item("data.features")
+            .hint("name more columns, or leave `exclude` and `drop` shorter")
             .into());
     }
     let mut target = TargetFit::new(spec, source, &after)?;
@@ -119,7 +120,11 @@ pub(crate) fn with_roles(spec: &DataSpec, source: &dyn RecordSource) -> Result<C
         }
     };
     if labels.is_empty() {
-        problems.push(Diagnostic::new("data.label", "`label` names no column").item("data.label"));
+        problems.push(
+            Diagnostic::new("data.label", "`label` names no column")
+                .item("data.label")
+                .expected("the name of the column to predict"),
+        );
     }
     if spec.features.is_some() && spec.exclude.is_some() {
         problems.push(
@@ -146,7 +151,9 @@ pub(crate) fn with_roles(spec: &DataSpec, source: &dyn RecordSource) -> Result<C
         match columns.require(name) {
             Ok(i) if images.contains(&i) => {}
             Ok(_) => problems.push(
-                Diagnostic::new("data.image", format!("column `{name}` holds no images")).item("data.image"),
+                Diagnostic::new("data.image", format!("column `{name}` holds no images"))
+                    .item("data.image")
+                    .expected("a column of encoded images, or of structs with `bytes`"),
             ),
             Err(problem) => problems.push(problem.item("data.image")),
         }
@@ -158,7 +165,8 @@ pub(crate) fn with_roles(spec: &DataSpec, source: &dyn RecordSource) -> Result<C
         if spec.features.as_ref().is_some_and(|f| f.contains(name)) {
             problems.push(
                 Diagnostic::new("data.features", format!("the label `{name}` is among the features"))
-                    .item("data.features"),
+                    .item("data.features")
+                    .hint("a model that sees the answer learns nothing: leave it out there"),
             );
         }
     }
@@ -227,6 +235,7 @@ fn image_input(
                         format!("`{key}` is for images, and there are none"),
                     )
                     .item(format!("data.{key}"))
+                    .hint("remove the key, or name the column of the images with `image`")
                     .into());
                 }
             }

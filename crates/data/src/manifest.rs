@@ -94,7 +94,7 @@ pub(crate) struct Sealed<T> {
 impl<T: Serialize> Sealed<T> {
     /// The bytes of a file that holds `content` and its checksum.
     pub fn seal(content: &T) -> Result<Vec<u8>, Diagnostic> {
-        let json = |e: serde_json::Error| Diagnostic::new("data.json", e.to_string());
+        let json = |e: serde_json::Error| Diagnostic::fault("data.json", e.to_string());
         let text = serde_json::to_string(content).map_err(json)?;
         let sealed = Sealed { sha256: sha256::hex(text.as_bytes()), content };
         serde_json::to_vec_pretty(&sealed).map_err(json)

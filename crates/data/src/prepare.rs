@@ -292,6 +292,7 @@ impl Work<'_> {
         let Some(record_bytes) = record_bytes else {
             return Err(Diagnostic::new("data.too-large", "one record is larger than memory")
                 .item("data")
+                .hint("take smaller images or a shorter context")
                 .into());
         };
         progress.transform = Some(transform.clone());

@@ -135,7 +135,7 @@ impl<'a> ShardWriter<'a> {
         for (field, bytes) in self.fields.iter().zip(&open.buffers) {
             let shape = [&[open.records as usize], field.shape.as_slice()].concat();
             let tensor = Tensor::from_le_bytes(field.dtype, shape, bytes)
-                .map_err(|e| Diagnostic::new("data.shard.field", format!("field `{}`: {e}", field.name)))?;
+                .map_err(|e| Diagnostic::fault("data.shard.field", format!("field `{}`: {e}", field.name)))?;
             if field.name == "target" && self.classes > 0 {
                 for label in tensor.as_slice::<i32>().unwrap_or_default() {
                     classes[*label as usize] += 1;
@@ -189,7 +189,7 @@ impl<'a> ShardWriter<'a> {
 /// The first of several diagnostics.
 fn first(diagnostics: Diagnostics) -> Diagnostic {
     let mut all = diagnostics.0.into_iter();
-    all.next().unwrap_or_else(|| Diagnostic::new("data.shard", "the shard cannot be used"))
+    all.next().unwrap_or_else(|| Diagnostic::fault("data.shard", "the shard cannot be used"))
 }
 
 /// Reads a shard's file and checks its length and checksum.

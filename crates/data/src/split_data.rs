@@ -117,7 +117,7 @@ impl SplitData {
 }
 
 fn wrong_sink() -> Diagnostic {
-    Diagnostic::new("data.field-type", "a stored field has an element type that it cannot have")
+    Diagnostic::fault("data.field-type", "a stored field has an element type that it cannot have")
 }
 
 /// Tokens of one or two bytes.
@@ -179,7 +179,7 @@ fn load_all(
             TensorData::F32(v) => Tensor::new(shape, v),
             _ => Tensor::new(shape, Vec::<bf16>::new()),
         };
-        tensors.push(tensor.map_err(|e| Diagnostic::new("data.field-type", e.to_string()))?);
+        tensors.push(tensor.map_err(|e| Diagnostic::fault("data.field-type", e.to_string()))?);
     }
     Ok(tensors)
 }

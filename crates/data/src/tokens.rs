@@ -135,7 +135,7 @@ impl<'a> Blocks<'a> {
             blocks.iter().map(|(split, text)| Ok((*split, vocabulary.encode(text)?))).collect()
         };
         let lost =
-            || Diagnostic::new("data.thread", "a thread that encodes text ended before its work was done");
+            || Diagnostic::fault("data.thread", "a thread that encodes text ended before its work was done");
         let encoded = in_pieces(full.len(), self.threads, encode);
         for part in encoded {
             for (split, tokens) in part.ok_or_else(lost)?? {

@@ -124,7 +124,8 @@ impl Builder {
     }
 
     fn fail(&mut self, problem: String) {
-        let diagnostic = Diagnostic::new("graph.build", problem);
+        let diagnostic = Diagnostic::new("graph.build", problem)
+            .hint("change the layer, or what comes before it, so that their types and shapes fit");
         let origin = if self.origin.is_empty() { &self.graph.name } else { &*self.origin };
         self.errors.push(diagnostic.item(format!("layer `{origin}`")));
     }

@@ -32,10 +32,56 @@ pub struct Place {
     pub item: Option<String>,
 }
 
+/// What is wrong, and where. It becomes a [`Diagnostic`] with [`Problem::expected`] or [`Problem::hint`]: nobody is told
+/// that something is wrong without a word on what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a problem becomes a diagnostic once it says what was expected or how to mend it"]
+pub struct Problem(Diagnostic);
+
+impl Problem {
+    /// Says in which file.
+    pub fn file(self, file: impl Into<PathBuf>) -> Self {
+        Self(self.0.file(file))
+    }
+
+    /// Says in which line, counted from 1.
+    pub fn line(self, line: usize) -> Self {
+        Self(self.0.line(line))
+    }
+
+    /// Says in which column, counted from 1.
+    pub fn column(self, column: usize) -> Self {
+        Self(self.0.column(column))
+    }
+
+    /// Says which item.
+    pub fn item(self, item: impl Into<String>) -> Self {
+        Self(self.0.item(item))
+    }
+
+    /// Says what was expected.
+    pub fn expected(self, expected: impl Into<String>) -> Diagnostic {
+        self.0.expected(expected)
+    }
+
+    /// Says how to mend it.
+    pub fn hint(self, hint: impl Into<String>) -> Diagnostic {
+        self.0.hint(hint)
+    }
+}
+
 impl Diagnostic {
-    /// A diagnostic with a code and a problem.
-    pub fn new(code: &'static str, problem: impl Into<String>) -> Self {
-        Self { code, place: Place::default(), problem: problem.into(), expected: None, hint: None }
+    /// A diagnostic to be, with a code and a problem.
+    // What is made is a diagnostic, once it is complete.
+    #[allow(clippy::new_ret_no_self)]
+    pub fn new(code: &'static str, problem: impl Into<String>) -> Problem {
+        Problem(Self { code, place: Place::default(), problem: problem.into(), expected: None, hint: None })
+    }
+
+    /// A mistake of the program itself, which no input should bring about.
+    pub fn fault(code: &'static str, problem: impl Into<String>) -> Self {
+        Self::new(code, problem)
+            .hint("this is a mistake of the program: please report it, with the command and its input")
     }
 
     /// Says in which file.

@@ -24,7 +24,8 @@ pub fn evaluate_all(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, Dia
     if inputs.len() != graph.inputs.len() {
         let problem =
             format!("graph `{}` takes {} inputs, got {}", graph.name, graph.inputs.len(), inputs.len());
-        return Err(Diagnostic::new("graph.inputs", problem));
+        return Err(Diagnostic::new("graph.inputs", problem)
+            .expected("a tensor for each input, in the graph's order"));
     }
     let mut given = inputs.iter();
     let mut values: Vec<Tensor> = Vec::with_capacity(graph.nodes.len());
@@ -32,7 +33,9 @@ pub fn evaluate_all(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, Dia
         let item = || format!("%{} ({})", value.0, node.op.rule().name());
         let Some(shape) = node.ty.static_shape() else {
             let problem = "the batch size must be bound before a graph is evaluated";
-            return Err(Diagnostic::new("graph.symbolic", problem).item(item()));
+            return Err(Diagnostic::new("graph.symbolic", problem)
+                .item(item())
+                .hint("bind it with `Graph::bind`"));
         };
         let result = match (&node.op, given.as_slice().first()) {
             (Op::Input(input), Some(tensor)) => {

@@ -23,7 +23,7 @@ mod verify;
 pub use attr::{Attr, AttrReader, Scalar};
 pub use builder::Builder;
 pub use cost::Cost;
-pub use diagnostic::{Diagnostic, Diagnostics, Place};
+pub use diagnostic::{Diagnostic, Diagnostics, Place, Problem};
 pub use dim::Dim;
 pub use graph::{Graph, GroupId, Node, Region, RegionId, Value};
 pub use interpret::{evaluate_all, interpret};

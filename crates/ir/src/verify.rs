@@ -29,7 +29,9 @@ impl Graph {
         if let Some(node) = self.nodes.get(value.index()) {
             item = format!("{item} ({} at `{}`)", node.op.rule().name(), node.origin);
         }
-        found.push(Diagnostic::new("graph.invalid", problem).item(item));
+        found.push(Diagnostic::new("graph.invalid", problem).item(item).hint(
+            "a graph that was written by hand or changed breaks a rule here; `outgrow graph` prints sound ones",
+        ));
     }
 
     fn verify_nodes(&self, found: &mut Diagnostics) {

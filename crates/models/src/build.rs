@@ -146,7 +146,7 @@ impl InputSpec {
     pub(crate) fn offsets(&self) -> Result<(Vec<i64>, usize), Diagnostic> {
         if self.dims != [self.cardinalities.len()] {
             let problem = format!("input `{}` does not say how many values its indexes can take", self.name);
-            return Err(Diagnostic::new("model.inputs", problem).item("model"));
+            return Err(Diagnostic::fault("model.inputs", problem).item("model"));
         }
         let mut rows = 0usize;
         let mut offsets = Vec::with_capacity(self.cardinalities.len());
@@ -232,7 +232,10 @@ pub fn build(
 ) -> Result<BuiltModel, Diagnostics> {
     if inputs.is_empty() || target.width() == 0 {
         let problem = "there is nothing to learn from or nothing to predict";
-        return Err(Diagnostic::new("model.inputs", problem).item("model").into());
+        return Err(Diagnostic::new("model.inputs", problem)
+            .item("model")
+            .expected("data with at least one feature and a target")
+            .into());
     }
     if options.mixed && !matches!(target, TargetSpec::Class { .. }) {
         let problem = format!("samples cannot be mixed where the model predicts {}", target.describe());

@@ -48,7 +48,7 @@ const HEAD: &str = "head";
 pub(crate) fn build(net: &mut Net<'_>, spec: &OnnxSpec) -> Result<Value, Diagnostics> {
     let Some(model) = net.foreign else {
         let problem = format!("the model of `{}` was not brought along", spec.file);
-        return Err(Diagnostic::new("model.foreign", problem).item("model.file").into());
+        return Err(Diagnostic::fault("model.foreign", problem).item("model.file").into());
     };
     let key = (net.mode == Mode::Train).then(|| net.key());
     let feeds = Feeds { mode: net.mode, inputs: &net.inputs, mask: net.mask, key };

@@ -53,7 +53,7 @@ impl List<'_, '_> {
         if let Some((spec, value)) = self.net.input("tokens") {
             let vocab = match (&self.net.target, spec.cardinalities.as_slice()) {
                 (_, [vocab]) | (TargetSpec::Tokens { vocab, .. }, _) => *vocab,
-                _ => return Err(Diagnostic::new("model.inputs", "nothing says how many tokens there are")),
+                _ => return Err(Diagnostic::fault("model.inputs", "nothing says how many tokens there are")),
             };
             return Ok((self.net.embedding("0", value, vocab, *width, normal), rest));
         }

@@ -196,7 +196,10 @@ impl Emitter<'_> {
     fn inputs(&mut self, given: &[Given], names: &mut Names) -> Vec<Option<Value>> {
         if given.len() != self.model.inputs.len() {
             let problem = format!("the model takes {} inputs, got {}", self.model.inputs.len(), given.len());
-            self.found.push(Diagnostic::new("onnx.inputs", problem));
+            self.found.push(Diagnostic::new("onnx.inputs", problem).expected(format!(
+                "its inputs: {}",
+                self.model.inputs.iter().map(|i| i.name.as_str()).collect::<Vec<_>>().join(", ")
+            )));
         }
         let mut values = Vec::new();
         for (info, given) in self.model.inputs.iter().zip(given) {
@@ -204,7 +207,7 @@ impl Emitter<'_> {
                 Given::Dims(dims) => {
                     if check_size(dims).is_err() {
                         let problem = format!("the input `{}` would be absurdly large", info.name);
-                        self.found.push(Diagnostic::new("onnx.inputs", problem));
+                        self.found.push(Diagnostic::new("onnx.inputs", problem).hint("give smaller arrays"));
                         continue;
                     }
                     let ty = TensorType { dtype: info.elem.dtype(), dims: dims.clone() };
@@ -231,7 +234,10 @@ impl Emitter<'_> {
                 Kind::Missing => continue,
                 Kind::Sizes { .. } => {
                     let problem = format!("the output `{name}` is a shape that depends on the batch size");
-                    self.found.push(Diagnostic::new("onnx.unsupported-output", problem));
+                    self.found.push(
+                        Diagnostic::new("onnx.unsupported-output", problem)
+                            .hint("export the model without this output, or with a fixed batch size"),
+                    );
                     continue;
                 }
             };
@@ -247,7 +253,10 @@ impl Emitter<'_> {
                 let problem = format!(
                     "the model comes to more than {NODES_MAX} nodes, {PRIMITIVES_MAX} primitives or {DEPTH_MAX} levels"
                 );
-                self.found.push(Diagnostic::new("onnx.size", problem));
+                self.found.push(
+                    Diagnostic::new("onnx.size", problem)
+                        .hint("export a smaller model, or one without unrolled loops"),
+                );
                 return;
             }
             let mut inputs = Vec::new();
@@ -363,7 +372,8 @@ impl Emitter<'_> {
     fn refuse(&mut self, node: &NodeProto, refusal: Refusal) {
         let diagnostic = match refusal {
             Refusal::Told => return,
-            Refusal::Invalid(problem) => Diagnostic::new("onnx.node", problem),
+            Refusal::Invalid(problem) => Diagnostic::new("onnx.node", problem)
+                .hint("the file breaks the rules of ONNX here: `onnx.checker` may say more"),
             Refusal::Unsupported { problem, expected } => {
                 Diagnostic::new("onnx.unsupported-node", problem).expected(expected)
             }

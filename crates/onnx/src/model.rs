@@ -18,6 +18,8 @@ pub const OPSET_MIN: i64 = 6;
 pub const OPSET_MAX: i64 = 28;
 /// Most problems that are told of one file.
 const PROBLEMS_MAX: usize = 100;
+/// What to do about a graph that breaks the rules of the format.
+const EXPORT_AGAIN: &str = "the file was not written by an exporter, or changed: export the model again";
 
 /// One extent as a file declares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,11 +116,16 @@ impl OnnxModel {
     /// Everything that is wrong with the file, all unsupported operators among it.
     pub fn parse(bytes: Bytes, external: &dyn ExternalData) -> Result<Self, Diagnostics> {
         budget::check(&bytes)?;
-        let model = ModelProto::decode(bytes)
-            .map_err(|e| Diagnostic::new("onnx.file", format!("the file is no ONNX model: {e}")))?;
+        let model = ModelProto::decode(bytes).map_err(|e| {
+            Diagnostic::new("onnx.file", format!("the file is no ONNX model: {e}"))
+                .expected("a `.onnx` file, whole, as `torch.onnx.export` and others write it")
+        })?;
         let opset = opset_of(&model)?;
         let producer = format!("{} {}", model.producer_name, model.producer_version).trim().to_owned();
-        let graph = model.graph.ok_or_else(|| Diagnostic::new("onnx.file", "the model has no graph"))?;
+        let graph = model.graph.ok_or_else(|| {
+            Diagnostic::new("onnx.file", "the model has no graph")
+                .expected("a model to run, not one of training information alone")
+        })?;
         let key = |f: &FunctionProto| (f.domain.clone(), f.name.clone());
         let functions: HashMap<_, _> = model.functions.into_iter().map(|f| (key(&f), f)).collect();
         let mut found = Diagnostics::default();
@@ -162,16 +169,19 @@ fn read_weights(
 fn check_names(graph: &GraphProto, found: &mut Diagnostics) {
     let mut made: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     if made.len() < graph.initializer.len() {
-        found.push(Diagnostic::new("onnx.name", "two weights have one name"));
+        found.push(Diagnostic::new("onnx.name", "two weights have one name").hint(EXPORT_AGAIN));
     }
     let mut given = HashSet::new();
     for input in &graph.input {
         // An input may bear the name of a weight, which then is its value.
         if input.name.is_empty() || !given.insert(input.name.as_str()) {
-            found.push(Diagnostic::new(
-                "onnx.name",
-                format!("two inputs have the name `{}`, or it is empty", input.name),
-            ));
+            found.push(
+                Diagnostic::new(
+                    "onnx.name",
+                    format!("two inputs have the name `{}`, or it is empty", input.name),
+                )
+                .hint(EXPORT_AGAIN),
+            );
         }
     }
     made.extend(given);
@@ -189,14 +199,14 @@ fn check_names(graph: &GraphProto, found: &mut Diagnostics) {
         for name in node.output.iter().filter(|n| !n.is_empty()) {
             if !made.insert(name) {
                 let problem = format!("makes `{name}`, which is made already");
-                found.push(Diagnostic::new("onnx.name", problem).item(label(node)));
+                found.push(Diagnostic::new("onnx.name", problem).item(label(node)).hint(EXPORT_AGAIN));
             }
         }
     }
     for output in &graph.output {
         if !made.contains(output.name.as_str()) {
             let problem = format!("nothing makes the output `{}`", output.name);
-            found.push(Diagnostic::new("onnx.order", problem));
+            found.push(Diagnostic::new("onnx.order", problem).hint(EXPORT_AGAIN));
         }
     }
 }

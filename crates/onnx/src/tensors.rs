@@ -20,7 +20,9 @@ pub struct OnnxTensor {
 }
 
 fn bad(name: &str, problem: impl Into<String>) -> Diagnostic {
-    Diagnostic::new("onnx.tensor", problem).item(format!("tensor `{name}`"))
+    Diagnostic::new("onnx.tensor", problem)
+        .item(format!("tensor `{name}`"))
+        .hint("the file is damaged, or was not written by an exporter: export the model again")
 }
 
 /// The extents as numbers, when their product stays below the limit.

@@ -87,6 +87,7 @@ fn unsupported_attributes_are_told_all_at_once() {
         node `first` (Relu): attribute `leak` is not supported [onnx.unsupported-node]
           expected: consumed_inputs
         node `second` (Softmax): there is no axis 7 in 2 dimensions [onnx.node]
+          help: the file breaks the rules of ONNX here: `onnx.checker` may say more
         node `third` (Softmax): attribute `spread` is not supported [onnx.unsupported-node]
           expected: axis
         node `fourth` (Reshape): input 1, `x`, is not known when the model is compiled [onnx.unsupported-shape]

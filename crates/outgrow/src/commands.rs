@@ -135,7 +135,9 @@ impl Context {
             Failure::Partly(diagnostics) => {
                 return self.complain(diagnose::render(&diagnostics, self.palette).trim_end());
             }
-            Failure::Other(error) => Diagnostic::new("outgrow.failed", format!("{error:#}")).into(),
+            Failure::Other(error) => Diagnostic::new("outgrow.failed", format!("{error:#}"))
+                .hint("the system refused something: see what it says")
+                .into(),
         };
         self.complain(diagnose::render(&diagnostics, self.palette).trim_end());
         if self.json {

@@ -185,8 +185,8 @@ mod tests {
         let found = Diagnostics(vec![
             at(2, 3).hint("did you mean `epochs`?"),
             at(3, 6).expected("a number"),
-            at(9, 1),
-            Diagnostic::new("data.empty", "no rows"),
+            at(9, 1).expected("a line that is there"),
+            Diagnostic::new("data.empty", "no rows").hint("add some"),
         ]);
         let text = render(&found, Palette::new(false)).replace(&file.display().to_string(), "FILE");
         expect![[r#"
@@ -206,8 +206,10 @@ mod tests {
 
             error: something is wrong [manifest.test]
               --> FILE:9:1 (train.epoch)
+               = expected: a line that is there
 
             error: no rows [data.empty]
+               = help: add some
 
         "#]]
         .assert_eq(&text);

@@ -32,6 +32,8 @@ use tree::{Node, Origin, Sources};
 const MAX_BYTES: u64 = 16 << 20;
 /// How many diagnostics are given at once; one more says how many were left out.
 const MAX_DIAGNOSTICS: usize = 50;
+/// Where to look for what a key takes.
+pub(crate) const SCHEMA: &str = "`outgrow schema` says what each key takes";
 
 /// A manifest as it is written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -100,7 +102,7 @@ pub fn parse_with(text: &str, file: Option<&Path>, flags: &[String]) -> Result<M
         return Err(sorted(found, &sources));
     };
     let spec: ManifestSpec = serde_json::from_value(tree.to_json()).map_err(|error| {
-        let diagnostic = Diagnostic::new("manifest.value", error.to_string());
+        let diagnostic = Diagnostic::new("manifest.value", error.to_string()).hint(SCHEMA);
         Diagnostics::from(sources.locate(diagnostic, &Origin::Text(0..0), ""))
     })?;
     let stem = || Some(file?.file_stem()?.to_string_lossy().into_owned());
@@ -115,23 +117,27 @@ pub fn load(path: &Path, flags: &[String]) -> Result<Manifest, Diagnostics> {
         let diagnostic = cannot(format!("the manifest cannot be read: {error}"));
         match error.kind() {
             std::io::ErrorKind::NotFound => diagnostic.hint("`outgrow init` writes a manifest to start from"),
-            _ => diagnostic,
+            _ => diagnostic.hint("look at the path, and at who may read it"),
         }
     })?;
     if !size.is_file() {
-        return Err(cannot("the manifest is not a file".to_owned()).into());
+        let diagnostic = cannot("the manifest is not a file".to_owned());
+        return Err(diagnostic.expected("a TOML file, such as `outgrow init` writes").into());
     }
     if size.len() > MAX_BYTES {
         let problem = format!("the manifest has {} bytes", size.len());
         let diagnostic = cannot(problem).expected(format!("at most {MAX_BYTES} bytes"));
         return Err(diagnostic.hint("keep rows in a file of their own, such as a CSV").into());
     }
-    let bytes =
-        std::fs::read(path).map_err(|error| cannot(format!("the manifest cannot be read: {error}")))?;
+    let bytes = std::fs::read(path).map_err(|error| {
+        let diagnostic = cannot(format!("the manifest cannot be read: {error}"));
+        diagnostic.hint("look at the path, and at who may read it")
+    })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-        cannot("the manifest is not UTF-8 text".to_owned()).line(line)
+        let diagnostic = cannot("the manifest is not UTF-8 text".to_owned()).line(line);
+        diagnostic.hint("save it as UTF-8")
     })?;
     parse_with(&text, Some(path), flags)
 }
@@ -213,7 +219,7 @@ fn section<Spec: DeserializeOwned, T>(
     let spec: Spec = match serde_json::from_value(entry.node.to_json()) {
         Ok(spec) => spec,
         Err(error) => {
-            let diagnostic = Diagnostic::new("manifest.value", error.to_string());
+            let diagnostic = Diagnostic::new("manifest.value", error.to_string()).hint(SCHEMA);
             found.push(Finding { origin: entry.origin.clone(), path: name.to_owned(), diagnostic });
             return None;
         }
@@ -241,7 +247,10 @@ fn sorted(mut found: Vec<Finding>, sources: &Sources) -> Diagnostics {
     let mut diagnostics: Vec<_> =
         shown.map(|finding| sources.locate(finding.diagnostic, &finding.origin, &finding.path)).collect();
     if left_out > 0 {
-        diagnostics.push(Diagnostic::new("manifest.more", format!("{left_out} more mistakes are not shown")));
+        diagnostics.push(
+            Diagnostic::new("manifest.more", format!("{left_out} more mistakes are not shown"))
+                .hint("mend those that are shown first"),
+        );
     }
     Diagnostics(diagnostics)
 }

@@ -170,22 +170,24 @@ fn mistakes_in_a_manifest_are_shown_where_they_are() {
         folder.path(),
         &["data", "inspect", "."],
         expect![[r#"
-        exit 1
-        ---
-        error: the manifest is not a file [manifest.file]
-          --> .
-    "#]],
+            exit 1
+            ---
+            error: the manifest is not a file [manifest.file]
+              --> .
+               = expected: a TOML file, such as `outgrow init` writes
+        "#]],
     );
     std::fs::write(folder.path().join("bytes.toml"), b"seed = 1\nname = \"\xff\"\n").unwrap();
     check(
         folder.path(),
         &["data", "inspect", "bytes.toml"],
         expect![[r#"
-        exit 1
-        ---
-        error: the manifest is not UTF-8 text [manifest.file]
-          --> bytes.toml:2
-    "#]],
+            exit 1
+            ---
+            error: the manifest is not UTF-8 text [manifest.file]
+              --> bytes.toml:2
+               = help: save it as UTF-8
+        "#]],
     );
 }
 

@@ -13,7 +13,10 @@ pub fn gradient(graph: &Graph, loss: Value, wrt: &[Value]) -> Result<(Graph, Vec
     let ty = graph.ty(loss);
     if ty.rank() != 0 || !ty.dtype.is_float() {
         let problem = format!("only a float scalar has a gradient, got {ty}");
-        return Err(Diagnostic::new("graph.gradient", problem).item(format!("%{}", loss.0)).into());
+        return Err(Diagnostic::new("graph.gradient", problem)
+            .item(format!("%{}", loss.0))
+            .hint("sum it over its dimensions, or take its mean")
+            .into());
     }
     // Gradient flows only through nodes that depend on something it is asked for.
     let mut active = vec![false; graph.nodes.len()];
@@ -49,7 +52,7 @@ pub fn gradient(graph: &Graph, loss: Value, wrt: &[Value]) -> Result<(Graph, Vec
 pub fn add_gradients(graph: &Graph, loss: &str) -> Result<Graph, Diagnostics> {
     let Some(loss) = graph.output(loss) else {
         let problem = format!("graph `{}` has no output `{loss}`", graph.name);
-        return Err(Diagnostic::new("graph.gradient", problem).into());
+        return Err(Diagnostic::new("graph.gradient", problem).expected("an output to differentiate").into());
     };
     let name = |v: &Value| match &graph.node(*v).op {
         Op::Input(input) if input.kind == InputKind::Param => Some((input.name.clone(), *v)),

@@ -36,7 +36,7 @@ impl PassManager {
             graph = pass.run(&graph)?;
             graph.verify().map_err(|mut found| {
                 let problem = format!("invariant: pass `{}` must leave a valid graph", pass.name());
-                found.0.insert(0, Diagnostic::new("graph.pass", problem));
+                found.0.insert(0, Diagnostic::fault("graph.pass", problem));
                 found
             })?;
             observe(pass.name(), &graph);

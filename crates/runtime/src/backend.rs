@@ -6,6 +6,9 @@ use outgrow_kernels::{BufferRef, KernelPath, ThreadPool};
 use std::fmt::Debug;
 use std::sync::Arc;
 
+/// What pairs of inputs and outputs may be.
+const IN_PLACE: &str = "pairs of an input and an output of one type, each in one pair";
+
 /// How a graph is to be compiled.
 #[derive(Clone, Debug)]
 pub struct CompileOptions {
@@ -98,13 +101,13 @@ pub fn compile(
         if options.in_place[..n].iter().any(|(i, o)| i == input || o == output) {
             let problem =
                 format!("output {output} over input {input}: one of them is in another pair already");
-            return Err(Diagnostic::new("runtime.in-place", problem).into());
+            return Err(Diagnostic::new("runtime.in-place", problem).expected(IN_PLACE).into());
         }
         let types = (graph.inputs.get(*input), graph.outputs.get(*output));
         let fits = matches!(types, (Some(i), Some((_, o))) if graph.ty(*i) == graph.ty(*o));
         if !fits {
             let problem = format!("output {output} cannot be written over input {input}: the types differ");
-            return Err(Diagnostic::new("runtime.in-place", problem).into());
+            return Err(Diagnostic::new("runtime.in-place", problem).expected(IN_PLACE).into());
         }
     }
     let prepared = outgrow_passes::prepare().run(&graph.bind(batch))?;

@@ -82,7 +82,7 @@ impl Executable for Interpreted {
         for ((name, ty), buffer) in inputs.iter().zip(buffers.iter()) {
             let shape = ty.static_shape().unwrap_or_default();
             let tensor = Tensor::from_le_bytes(ty.dtype, shape, &bytes(buffer));
-            let problem = |e: outgrow_tensor::TensorError| Diagnostic::new("runtime.input", e.to_string());
+            let problem = |e: outgrow_tensor::TensorError| Diagnostic::fault("runtime.input", e.to_string());
             tensors.push(tensor.map_err(|e| problem(e).item(format!("input `{name}`")))?);
         }
         let results = interpret(&self.graph, &tensors)?;
@@ -100,7 +100,7 @@ impl Executable for Interpreted {
                 }
                 _ => {
                     let problem = format!("output {i} needs a buffer of {} bytes for writing", source.len());
-                    return Err(Diagnostic::new("runtime.output", problem));
+                    return Err(Diagnostic::fault("runtime.output", problem));
                 }
             }
         }

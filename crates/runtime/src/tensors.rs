@@ -54,7 +54,7 @@ pub fn run_tensors(compiled: &mut Compiled, inputs: &[Tensor]) -> Result<Vec<Ten
     drop(buffers);
     let tensor = |((_, ty), bytes): (&(String, TensorType), &Bytes)| {
         Tensor::from_le_bytes(ty.dtype, shape(ty), bytes.slice())
-            .map_err(|e| Diagnostic::new("runtime.output", e.to_string()))
+            .map_err(|e| Diagnostic::fault("runtime.output", e.to_string()))
     };
     compiled.outputs.iter().zip(&taken).map(tensor).collect()
 }

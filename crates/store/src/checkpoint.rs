@@ -22,6 +22,8 @@ use std::collections::BTreeMap;
 
 /// Version of the format that is written.
 const VERSION: &str = "1";
+/// What to do about a file that is sound and yet no checkpoint.
+const NOT_OURS: &str = "the file was not written by this program, or by another version of it";
 /// What stands in front of the header's digest, and nowhere else: within a JSON string the quotes are escaped.
 const DIGEST_MARK: &[u8] = b"\"outgrow.header_sha256\":\"";
 const DIGEST_KEY: &str = "outgrow.header_sha256";
@@ -72,7 +74,7 @@ impl Checkpoint {
         let data: usize = self.tensors.values().map(Tensor::bytes).sum();
         let mut bytes = Vec::with_capacity(header.len() + data);
         safetensors::write_parts(&mut bytes, &header, &self.tensors)
-            .map_err(|e| Diagnostic::new("store.checkpoint.write", e.to_string()))?;
+            .map_err(|e| Diagnostic::fault("store.checkpoint.write", e.to_string()))?;
         Ok(bytes)
     }
 
@@ -121,7 +123,9 @@ pub fn parse(bytes: &[u8]) -> Result<Checkpoint, Diagnostics> {
     let field = |key: &str| {
         header.metadata.get(key).map(String::as_str).ok_or_else(|| {
             Diagnostics::from(
-                Diagnostic::new("store.checkpoint.field", "the checkpoint lacks a field").item(key),
+                Diagnostic::new("store.checkpoint.field", "the checkpoint lacks a field")
+                    .item(key)
+                    .hint(NOT_OURS),
             )
         })
     };
@@ -150,7 +154,7 @@ pub fn parse(bytes: &[u8]) -> Result<Checkpoint, Diagnostics> {
 }
 
 fn invalid(key: &str, problem: String) -> Diagnostic {
-    Diagnostic::new("store.checkpoint.field", problem).item(key)
+    Diagnostic::new("store.checkpoint.field", problem).item(key).hint(NOT_OURS)
 }
 
 fn json<T: serde::de::DeserializeOwned>(text: &str, key: &str) -> Result<T, Diagnostics> {

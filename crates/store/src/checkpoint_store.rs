@@ -100,7 +100,12 @@ impl CheckpointStore {
             Ok(best) => Ok(Some(best)),
             Err(e) => {
                 let problem = format!("not a valid mark of the best checkpoint: {e}");
-                Err(Diagnostics::from(Diagnostic::new("store.checkpoint.best", problem).file(path)).into())
+                Err(Diagnostics::from(
+                    Diagnostic::new("store.checkpoint.best", problem)
+                        .file(path)
+                        .hint("remove it: the best checkpoint is then marked anew"),
+                )
+                .into())
             }
         }
     }

@@ -45,7 +45,8 @@ impl StoreError {
             Self::Invalid(diagnostics) => diagnostics,
             Self::Storage(error) => {
                 let path = error.path().to_path_buf();
-                outgrow_ir::Diagnostic::new("store.storage", error.to_string()).file(path).into()
+                let hint = "look at the disk, its room, and who may write there";
+                outgrow_ir::Diagnostic::new("store.storage", error.to_string()).file(path).hint(hint).into()
             }
         }
     }

@@ -82,7 +82,7 @@ impl ModelPackage {
         let old = storage.read(&path).ok().and_then(|bytes| parse_index(&bytes).ok());
         let index = Index::new(parts);
         let mut text = serde_json::to_string_pretty(&index)
-            .map_err(|e| Diagnostics::from(Diagnostic::new("store.package.write", e.to_string())))?;
+            .map_err(|e| Diagnostics::from(Diagnostic::fault("store.package.write", e.to_string())))?;
         text.push('\n');
         storage.write(&path, text.as_bytes())?;
         let used: BTreeSet<&str> = index.parts.iter().map(|p| p.file.as_str()).collect();
@@ -214,6 +214,7 @@ pub fn parse_index(bytes: &[u8]) -> Result<Index, Diagnostics> {
         Diagnostic::new("store.package.index", format!("not a valid list of parts: {e}"))
             .line(e.line())
             .column(e.column())
+            .hint("the file changed after the package was written")
     })?;
     if (index.format.as_str(), index.version) != (FORMAT, VERSION) {
         return Err(Diagnostic::new(
@@ -232,7 +233,9 @@ pub fn parse_index(bytes: &[u8]) -> Result<Index, Diagnostics> {
     let (names, files): (BTreeSet<&String>, BTreeSet<&String>) =
         index.parts.iter().map(|p| (&p.name, &p.file)).unzip();
     if names.len() < index.parts.len() || files.len() < index.parts.len() {
-        return Err(Diagnostic::new("store.package.duplicate", "a part or a file is listed twice").into());
+        return Err(Diagnostic::new("store.package.duplicate", "a part or a file is listed twice")
+            .hint("the file was not written by this program, or changed")
+            .into());
     }
     Ok(index)
 }

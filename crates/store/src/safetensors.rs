@@ -182,7 +182,7 @@ impl Header {
         let mut tensors = BTreeMap::new();
         for (entry, (name, bytes)) in self.entries.iter().zip(self.data(file)) {
             let tensor = Tensor::from_le_bytes(entry.dtype, entry.shape.clone(), bytes)
-                .map_err(|e| Diagnostic::new("store.safetensors.size", e.to_string()).item(name))?;
+                .map_err(|e| Diagnostic::fault("store.safetensors.size", e.to_string()).item(name))?;
             tensors.insert(name.to_owned(), tensor);
         }
         Ok(tensors)
@@ -249,7 +249,9 @@ pub(crate) fn parse_header(file: &[u8]) -> Result<Header, Diagnostics> {
 }
 
 fn duplicate(name: &str) -> Diagnostic {
-    Diagnostic::new("store.safetensors.duplicate", "the name occurs twice").item(name)
+    Diagnostic::new("store.safetensors.duplicate", "the name occurs twice")
+        .item(name)
+        .expected("a name for each tensor")
 }
 
 fn to_entry(name: String, raw: &RawEntry, data_bytes: usize) -> Result<Entry, Diagnostics> {
@@ -288,6 +290,7 @@ fn to_entry(name: String, raw: &RawEntry, data_bytes: usize) -> Result<Entry, Di
             "store.safetensors.size",
             format!("a {} tensor of shape {:?} does not have {} bytes", raw.dtype, raw.shape, end - begin),
         )
+        .hint("the header and the data do not belong together: write the file again")
         .into()),
     }
 }

@@ -88,8 +88,10 @@ impl Layout {
         let mut found = Diagnostics::default();
         for entry in &self.entries {
             let Some(tensor) = tensors.get(&entry.name) else {
-                found
-                    .push(Diagnostic::new("weights.missing", format!("there is no tensor `{}`", entry.name)));
+                found.push(
+                    Diagnostic::new("weights.missing", format!("there is no tensor `{}`", entry.name))
+                        .hint("the weights are of another model"),
+                );
                 continue;
             };
             match tensor.as_slice::<f32>() {
@@ -107,7 +109,7 @@ impl Layout {
         let names: HashSet<&str> = self.entries.iter().map(|e| e.name.as_str()).collect();
         for name in tensors.keys().filter(|name| !names.contains(name.as_str())) {
             let problem = format!("the model has no tensor `{name}`");
-            found.push(Diagnostic::new("weights.unknown", problem));
+            found.push(Diagnostic::new("weights.unknown", problem).hint("the weights are of another model"));
         }
         found.into_result(flat)
     }

@@ -80,7 +80,7 @@ impl Trainer {
         let total: f32 = batch.weight.iter().sum();
         let options = CompileOptions { in_place: Vec::new(), ..self.options.compile.clone() };
         let first = |found: outgrow_ir::Diagnostics| {
-            found.0.into_iter().next().unwrap_or_else(|| Diagnostic::new("train.non-finite", "unknown"))
+            found.0.into_iter().next().unwrap_or_else(|| Diagnostic::fault("train.non-finite", "unknown"))
         };
         let mut program =
             crate::program::ModelProgram::new(&self.model, &graph, |_| true, shard, &CpuBackend, &options)

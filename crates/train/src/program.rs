@@ -109,7 +109,10 @@ impl ModelProgram {
                 Feed::Input(i) => BufferRef::Read(rows(&sample.batch.inputs[*i], range.clone())),
                 Feed::Target => match &sample.batch.target {
                     Some(target) => BufferRef::Read(rows(target, range.clone())),
-                    None => return Err(Diagnostic::new("train.no-labels", "the data has no labels")),
+                    None => {
+                        return Err(Diagnostic::new("train.no-labels", "the data has no labels")
+                            .expected("`label` in `[data]`, and a value of it for each sample"));
+                    }
                 },
                 Feed::Weight => BufferRef::read(&sample.batch.weight[range.clone()]),
                 Feed::Scale => BufferRef::read(&scale),
@@ -139,7 +142,7 @@ fn feeds(graph: &Graph) -> Result<Vec<Feed>, Diagnostics> {
     };
     let feed = |value: &outgrow_ir::Value| {
         let Op::Input(input) = &graph.node(*value).op else {
-            return Err(Diagnostic::new("train.graph", "invariant: inputs of a graph are inputs").into());
+            return Err(Diagnostic::fault("train.graph", "invariant: inputs of a graph are inputs").into());
         };
         Ok(match (input.kind, input.name.as_str()) {
             (InputKind::Param, _) => Feed::Param(next(&mut params)),

@@ -144,6 +144,7 @@ impl TrainState {
         let progress: Progress = serde_json::from_value(checkpoint.part(PROGRESS)?.clone()).map_err(|e| {
             Diagnostic::new("train.checkpoint", format!("the training state cannot be read: {e}"))
                 .item(PROGRESS)
+                .hint("the checkpoint was made by another version: start anew with --fresh")
         })?;
         let mut state = Self {
             step: checkpoint.step,

@@ -205,7 +205,7 @@ impl Trainer {
                     "invariant: batches go on epoch after epoch, but ended before step {}",
                     self.state.step
                 );
-                return Err(Diagnostic::new("train.data-ended", problem).into());
+                return Err(Diagnostic::fault("train.data-ended", problem).into());
             };
             let batch = batch?;
             if (batch.epoch, batch.index) != (epoch, index) {
@@ -213,7 +213,7 @@ impl Trainer {
                     "invariant: batch {}/{} came in place of {epoch}/{index}",
                     batch.epoch, batch.index
                 );
-                return Err(Diagnostic::new("train.data-order", problem).into());
+                return Err(Diagnostic::fault("train.data-order", problem).into());
             }
             self.step(&batch, per_epoch, total, observer)?;
             source.recycle(batch);

@@ -253,7 +253,7 @@ impl Assembly {
     pub fn store(&self, record: &Record, columns: &Columns, out: &mut [Vec<u8>]) -> Result<bool, Diagnostic> {
         let mut fields = out.iter_mut();
         let place = |d| record.origin.place(d);
-        let mut next = || fields.next().ok_or_else(|| Diagnostic::new("data.fields", "a field is missing"));
+        let mut next = || fields.next().ok_or_else(|| Diagnostic::fault("data.fields", "a field is missing"));
         if let Some(image) = &self.image {
             image.store(&record.values[image.column], next()?).map_err(place)?;
         }

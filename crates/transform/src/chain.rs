@@ -159,7 +159,9 @@ impl ChainFit {
         let is_duplicates = |s: &&StepSpec| matches!(s, StepSpec::DropDuplicates(_));
         if specs.iter().filter(is_duplicates).count() > 1 {
             problems.push(
-                Diagnostic::new("data.clean.twice", "`drop_duplicates` stands twice").item("data.clean"),
+                Diagnostic::new("data.clean.twice", "`drop_duplicates` stands twice")
+                    .item("data.clean")
+                    .hint("remove one of them"),
             );
         }
         for (i, spec) in specs.iter().enumerate() {

@@ -206,9 +206,11 @@ pub(crate) fn pixels_within<'a>(
             let channels = room.channels.unwrap_or(pixels.channels);
             Ok((with_channels(pixels, channels), Some(share)))
         }
-        Value::Missing => Err(Diagnostic::new("data.missing-value", "the image is missing")),
+        Value::Missing => Err(Diagnostic::new("data.missing-value", "the image is missing")
+            .hint("drop such records with `{ drop_missing = … }` in `clean`")),
         other => {
-            Err(Diagnostic::new("data.wrong-kind", format!("{} instead of an image", other.kind_name())))
+            Err(Diagnostic::new("data.wrong-kind", format!("{} instead of an image", other.kind_name()))
+                .expected("the bytes of a PNG, JPEG or WebP file"))
         }
     }
 }

@@ -15,7 +15,10 @@ impl TextInput {
         for record in records {
             let place = |d| record.origin.place(d);
             let [Value::Text(text)] = record.values.as_slice() else {
-                return Err(place(Diagnostic::new("data.width", "the record is not one text")));
+                return Err(place(
+                    Diagnostic::new("data.width", "the record is not one text")
+                        .expected("one text for each record"),
+                ));
             };
             samples.push(self.vocabulary.encode(text).map_err(place)?);
         }
@@ -35,7 +38,7 @@ impl TextInput {
         }
         let real = samples.len();
         let inputs = Tensor::new([real, self.context], tokens)
-            .map_err(|e| Diagnostic::new("transform.field", e.to_string()))?;
+            .map_err(|e| Diagnostic::fault("transform.field", e.to_string()))?;
         Ok(Batch { inputs: vec![inputs], target: None, weight: vec![1.0; real], epoch: 0, index: 0, real })
     }
 }

@@ -108,7 +108,7 @@ impl Transform {
             }
             let shape = [&[records.len()], field.shape.as_slice()].concat();
             let tensor = Tensor::from_le_bytes(field.dtype, shape, bytes)
-                .map_err(|e| Diagnostic::new("transform.field", format!("field `{}`: {e}", field.name)))?;
+                .map_err(|e| Diagnostic::fault("transform.field", format!("field `{}`: {e}", field.name)))?;
             tensors.push(self.finish(tensor));
         }
         let target = (labelled == records.len()).then(|| tensors.pop()).flatten();

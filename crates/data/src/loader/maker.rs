@@ -176,7 +176,7 @@ impl Maker {
             };
             tensors.push(tensor.map_err(|e| tensor_problem(&e))?);
         }
-        let target = tensors.pop().ok_or_else(|| Diagnostic::new("data.fields", "there is no target"))?;
+        let target = tensors.pop().ok_or_else(|| Diagnostic::fault("data.fields", "there is no target"))?;
         Ok((tensors, target))
     }
 
@@ -189,7 +189,7 @@ impl Maker {
         mut out: Vec<f32>,
     ) -> Result<Vec<f32>, Diagnostic> {
         let Some(image) = &self.image else {
-            return Err(Diagnostic::new("data.fields", "bytes are stored that are no image"));
+            return Err(Diagnostic::fault("data.fields", "bytes are stored that are no image"));
         };
         let plane = image.height * image.width;
         let mut buffer = Vec::new();
@@ -284,7 +284,7 @@ impl Maker {
 }
 
 fn tensor_problem(error: &TensorError) -> Diagnostic {
-    Diagnostic::new("data.fields", error.to_string())
+    Diagnostic::fault("data.fields", error.to_string())
 }
 
 /// The vector of a used tensor, emptied, or a new one, with room for `n` values.
@@ -322,14 +322,18 @@ fn check_classes(options: &LoaderOptions, classes: usize) -> Result<(), Diagnost
     {
         if given && classes == 0 {
             let text = "the target is no class, so classes can be neither balanced nor weighted";
-            return Err(Diagnostic::new("data.no-classes", text).item(key));
+            return Err(Diagnostic::new("data.no-classes", text)
+                .item(key)
+                .expected("a target of classes: `task = \"classify\"`"));
         }
     }
     Ok(())
 }
 
 fn no_images() -> Diagnostic {
-    Diagnostic::new("data.augment", "there are no images to change").item("data.augment")
+    Diagnostic::new("data.augment", "there are no images to change")
+        .item("data.augment")
+        .hint("remove `augment`: only images are augmented")
 }
 
 /// The places in the pool of each class that there is.
@@ -342,6 +346,7 @@ fn places_of_classes(data: &SplitData, pool: &Pool, classes: usize) -> Result<Ve
         let place = u32::try_from(place).map_err(|_| {
             Diagnostic::new("data.too-large", "balanced sampling takes at most 2³² samples")
                 .item("train.sampling")
+                .hint("leave `sampling` out and set `class_weights = \"balanced\"`")
         })?;
         if let Some(places) = targets.get(sample as usize).and_then(|class| places.get_mut(*class as usize)) {
             places.push(place);

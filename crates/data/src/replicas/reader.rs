@@ -107,7 +107,7 @@ impl ShardFiles for ReplicatedShards {
         let bytes = self.read(shard)?;
         let range = usize::try_from(offset).ok().and_then(|from| bytes.get(from..from.checked_add(length)?));
         range.map(<[u8]>::to_vec).ok_or_else(|| {
-            Diagnostic::new("data.shard.field", "a record lies outside of its shard").file(&shard.file)
+            Diagnostic::fault("data.shard.field", "a record lies outside of its shard").file(&shard.file)
         })
     }
 

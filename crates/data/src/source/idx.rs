@@ -145,7 +145,7 @@ fn tensor(header: Header, data: Vec<u8>) -> Result<Tensor, Diagnostic> {
         0x0d => Tensor::new(shape, each(&data, f32::from_be_bytes)),
         _ => Tensor::new(shape, each(&data, f64::from_be_bytes)),
     };
-    tensor.map_err(|e: TensorError| Diagnostic::new("data.idx.length", e.to_string()))
+    tensor.map_err(|e: TensorError| Diagnostic::fault("data.idx.length", e.to_string()))
 }
 
 /// A file whose header was read and found possible. Its elements, packed or not, come next: what they take is known

@@ -308,7 +308,10 @@ fn value(json: &Json, column: &Column, format: &JsonFormat, raw: &RawFormat) -> 
         Json::Number(n) if !number => Value::Text(n.to_string()),
         Json::Number(n) => match n.as_f64() {
             Some(n) if n.is_finite() => Value::Number(n),
-            _ => return Err(Diagnostic::new("data.json.not-a-number", format!("{n} is out of range"))),
+            _ => {
+                return Err(Diagnostic::new("data.json.not-a-number", format!("{n} is out of range"))
+                    .expected("a number that fits 64 bits"));
+            }
         },
         Json::Null | Json::Array(_) | Json::Object(_) => Value::Missing,
     })

@@ -165,6 +165,7 @@ pub(crate) fn require<'a, T>(value: &'a Option<T>, key: &str, source: &str) -> R
     value.as_ref().ok_or_else(|| {
         Diagnostic::new("data.key-missing", format!("source `{source}` needs `{key}`"))
             .item(format!("data.{key}"))
+            .hint(format!("add `{key}` to `[data]`"))
     })
 }
 

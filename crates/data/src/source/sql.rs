@@ -34,6 +34,7 @@ pub(super) fn open(
         Opened::Text(_) => {
             return Err(Diagnostic::new("data.key", "one long text has no records to select from")
                 .item(key)
+                .hint("take a source of records, such as `csv` or `parquet`")
                 .into());
         }
     };

@@ -60,7 +60,7 @@ impl GlyphSource {
             let piece = rows.start + piece.start as u64..rows.start + piece.end as u64;
             piece.map(|row| Ok(self.record(first + row, row))).collect()
         };
-        let lost = || vec![Err(Diagnostic::new("data.thread", "a thread that generates samples died"))];
+        let lost = || vec![Err(Diagnostic::fault("data.thread", "a thread that generates samples died"))];
         let pieces = in_pieces((rows.end - rows.start) as usize, self.threads, make);
         pieces.into_iter().flat_map(|piece| piece.unwrap_or_else(lost)).collect()
     }

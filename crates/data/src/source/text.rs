@@ -63,7 +63,8 @@ fn open(spec: &DataSpec, with: &Context<'_>) -> Result<Opened, Diagnostics> {
         if given {
             problems.push(
                 Diagnostic::new("data.key", format!("source `text` does not take `{key}`"))
-                    .item(format!("data.{key}")),
+                    .item(format!("data.{key}"))
+                    .hint("remove it"),
             );
         }
     }
@@ -120,8 +121,10 @@ impl TextSource {
                 .expected(format!("at most {}", TokenizerFile::BYTES_MAX))));
         }
         let bytes = self.storage.read(&file.path).map_err(|e| storage_problem(&e))?;
-        let text = String::from_utf8(bytes)
-            .map_err(|_| at(Diagnostic::new("data.tokenizer", "the tokeniser is not UTF-8 text")))?;
+        let text = String::from_utf8(bytes).map_err(|_| {
+            at(Diagnostic::new("data.tokenizer", "the tokeniser is not UTF-8 text")
+                .expected("a `tokenizer.json` as Hugging Face has it"))
+        })?;
         Ok(Some(Vocabulary::Tokenizer(TokenizerFile::parse(text).map_err(at)?)))
     }
 

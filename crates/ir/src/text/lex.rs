@@ -2,6 +2,9 @@
 
 use crate::Diagnostic;
 
+/// What to do about text that is no graph.
+pub const SYNTAX: &str = "the text form is what `outgrow graph` prints";
+
 /// A token of the text form.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Token {
@@ -39,7 +42,7 @@ impl<'a> Lexer<'a> {
 
     /// A diagnostic at the last token.
     pub fn error(&self, problem: impl Into<String>) -> Diagnostic {
-        Diagnostic::new("graph.syntax", problem).line(self.place.0).column(self.place.1)
+        Diagnostic::new("graph.syntax", problem).line(self.place.0).column(self.place.1).hint(SYNTAX)
     }
 
     fn bump(&mut self) -> Option<char> {

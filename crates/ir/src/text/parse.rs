@@ -1,7 +1,7 @@
 //! Reads graphs back from their text form. Any text is refused with its place or gives a graph that the verifier
 //! accepts; nothing is allocated beyond what the text itself spells out.
 
-use super::lex::{Lexer, Token};
+use super::lex::{Lexer, SYNTAX, Token};
 use crate::{Attr, AttrReader, Diagnostic, Diagnostics, Dim, Graph, GroupId, Node, Op, Region, RegionId};
 use crate::{TensorType, Value};
 use outgrow_tensor::{DType, Tensor};
@@ -195,8 +195,9 @@ impl<'a> Parser<'a> {
             }
         }
         let attrs = self.attrs()?;
-        let op = Op::parse(&name, attrs)
-            .map_err(|problem| Diagnostic::new("graph.syntax", problem).line(place.0).column(place.1))?;
+        let op = Op::parse(&name, attrs).map_err(|problem| {
+            Diagnostic::new("graph.syntax", problem).line(place.0).column(place.1).hint(SYNTAX)
+        })?;
         self.expect(':')?;
         let ty = self.ty()?;
         let origin = if self.accept('@')? { self.quoted()?.into() } else { "".into() };

@@ -163,7 +163,8 @@ impl LayerReader<'_> {
                 if s.residual.is_empty() {
                     self.found.push(
                         Diagnostic::new("manifest.model.residual", "a residual block has no layers")
-                            .item(format!("{path}.residual")),
+                            .item(format!("{path}.residual"))
+                            .expected("a list of at least one layer"),
                     );
                 }
                 Layer::Residual {

@@ -120,6 +120,7 @@ impl<'a> Emitter<'a> {
         self.values.get(&value).cloned().ok_or_else(|| {
             // The operation before could not be exported, which has been told.
             Diagnostic::new("onnx.export", "a value depends on an operation that cannot be exported")
+                .hint("see what is told of that operation")
                 .item(&*self.graph.node(value).origin)
         })
     }

@@ -69,7 +69,7 @@ pub fn export(
         match graph.output(name) {
             Some(value) => wanted.push((*name, value)),
             None => {
-                problems.push(Diagnostic::new("onnx.output", format!("the graph has no output `{name}`")))
+                problems.push(Diagnostic::fault("onnx.output", format!("the graph has no output `{name}`")))
             }
         }
     }
@@ -195,7 +195,8 @@ fn weight<'a>(
     weights: &'a BTreeMap<String, Tensor>,
 ) -> Result<&'a Tensor, Diagnostic> {
     let Some(tensor) = weights.get(name) else {
-        return Err(Diagnostic::new("onnx.weight", format!("there is no weight `{name}`")));
+        return Err(Diagnostic::new("onnx.weight", format!("there is no weight `{name}`"))
+            .hint("the weights are not those of this model"));
     };
     let fits = ty.static_shape().is_some_and(|shape| shape == *tensor.shape()) && ty.dtype == tensor.dtype();
     if fits {

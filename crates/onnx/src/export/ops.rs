@@ -15,6 +15,9 @@ use outgrow_tensor::{DType, Shape, Tensor};
 
 type Emitted = Result<Made, Diagnostic>;
 
+/// What to do about operations that ONNX does not have.
+const NOT_IN_ONNX: &str = "take another layer, or serve the model as it is";
+
 /// Emits the operation that makes `value`.
 pub(super) fn emit(e: &mut Emitter<'_>, value: Value) -> Emitted {
     let node = e.graph.node(value);
@@ -228,7 +231,7 @@ fn padded(e: &mut Emitter<'_>, value: Value, op: &Pad) -> Emitted {
     let node = e.graph.node(value);
     if op.interior > 0 {
         let text = "a `pad` between elements has no operator in ONNX";
-        return Err(Diagnostic::new("onnx.export", text).item(&*node.origin));
+        return Err(Diagnostic::new("onnx.export", text).item(&*node.origin).hint(NOT_IN_ONNX));
     }
     let rank = node.ty.rank();
     let mut pads = vec![0i64; 2 * rank];
@@ -328,7 +331,7 @@ fn transposed_convolution(e: &mut Emitter<'_>, value: Value, op: &Conv2dGradInpu
     for (i, pads) in [top + bottom, left + right].into_iter().enumerate() {
         let (Some(kernel), Some(rows)) = (kernel[2 + i].fixed(), grad[2 + i].fixed()) else {
             let text = "a transposed convolution of an image whose size depends on the batch";
-            return Err(Diagnostic::new("onnx.export", text).item(&*node.origin));
+            return Err(Diagnostic::new("onnx.export", text).item(&*node.origin).hint(NOT_IN_ONNX));
         };
         let least = (rows.max(1) - 1) * window.strides[i] + window.dilation[i] * (kernel - 1) + 1;
         more[i] = (op.image[i] + pads).saturating_sub(least);

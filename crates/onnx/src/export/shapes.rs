@@ -10,7 +10,8 @@ impl Emitter<'_> {
             return Ok(name.clone());
         }
         let Some((input, axis, factor)) = self.batch_from.clone() else {
-            return Err(Diagnostic::new("onnx.export", "no input of the model tells the size of a batch"));
+            return Err(Diagnostic::new("onnx.export", "no input of the model tells the size of a batch")
+                .expected("an input whose first dimension is the batch"));
         };
         let ends = vec![int("start", axis as i64), int("end", axis as i64 + 1)];
         let mut name = self.node("Shape", &[input], ends, "");

@@ -75,7 +75,12 @@ fn get(
     text: &mut String,
     fetched: &mut Vec<Json>,
 ) -> Result<(), Failure> {
-    let failed = |e: StorageError| Failure::from(Diagnostic::new("data.storage", e.to_string()));
+    let failed = |e: StorageError| {
+        Failure::from(
+            Diagnostic::new("data.storage", e.to_string())
+                .hint("give another folder with --to, which may be written to and has room"),
+        )
+    };
     let folder = root.join(set.name);
     storage.create_folder(&folder).map_err(failed)?;
     let _lock = storage.lock(&folder).map_err(failed)?;

@@ -6,7 +6,7 @@ mod model;
 use std::sync::Arc;
 
 use outgrow_env::{LocalStorage, StorageBackend};
-use outgrow_ir::Diagnostic;
+use outgrow_ir::{Diagnostic, Problem};
 use outgrow_runtime::{CpuBackend, compile, run_tensors};
 use outgrow_tensor::Tensor;
 use serde_json::json;
@@ -58,6 +58,6 @@ pub fn run(args: &InferArgs, context: &Context) -> Result<(), Failure> {
 }
 
 /// A problem with what was asked for.
-fn wrong(code: &'static str, problem: impl Into<String>) -> Diagnostic {
+fn wrong(code: &'static str, problem: impl Into<String>) -> Problem {
     Diagnostic::new(code, problem)
 }

@@ -59,7 +59,10 @@ pub fn remote(environment: &Environment) -> Result<Arc<dyn Remote>, Diagnostic> 
     #[cfg(feature = "cloud")]
     {
         let remote = outgrow_env::remote::ObjectRemote::new(environment.cloud.0.clone());
-        let remote = remote.map_err(|e| Diagnostic::new("data.cloud", e.to_string()))?;
+        let remote = remote.map_err(|e| {
+            Diagnostic::new("data.cloud", e.to_string())
+                .hint("the system has no resources left for network connections: end other programs")
+        })?;
         Ok(Arc::new(remote))
     }
     #[cfg(not(feature = "cloud"))]

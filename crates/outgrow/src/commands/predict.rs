@@ -53,7 +53,7 @@ impl Problems {
     fn finish(mut self) -> Diagnostics {
         if self.left_out > 0 {
             let problem = format!("{} more problems are not shown", self.left_out);
-            self.told.push(Diagnostic::new("predict.more", problem));
+            self.told.push(Diagnostic::new("predict.more", problem).hint("mend those that are shown first"));
         }
         self.told
     }

@@ -98,7 +98,7 @@ fn problem(error: &StorageError) -> Diagnostic {
         StorageError::Locked { .. } => {
             diagnostic.hint("wait until the run in this folder has ended, or choose another --out")
         }
-        _ => diagnostic,
+        _ => diagnostic.hint("give another folder with --out, which may be written to and has room"),
     }
 }
 
@@ -229,7 +229,9 @@ impl Search<'_> {
                     None => self.batches.evaluation(Split::Train)?,
                 };
                 let Some(held_out) = held_out else {
-                    return Err(Diagnostic::new("tune.data", "there is nothing to judge a rate by").into());
+                    return Err(Diagnostic::new("tune.data", "there is nothing to judge a rate by")
+                        .expected("validation data: `split = { validation = 0.1 }` in `[data]`")
+                        .into());
                 };
                 let watch = |step| progress.phase("grid", done + step, Some(all));
                 losses.push(runs.run(*data, held_out, lr, watch)?);

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use outgrow_ir::Diagnostic;
 use serde_json::Value as Json;
 
+use super::SCHEMA;
 use super::schema::{Kind, Leaf, describe, largest, leaves, within};
 use super::suggest::nearest;
 use super::tree::{Entry, Node, Origin, Value};
@@ -78,18 +79,18 @@ impl<'s> Checker<'s> {
 
     fn wrong(&mut self, node: &Node, path: &str, expected: &[Leaf<'_>], hint: Option<String>) {
         let name = path.rsplit('.').next().filter(|name| !name.is_empty()).unwrap_or("the manifest");
-        let mut diagnostic = Diagnostic::new("manifest.value", format!("`{name}` cannot be {}", show(node)));
+        let problem = Diagnostic::new("manifest.value", format!("`{name}` cannot be {}", show(node)));
         let words = describe(expected);
         let too_large = match node.value {
             Value::Integer(number) => expected.iter().find_map(largest).filter(|most| number > *most),
             _ => None,
         };
-        match too_large {
-            Some(most) => diagnostic = diagnostic.expected(format!("at most {most}")),
-            None if !words.is_empty() => diagnostic = diagnostic.expected(words),
-            None => {}
-        }
-        diagnostic.hint = hint;
+        let mut diagnostic = match too_large {
+            Some(most) => problem.expected(format!("at most {most}")),
+            None if !words.is_empty() => problem.expected(words),
+            None => problem.hint(SCHEMA),
+        };
+        diagnostic.hint = hint.or(diagnostic.hint);
         self.report(&node.origin, path, diagnostic);
     }
 
@@ -103,12 +104,11 @@ impl<'s> Checker<'s> {
             _ => true,
         };
         let Some(leaf) = of_length.iter().find(takes_first).or(of_length.first()).copied() else {
-            let mut diagnostic = Diagnostic::new(
+            let problem = Diagnostic::new(
                 "manifest.value",
                 format!("`{}` has {} items", path.rsplit('.').next().unwrap_or(path), items.len()),
             );
-            diagnostic = diagnostic.expected(describe(all));
-            self.report(&node.origin, path, diagnostic);
+            self.report(&node.origin, path, problem.expected(describe(all)));
             return;
         };
         let prefix = leaf.get("prefixItems").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
@@ -254,15 +254,15 @@ impl<'s> Checker<'s> {
         let own: Vec<_> = leaf.properties().map(|(key, _)| key).collect();
         let near = nearest(&entry.key, own.iter().copied().filter(free))
             .or_else(|| nearest(&entry.key, every_key.iter().copied().filter(free)));
-        let mut diagnostic = Diagnostic::new("manifest.unknown-key", format!("unknown key `{}`", entry.key));
+        let problem = Diagnostic::new("manifest.unknown-key", format!("unknown key `{}`", entry.key));
         // A flag is there to change what is written already.
         let is_flag = matches!(entry.origin, Origin::Flag(_));
         let changed = || nearest(&entry.key, own.iter().copied().filter(|_| is_flag));
-        match (near.or_else(changed), self.home(&entry.key, path)) {
-            (Some(key), _) => diagnostic = diagnostic.hint(format!("did you mean `{key}`?")),
-            (None, Some(home)) => diagnostic = diagnostic.hint(home),
-            (None, None) => diagnostic = diagnostic.expected(format!("one of the keys {}", own.join(", "))),
-        }
+        let diagnostic = match (near.or_else(changed), self.home(&entry.key, path)) {
+            (Some(key), _) => problem.hint(format!("did you mean `{key}`?")),
+            (None, Some(home)) => problem.hint(home),
+            (None, None) => problem.expected(format!("one of the keys {}", own.join(", "))),
+        };
         self.report(&entry.origin, path, diagnostic);
         near
     }
@@ -292,14 +292,15 @@ impl<'s> Checker<'s> {
         } else {
             format!("`{key}` is missing")
         };
-        let mut diagnostic = Diagnostic::new("manifest.missing-key", problem);
+        let problem = Diagnostic::new("manifest.missing-key", problem);
         let alternatives = schema.map_or_else(Vec::new, |schema| leaves(self.root, schema));
         let what = describe(&alternatives);
         let about = schema.and_then(|s| s.get("description")).and_then(Json::as_str).map(first_sentence);
-        diagnostic.expected = match (what.is_empty() || path.is_empty(), about) {
-            (false, Some(about)) => Some(format!("`{key}`: {what}. {about}")),
-            (false, None) => Some(format!("`{key}`: {what}")),
-            (true, about) => about.map(str::to_owned),
+        let diagnostic = match (what.is_empty() || path.is_empty(), about) {
+            (false, Some(about)) => problem.expected(format!("`{key}`: {what}. {about}")),
+            (false, None) => problem.expected(format!("`{key}`: {what}")),
+            (true, Some(about)) => problem.expected(about),
+            (true, None) => problem.hint(SCHEMA),
         };
         self.report(origin, path, diagnostic);
     }

@@ -1,6 +1,6 @@
 //! `--set key=value`: changes any key of a manifest before it is checked, so that the same diagnostics apply.
 
-use outgrow_ir::Diagnostic;
+use outgrow_ir::{Diagnostic, Problem};
 
 use super::tree::{Entry, Node, Origin, Value};
 
@@ -69,7 +69,9 @@ fn set(
                     .hint("set the whole value instead, as in --set 'train.schedule={ name = \"cosine\", min_lr = 1e-5 }'"));
             }
             (Step::Index(index), _) => {
-                return Err(bad(format!("what stands before `[{index}]` is no array")).item(path));
+                return Err(bad(format!("what stands before `[{index}]` is no array"))
+                    .item(path)
+                    .hint("set the whole value instead, as in --set 'model.layers=[{ dense = 10 }]'"));
             }
         }
     }
@@ -102,6 +104,6 @@ fn parse_path(path: &str) -> Result<Vec<Step>, Diagnostic> {
     if steps.len() > MAX_STEPS { Err(wrong()) } else { Ok(steps) }
 }
 
-fn bad(problem: impl Into<String>) -> Diagnostic {
+fn bad(problem: impl Into<String>) -> Problem {
     Diagnostic::new("manifest.set", problem)
 }

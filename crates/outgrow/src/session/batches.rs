@@ -118,7 +118,9 @@ fn class_weights(data: &Dataset, weights: Option<&ClassWeights>) -> Result<Vec<f
     let Some(weights) = weights else { return Ok(Vec::new()) };
     let Target::Class { names } = data.schema().target else {
         let problem = "the target is no class, so there are no classes to weigh";
-        return Err(Diagnostic::new("train.class-weights", problem).item("train.class_weights"));
+        return Err(Diagnostic::new("train.class-weights", problem)
+            .item("train.class_weights")
+            .expected("a target of classes: `task = \"classify\"`"));
     };
     match weights {
         ClassWeights::Rule(rule) => Ok(rule.weights(&data.class_counts(Split::Train))),

@@ -72,7 +72,7 @@ fn problem(error: &StorageError) -> Diagnostics {
         e if e.is_no_space() => {
             diagnostic.hint("nothing that was there is lost; free some space and run again")
         }
-        _ => diagnostic,
+        _ => diagnostic.hint("choose another --out, which may be written to"),
     };
     diagnostic.into()
 }

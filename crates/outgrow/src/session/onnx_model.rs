@@ -163,7 +163,10 @@ impl ForeignModel for OnnxBody {
         let mode = training.as_ref().map_or(onnx::Mode::Evaluation, onnx::Mode::Training);
         let imported = self.emit(b, feeds.inputs, mode)?;
         let Some(output) = imported.outputs.first() else {
-            return Err(Diagnostic::new("model.outputs", "the model has no output").file(&self.path).into());
+            return Err(Diagnostic::new("model.outputs", "the model has no output")
+                .file(&self.path)
+                .expected("one output to learn by, or several, of which the first is taken")
+                .into());
         };
         let prediction = if output.elem == Elem::F32 {
             output.value

@@ -80,6 +80,7 @@ pub fn load_package(storage: &dyn StorageBackend, folder: &Path) -> Result<Packa
             Diagnostic::new("package.text", "the part is not UTF-8 text")
                 .file(folder)
                 .item(name.to_owned())
+                .hint("the model was made by another version, or changed by hand: train it again")
                 .into()
         })
     };

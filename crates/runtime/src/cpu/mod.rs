@@ -39,7 +39,7 @@ fn refusal(error: &KernelError) -> Diagnostic {
             format!("the system does not give the {bytes} bytes of memory for the program's {what}");
         return no_memory(problem);
     }
-    Diagnostic::new(
+    Diagnostic::fault(
         "runtime.lower",
         format!("invariant: kernels must accept what graphs are lowered to: {error}"),
     )
@@ -83,7 +83,8 @@ impl CpuExecutable {
                 .item(label)
                 .expected(format!("0 to {}", limit.saturating_sub(1)))
             }
-            other => Diagnostic::new("runtime.run", other.to_string()),
+            other => Diagnostic::new("runtime.run", other.to_string())
+                .expected("a buffer for each input and output, as they were compiled"),
         }
     }
 }

@@ -97,6 +97,7 @@ impl Lowering<'_> {
                 let problem = format!("the cpu backend has no kernel for `{}`", op.rule().name());
                 return Err(Diagnostic::new("runtime.unsupported", problem)
                     .item(node.origin.to_string())
+                    .hint("take another layer, or the reference backend")
                     .into());
             }
         }

@@ -10,7 +10,7 @@ const TEXT_MAX: usize = 500;
 
 /// Something that should not happen.
 pub fn internal(problem: &str) -> Diagnostic {
-    Diagnostic::new("data.sql.engine", format!("the statement could not be run: {}", cut(problem)))
+    Diagnostic::fault("data.sql.engine", format!("the statement could not be run: {}", cut(problem)))
 }
 
 /// The diagnostic for an error; one that came from the table itself comes out as it went in.
@@ -56,6 +56,7 @@ pub fn to_diagnostic(error: &DataFusionError, columns: &Columns) -> Diagnostic {
 
 fn failed(text: &str) -> Diagnostic {
     Diagnostic::new("data.sql.run", format!("the statement failed: {}", cut(text)))
+        .hint("change the statement, or clean the values that it fails on")
 }
 
 fn schema_error(error: &SchemaError, columns: &Columns) -> Diagnostic {

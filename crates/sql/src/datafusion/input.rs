@@ -187,7 +187,8 @@ impl<'a> Batch<'a> {
 
     fn push(&mut self, record: &Record) -> Result<(), Diagnostic> {
         let fail = |name: &str, problem: String| {
-            record.origin.place(Diagnostic::new("data.sql.value", format!("column `{name}` {problem}")))
+            let problem = Diagnostic::new("data.sql.value", format!("column `{name}` {problem}"));
+            record.origin.place(problem.hint("clean the value, or read the column as text with `types`"))
         };
         if record.values.len() != self.builders.len() {
             return Err(fail("?", format!("is one of {} values", record.values.len())));

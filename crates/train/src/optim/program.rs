@@ -119,6 +119,7 @@ fn flat_tensor(optimizer: &dyn Optimizer, params: &[(String, Vec<usize>)]) -> Re
         total = elements.and_then(|n| total.checked_add(n)).ok_or_else(|| {
             Diagnostic::new("optim.size", "the parameters have too many elements to count")
                 .item(format!("parameter `{name}`"))
+                .hint("take a smaller model")
         })?;
     }
     Ok(Tensor { suffix: String::new(), scope: "update".into(), dims: vec![total] })

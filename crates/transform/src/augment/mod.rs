@@ -14,7 +14,7 @@ pub use mix::{Mix, Share};
 
 use crate::ImageInput;
 use geometry::Crop;
-use outgrow_ir::Diagnostic;
+use outgrow_ir::{Diagnostic, Problem};
 use outgrow_tensor::RngKey;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -87,7 +87,7 @@ impl AugmentSpec {
     }
 }
 
-fn problem(key: &str, text: String) -> Diagnostic {
+fn problem(key: &str, text: String) -> Problem {
     Diagnostic::new("data.augment", text).item(format!("data.augment.{key}"))
 }
 

@@ -1,6 +1,6 @@
 //! Cuts an expression into tokens.
 
-use outgrow_ir::Diagnostic;
+use outgrow_ir::{Diagnostic, Problem};
 
 /// A token and where it starts, in characters counted from 1.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,8 +40,8 @@ const SYMBOLS: [&str; 14] = ["==", "!=", "<=", ">=", "=", "<", ">", "+", "-", "*
 /// More tokens than this are taken for a mistake; it bounds the depth of what the parser builds.
 const TOKENS_MAX: usize = 4096;
 
-/// A diagnostic about an expression at `column`.
-pub(super) fn fail(column: usize, problem: impl Into<String>) -> Diagnostic {
+/// What is wrong with an expression at `column`.
+pub(super) fn fail(column: usize, problem: impl Into<String>) -> Problem {
     Diagnostic::new("data.filter.syntax", problem).item("filter").column(column)
 }
 
@@ -99,7 +99,8 @@ fn number(chars: &[char], at: &mut usize) -> Result<Kind, Diagnostic> {
     let text: String = chars[start..*at].iter().collect();
     match text.parse() {
         Ok(n) if f64::is_finite(n) => Ok(Kind::Number(n)),
-        _ => Err(fail(start + 1, format!("{text} is not a number that can be used"))),
+        _ => Err(fail(start + 1, format!("{text} is not a number that can be used"))
+            .expected("a finite number, as `-3.5` or `1e6`")),
     }
 }
 
@@ -120,7 +121,7 @@ fn quoted(chars: &[char], at: &mut usize) -> Result<String, Diagnostic> {
             return Ok(content);
         }
     }
-    Err(fail(start + 1, "the quotation is not closed"))
+    Err(fail(start + 1, "the quotation is not closed").hint("close it with the same mark"))
 }
 
 /// A bare word. A hyphen inside of it belongs to the name, as in `hours-per-week`, when a letter follows; with

@@ -65,10 +65,12 @@ impl Step for Hash {
             .then(|| selected.iter().map(|i| columns.0[*i].name.as_str()).collect::<Vec<_>>().join(" x "));
         if let Some(name) = &cross {
             if selected.len() < 2 {
-                return Err(Diagnostic::new("data.hash.cross", "`cross` needs at least two columns"));
+                return Err(Diagnostic::new("data.hash.cross", "`cross` needs at least two columns")
+                    .hint("name more columns, or leave `cross` out"));
             }
             if columns.position(name).is_some() {
-                return Err(Diagnostic::new("data.hash.cross", format!("column `{name}` is already there")));
+                return Err(Diagnostic::new("data.hash.cross", format!("column `{name}` is already there"))
+                    .hint("these columns are crossed twice: remove one of the steps"));
             }
         }
         let writes = if cross.is_some() { vec![columns.0.len()] } else { selected.clone() };

@@ -32,11 +32,11 @@ impl Selector {
                     "text" => |k| matches!(k, ColumnKind::Text),
                     "all" => |_| true,
                     _ => {
-                        return Err(columns
-                            .require(word)
-                            .err()
-                            .unwrap_or_else(|| Diagnostic::new("data.unknown-column", word.clone()))
-                            .hint("groups of columns are \"numeric\", \"text\" and \"all\""));
+                        let groups = "groups of columns are \"numeric\", \"text\" and \"all\"";
+                        return Err(match columns.require(word) {
+                            Err(unknown) => unknown.hint(groups),
+                            Ok(_) => Diagnostic::new("data.unknown-column", word.clone()).hint(groups),
+                        });
                     }
                 };
                 let all = columns.with_role(Role::Feature).into_iter();

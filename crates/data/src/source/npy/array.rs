@@ -214,5 +214,5 @@ fn cut_short() -> Diagnostic {
 
 /// A tensor's failure, which no file can cause any more.
 pub(super) fn tensor_problem(e: &TensorError) -> Diagnostic {
-    Diagnostic::new("data.npy.type", e.to_string())
+    Diagnostic::fault("data.npy.type", e.to_string())
 }

@@ -251,7 +251,11 @@ fn test_tables(
         require(&test.labels, "test.labels", KIND.name)?;
     }
     let files = test.files.as_ref().or(spec.files.as_ref());
-    let files = files.ok_or_else(|| Diagnostic::new("data.no-files", "no file is named"))?;
+    let files = files.ok_or_else(|| {
+        Diagnostic::new("data.no-files", "no file is named")
+            .item("data.files")
+            .expected("a `.npy` or `.npz` file")
+    })?;
     let named = test.inputs.is_some() || test.label.is_some();
     let inputs = test.inputs.as_ref().or(if named { None } else { spec.inputs.as_ref() });
     let label = test.label.as_ref().or(if named { None } else { spec.label.as_ref() });

@@ -37,7 +37,11 @@ pub fn named(option: &str, given: &[String], names: &[String]) -> Result<Vec<(us
         };
         match place {
             Some(i) if found.iter().any(|(j, _)| *j == i) => {
-                problems.push(wrong("infer.name", format!("`{}` is given twice", names[i])).item(option));
+                problems.push(
+                    wrong("infer.name", format!("`{}` is given twice", names[i]))
+                        .item(option)
+                        .hint("give it once"),
+                );
             }
             Some(i) => found.push((i, PathBuf::from(file))),
             None => problems.push(
@@ -84,7 +88,8 @@ pub fn write_array(
     file: &Path,
     tensor: &Tensor,
 ) -> Result<(), Diagnostic> {
-    storage
-        .write(file, &write_npy(tensor))
-        .map_err(|e| wrong("infer.output", e.to_string()).file(file).item("--output"))
+    storage.write(file, &write_npy(tensor)).map_err(|e| {
+        let problem = wrong("infer.output", e.to_string()).file(file).item("--output");
+        problem.hint("name a file in a folder that is there and that may be written to")
+    })
 }

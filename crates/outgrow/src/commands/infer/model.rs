@@ -195,7 +195,10 @@ fn package_program(package: Package, arrays: &[Array], names: Vec<String>) -> Re
             (InputKind::Feed, None, _) => Tensor::zeros(input.dtype, graph.ty(*value).shape(batch)),
             (_, _, Some(tensor)) => tensor.clone(),
             (_, _, None) => {
-                missing.push(wrong("infer.package", format!("there is no weight `{}`", input.name)));
+                missing.push(
+                    wrong("infer.package", format!("there is no weight `{}`", input.name))
+                        .hint("the parts of the model do not belong together: train it again"),
+                );
                 continue;
             }
         });

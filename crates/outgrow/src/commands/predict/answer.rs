@@ -8,6 +8,9 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::report::format::{number, percent};
 
+/// What to do about answers that are no numbers.
+pub const NOT_FINITE: &str = "the input is far from what the model was trained on, or its training diverged";
+
 /// How many of the likeliest classes people are shown.
 const TOP: usize = 5;
 /// How many of the likeliest tokens machines are shown, where there are more.
@@ -76,7 +79,9 @@ impl Meaning {
     /// For an output that is not finite, or does not have as many numbers as the meaning has names.
     pub fn numbers(&self, output: &[f32]) -> Result<Vec<f64>, Diagnostic> {
         if output.iter().any(|x| !x.is_finite()) {
-            return Err(Diagnostic::new("predict.non-finite", "the model's answer is not finite"));
+            return Err(
+                Diagnostic::new("predict.non-finite", "the model's answer is not finite").hint(NOT_FINITE)
+            );
         }
         match (self, output) {
             (Self::Classes(names), [logit]) if names.len() == 2 => Ok(softmax(&[0.0, *logit], 1.0)),

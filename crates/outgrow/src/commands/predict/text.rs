@@ -4,7 +4,7 @@ use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_tensor::{RngKey, RngStream};
 use outgrow_transform::TextInput;
 
-use super::answer::{argmax, softmax};
+use super::answer::{NOT_FINITE, argmax, softmax};
 use super::model::Predictor;
 
 /// How a text is to go on.
@@ -85,7 +85,9 @@ fn logits(predictor: &mut Predictor, input: &TextInput, window: &[i32]) -> Resul
             Ok(logits.to_vec())
         }
         Some(logits) if logits.iter().any(|x| !x.is_finite()) => {
-            Err(Diagnostic::new("predict.non-finite", "the model's answer is not finite").into())
+            Err(Diagnostic::new("predict.non-finite", "the model's answer is not finite")
+                .hint(NOT_FINITE)
+                .into())
         }
         _ => Err(Diagnostic::new(
             "predict.package",

@@ -16,7 +16,9 @@ pub fn folds(batches: &DatasetBatches, seed: u64, count: usize) -> Result<Vec<Da
     let samples = batches.data().samples(Split::Train) as usize;
     if count > samples {
         let problem = format!("{samples} samples cannot be cut into {count} parts");
-        return Err(Diagnostic::new("tune.folds", problem).item("--folds"));
+        return Err(Diagnostic::new("tune.folds", problem)
+            .item("--folds")
+            .expected(format!("at most {samples}")));
     }
     let smallest = samples - samples.div_ceil(count);
     if smallest < batches.batch() {

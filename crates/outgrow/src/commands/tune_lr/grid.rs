@@ -81,7 +81,9 @@ impl Runs<'_> {
         let mut batches = data.train(0, 0)?;
         for step in 0..self.steps {
             let Some(batch) = batches.next() else {
-                return Err(Diagnostic::new("tune.data", "invariant: batches go on epoch after epoch").into());
+                return Err(
+                    Diagnostic::fault("tune.data", "invariant: batches go on epoch after epoch").into()
+                );
             };
             let batch = batch?;
             let rate = schedule::lr(&config, step, per_epoch, self.steps);
