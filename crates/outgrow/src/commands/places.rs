@@ -82,7 +82,10 @@ pub fn bucket(environment: &Environment, url: &str) -> Result<Arc<dyn Place>, Di
     #[cfg(feature = "cloud")]
     {
         let place = outgrow_env::place::BucketPlace::new(url, environment.cloud.0.clone());
-        Ok(Arc::new(place.map_err(|e| fail(format!("`{url}` cannot be opened: {e}")))?))
+        Ok(Arc::new(place.map_err(|e| {
+            fail(format!("`{url}` cannot be opened: {e}"))
+                .hint("look at the URL, and at the settings of the store in the environment")
+        })?))
     }
     #[cfg(not(feature = "cloud"))]
     {
