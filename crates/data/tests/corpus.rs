@@ -1,17 +1,15 @@
 //! Replays what fuzzing the readers of data files has found.
 
-#[path = "../../../fuzz/properties/csv.rs"]
-mod csv;
 #[path = "../../../fuzz/properties/idx.rs"]
 mod idx;
 #[path = "../../../fuzz/properties/image.rs"]
 mod image;
-#[path = "../../../fuzz/properties/json_records.rs"]
-mod json_records;
 #[path = "../../../fuzz/properties/record_files.rs"]
 mod record_files;
 #[path = "../../../fuzz/properties/replay.rs"]
 mod replay;
+#[path = "../../../fuzz/properties/text_tables.rs"]
+mod text_tables;
 #[cfg(feature = "tokenizers")]
 #[path = "../../../fuzz/properties/tokenizer.rs"]
 mod tokenizer;
@@ -23,12 +21,12 @@ fn the_corpus_of_idx() {
 
 #[test]
 fn the_corpus_of_csv() {
-    replay::replay("csv", csv::check);
+    replay::replay("csv", text_tables::csv);
 }
 
 #[test]
 fn the_corpus_of_json_records() {
-    replay::replay("json_records", json_records::check);
+    replay::replay("json_records", text_tables::json_records);
 }
 
 #[test]
