@@ -4,7 +4,9 @@
 
 use outgrow_ir::{Graph, evaluate_all};
 use outgrow_passes::add_gradients;
-use outgrow_runtime::{BufferRef, CompileOptions, Compiled, CpuBackend, KernelPath, ThreadPool, compile};
+use outgrow_runtime::{
+    BufferRef, CompileOptions, Compiled, CpuBackend, Instance, KernelPath, ThreadPool, compile,
+};
 use outgrow_tensor::{DType, RngKey, RngStream, Shape, Tensor};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,7 +23,7 @@ const SMALL: u64 = 60_000;
 const THREADS: [usize; 3] = [1, 2, 3];
 
 thread_local! {
-    /// A pool gives its threads to one caller at a time, so each testing thread has its own.
+    /// Jobs of a pool take turns, so each testing thread has its own.
     static POOLS: Vec<Arc<ThreadPool>> = THREADS.iter().map(|n| Arc::new(ThreadPool::new(*n))).collect();
 }
 
@@ -115,17 +117,20 @@ impl Case {
         }
     }
 
-    /// Runs both sets of inputs in one executable, in turn, and in place: always with the same bits.
+    /// Runs both sets of inputs in an instance each, in one in turn, and in place: always with the same bits.
     fn again(&self, options: &CompileOptions, what: &str) -> Vec<Ran> {
-        let fresh = |inputs: &Vec<Tensor>| run(&mut self.compiled(options), inputs, &[]);
+        let compiled = self.compiled(options);
+        let instance = || compiled.instance().expect("a small graph has memory");
+        let fresh = |inputs: &Vec<Tensor>| run(&compiled, &mut *instance(), inputs, &[]);
         let alone: Vec<Ran> = self.inputs.iter().map(fresh).collect();
-        let mut one = self.compiled(options);
-        let used = [1, 0, 1].map(|i| run(&mut one, &self.inputs[i], &[]));
+        let mut one = instance();
+        let used = [1, 0, 1].map(|i| run(&compiled, &mut *one, &self.inputs[i], &[]));
         self.same(&used[1..], &alone, &format!("{what}, in an arena that was used"));
         if !self.in_place.is_empty() {
             let options = CompileOptions { in_place: self.in_place.clone(), ..options.clone() };
-            let mut over = self.compiled(&options);
-            let over = [0, 1].map(|i| run(&mut over, &self.inputs[i], &self.in_place));
+            let compiled = self.compiled(&options);
+            let mut over = compiled.instance().expect("a small graph has memory");
+            let over = [0, 1].map(|i| run(&compiled, &mut *over, &self.inputs[i], &self.in_place));
             self.same(&over, &alone, &format!("{what}, in place {:?}", self.in_place));
         }
         alone
@@ -260,8 +265,13 @@ fn garbage(bytes: usize) -> Vec<u64> {
     vec![0xa5a5_5a5a_a5a5_7fc1; bytes.div_ceil(8)]
 }
 
-/// Runs once, in memory full of garbage.
-fn run(compiled: &mut Compiled, inputs: &[Tensor], in_place: &[(usize, usize)]) -> Ran {
+/// Runs an instance once, in memory full of garbage.
+fn run(
+    compiled: &Compiled,
+    instance: &mut dyn Instance,
+    inputs: &[Tensor],
+    in_place: &[(usize, usize)],
+) -> Ran {
     let bytes = |dtype: DType, shape: &Shape| shape.elements() * dtype.bytes();
     let mut given: Vec<(Vec<u64>, usize)> = Vec::new();
     for tensor in inputs {
@@ -289,7 +299,7 @@ fn run(compiled: &mut Compiled, inputs: &[Tensor], in_place: &[(usize, usize)]) 
             buffers.push(BufferRef::Write(&mut bytemuck::cast_slice_mut(words)[..*length]));
         }
     }
-    if let Err(found) = compiled.executable.run(&mut buffers) {
+    if let Err(found) = instance.run(&mut buffers) {
         assert_eq!(found.code, "runtime.index", "{found}");
         return None;
     }

@@ -29,7 +29,7 @@ impl Bench {
     fn line(&self, name: &str, lengths: &[usize], unit: Unit, kernel: impl Fn() -> Box<dyn Kernel>) {
         let mut text = format!("{name:44}");
         for pool in &self.pools {
-            let mut builder = ProgramBuilder::new(self.path, pool.threads());
+            let mut builder = ProgramBuilder::new(self.path);
             let mut rng = RngKey::new(1).stream();
             let mut buffers: Vec<Vec<f32>> = lengths
                 .iter()
@@ -39,13 +39,14 @@ impl Bench {
                 })
                 .collect();
             builder.push_boxed(kernel());
-            let mut program = builder.build().expect("a valid kernel");
+            let program = builder.build().expect("a valid kernel");
+            let mut instance = program.instance(pool.threads()).expect("memory");
             let work = program
                 .kernels()
                 .map(|k| if let Unit::Flops = unit { k.flops() } else { k.bytes() })
                 .sum::<u64>();
             let mut refs: Vec<BufferRef<'_>> = buffers.iter_mut().map(|b| BufferRef::write(b)).collect();
-            let mut run = || program.run(pool, &mut refs).expect("valid buffers");
+            let mut run = || program.run(&mut instance, pool, &mut refs).expect("valid buffers");
             run();
             let start = Instant::now();
             run();

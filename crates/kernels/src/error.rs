@@ -82,13 +82,14 @@ pub enum RunError {
         /// What is wrong.
         what: String,
     },
-    /// The pool has more threads than the program was built for.
-    #[error("the program was built for {built} threads and got a pool of {given}")]
-    Threads {
-        /// Threads the program has scratch memory for.
-        built: usize,
-        /// Threads of the pool.
-        given: usize,
+    /// The instance was made for another program.
+    #[error("the instance is that of another program")]
+    Instance,
+    /// The pool has more threads than the instance has scratch memory for, and the system does not give more.
+    #[error("{bytes} bytes of scratch memory for the pool's threads cannot be had")]
+    Allocation {
+        /// How much was asked for.
+        bytes: usize,
     },
     /// An index read from a buffer lies outside the table it points into.
     #[error("kernel {kernel}: index {value} at position {position} is outside 0..{limit}")]

@@ -19,8 +19,17 @@ pub struct Scratch {
 
 /// Keeps [`Kernel`] to this crate.
 pub(crate) mod sealed {
+    use crate::error::KernelError;
+    use crate::weight::Packer;
+
     /// Only kernels of this crate are kernels.
-    pub trait Sealed {}
+    pub trait Sealed {
+        /// Takes packed copies of the operands that are weights. Called once, after `prepare` and after the views were
+        /// checked.
+        fn pack(&mut self, _packer: &Packer<'_>) -> Result<(), KernelError> {
+            Ok(())
+        }
+    }
 }
 
 /// One compiled operation of a program. Operands were fixed and checked when it was made.
@@ -44,7 +53,7 @@ pub trait Kernel: sealed::Sealed + Send + Sync + Debug {
     /// A short name for reports.
     fn name(&self) -> &'static str;
 
-    /// Fixes the SIMD path. Called once, before `scratch` and `run`.
+    /// Fixes the SIMD path. Called once, before weights are packed, `scratch` and `run`.
     fn prepare(&mut self, _path: KernelPath) {}
 
     /// Memory needed while running.

@@ -2,6 +2,7 @@
 //!
 //! A [`Program`] is a list of kernels over numbered buffers. [`ProgramBuilder::build`] checks every operand once;
 //! [`Program::run`] then executes the kernels in order, with nothing allocated, looked up or decided in between.
+//! A program never changes; what a run writes to is an [`Instance`], and its threads are a [`ThreadPool`].
 //! Kernels take [`View`]s (strided parts of buffers) and never own data. This crate knows nothing of graphs.
 //!
 //! ```
@@ -9,7 +10,7 @@
 //! use outgrow_tensor::DType;
 //!
 //! let pool = ThreadPool::new(2);
-//! let mut builder = ProgramBuilder::new(KernelPath::detect(), pool.threads());
+//! let mut builder = ProgramBuilder::new(KernelPath::detect());
 //! let x = builder.input(4 * 6);
 //! let bias = builder.input(4 * 3);
 //! let y = builder.output(4 * 6);
@@ -20,9 +21,10 @@
 //!     vec![View::whole(x, DType::F32, dims), View::whole(bias, DType::F32, [3]).broadcast(&dims, &[1])],
 //!     vec![(2, View::whole(y, DType::F32, dims))],
 //! )?);
-//! let mut program = builder.build()?;
+//! let program = builder.build()?;
+//! let mut instance = program.instance(pool.threads())?;
 //! let mut result = [0f32; 6];
-//! program.run(&pool, &mut [
+//! program.run(&mut instance, &pool, &mut [
 //!     BufferRef::read(&[1f32, 2., 3., 4., 5., 6.]),
 //!     BufferRef::read(&[10f32, 20., 30.]),
 //!     BufferRef::write(&mut result),
@@ -47,6 +49,7 @@ mod conv;
 mod error;
 mod gather;
 mod gemm;
+mod instance;
 mod kernel;
 mod map;
 mod matmul;
@@ -62,6 +65,7 @@ mod reduce;
 mod slices;
 mod threads;
 mod view;
+mod weight;
 mod window;
 
 pub use arg_max::ArgMax;
@@ -69,6 +73,7 @@ pub use block::{BinaryOp, CompareOp, Instr, Literal, ReduceOp, Reg, UnaryOp};
 pub use conv::{Conv2d, Conv2dGradInput, Conv2dGradWeight};
 pub use error::{KernelError, RunError};
 pub use gather::{Gather, ScatterAdd};
+pub use instance::Instance;
 pub use kernel::{Cx, Kernel, Scratch};
 pub use map::Map;
 pub use matmul::MatMul;
@@ -81,4 +86,5 @@ pub use reduce::{Reduce, ReduceSpec};
 pub use slices::{SUM_BLOCK, add_assign, all_finite, scale, sum_of_squares_blocks, tree_sum};
 pub use threads::{ThreadPool, share};
 pub use view::{Slot, View};
+pub use weight::Weight;
 pub use window::{WINDOW_MAX, Window};

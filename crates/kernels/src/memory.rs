@@ -1,10 +1,10 @@
-//! Aligned memory that a program owns: its arena, its constants and the threads' scratch.
+//! Aligned memory that programs and their instances own: constants, arenas and the threads' scratch.
 
 use crate::error::KernelError;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
-/// Alignment of all memory that programs own: a cache line, and the widest vector.
+/// Alignment of all memory that programs and instances own: a cache line, and the widest vector.
 pub(crate) const ALIGN: usize = 64;
 
 /// `bytes` rounded up to a multiple of [`ALIGN`]. What is too long for that stays too long to be had: sizes saturate,

@@ -1,12 +1,15 @@
 //! Programs: kernels in order over numbered buffers, checked once when built and then only executed.
 
 use crate::error::{KernelError, RunError};
-use crate::kernel::{Cx, Fault, Kernel, Scratch};
+use crate::instance::{Instance, Needs};
+use crate::kernel::{Cx, Kernel, Scratch};
 use crate::memory::{ALIGN, AlignedBytes, align_up};
 use crate::path::KernelPath;
 use crate::threads::ThreadPool;
 use crate::view::{View, countable};
+use crate::weight::{Packer, Weight};
 use bytemuck::{NoUninit, Pod};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// How a program uses a buffer, and where the memory comes from.
@@ -16,19 +19,44 @@ pub enum Access {
     Read,
     /// Given by the caller at each run; read and written.
     Write,
-    /// Owned by the program, aligned to 64 bytes, zero before the first run and kept between runs.
+    /// Owned by each instance, aligned to 64 bytes, zero before its first run and kept between its runs.
     Arena,
-    /// Owned by the program and filled when it was declared; only read.
+    /// There when it was declared; only read.
     Constant,
 }
 
+/// The elements of a constant.
 #[derive(Debug)]
-struct Buffer {
+enum Constant {
+    Owned(AlignedBytes),
+    Shared(Arc<Weight>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Buffer {
     bytes: usize,
     access: Access,
-    /// The largest element size of its views: what the caller's memory must be aligned to.
+    /// The largest element size of its views: what memory that is not the program's must be aligned to.
     align: usize,
-    memory: Option<AlignedBytes>,
+    constant: Option<Constant>,
+}
+
+impl Buffer {
+    /// The weight that it is, if it is one.
+    pub fn weight(&self) -> Option<&Weight> {
+        match &self.constant {
+            Some(Constant::Shared(weight)) => Some(weight),
+            _ => None,
+        }
+    }
+
+    /// Where a constant begins. It is never written through: `build` refuses kernels that would.
+    fn start(&self) -> Option<*mut u8> {
+        self.constant.as_ref().map(|constant| match constant {
+            Constant::Owned(memory) => memory.start(),
+            Constant::Shared(weight) => weight.bytes().as_ptr().cast_mut(),
+        })
+    }
 }
 
 /// A buffer given to a run, in the order in which the external buffers were declared.
@@ -56,19 +84,18 @@ impl<'a> BufferRef<'a> {
 #[derive(Debug)]
 pub struct ProgramBuilder {
     path: KernelPath,
-    threads: usize,
     buffers: Vec<Buffer>,
     kernels: Vec<Box<dyn Kernel>>,
 }
 
 impl ProgramBuilder {
-    /// A program for `path`, to be run by pools of up to `threads` threads.
-    pub fn new(path: KernelPath, threads: usize) -> Self {
-        Self { path, threads: threads.max(1), buffers: Vec::new(), kernels: Vec::new() }
+    /// A program for `path`.
+    pub fn new(path: KernelPath) -> Self {
+        Self { path, buffers: Vec::new(), kernels: Vec::new() }
     }
 
-    fn declare(&mut self, bytes: usize, access: Access, memory: Option<AlignedBytes>) -> u32 {
-        self.buffers.push(Buffer { bytes, access, align: 1, memory });
+    fn declare(&mut self, bytes: usize, access: Access, constant: Option<Constant>) -> u32 {
+        self.buffers.push(Buffer { bytes, access, align: 1, constant });
         u32::try_from(self.buffers.len() - 1).expect("a program has fewer than 2^32 buffers")
     }
 
@@ -82,13 +109,10 @@ impl ProgramBuilder {
         self.declare(bytes, Access::Write, None)
     }
 
-    /// Declares a buffer that the program owns; returns its number. It is aligned to 64 bytes.
-    ///
-    /// # Errors
-    /// When the system does not give the memory.
-    pub fn arena(&mut self, bytes: usize) -> Result<u32, KernelError> {
-        let memory = AlignedBytes::new("arena", bytes)?;
-        Ok(self.declare(bytes, Access::Arena, Some(memory)))
+    /// Declares a buffer that each instance of the program owns; returns its number. It is aligned to 64 bytes, and
+    /// asked for by [`Program::instance`].
+    pub fn arena(&mut self, bytes: usize) -> u32 {
+        self.declare(bytes, Access::Arena, None)
     }
 
     /// Declares a buffer that holds a copy of `elements` and is only read; returns its number.
@@ -100,7 +124,12 @@ impl ProgramBuilder {
         let memory = AlignedBytes::new("constants", bytes.len())?;
         // SAFETY: `memory` was just allocated with at least `bytes.len()` bytes, and nobody else knows it.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), memory.start(), bytes.len()) };
-        Ok(self.declare(bytes.len(), Access::Constant, Some(memory)))
+        Ok(self.declare(bytes.len(), Access::Constant, Some(Constant::Owned(memory))))
+    }
+
+    /// Declares a buffer that is a weight's elements, which are only read and not copied; returns its number.
+    pub fn weight(&mut self, weight: &Arc<Weight>) -> u32 {
+        self.declare(weight.bytes().len(), Access::Constant, Some(Constant::Shared(Arc::clone(weight))))
     }
 
     /// Appends a kernel; returns its position.
@@ -119,8 +148,10 @@ impl ProgramBuilder {
     /// for one element, and outputs overlap neither each other nor inputs (save for exactly equal views where the
     /// kernel allows it).
     ///
+    /// Then kernels take packed copies of weights.
+    ///
     /// # Errors
-    /// When a check fails, or the system does not give the memory for scratch.
+    /// When a check fails, or the system does not give the memory for packed weights.
     pub fn build(mut self) -> Result<Program, KernelError> {
         self.path.require()?;
         let mut scratch = Scratch::default();
@@ -131,24 +162,21 @@ impl ProgramBuilder {
                 what,
             })?;
             kernel.prepare(self.path);
+            kernel.pack(&Packer(&self.buffers))?;
             let needs = kernel.scratch();
             scratch.per_thread = scratch.per_thread.max(needs.per_thread);
             scratch.shared = scratch.shared.max(needs.shared);
         }
-        // Threads' scratch areas are kept an odd number of cache lines apart, so that equal offsets in them do not
-        // compete for the same cache sets.
-        let stride = align_up(scratch.per_thread).saturating_add(3 * ALIGN);
-        Ok(Program {
-            path: self.path,
-            threads: self.threads,
-            bases: vec![BasePointer(std::ptr::null_mut()); self.buffers.len()],
-            buffers: self.buffers,
-            kernels: self.kernels,
-            scratch: AlignedBytes::new("scratch", stride.saturating_mul(self.threads))?,
-            scratch_stride: stride,
-            shared: AlignedBytes::new("shared scratch", scratch.shared)?,
-            fault: Fault::default(),
-        })
+        let arenas = self.buffers.iter().filter(|b| b.access == Access::Arena).map(|b| b.bytes).collect();
+        let needs = Needs {
+            buffers: self.buffers.len(),
+            arenas,
+            // Threads' scratch areas are kept an odd number of cache lines apart, so that equal offsets in them do not
+            // compete for the same cache sets.
+            scratch_stride: align_up(scratch.per_thread).saturating_add(3 * ALIGN),
+            shared: scratch.shared,
+        };
+        Ok(Program { path: self.path, buffers: self.buffers, kernels: self.kernels, needs: Arc::new(needs) })
     }
 }
 
@@ -171,6 +199,10 @@ fn check_kernel(buffers: &mut [Buffer], kernel: &dyn Kernel) -> Result<(), Strin
         }
         if view.byte_range().is_none() {
             return Err(format!("{view}: elements lie outside the slot"));
+        }
+        let aligned = |weight: &Weight| weight.bytes().as_ptr().align_offset(view.dtype.bytes()) == 0;
+        if !buffer.weight().is_none_or(aligned) {
+            return Err(format!("{view}: the weight has elements of another size"));
         }
         // An empty view, or one that repeats elements, may have any extents and yet lie in its slot.
         if !countable(&view.dims) {
@@ -203,26 +235,16 @@ fn overlap(a: &View, b: &View) -> bool {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-#[repr(transparent)]
-struct BasePointer(*mut u8);
-// SAFETY: an address only, set and used within one call of `run`, which has the program to itself.
-unsafe impl Send for BasePointer {}
-// SAFETY: as above.
-unsafe impl Sync for BasePointer {}
-
 /// A built program: its kernels run in order, with nothing allocated, looked up or decided in between.
+///
+/// It never changes, so any number of threads may run it at once, each with an [`Instance`] of its own. They may share
+/// one pool, whose jobs then take turns (see [`ThreadPool::split`]), or bring one each; a run's bits depend on neither.
 #[derive(Debug)]
 pub struct Program {
     path: KernelPath,
-    threads: usize,
     buffers: Vec<Buffer>,
     kernels: Vec<Box<dyn Kernel>>,
-    bases: Vec<BasePointer>,
-    scratch: AlignedBytes,
-    scratch_stride: usize,
-    shared: AlignedBytes,
-    fault: Fault,
+    needs: Arc<Needs>,
 }
 
 impl Program {
@@ -236,32 +258,58 @@ impl Program {
         self.kernels.iter().map(|k| k.as_ref())
     }
 
-    /// Bytes of the memory the program owns: arenas and constants, and scratch.
-    pub fn owned_bytes(&self) -> (usize, usize) {
-        let buffers = self.buffers.iter().filter_map(|b| b.memory.as_ref()).map(AlignedBytes::bytes).sum();
-        (buffers, self.scratch.bytes() + self.shared.bytes())
+    /// Bytes of its constants, which all instances read. Weights, which it shares with others, are not counted.
+    pub fn constant_bytes(&self) -> usize {
+        let bytes = |buffer: &Buffer| match &buffer.constant {
+            Some(Constant::Owned(memory)) => memory.bytes(),
+            _ => 0,
+        };
+        self.buffers.iter().map(bytes).sum()
     }
 
-    /// Runs all kernels once over `buffers`, which stand for the external buffers in the order of declaration.
-    pub fn run(&mut self, pool: &ThreadPool, buffers: &mut [BufferRef<'_>]) -> Result<(), RunError> {
-        self.bind(pool, buffers)?;
+    /// The memory of one run at a time, with scratch for pools of up to `threads` threads. The first run on a larger
+    /// pool asks for more.
+    ///
+    /// # Errors
+    /// When the system does not give the memory.
+    pub fn instance(&self, threads: usize) -> Result<Instance, KernelError> {
+        Instance::new(&self.needs, threads)
+    }
+
+    /// Runs all kernels once over `buffers`, which stand for the external buffers in the order of declaration, with the
+    /// threads of `pool`.
+    ///
+    /// # Errors
+    /// When the instance is another program's, the buffers are not those declared, the instance needs scratch for more
+    /// threads than it was made for and the system does not give it, or a kernel finds an index that is out of range.
+    pub fn run(
+        &self,
+        instance: &mut Instance,
+        pool: &ThreadPool,
+        buffers: &mut [BufferRef<'_>],
+    ) -> Result<(), RunError> {
+        self.bind(instance, pool, buffers)?;
         let start = Instant::now();
-        let result = self.execute(pool, |_, kernel, cx| kernel.run(cx));
+        let result = self.execute(instance, pool, |_, kernel, cx| kernel.run(cx));
         pool.count_caller(start.elapsed().as_nanos() as u64);
         result
     }
 
     /// As [`Program::run`], and adds the nanoseconds that kernel `i` took to `nanoseconds[i]`.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
     pub fn run_profiled(
-        &mut self,
+        &self,
+        instance: &mut Instance,
         pool: &ThreadPool,
         buffers: &mut [BufferRef<'_>],
         nanoseconds: &mut [u64],
     ) -> Result<(), RunError> {
-        self.bind(pool, buffers)?;
+        self.bind(instance, pool, buffers)?;
         let first = Instant::now();
         let mut last = first;
-        let result = self.execute(pool, |i, kernel, cx| {
+        let result = self.execute(instance, pool, |i, kernel, cx| {
             kernel.run(cx);
             let now = Instant::now();
             if let Some(total) = nanoseconds.get_mut(i) {
@@ -275,40 +323,38 @@ impl Program {
 
     fn execute(
         &self,
+        instance: &mut Instance,
         pool: &ThreadPool,
         mut each: impl FnMut(usize, &dyn Kernel, &Cx<'_>),
     ) -> Result<(), RunError> {
-        // SAFETY: `BasePointer` is a pointer in a struct of its own; both slices have the same layout.
-        let bases =
-            unsafe { std::slice::from_raw_parts(self.bases.as_ptr().cast::<*mut u8>(), self.bases.len()) };
-        let cx = Cx {
-            pool,
-            bases,
-            scratch: self.scratch.start(),
-            scratch_stride: self.scratch_stride,
-            shared: self.shared.start(),
-            fault: &self.fault,
-        };
+        let cx = instance.context(pool);
         for (i, kernel) in self.kernels.iter().enumerate() {
             each(i, kernel.as_ref(), &cx);
-            if self.fault.is_raised() {
-                let (position, value, limit) = self.fault.take().unwrap_or_default();
+            if cx.fault.is_raised() {
+                let (position, value, limit) = cx.fault.take().unwrap_or_default();
                 return Err(RunError::IndexOutOfRange { kernel: i, position, value, limit });
             }
         }
         Ok(())
     }
 
-    /// Checks the buffers given and notes where they start.
-    fn bind(&mut self, pool: &ThreadPool, given: &mut [BufferRef<'_>]) -> Result<(), RunError> {
-        if pool.threads() > self.threads {
-            return Err(RunError::Threads { built: self.threads, given: pool.threads() });
-        }
-        let mut externals = given.iter_mut();
+    /// Checks that the instance is this program's, and the buffers given, and notes where they start.
+    fn bind(
+        &self,
+        instance: &mut Instance,
+        pool: &ThreadPool,
+        given: &mut [BufferRef<'_>],
+    ) -> Result<(), RunError> {
+        instance.fit(&self.needs, pool.threads())?;
+        let (mut arenas, mut externals) = (instance.arenas.iter(), given.iter_mut());
         let mut index = 0;
-        for (buffer, base) in self.buffers.iter().zip(&mut self.bases) {
-            if let Some(memory) = &buffer.memory {
-                base.0 = memory.start();
+        for (buffer, base) in self.buffers.iter().zip(&mut instance.bases) {
+            let known = match buffer.access {
+                Access::Arena => arenas.next().map(AlignedBytes::start),
+                _ => buffer.start(),
+            };
+            if let Some(start) = known {
+                base.0 = start;
                 continue;
             }
             let refused = |what: String| Err(RunError::Buffer { index, what });

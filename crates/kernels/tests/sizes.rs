@@ -8,10 +8,11 @@ use outgrow_kernels::{
 use outgrow_tensor::DType;
 
 fn builder() -> ProgramBuilder {
-    ProgramBuilder::new(KernelPath::detect(), 2)
+    ProgramBuilder::new(KernelPath::detect())
 }
 
-/// Whether a program of this kernel over buffers of one cache line is refused, by the kernel or by the program.
+/// Whether a program of this kernel over buffers of one cache line is refused: by the kernel, by the program, or when
+/// its memory is asked for.
 fn refused<K: Kernel + 'static>(kernel: Result<K, KernelError>) -> bool {
     let mut builder = builder();
     for _ in 0..3 {
@@ -20,7 +21,7 @@ fn refused<K: Kernel + 'static>(kernel: Result<K, KernelError>) -> bool {
     kernel
         .and_then(|kernel| {
             builder.push(kernel);
-            builder.build()
+            builder.build()?.instance(2)
         })
         .is_err()
 }
@@ -28,7 +29,9 @@ fn refused<K: Kernel + 'static>(kernel: Result<K, KernelError>) -> bool {
 #[test]
 fn an_arena_that_cannot_be_had_is_an_error() {
     for bytes in [1 << 61, isize::MAX as usize, usize::MAX - 3, usize::MAX] {
-        let error = builder().arena(bytes).unwrap_err();
+        let mut builder = builder();
+        builder.arena(bytes);
+        let error = builder.build().unwrap().instance(2).map(|_| ()).unwrap_err();
         assert_eq!(error, KernelError::Allocation { what: "arena", bytes });
     }
 }

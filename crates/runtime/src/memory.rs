@@ -28,15 +28,19 @@ pub struct MemoryPlan {
     pub live_bytes: usize,
     /// Bytes of constants that belong to the program.
     pub constant_bytes: usize,
+    /// Bytes that packed copies of its weights take, in one layout each, unless other programs have made them before.
+    pub packed_bytes: usize,
 }
 
 /// Every buffer begins at a multiple of this: a cache line, and the widest vector.
 const ALIGN: usize = 64;
 
 impl MemoryPlan {
-    /// Bytes that the program will own: its arena and its constants.
+    /// Bytes that the program with one instance will ask for: its arena, its constants and packed weights.
     pub fn bytes(&self) -> u64 {
-        (self.planned_bytes as u64).saturating_add(self.constant_bytes as u64)
+        [self.planned_bytes, self.constant_bytes, self.packed_bytes]
+            .into_iter()
+            .fold(0, |bytes: u64, more| bytes.saturating_add(more as u64))
     }
 }
 
@@ -73,6 +77,7 @@ pub fn plan_memory(buffers: Vec<Lifetime>) -> MemoryPlan {
         offsets,
         buffers,
         constant_bytes: 0,
+        packed_bytes: 0,
     }
 }
 

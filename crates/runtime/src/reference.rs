@@ -1,9 +1,11 @@
 //! The reference backend: the interpreter behind the same trait as every other backend.
 
-use crate::backend::{Backend, CompileOptions, Compiled, Executable, StepInfo};
-use crate::{BufferRef, Lifetime, MemoryPlan, plan_memory};
+use crate::backend::{Backend, CompileOptions, Compiled, Executable, Instance, StepInfo};
+use crate::weights::input_name;
+use crate::{BufferRef, Lifetime, MemoryPlan, ThreadPool, Weights, plan_memory};
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, Op, Value, interpret};
 use outgrow_tensor::Tensor;
+use std::sync::Arc;
 
 /// Interprets graphs, slowly and obviously.
 #[derive(Debug)]
@@ -13,18 +15,18 @@ pub struct ReferenceBackend;
 struct Interpreted {
     graph: Graph,
     in_place: Vec<(usize, usize)>,
+    weights: Arc<Weights>,
 }
 
-/// Names and types of a graph's inputs and outputs.
+/// Names and types of inputs or outputs.
 pub(crate) type Interface = Vec<(String, outgrow_ir::TensorType)>;
 
-pub(crate) fn interface(graph: &Graph) -> (Interface, Interface) {
-    let input = |v: &Value| match &graph.node(*v).op {
-        Op::Input(input) => (input.name.clone(), graph.ty(*v).clone()),
-        _ => unreachable!("the verifier checks that inputs are inputs"),
-    };
+/// Names and types of a graph's inputs, without those that weights are bound to, and of its outputs.
+pub(crate) fn interface(graph: &Graph, weights: &Weights) -> (Interface, Interface) {
+    let given = graph.inputs.iter().filter(|v| weights.bound(graph, **v).is_none());
+    let input = |v: &Value| (input_name(graph, *v).to_owned(), graph.ty(*v).clone());
     let output = |(name, v): &(String, Value)| (name.clone(), graph.ty(*v).clone());
-    (graph.inputs.iter().map(input).collect(), graph.outputs.iter().map(output).collect())
+    (given.map(input).collect(), graph.outputs.iter().map(output).collect())
 }
 
 /// The steps of a graph when every node is one.
@@ -64,31 +66,47 @@ impl Backend for ReferenceBackend {
     }
 
     fn compile(&self, graph: Graph, options: &CompileOptions) -> Result<Compiled, Diagnostics> {
-        let (inputs, outputs) = interface(&graph);
-        let executable = Box::new(Interpreted { graph: graph.clone(), in_place: options.in_place.clone() });
+        let (inputs, outputs) = interface(&graph, &options.weights);
+        let (in_place, weights) = (options.in_place.clone(), options.weights.clone());
+        let executable = Arc::new(Interpreted { graph: graph.clone(), in_place, weights });
         let (memory, steps) = (plan_memory(node_lifetimes(&graph)), node_steps(&graph));
-        Ok(Compiled { executable, inputs, outputs, memory, steps, graph })
+        Ok(Compiled { executable, pool: options.pool.clone(), inputs, outputs, memory, steps, graph })
     }
 }
 
 impl Executable for Interpreted {
+    fn instance(self: Arc<Self>, _: &Arc<ThreadPool>) -> Result<Box<dyn Instance>, Diagnostic> {
+        Ok(Box::new(self))
+    }
+}
+
+/// The interpreter keeps nothing between runs.
+impl Instance for Arc<Interpreted> {
     fn run(&mut self, buffers: &mut [BufferRef<'_>]) -> Result<(), Diagnostic> {
-        let (inputs, _) = interface(&self.graph);
         let bytes = |buffer: &BufferRef<'_>| match buffer {
             BufferRef::Read(b) => b.to_vec(),
             BufferRef::Write(b) => b.to_vec(),
         };
-        let mut tensors = Vec::new();
-        for ((name, ty), buffer) in inputs.iter().zip(buffers.iter()) {
+        let (mut tensors, mut places) = (Vec::new(), Vec::new());
+        let mut next = 0;
+        for input in &self.graph.inputs {
+            places.push(next);
+            if let Some(weight) = self.weights.bound(&self.graph, *input) {
+                tensors.push(Tensor::clone(weight.tensor()));
+                continue;
+            }
+            let (name, ty) = (input_name(&self.graph, *input), self.graph.ty(*input));
             let shape = ty.static_shape().unwrap_or_default();
-            let tensor = Tensor::from_le_bytes(ty.dtype, shape, &bytes(buffer));
+            let given = buffers.get(next).map(bytes).unwrap_or_default();
+            next += 1;
+            let tensor = Tensor::from_le_bytes(ty.dtype, shape, &given);
             let problem = |e: outgrow_tensor::TensorError| Diagnostic::fault("runtime.input", e.to_string());
             tensors.push(tensor.map_err(|e| problem(e).item(format!("input `{name}`")))?);
         }
         let results = interpret(&self.graph, &tensors)?;
-        let mut next = inputs.len();
         for (i, result) in results.iter().enumerate() {
-            let place = self.in_place.iter().find(|(_, output)| *output == i).map(|(input, _)| *input);
+            let place =
+                self.in_place.iter().find(|(_, output)| *output == i).map(|(input, _)| places[*input]);
             let place = place.unwrap_or_else(|| {
                 next += 1;
                 next - 1

@@ -35,8 +35,11 @@ fn shape(ty: &TensorType) -> Shape {
     ty.static_shape().unwrap_or_default()
 }
 
-/// Runs once on `inputs`, in the graph's order, and gives all outputs in theirs. Nothing may be in place.
-pub fn run_tensors(compiled: &mut Compiled, inputs: &[Tensor]) -> Result<Vec<Tensor>, Diagnostic> {
+/// Runs a new instance once on `inputs`, in the graph's order, and gives all outputs in theirs. Nothing may be in place.
+///
+/// # Errors
+/// When an input is not of the type that was compiled, the system does not give the memory, or the run fails.
+pub fn run_tensors(compiled: &Compiled, inputs: &[Tensor]) -> Result<Vec<Tensor>, Diagnostic> {
     for ((name, ty), tensor) in compiled.inputs.iter().zip(inputs) {
         if tensor.dtype() != ty.dtype || *tensor.shape() != shape(ty) {
             let problem = format!("got {}{}", tensor.dtype(), tensor.shape());
@@ -50,7 +53,7 @@ pub fn run_tensors(compiled: &mut Compiled, inputs: &[Tensor]) -> Result<Vec<Ten
     let reads = given.iter().map(|b| BufferRef::Read(b.slice()));
     let writes = taken.iter_mut().map(|b| BufferRef::Write(b.slice_mut()));
     let mut buffers: Vec<_> = reads.chain(writes).collect();
-    compiled.executable.run(&mut buffers)?;
+    compiled.instance()?.run(&mut buffers)?;
     drop(buffers);
     let tensor = |((_, ty), bytes): (&(String, TensorType), &Bytes)| {
         Tensor::from_le_bytes(ty.dtype, shape(ty), bytes.slice())

@@ -1,10 +1,10 @@
 //! Every backend against the reference, on the samples of every registered op and on whole graphs.
 
-use outgrow_ir::{Builder, Dim, Graph, InputKind, Op, Sample, TensorType, interpret};
+use outgrow_ir::{Builder, Dim, Graph, GroupId, InputKind, Op, Sample, TensorType, interpret};
 use outgrow_passes::add_gradients;
 use outgrow_runtime::{
-    Backend, BufferRef, CompileOptions, CpuBackend, KernelPath, ReferenceBackend, ThreadPool, compile,
-    run_tensors,
+    Backend, BufferRef, CompileOptions, CpuBackend, KernelPath, ReferenceBackend, ThreadPool, Weights,
+    compile, run_tensors,
 };
 use outgrow_tensor::{DType, RngKey, Tensor};
 use std::sync::Arc;
@@ -15,8 +15,8 @@ fn options(threads: usize, path: KernelPath) -> CompileOptions {
 
 /// Runs a graph on a backend.
 fn run(backend: &dyn Backend, graph: &Graph, inputs: &[Tensor], options: &CompileOptions) -> Vec<Tensor> {
-    let mut compiled = compile(backend, graph, 1, options).unwrap_or_else(|e| panic!("{graph}\n{e}"));
-    run_tensors(&mut compiled, inputs).unwrap_or_else(|e| panic!("{graph}\n{e}"))
+    let compiled = compile(backend, graph, 1, options).unwrap_or_else(|e| panic!("{graph}\n{e}"));
+    run_tensors(&compiled, inputs).unwrap_or_else(|e| panic!("{graph}\n{e}"))
 }
 
 /// Whether two tensors agree: integers exactly, floats to `tolerance` relative to the larger of 1 and the value.
@@ -117,7 +117,7 @@ fn updates_in_place_give_the_same_as_beside() {
     b.output("m", m2);
     let graph = b.finish().unwrap();
     let options = CompileOptions { in_place: vec![(0, 0), (1, 1)], ..options(2, KernelPath::detect()) };
-    let mut compiled = compile(&CpuBackend, &graph, 1, &options).unwrap();
+    let compiled = compile(&CpuBackend, &graph, 1, &options).unwrap();
     assert_eq!(
         (compiled.memory.planned_bytes, compiled.steps.len()),
         (0, 1),
@@ -126,7 +126,7 @@ fn updates_in_place_give_the_same_as_beside() {
     let (mut p, mut m) = (vec![1.0f32; 1000], vec![2.0f32; 1000]);
     let g = vec![10.0f32; 1000];
     let mut buffers = [BufferRef::write(&mut p), BufferRef::write(&mut m), BufferRef::read(&g)];
-    compiled.executable.run(&mut buffers).unwrap();
+    compiled.instance().unwrap().run(&mut buffers).unwrap();
     assert_eq!((p[999], m[999]), (0.0, 2.0));
 }
 
@@ -140,9 +140,9 @@ fn one_value_is_written_over_two_inputs() {
     b.output("second", sum);
     let graph = b.finish().unwrap();
     let options = CompileOptions { in_place: vec![(0, 0), (1, 1)], ..options(1, KernelPath::detect()) };
-    let mut compiled = compile(&CpuBackend, &graph, 1, &options).unwrap();
+    let compiled = compile(&CpuBackend, &graph, 1, &options).unwrap();
     let (mut x, mut y) = ([1.0f32; 5], [2.0f32; 5]);
-    compiled.executable.run(&mut [BufferRef::write(&mut x), BufferRef::write(&mut y)]).unwrap();
+    compiled.instance().unwrap().run(&mut [BufferRef::write(&mut x), BufferRef::write(&mut y)]).unwrap();
     assert_eq!((x, y), ([3.0; 5], [3.0; 5]));
 }
 
@@ -158,4 +158,64 @@ fn an_input_or_output_in_two_pairs_is_refused() {
         let found = compile(&CpuBackend, &graph, 1, &options).unwrap_err();
         assert_eq!(found.0[0].code, "runtime.in-place");
     }
+}
+
+/// The values of a graph's inputs, by name.
+fn values(graph: &Graph) -> Vec<(String, Tensor)> {
+    let value = |(i, v): (usize, &outgrow_ir::Value)| {
+        let mut stream = RngKey::new(i as u64).stream();
+        let Op::Input(input) = &graph.node(*v).op else { panic!("an input is an input") };
+        let shape = graph.ty(*v).static_shape().unwrap();
+        (input.name.clone(), Tensor::from_f64(input.dtype, shape, |_| stream.normal()))
+    };
+    graph.inputs.iter().enumerate().map(value).collect()
+}
+
+#[test]
+fn weights_are_inputs_that_need_not_be_given() {
+    let graph = small_network();
+    for backend in [&CpuBackend as &dyn Backend, &ReferenceBackend] {
+        let mut weights = Arc::default();
+        for batch in [9, 1, 40] {
+            let graph = graph.bind(batch);
+            let all = values(&graph);
+            let inputs: Vec<Tensor> = all.iter().map(|(_, tensor)| tensor.clone()).collect();
+            let expected = run(backend, &graph, &inputs, &options(2, KernelPath::detect()));
+            let bound = all.into_iter().filter(|(name, _)| name != "x");
+            if batch == 9 {
+                weights = Arc::new(Weights::new(bound.map(|(name, tensor)| (name, Arc::new(tensor)))));
+            }
+            let options =
+                CompileOptions { weights: Arc::clone(&weights), ..options(2, KernelPath::detect()) };
+            let compiled = compile(backend, &graph, batch, &options).unwrap();
+            assert_eq!(compiled.inputs.len(), 1, "x alone");
+            let got = run_tensors(&compiled, &inputs[inputs.len() - 1..]).unwrap();
+            assert!(got.iter().zip(&expected).all(|(g, e)| g.same_bits(e)), "batch {batch}");
+        }
+    }
+}
+
+#[test]
+fn weights_that_do_not_fit_are_refused() {
+    let graph = small_network();
+    let weights = Weights::new([("w1".to_owned(), Arc::new(Tensor::zeros(DType::F32, [7, 5])))]);
+    let options = CompileOptions { weights: Arc::new(weights), ..options(1, KernelPath::detect()) };
+    let found = compile(&CpuBackend, &graph, 2, &options).unwrap_err();
+    assert_eq!((found.0.len(), found.0[0].code), (1, "runtime.weight"));
+    assert_eq!(found.0[0].expected.as_deref(), Some("f32[5, 7]"));
+    let weights = Weights::new([("w1".to_owned(), Arc::new(Tensor::zeros(DType::F32, [5, 7])))]);
+    let gradient = graph.outputs.iter().position(|(name, _)| name == "grad:w1").unwrap();
+    let options = CompileOptions { weights: Arc::new(weights), in_place: vec![(0, gradient)], ..options };
+    assert_eq!(compile(&CpuBackend, &graph, 2, &options).unwrap_err().0[0].code, "runtime.in-place");
+}
+
+/// A backend need not have every elementwise op: what it cannot put into a group is told, as any other op is.
+#[test]
+fn an_op_that_no_group_can_compute_is_a_diagnostic() {
+    let mut graph = outgrow_passes::prepare().run(&small_network().bind(2)).unwrap();
+    let product = graph.nodes.iter().position(|node| matches!(node.op, Op::Dot(_))).unwrap();
+    graph.nodes[product].group = Some(GroupId(u32::MAX));
+    let found = CpuBackend.compile(graph, &options(1, KernelPath::detect())).unwrap_err();
+    assert_eq!(found.0[0].code, "runtime.unsupported");
+    assert!(found.to_string().contains("no kernel for `dot`"), "{found}");
 }

@@ -5,7 +5,7 @@ use crate::flat::Layout;
 use crate::memory::output_layout;
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, InputKind, Op};
 use outgrow_models::BuiltModel;
-use outgrow_runtime::{Backend, BufferRef, CompileOptions, Compiled, compile};
+use outgrow_runtime::{Backend, BufferRef, CompileOptions, Compiled, Instance, compile};
 use outgrow_tensor::{Tensor, TensorData};
 use outgrow_transform::Batch;
 use std::ops::Range;
@@ -41,6 +41,7 @@ pub struct Sample<'a> {
 pub struct ModelProgram {
     /// The compiled program.
     pub compiled: Compiled,
+    instance: Box<dyn Instance>,
     feeds: Vec<Feed>,
     params: Layout,
     buffers: Layout,
@@ -86,7 +87,8 @@ impl ModelProgram {
         let (params, buffers) = layouts(model);
         let feeds = feeds(&graph)?;
         let outputs = output_layout(&graph, batch);
-        Ok(Self { feeds, params, buffers, outputs, compiled })
+        let instance = compiled.instance()?;
+        Ok(Self { feeds, params, buffers, outputs, instance, compiled })
     }
 
     /// Runs on some rows of a batch; the outputs come into `out`, laid out as [`ModelProgram::outputs`]. With
@@ -121,8 +123,8 @@ impl ModelProgram {
         }
         refs.extend(self.outputs.split_mut(out).into_iter().map(BufferRef::write));
         match nanoseconds {
-            Some(nanoseconds) => self.compiled.executable.run_profiled(&mut refs, nanoseconds),
-            None => self.compiled.executable.run(&mut refs),
+            Some(nanoseconds) => self.instance.run_profiled(&mut refs, nanoseconds),
+            None => self.instance.run(&mut refs),
         }
     }
 

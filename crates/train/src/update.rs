@@ -10,13 +10,13 @@ use crate::spec::Train;
 use crate::state::TrainState;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::BuiltModel;
-use outgrow_runtime::{Backend, BufferRef, CompileOptions, Compiled, compile};
+use outgrow_runtime::{Backend, BufferRef, CompileOptions, Instance, compile};
 
 /// The update of all parameters.
 #[derive(Debug)]
 pub struct Update {
     optimizer: Box<dyn Optimizer>,
-    compiled: Compiled,
+    instance: Box<dyn Instance>,
     flat: bool,
     params: Layout,
 }
@@ -45,8 +45,8 @@ impl Update {
         let in_place =
             (0..count).map(|i| (i, i)).chain((0..slots * count).map(|i| (2 * count + i, count + i)));
         let options = CompileOptions { in_place: in_place.collect(), ..options.clone() };
-        let compiled = compile(backend, &graph, 1, &options)?;
-        Ok(Self { optimizer, compiled, flat, params })
+        let instance = compile(backend, &graph, 1, &options)?.instance()?;
+        Ok(Self { optimizer, instance, flat, params })
     }
 
     /// The optimiser's state before the first step.
@@ -75,7 +75,8 @@ impl Update {
     ) -> Result<(), Diagnostic> {
         let numbers = self.optimizer.scalars(lr, state.step + 1).into_iter().chain(scale);
         let scalars: Vec<[f32; 1]> = numbers.map(|x| [x as f32]).collect();
-        let mut refs = Vec::with_capacity(self.compiled.inputs.len());
+        let tensors = if self.flat { 1 } else { self.params.entries().len() };
+        let mut refs = Vec::with_capacity((2 + state.slots.len()) * tensors + scalars.len());
         if self.flat {
             refs.push(BufferRef::write(&mut state.params[..]));
             refs.push(BufferRef::read(&grads[..self.params.total()]));
@@ -91,6 +92,6 @@ impl Update {
             }
         }
         refs.extend(scalars.iter().map(|s| BufferRef::read(s)));
-        self.compiled.executable.run(&mut refs)
+        self.instance.run(&mut refs)
     }
 }

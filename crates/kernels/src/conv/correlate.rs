@@ -7,14 +7,18 @@
 
 use super::Conv;
 use super::padded::{Images, PADDED_BYTES, Part};
+use crate::error::KernelError;
 use crate::gemm::{
-    Blocks, K_BLOCK_MAX, LeftOperand, MAX_COLUMNS, Matrix, Mode, OutColumns, Output, Panel, Product,
+    Blocks, K_BLOCK_MAX, MAX_COLUMNS, Matrix, Mode, OutColumns, Output, PackedRows, Panel, Product,
     RightOperand, Tile, Tiles, part,
 };
 use crate::kernel::{Cx, Scratch};
+use crate::memory::AlignedBytes;
 use crate::threads::share;
 use crate::view::View;
+use crate::weight::{Layout, Packer};
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One tap of the window.
@@ -61,6 +65,21 @@ pub(super) struct Correlations {
     /// Most images per part, and the bands of rows that an image is cut into; one of them is one.
     images: usize,
     bands: usize,
+    /// The weights, if they were packed beforehand.
+    ready: Option<Arc<AlignedBytes>>,
+}
+
+/// The order of a correlation's packed weights: two of the same have the same packed copy.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct WeightLayout {
+    groups: usize,
+    m: usize,
+    channels: usize,
+    /// Elements from the weight of tap (0, 0), for each tap.
+    taps: Vec<isize>,
+    strides: [isize; 3],
+    /// Rows of a panel.
+    rows: usize,
 }
 
 impl Correlations {
@@ -164,29 +183,36 @@ impl Correlations {
             bands = bands.max(c.grid[0].div_ceil(rows));
             images = images.min((most / c.part(1, c.grid[0]).image().max(1)).max(1));
         }
-        Some(Self { all, packed, images: if bands > 1 { 1 } else { images }, bands })
+        Some(Self { all, packed, images: if bands > 1 { 1 } else { images }, bands, ready: None })
+    }
+
+    /// Takes the packed copy of the weights, if they do not change.
+    pub fn take_weights(&mut self, weight: &View, packer: &Packer<'_>) -> Result<(), KernelError> {
+        if !packer.holds(weight, weight.elements()) {
+            return Ok(());
+        }
+        let layout = Layout::Correlations(self.all.iter().map(Correlation::layout).collect());
+        let all = &self.all;
+        self.ready = packer.packed(weight, layout, self.packed, |from, to| {
+            for c in all {
+                // SAFETY: the weights were checked, and the copy holds them all.
+                (0..c.packing_tasks()).for_each(|task| unsafe { c.pack_weights(from, to, task) });
+            }
+        })?;
+        Ok(())
     }
 
     pub fn scratch(&self) -> Scratch {
         let floats = self.all.iter().map(|c| c.scratch_floats(self.images, self.bands)).max().unwrap_or(0);
-        Scratch { per_thread: floats.saturating_mul(4), shared: self.packed.saturating_mul(4) }
+        let packed = if self.ready.is_some() { 0 } else { self.packed };
+        Scratch { per_thread: floats.saturating_mul(4), shared: packed.saturating_mul(4) }
     }
 
     /// Computes them all, from the source and the weights to the result.
     pub fn run(&self, cx: &Cx<'_>, source: &View, weight: &View, out: &View, cost_ns: usize) {
-        // The weights are packed once, for all threads.
-        let tasks: usize = self.all.iter().map(|c| c.packing_tasks()).sum();
-        cx.parallel(tasks, self.packed / 2, &|_, range| {
-            let mut first = 0;
-            for c in &self.all {
-                let end = first + c.packing_tasks();
-                for task in range.start.max(first)..range.end.min(end) {
-                    // SAFETY: each task packs a part of its own; the shared scratch memory holds all weights.
-                    unsafe { c.pack_weights(cx, weight, task - first) };
-                }
-                first = end;
-            }
-        });
+        if self.ready.is_none() {
+            self.pack_now(cx, weight);
+        }
         let Some(c) = self.all.first() else { return };
         let threads = cx.pool.threads();
         // Fewer images per part than would fit, so that every thread gets some.
@@ -207,8 +233,30 @@ impl Correlations {
                         group,
                     };
                     // SAFETY: parts of the result are disjoint; the scratch memory is this thread's.
-                    unsafe { c.compute(cx, source, out, place, cx.scratch(thread)) };
+                    unsafe { c.compute(cx, source, self.weights(cx), out, place, cx.scratch(thread)) };
                 }
+            }
+        });
+    }
+
+    /// Where the packed weights are.
+    fn weights(&self, cx: &Cx<'_>) -> *const f32 {
+        self.ready.as_ref().map_or_else(|| cx.shared(), |ready| ready.start()).cast()
+    }
+
+    /// Packs the weights once, for all threads.
+    fn pack_now(&self, cx: &Cx<'_>, weight: &View) {
+        let tasks: usize = self.all.iter().map(|c| c.packing_tasks()).sum();
+        cx.parallel(tasks, self.packed / 2, &|_, range| {
+            let (from, to) = (cx.origin(weight).cast::<f32>().cast_const(), cx.shared().cast::<f32>());
+            let mut first = 0;
+            for c in &self.all {
+                let end = first + c.packing_tasks();
+                for task in range.start.max(first)..range.end.min(end) {
+                    // SAFETY: each task packs a part of its own; the shared scratch memory holds all weights.
+                    unsafe { c.pack_weights(from, to, task - first) };
+                }
+                first = end;
             }
         });
     }
@@ -277,30 +325,39 @@ impl Correlation {
         if self.taps.is_empty() { 0 } else { self.groups * self.blocks.count() * self.panels() }
     }
 
-    /// Packs one panel of one block of a group's weights: behind the blocks before it, and the panels before it.
+    fn layout(&self) -> WeightLayout {
+        WeightLayout {
+            groups: self.groups,
+            m: self.m,
+            channels: self.channels,
+            taps: self.taps.iter().map(|tap| tap.weight).collect(),
+            strides: self.weight_strides,
+            rows: self.tiles.rows,
+        }
+    }
+
+    /// Packs one panel of one block of a group's weights: behind the blocks before it, and the panels before it. The
+    /// first weight is at `from`; `to` holds those of all correlations.
     ///
     /// # Safety
-    /// The weights were checked; the shared scratch memory is not used otherwise.
-    unsafe fn pack_weights(&self, cx: &Cx<'_>, weight: &View, task: usize) {
+    /// The weights were checked; nobody else uses the panel.
+    unsafe fn pack_weights(&self, from: *const f32, to: *mut f32, task: usize) {
         let (group, rest) =
             (task / (self.blocks.count() * self.panels()), task % (self.blocks.count() * self.panels()));
         let block = self.blocks.get(rest / self.panels());
         let rows = part(self.m, rest % self.panels(), self.panels());
         let start =
             self.packed_start + group * self.m * self.k() + self.m * block.start + rows.start * block.len();
-        let to = cx.shared().cast::<f32>().wrapping_add(start);
+        let to = to.wrapping_add(start);
         let [across, channel, per_group] = self.weight_strides;
-        let from = cx
-            .origin(weight)
-            .cast::<f32>()
-            .wrapping_offset(group as isize * per_group + rows.start as isize * across);
+        let from = from.wrapping_offset(group as isize * per_group + rows.start as isize * across);
         let taps = self.taps.len();
         let contiguous =
             channel == taps as isize && self.taps.iter().enumerate().all(|(i, t)| t.weight == i as isize);
-        // SAFETY: indices within the weights, and a panel of the shared scratch memory.
+        // SAFETY: indices within the weights, and a panel of the copy.
         unsafe {
             if contiguous {
-                let matrix = Matrix { start: from.wrapping_add(block.start).cast_const(), across, along: 1 };
+                let matrix = Matrix { start: from.wrapping_add(block.start), across, along: 1 };
                 return (self.tiles.pack)(matrix, Panel::dense(rows.len(), rows.len(), block.len()), to);
             }
             for (p, k) in block.enumerate() {
@@ -312,11 +369,19 @@ impl Correlation {
         }
     }
 
-    /// Computes one part of the result.
+    /// Computes one part of the result, from all correlations' packed weights.
     ///
     /// # Safety
-    /// The views were checked, nobody else computes this part, and `scratch` is a thread's own.
-    unsafe fn compute(&self, cx: &Cx<'_>, source: &View, out: &View, place: Place, scratch: *mut u8) {
+    /// The views were checked, the weights are packed, nobody else computes this part, and `scratch` is a thread's own.
+    unsafe fn compute(
+        &self,
+        cx: &Cx<'_>,
+        source: &View,
+        weights: *const f32,
+        out: &View,
+        place: Place,
+        scratch: *mut u8,
+    ) {
         let s = &source.strides;
         let start = cx.origin(source).cast::<f32>().cast_const();
         let images = Images {
@@ -356,7 +421,7 @@ impl Correlation {
             tiles: &self.tiles,
             m: self.m,
             blocks: self.blocks,
-            left: &PackedWeights { start: cx.shared().cast::<f32>().wrapping_add(packed), m: self.m },
+            left: &PackedRows { start: weights.wrapping_add(packed), m: self.m },
             right: &right,
             out: &places,
             accumulate: false,
@@ -373,30 +438,6 @@ struct Place {
     rows: Range<usize>,
     panels: Range<usize>,
     group: usize,
-}
-
-/// The packed weights of a group.
-struct PackedWeights {
-    start: *const f32,
-    m: usize,
-}
-
-// SAFETY: an address only; the weights are not written while products read them.
-unsafe impl Sync for PackedWeights {}
-
-impl LeftOperand for PackedWeights {
-    fn in_place(&self) -> bool {
-        true
-    }
-
-    unsafe fn pack(&self, i: usize, rows: usize, p: usize, k: usize, buffer: *mut f32) {
-        // SAFETY: panels are packed for these rows already, one behind the other within each block.
-        unsafe { buffer.copy_from_nonoverlapping(self.start.add(self.m * p + i * k), rows * k) };
-    }
-
-    fn point(&self, i: usize, rows: usize, p: usize, tile: &mut Tile) {
-        (tile.left, tile.left_step) = (self.start.wrapping_add(self.m * p + i * tile.k), rows);
-    }
 }
 
 /// The right operand: the source elements that the taps of each place meet.

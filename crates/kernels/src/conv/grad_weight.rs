@@ -7,10 +7,12 @@
 
 use super::Conv;
 use super::padded::{Images, PADDED_BYTES, Part};
+use crate::error::KernelError;
 use crate::gemm::{MAX_COLUMNS, Matrix, Mode, Panel, Tile, Tiles, part};
 use crate::kernel::{Cx, Scratch};
 use crate::threads::share;
 use crate::view::View;
+use crate::weight::Packer;
 use std::ops::Range;
 
 /// Places that a block of the inner dimension aims at.
@@ -39,6 +41,11 @@ pub(super) struct GradWeight {
 }
 
 impl GradWeight {
+    /// The weights are its result: there is nothing to take.
+    pub fn take_weights(&mut self, _: &View, _: &Packer<'_>) -> Result<(), KernelError> {
+        Ok(())
+    }
+
     pub fn new(conv: &Conv, tiles: Tiles) -> Self {
         let (w, y) = (&conv.weight.dims, &conv.y.dims);
         let grid = [y[2], y[3]];

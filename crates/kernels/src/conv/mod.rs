@@ -14,8 +14,10 @@ use crate::kernel::sealed::Sealed;
 use crate::kernel::{Cx, Kernel, Scratch};
 use crate::path::KernelPath;
 use crate::view::View;
+use crate::weight::Packer;
 use crate::window::{Window, four};
 use correlate::Correlations;
+pub(crate) use correlate::WeightLayout;
 use grad_weight::GradWeight;
 use outgrow_tensor::DType;
 
@@ -116,7 +118,14 @@ macro_rules! direction {
             }
         }
 
-        impl Sealed for $name {}
+        impl Sealed for $name {
+            fn pack(&mut self, packer: &Packer<'_>) -> Result<(), KernelError> {
+                match &mut self.plan {
+                    Plan::Products(plan) => plan.take_weights(&self.conv.weight, packer),
+                    Plan::Loops => Ok(()),
+                }
+            }
+        }
 
         impl Kernel for $name {
             fn name(&self) -> &'static str {

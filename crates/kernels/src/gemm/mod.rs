@@ -8,10 +8,12 @@
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
 mod pack;
+mod packed;
 mod tile;
 mod vector;
 
 pub(crate) use pack::{Matrix, PackFn, Panel, Source};
+pub(crate) use packed::{PackedColumns, PackedRows};
 pub(crate) use tile::{MAX_COLUMNS, MAX_ROWS, Mode, Tile, Tiles};
 
 use std::ops::Range;

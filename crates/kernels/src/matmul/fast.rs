@@ -2,11 +2,18 @@
 
 use super::MatMul;
 use super::loops::batch_offset;
-use crate::gemm::{Blocks, Columns, Matrix, Plain, Product, Rows, Source, Tiles};
+use crate::error::KernelError;
+use crate::gemm::{
+    Blocks, Columns, Matrix, PackedColumns, Plain, Product, RightOperand, Rows, Source, Tiles,
+};
 use crate::kernel::Cx;
+use crate::memory::AlignedBytes;
 use crate::path::KernelPath;
 use crate::threads::share;
+use crate::view::View;
+use crate::weight::{Layout, Packer};
 use outgrow_tensor::DType;
+use std::sync::Arc;
 
 /// How a product is run on one path: chosen from extents and strides, without influence on bits.
 #[derive(Debug)]
@@ -16,6 +23,8 @@ pub(super) struct Plan {
     transposed: bool,
     left_in_place: bool,
     right_in_place: bool,
+    /// The right operand, where it is a weight.
+    packed: Option<Arc<AlignedBytes>>,
     cost_ns: usize,
 }
 
@@ -38,6 +47,11 @@ impl Plan {
     pub fn scratch_bytes(&self) -> usize {
         self.tiles.scratch_floats() * 4
     }
+
+    fn packed_columns(&self, o: &Oriented) -> Option<PackedColumns> {
+        let start = self.packed.as_ref()?.start().cast::<f32>().cast_const();
+        Some(PackedColumns { start, n: o.n, panel: self.tiles.columns(), lanes: self.tiles.lanes })
+    }
 }
 
 impl MatMul {
@@ -59,17 +73,59 @@ impl MatMul {
         }
     }
 
+    /// The cheaper orientation.
     pub(super) fn plan(&self, path: KernelPath) -> Plan {
-        let tiles = Tiles::new(path).for_products(self.k, self.a.dtype == DType::BF16);
+        let tiles = self.tiles(path);
         let [plain, transposed] =
-            [false, true].map(|t| self.oriented(t).plan(tiles, self.a.dtype.bytes() == 4));
-        let mut plan = if transposed.1 < plain.1 { transposed.0 } else { plain.0 };
-        plan.transposed = transposed.1 < plain.1;
-        plan.tiles.mirrored = plan.transposed;
+            [false, true].map(|t| self.oriented(t).plan(tiles, self.is_single(), false));
+        let transposes = transposed.1 < plain.1;
+        self.chosen(if transposes { transposed } else { plain }, transposes)
+    }
+
+    fn tiles(&self, path: KernelPath) -> Tiles {
+        Tiles::new(path).for_products(self.k, self.a.dtype == DType::BF16)
+    }
+
+    fn is_single(&self) -> bool {
+        self.a.dtype.bytes() == 4
+    }
+
+    fn chosen(&self, (mut plan, cycles): (Plan, f64), transposed: bool) -> Plan {
+        plan.transposed = transposed;
+        plan.tiles.mirrored = transposed;
         let batch: usize = self.batch.iter().product();
         // About two and a half cycles per nanosecond.
-        plan.cost_ns = (batch as f64 * plain.1.min(transposed.1) / 2.5) as usize;
+        plan.cost_ns = (batch as f64 * cycles / 2.5) as usize;
         plan
+    }
+
+    /// Takes the packed copy of an operand that is a weight: one matrix in f32 for the whole batch. It becomes the right
+    /// operand whatever the other one's extent is, so that all programs find the same copy, and a few rows at a time
+    /// fill vectors. Where both are weights, that is `b`, which is where layers have theirs.
+    pub(super) fn pack_weights(&mut self, packer: &Packer<'_>) -> Result<(), KernelError> {
+        let Some(Plan { tiles, .. }) = self.plan else { return Ok(()) };
+        let repeated = |view: &View| self.batch.iter().zip(&view.strides).all(|(&d, &s)| d <= 1 || s == 0);
+        let is_weight = |view: &View, across: usize| {
+            packer.holds(view, across * self.k) && view.dtype == DType::F32 && self.k > 0 && repeated(view)
+        };
+        let (view, transposed) = match (is_weight(&self.a, self.m), is_weight(&self.b, self.n)) {
+            (_, true) => (&self.b, false),
+            (true, false) => (&self.a, true),
+            (false, false) => return Ok(()),
+        };
+        let o = self.oriented(transposed);
+        let mut plan = self.chosen(o.plan(tiles, self.is_single(), true), transposed);
+        let (n, panel, lanes) = (o.n, tiles.columns(), tiles.lanes);
+        let floats = PackedColumns::width(n, lanes).saturating_mul(self.k);
+        plan.packed =
+            packer.packed(view, Layout::Columns { panel, lanes, transposed }, floats, |start, to| {
+                let matrix = Matrix { start, across: o.right[0], along: o.right[1] };
+                let columns = PackedColumns { start: to, n, panel, lanes };
+                // SAFETY: the view was checked, and the copy holds all of it with its columns rounded up.
+                unsafe { columns.fill(matrix, Blocks::new(o.k, 1), tiles.pack) };
+            })?;
+        self.plan = Some(plan);
+        Ok(())
     }
 
     pub(super) fn run_fast<T: Source>(&self, cx: &Cx<'_>, plan: &Plan) {
@@ -86,20 +142,23 @@ impl MatMul {
                 let b = cx.origin(&self.b).cast::<T>().wrapping_offset(at(&self.b)).cast_const();
                 let c = cx.origin(&self.c).cast::<f32>().wrapping_offset(at(&self.c));
                 let (left, right) = if plan.transposed { (b, a) } else { (a, b) };
+                let left = Rows {
+                    matrix: Matrix { start: left, across: o.left[0], along: o.left[1] },
+                    pack: plan.tiles.pack,
+                    in_place: plan.left_in_place,
+                };
+                let right = Columns {
+                    matrix: Matrix { start: right, across: o.right[0], along: o.right[1] },
+                    pack: plan.tiles.pack,
+                    in_place: plan.right_in_place,
+                };
+                let packed = plan.packed_columns(&o);
                 let product = Product {
                     tiles: &plan.tiles,
                     m: o.m,
                     blocks: Blocks::new(o.k, 1),
-                    left: &Rows {
-                        matrix: Matrix { start: left, across: o.left[0], along: o.left[1] },
-                        pack: plan.tiles.pack,
-                        in_place: plan.left_in_place,
-                    },
-                    right: &Columns {
-                        matrix: Matrix { start: right, across: o.right[0], along: o.right[1] },
-                        pack: plan.tiles.pack,
-                        in_place: plan.right_in_place,
-                    },
+                    left: &left,
+                    right: packed.as_ref().map_or(&right as &dyn RightOperand, |packed| packed),
                     out: &Plain { start: c, row_step: o.out[0], column_step: o.out[1] },
                     accumulate: self.accumulate,
                 };
@@ -115,8 +174,9 @@ impl MatMul {
 }
 
 impl Oriented {
-    /// How this orientation would be run, and an estimate of its cycles.
-    fn plan(&self, tiles: Tiles, single: bool) -> (Plan, f64) {
+    /// How this orientation would be run, and an estimate of its cycles; `packed`, if its right operand was packed
+    /// beforehand.
+    fn plan(&self, tiles: Tiles, single: bool, packed: bool) -> (Plan, f64) {
         let (m, n, k) = (self.m as f64, self.n as f64, self.k as f64);
         let lanes = tiles.lanes as f64;
         let (row_panels, column_panels) = (self.m.div_ceil(tiles.rows), self.n.div_ceil(tiles.columns()));
@@ -137,8 +197,9 @@ impl Oriented {
         let products = m * k * (self.n.div_ceil(tiles.lanes) as f64) * if n <= lanes { 0.55 } else { 0.5 };
         let blocks = Blocks::new(self.k, 1).count() as f64;
         let out = if self.out[1] == 1 || self.n == 1 { m * n / lanes } else { 1.5 * m * n } * blocks;
-        let pack = packing(left_in_place, self.left) * m * k + packing(right_in_place, self.right) * n * k;
-        let plan = Plan { tiles, transposed: false, left_in_place, right_in_place, cost_ns: 0 };
+        let pack =
+            packing(left_in_place, self.left) * m * k + packing(packed || right_in_place, self.right) * n * k;
+        let plan = Plan { tiles, transposed: false, left_in_place, right_in_place, packed: None, cost_ns: 0 };
         (plan, products + out + pack)
     }
 

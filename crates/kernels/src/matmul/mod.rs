@@ -9,6 +9,7 @@ use crate::kernel::{Cx, Kernel, Scratch};
 use crate::number::Bits16;
 use crate::path::KernelPath;
 use crate::view::View;
+use crate::weight::Packer;
 use outgrow_tensor::DType;
 
 const NAME: &str = "matmul";
@@ -76,7 +77,11 @@ impl MatMul {
     }
 }
 
-impl Sealed for MatMul {}
+impl Sealed for MatMul {
+    fn pack(&mut self, packer: &Packer<'_>) -> Result<(), KernelError> {
+        self.pack_weights(packer)
+    }
+}
 
 impl Kernel for MatMul {
     fn name(&self) -> &'static str {

@@ -4,9 +4,10 @@
 
 use outgrow_kernels::{
     BinaryOp, BufferRef, CompareOp, Instr, Kernel, KernelPath, Literal, ProgramBuilder, RunError, ThreadPool,
-    UnaryOp, View,
+    UnaryOp, View, Weight,
 };
-use outgrow_tensor::{DType, RngStream, bf16};
+use outgrow_tensor::{DType, RngStream, Tensor, bf16};
+use std::sync::Arc;
 
 /// The contents of one buffer.
 #[derive(Clone, Debug, PartialEq)]
@@ -167,31 +168,21 @@ pub fn kernel_case<K: Kernel + 'static>(
     .unwrap()
 }
 
-/// Runs a case on every path of this processor; on each with 1, 2 and 3 threads, which must give the same bits.
-/// Returns the buffers afterwards, by path.
+/// Runs a case on every path of this processor; on each with 1, 2 and 3 threads, and with all that is only read as
+/// weights, which must give the same bits. Returns the buffers afterwards, by path.
 pub fn run_case(case: &Case<'_>) -> Result<Vec<(KernelPath, Vec<Data>)>, RunError> {
     let mut results = Vec::new();
     for path in KernelPath::supported() {
         let mut first: Option<Vec<Data>> = None;
-        for threads in [1, 2, 3] {
-            let pool = ThreadPool::new(threads);
-            let mut builder = ProgramBuilder::new(path, threads);
-            for data in &case.data {
-                builder.output(data.bytes());
-            }
-            (case.build)(&mut builder);
-            let mut program = builder.build().unwrap();
-            let mut data = case.data.clone();
-            let mut buffers: Vec<BufferRef<'_>> =
-                data.iter_mut().map(|d| BufferRef::Write(d.as_bytes_mut())).collect();
-            program.run(&pool, &mut buffers)?;
+        for (threads, weights) in [(1, false), (2, false), (3, false), (2, true)] {
+            let data = run_once(case, path, threads, weights)?;
             match &first {
                 None => first = Some(data),
                 Some(first) => {
                     for (i, (a, b)) in first.iter().zip(&data).enumerate() {
                         assert!(
                             a.as_bytes() == b.as_bytes(),
-                            "{path}: buffer {i} differs with {threads} threads"
+                            "{path}: buffer {i} differs with {threads} threads, weights: {weights}"
                         );
                     }
                 }
@@ -200,6 +191,36 @@ pub fn run_case(case: &Case<'_>) -> Result<Vec<(KernelPath, Vec<Data>)>, RunErro
         results.push((path, first.unwrap()));
     }
     Ok(results)
+}
+
+fn run_once(case: &Case<'_>, path: KernelPath, threads: usize, weights: bool) -> Result<Vec<Data>, RunError> {
+    let program = |is_weight: &dyn Fn(usize) -> bool| {
+        let mut builder = ProgramBuilder::new(path);
+        for (i, data) in case.data.iter().enumerate() {
+            if is_weight(i) {
+                let tensor = Tensor::from_le_bytes(data.dtype, [data.len], data.as_bytes()).unwrap();
+                builder.weight(&Arc::new(Weight::new(Arc::new(tensor))));
+            } else {
+                builder.output(data.bytes());
+            }
+        }
+        (case.build)(&mut builder);
+        builder.build().unwrap()
+    };
+    let mut built = program(&|_| false);
+    let mut is_weight = vec![false; case.data.len()];
+    if weights {
+        is_weight.fill(true);
+        let written = |k: &dyn Kernel| k.writes().iter().map(|v| v.slot.buffer as usize).collect::<Vec<_>>();
+        built.kernels().flat_map(written).for_each(|i| is_weight[i] = false);
+        built = program(&|i| is_weight[i]);
+    }
+    let mut instance = built.instance(threads).unwrap();
+    let mut data = case.data.clone();
+    let given = data.iter_mut().zip(&is_weight).filter(|(_, is_weight)| !**is_weight);
+    let mut buffers: Vec<BufferRef<'_>> = given.map(|(d, _)| BufferRef::Write(d.as_bytes_mut())).collect();
+    built.run(&mut instance, &ThreadPool::new(threads), &mut buffers)?;
+    Ok(data)
 }
 
 /// Whether two values are equal within `relative` of the larger, or `absolute`; NaN equals NaN.

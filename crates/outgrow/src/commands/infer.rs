@@ -25,10 +25,11 @@ pub fn run(args: &InferArgs, context: &Context) -> Result<(), Failure> {
     let inputs = read_arrays(&storage, &args.inputs, &model.input_names())?;
     let wanted = named("--output", &args.outputs, &model.output_names())?;
     let mut options = compile_options(&args.processor)?;
-    let program = model.program(&inputs, &wanted.iter().map(|(i, _)| *i).collect::<Vec<_>>())?;
-    options.memory = inference_memory(&program.graph, program.batch, options.memory)?;
-    let mut compiled = compile(&CpuBackend, &program.graph, program.batch, &options)?;
-    let results = run_tensors(&mut compiled, &program.feeds)?;
+    let mut program = model.program(&inputs, &wanted.iter().map(|(i, _)| *i).collect::<Vec<_>>())?;
+    options.weights = Arc::new(std::mem::take(&mut program.weights));
+    options.memory = inference_memory(&program.graph, program.batch, &options)?;
+    let compiled = compile(&CpuBackend, &program.graph, program.batch, &options)?;
+    let results = run_tensors(&compiled, &program.feeds)?;
     for ((_, file), tensor) in wanted.iter().zip(&results) {
         write_array(&storage, file, tensor)?;
     }

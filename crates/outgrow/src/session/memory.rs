@@ -1,7 +1,7 @@
 //! Whether a run fits into the memory there is: said before it starts, since the system would end it without a word.
 //! Programs are planned first, and refused before anything is asked for; here it is said what would fit.
 
-use outgrow_ir::{Diagnostic, Diagnostics, Graph};
+use outgrow_ir::{Diagnostic, Diagnostics, Graph, Op, Value};
 use outgrow_models::BuiltModel;
 use outgrow_runtime::{CompileOptions, CpuBackend};
 use outgrow_train::memory_needed;
@@ -70,18 +70,27 @@ fn largest_batch(train: &Train, fits: impl Fn(&Train) -> bool) -> Option<usize> 
     (low > 0).then(|| batch(low))
 }
 
-/// What a graph's program may take of the memory that is there, besides its inputs and outputs.
+/// What a graph's program may take of the memory that is there, besides its inputs and outputs. Weights are there
+/// already.
 ///
 /// # Errors
 /// When those alone do not fit.
-pub fn inference_memory(graph: &Graph, batch: usize, there: Option<u64>) -> Result<Option<u64>, Diagnostic> {
-    let Some(there) = there else { return Ok(None) };
+pub fn inference_memory(
+    graph: &Graph,
+    batch: usize,
+    options: &CompileOptions,
+) -> Result<Option<u64>, Diagnostic> {
+    let Some(there) = options.memory else { return Ok(None) };
     let size = |ty: &outgrow_ir::TensorType| {
         let elements = ty.dims.iter().fold(1u64, |n, d| n.saturating_mul(d.bind(batch) as u64));
         elements.saturating_mul(ty.dtype.bytes() as u64)
     };
     // Inputs are copied to be aligned; outputs come out of buffers of their own.
-    let inputs = graph.inputs.iter().map(|v| size(graph.ty(*v)));
+    let given = |v: &&Value| match &graph.node(**v).op {
+        Op::Input(input) => options.weights.get(&input.name).is_none(),
+        _ => true,
+    };
+    let inputs = graph.inputs.iter().filter(given).map(|v| size(graph.ty(*v)));
     let outputs = graph.outputs.iter().map(|(_, v)| size(graph.ty(*v)).saturating_mul(2));
     let needed = inputs.chain(outputs).fold(0, u64::saturating_add);
     there.checked_sub(needed).map(Some).ok_or_else(|| {

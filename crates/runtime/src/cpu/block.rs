@@ -1,10 +1,11 @@
 //! Fusion groups to block programs.
 
 use super::lower::Lowering;
+use super::ops::unsupported;
 use super::place::Place;
 use super::storage::Make;
 use outgrow_ir::ops::compare::Comparison;
-use outgrow_ir::{Op, Value};
+use outgrow_ir::{Diagnostics, Op, Value};
 use outgrow_kernels::{BinaryOp, CompareOp, Instr, Map, Reduce, ReduceOp, ReduceSpec, Reg, UnaryOp, View};
 use std::collections::HashMap;
 
@@ -48,7 +49,7 @@ impl Code {
     }
 
     /// Computes an elementwise node.
-    fn node(&mut self, lowering: &Lowering<'_>, value: Value) {
+    fn node(&mut self, lowering: &Lowering<'_>, value: Value) -> Result<(), Diagnostics> {
         let node = lowering.graph.node(value);
         let args: Vec<Reg> = node.inputs.iter().map(|v| self.operand(lowering, *v)).collect();
         let unary = |op| Instr::Unary(op, args[0]);
@@ -81,14 +82,13 @@ impl Code {
             Op::Iota(i) => Instr::Iota { dim: i.axis, dtype: i.dtype },
             Op::StopGradient(_) => {
                 self.registers.insert(value, args[0]);
-                return;
+                return Ok(());
             }
-            other => {
-                unreachable!("invariant: fusion only groups elementwise ops, not {}", other.rule().name())
-            }
+            _ => return Err(unsupported(node)),
         };
         let reg = self.push(instr);
         self.registers.insert(value, reg);
+        Ok(())
     }
 }
 
@@ -113,7 +113,7 @@ fn reduction(op: &Op) -> Option<(ReduceOp, &[usize])> {
 
 impl Lowering<'_> {
     /// Lowers a fusion group.
-    pub fn group(&mut self, nodes: &[Value]) {
+    pub fn group(&mut self, nodes: &[Value]) -> Result<(), Diagnostics> {
         let exported: Vec<Value> = nodes.iter().copied().filter(|v| self.exported[v.index()]).collect();
         match nodes.iter().find(|v| reduction(&self.graph.node(**v).op).is_some()) {
             Some(first) => self.reduce_group(nodes, *first, &exported),
@@ -121,10 +121,10 @@ impl Lowering<'_> {
         }
     }
 
-    fn map_group(&mut self, nodes: &[Value], exported: &[Value]) {
+    fn map_group(&mut self, nodes: &[Value], exported: &[Value]) -> Result<(), Diagnostics> {
         let dims = self.dims(nodes[0]);
         let mut code = Code::default();
-        nodes.iter().for_each(|v| code.node(self, *v));
+        nodes.iter().try_for_each(|v| code.node(self, *v))?;
         let registers: Vec<Reg> = exported.iter().map(|v| code.registers[v]).collect();
         let writes: Vec<View> = exported.iter().map(|v| self.result(*v)).collect();
         let instrs = code.instrs;
@@ -133,9 +133,10 @@ impl Lowering<'_> {
             Ok(Box::new(Map::new(&dims, &instrs, reads, outputs)?))
         });
         self.emit("map", code.inputs, writes, true, make);
+        Ok(())
     }
 
-    fn reduce_group(&mut self, nodes: &[Value], first: Value, exported: &[Value]) {
+    fn reduce_group(&mut self, nodes: &[Value], first: Value, exported: &[Value]) -> Result<(), Diagnostics> {
         let full = self.dims(self.graph.node(first).inputs[0]);
         let kept = self.dims(first);
         let (_, axes) = reduction(&self.graph.node(first).op).unwrap_or((ReduceOp::Sum, &[]));
@@ -149,9 +150,9 @@ impl Lowering<'_> {
                 epilogue.registers.insert(*value, result);
                 reductions.push((reg, op));
             } else if self.dims(*value) == kept {
-                epilogue.node(self, *value);
+                epilogue.node(self, *value)?;
             } else {
-                prologue.node(self, *value);
+                prologue.node(self, *value)?;
             }
         }
         let registers: Vec<Reg> = exported.iter().map(|v| epilogue.registers[v]).collect();
@@ -173,5 +174,6 @@ impl Lowering<'_> {
             })?))
         });
         self.emit("reduce", reads, writes, false, make);
+        Ok(())
     }
 }

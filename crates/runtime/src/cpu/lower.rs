@@ -5,10 +5,11 @@ use super::place::{Place, reshape};
 use super::storage::{Home, Lowered, Make, Step, Storage};
 use crate::backend::{CompileOptions, StepInfo};
 use outgrow_ir::{Cost, Diagnostics, Graph, Op, Value};
-use outgrow_kernels::{Instr, Literal, Map, Slot, View};
+use outgrow_kernels::{Instr, Literal, Map, Slot, View, Weight};
 use outgrow_tensor::{DType, Tensor};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
+use std::sync::Arc;
 
 /// The state of lowering.
 pub struct Lowering<'a> {
@@ -16,6 +17,7 @@ pub struct Lowering<'a> {
     pub places: Vec<Option<Place>>,
     pub storages: Vec<Storage>,
     pub steps: Vec<Step>,
+    weights: Vec<Arc<Weight>>,
     /// The fusion groups (and single nodes), each in topological order, and which of them each node is in.
     pub units: Vec<Vec<Value>>,
     pub unit_of: Vec<usize>,
@@ -43,6 +45,7 @@ pub fn lower(graph: &Graph, options: &CompileOptions) -> Result<Lowered, Diagnos
         places: vec![None; graph.nodes.len()],
         storages: Vec::new(),
         steps: Vec::new(),
+        weights: Vec::new(),
         output_of: vec![None; graph.nodes.len()],
         info: StepInfo {
             kernel: String::new(),
@@ -54,12 +57,13 @@ pub fn lower(graph: &Graph, options: &CompileOptions) -> Result<Lowered, Diagnos
         unit_of,
         exported,
     };
-    let externals = lowering.declare(options);
+    let (externals, outputs_from) = lowering.declare(options);
     for unit in lowering.order() {
         lowering.unit(unit)?;
     }
-    let targets = lowering.finish_outputs(options);
-    let mut lowered = Lowered { storages: lowering.storages, steps: lowering.steps, externals };
+    let targets = lowering.finish_outputs(options, outputs_from);
+    let Lowering { storages, steps, weights, .. } = lowering;
+    let mut lowered = Lowered { storages, steps, externals, weights };
     for (input, output) in lowered.overwrite(targets) {
         lowered.steps.push(copy_back(&lowered.storages, input, output));
     }
@@ -90,17 +94,27 @@ fn make_copy(dims: Vec<usize>) -> Make {
 }
 
 impl Lowering<'_> {
-    /// Declares inputs and outputs; gives the lengths of the external buffers and whether they are written.
-    fn declare(&mut self, options: &CompileOptions) -> Vec<(usize, bool)> {
+    /// Declares inputs and outputs; gives the lengths of the external buffers and whether they are written, and which of
+    /// them is the first output.
+    fn declare(&mut self, options: &CompileOptions) -> (Vec<(usize, bool)>, usize) {
         let mut externals = Vec::new();
         for (i, value) in self.graph.inputs.iter().enumerate() {
             let ty = self.graph.ty(*value);
             let dims = self.dims(*value);
             let bytes = dims.iter().product::<usize>() * ty.dtype.bytes();
-            let storage = self.storage(format!("input {i}"), bytes, Home::External(externals.len()));
+            let weight = options.weights.bound(self.graph, *value);
+            let home = match weight {
+                Some(_) => Home::Weight(self.weights.len()),
+                None => Home::External(externals.len()),
+            };
+            let storage = self.storage(format!("input {i}"), bytes, home);
             self.places[value.index()] = Some(Place::View(View::whole(storage as u32, ty.dtype, dims)));
-            externals.push((bytes, options.in_place.iter().any(|(input, _)| *input == i)));
+            match weight {
+                Some(weight) => self.weights.push(Arc::clone(weight)),
+                None => externals.push((bytes, options.in_place.iter().any(|(input, _)| *input == i))),
+            }
         }
+        let outputs_from = externals.len();
         for (o, (_, value)) in self.graph.outputs.iter().enumerate() {
             if options.in_place.iter().any(|(_, output)| *output == o) {
                 continue;
@@ -113,7 +127,7 @@ impl Lowering<'_> {
             }
             externals.push((bytes, true));
         }
-        externals
+        (externals, outputs_from)
     }
 
     /// The order of units: each after those it reads, otherwise as early as its first node stands in the graph.
@@ -149,8 +163,7 @@ impl Lowering<'_> {
         self.describe(&nodes);
         let first = nodes[0];
         if self.graph.node(first).group.is_some() {
-            self.group(&nodes);
-            return Ok(());
+            return self.group(&nodes);
         }
         let place = match &self.graph.node(first).op {
             Op::Input(_) => return Ok(()),
@@ -174,7 +187,7 @@ impl Lowering<'_> {
     }
 
     fn constant(&mut self, tensor: &Tensor) -> Place {
-        let constant = outgrow_ir::ops::constant::Constant(std::sync::Arc::new(tensor.clone()));
+        let constant = outgrow_ir::ops::constant::Constant(Arc::new(tensor.clone()));
         match constant.splat() {
             // Large integers do not survive the way through f64; they are kept as they are.
             Some(x) if tensor.dtype() != DType::I64 || x.abs() < 9.0e15 => {
@@ -303,9 +316,9 @@ impl Lowering<'_> {
 
     /// Copies outputs to where the caller wants them, unless they are there; gives the pairs of storages (input,
     /// output) of what is to be written in place.
-    fn finish_outputs(&mut self, options: &CompileOptions) -> Vec<(usize, usize)> {
+    fn finish_outputs(&mut self, options: &CompileOptions, outputs_from: usize) -> Vec<(usize, usize)> {
         let (mut pairs, mut taken) = (Vec::new(), HashSet::new());
-        let mut external = self.graph.inputs.len();
+        let mut external = outputs_from;
         self.info =
             StepInfo { kernel: String::new(), ops: "copy".into(), origin: "".into(), cost: Cost::default() };
         for (o, (_, value)) in self.graph.outputs.iter().enumerate() {

@@ -6,11 +6,11 @@ mod ops;
 mod place;
 mod storage;
 
-use crate::backend::{Backend, CompileOptions, Compiled, Executable};
+use crate::backend::{Backend, CompileOptions, Compiled, Executable, Instance};
 use crate::reference::interface;
 use crate::{BufferRef, MemoryPlan, ThreadPool};
 use outgrow_ir::{Diagnostic, Diagnostics, Graph};
-use outgrow_kernels::{KernelError, Program, RunError};
+use outgrow_kernels::{self as kernels, KernelError, Program, RunError};
 use std::sync::Arc;
 
 /// Runs graphs on the CPU.
@@ -20,9 +20,15 @@ pub struct CpuBackend;
 #[derive(Debug)]
 struct CpuExecutable {
     program: Program,
-    pool: Arc<ThreadPool>,
     /// The layer and ops of each kernel, for errors.
     labels: Vec<String>,
+}
+
+#[derive(Debug)]
+struct CpuInstance {
+    of: Arc<CpuExecutable>,
+    memory: kernels::Instance,
+    pool: Arc<ThreadPool>,
 }
 
 fn no_memory(problem: String) -> Diagnostic {
@@ -55,7 +61,7 @@ impl Backend for CpuBackend {
     }
 
     fn compile(&self, graph: Graph, options: &CompileOptions) -> Result<Compiled, Diagnostics> {
-        let (inputs, outputs) = interface(&graph);
+        let (inputs, outputs) = interface(&graph, &options.weights);
         let lowered = lower::lower(&graph, options)?;
         let memory = lowered.plan();
         if let Some(there) = options.memory.filter(|there| memory.bytes() > *there) {
@@ -65,9 +71,9 @@ impl Backend for CpuBackend {
         }
         let labels = lowered.steps.iter().map(|s| format!("{} at `{}`", s.info.ops, s.info.origin)).collect();
         let steps = lowered.steps.iter().map(|s| s.info.clone()).collect();
-        let program = lowered.build(&memory, options).map_err(|e| refusal(&e))?;
-        let executable = Box::new(CpuExecutable { program, pool: options.pool.clone(), labels });
-        Ok(Compiled { executable, inputs, outputs, memory, steps, graph })
+        let program = lowered.build(&memory, options.path).map_err(|e| refusal(&e))?;
+        let executable = Arc::new(CpuExecutable { program, labels });
+        Ok(Compiled { executable, pool: options.pool.clone(), inputs, outputs, memory, steps, graph })
     }
 }
 
@@ -83,6 +89,7 @@ impl CpuExecutable {
                 .item(label)
                 .expected(format!("0 to {}", limit.saturating_sub(1)))
             }
+            RunError::Allocation { .. } => no_memory(error.to_string()),
             other => Diagnostic::new("runtime.run", other.to_string())
                 .expected("a buffer for each input and output, as they were compiled"),
         }
@@ -90,8 +97,16 @@ impl CpuExecutable {
 }
 
 impl Executable for CpuExecutable {
+    fn instance(self: Arc<Self>, pool: &Arc<ThreadPool>) -> Result<Box<dyn Instance>, Diagnostic> {
+        let memory = self.program.instance(pool.threads()).map_err(|e| refusal(&e))?;
+        Ok(Box::new(CpuInstance { of: self, memory, pool: pool.clone() }))
+    }
+}
+
+impl Instance for CpuInstance {
     fn run(&mut self, buffers: &mut [BufferRef<'_>]) -> Result<(), Diagnostic> {
-        self.program.run(&self.pool, buffers).map_err(|e| self.diagnose(&e))
+        let ran = self.of.program.run(&mut self.memory, &self.pool, buffers);
+        ran.map_err(|e| self.of.diagnose(&e))
     }
 
     fn run_profiled(
@@ -99,6 +114,7 @@ impl Executable for CpuExecutable {
         buffers: &mut [BufferRef<'_>],
         nanoseconds: &mut [u64],
     ) -> Result<(), Diagnostic> {
-        self.program.run_profiled(&self.pool, buffers, nanoseconds).map_err(|e| self.diagnose(&e))
+        let ran = self.of.program.run_profiled(&mut self.memory, &self.pool, buffers, nanoseconds);
+        ran.map_err(|e| self.of.diagnose(&e))
     }
 }

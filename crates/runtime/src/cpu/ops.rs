@@ -4,7 +4,7 @@ use super::lower::Lowering;
 use super::place::{Place, merged, reshape};
 use super::storage::Make;
 use outgrow_ir::ops::dot::Dot;
-use outgrow_ir::{Diagnostic, Diagnostics, Op, Value};
+use outgrow_ir::{Diagnostic, Diagnostics, Node, Op, Value};
 use outgrow_kernels::{
     ArgMax, Conv2d, Conv2dGradInput, Conv2dGradWeight, Gather, Kernel, KernelError, Literal, MatMul,
     MaxPool2dGrad, Pool2d, PoolKind, RandomUniform, ScatterAdd, View, Window,
@@ -28,6 +28,15 @@ fn one<K: Kernel + 'static>(make: impl FnOnce(View, View) -> Result<K, KernelErr
 
 fn window(w: &outgrow_ir::ops::Window) -> Window {
     Window { strides: w.strides, padding: w.padding, dilation: w.dilation }
+}
+
+/// What is told of a node that this backend cannot compute.
+pub fn unsupported(node: &Node) -> Diagnostics {
+    let problem = format!("the cpu backend has no kernel for `{}`", node.op.rule().name());
+    Diagnostic::new("runtime.unsupported", problem)
+        .item(node.origin.to_string())
+        .hint("take another layer, or the reference backend")
+        .into()
 }
 
 impl Lowering<'_> {
@@ -93,13 +102,7 @@ impl Lowering<'_> {
                 let stream = op.stream as u64;
                 self.unary(value, "random_uniform", move |key, out| RandomUniform::new(key, out, stream));
             }
-            op => {
-                let problem = format!("the cpu backend has no kernel for `{}`", op.rule().name());
-                return Err(Diagnostic::new("runtime.unsupported", problem)
-                    .item(node.origin.to_string())
-                    .hint("take another layer, or the reference backend")
-                    .into());
-            }
+            _ => return Err(unsupported(node)),
         }
         Ok(())
     }

@@ -1,19 +1,23 @@
 //! Storages and steps: the lowered program before memory is planned, and what turns it into a program.
 
-use crate::backend::{CompileOptions, StepInfo};
+use crate::Weights;
+use crate::backend::StepInfo;
 use crate::memory::{Lifetime, MemoryPlan, plan_memory};
-use outgrow_kernels::{Kernel, KernelError, Program, ProgramBuilder, Slot, View};
+use outgrow_kernels::{Kernel, KernelError, KernelPath, Program, ProgramBuilder, Slot, View, Weight};
 use std::fmt;
+use std::sync::Arc;
 
 /// Who owns the bytes of a storage.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Home {
     /// The caller: input or output of this number, inputs first.
     External(usize),
-    /// The arena.
+    /// An instance, in its arena.
     Arena,
     /// The program: filled when compiled, only read.
     Constant(Vec<u8>),
+    /// The weight of this number.
+    Weight(usize),
 }
 
 /// Bytes that one or more values live in.
@@ -50,6 +54,7 @@ pub struct Lowered {
     pub steps: Vec<Step>,
     /// Bytes of the external buffers in order, and whether each is written.
     pub externals: Vec<(usize, bool)>,
+    pub weights: Vec<Arc<Weight>>,
 }
 
 /// Whether two views are the same elements of two storages of the same length.
@@ -179,9 +184,9 @@ impl Lowered {
         }
     }
 
-    /// Asks for the memory that was planned, and makes the kernels.
-    pub fn build(self, memory: &MemoryPlan, options: &CompileOptions) -> Result<Program, KernelError> {
-        let mut builder = ProgramBuilder::new(options.path, options.pool.threads());
+    /// Makes the kernels, over an arena as it was planned.
+    pub fn build(self, memory: &MemoryPlan, path: KernelPath) -> Result<Program, KernelError> {
+        let mut builder = ProgramBuilder::new(path);
         for (bytes, written) in &self.externals {
             if *written {
                 builder.output(*bytes)
@@ -196,11 +201,14 @@ impl Lowered {
                 Home::Constant(bytes) => {
                     *slot = Some(Slot::new(builder.constant(bytes)?, 0, storage.bytes));
                 }
+                Home::Weight(n) => {
+                    *slot = Some(Slot::new(builder.weight(&self.weights[*n]), 0, storage.bytes));
+                }
                 Home::Arena => {}
             }
         }
         let users = self.users();
-        let arena = builder.arena(memory.planned_bytes)?;
+        let arena = builder.arena(memory.planned_bytes);
         let mut planned = memory.offsets.iter();
         for (i, slot) in slots.iter_mut().enumerate() {
             if slot.is_none() && !users[i].is_empty() {
@@ -234,6 +242,10 @@ impl Lowered {
             Home::Constant(bytes) => bytes.len(),
             _ => 0,
         };
-        MemoryPlan { constant_bytes: self.storages.iter().map(constant).sum(), ..plan_memory(lifetimes) }
+        MemoryPlan {
+            constant_bytes: self.storages.iter().map(constant).sum(),
+            packed_bytes: self.weights.iter().map(|w| Weights::packed_bytes(w)).sum(),
+            ..plan_memory(lifetimes)
+        }
     }
 }

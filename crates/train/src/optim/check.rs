@@ -81,7 +81,7 @@ fn run_on(path: Option<KernelPath>, optimizer: &dyn Optimizer, lr: f64, dtype: D
     let params: Vec<_> = SHAPES.iter().map(|(name, dims)| ((*name).to_owned(), dims.to_vec())).collect();
     let graph = update_graph_of(optimizer, &params, flat, Clipping::default(), dtype).unwrap();
     graph.verify().unwrap();
-    let mut compiled = path.map(|path| {
+    let compiled = path.map(|path| {
         let options = CompileOptions { path, ..CompileOptions::new(Arc::new(ThreadPool::new(1))) };
         compile(&CpuBackend, &graph, 1, &options).unwrap()
     });
@@ -103,7 +103,7 @@ fn run_on(path: Option<KernelPath>, optimizer: &dyn Optimizer, lr: f64, dtype: D
         inputs.extend(host(&joined(tensors_at(step))));
         inputs.extend_from_slice(&carried[shapes.len()..]);
         inputs.extend(scalars.iter().map(|x| Tensor::from_f64(dtype, [0; 0], |_| *x)));
-        carried = match &mut compiled {
+        carried = match &compiled {
             Some(compiled) => run_tensors(compiled, &inputs).unwrap(),
             None => interpret(&graph, &inputs).unwrap(),
         };

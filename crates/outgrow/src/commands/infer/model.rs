@@ -1,11 +1,13 @@
 //! What is run: an ONNX file, or the evaluation graph of a package with its weights.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics, Dim, Graph, InputKind, Op, Value};
 use outgrow_onnx::{DimInfo, FolderData, Given, OnnxModel, ValueInfo};
+use outgrow_runtime::Weights;
 use outgrow_tensor::Tensor;
 
 use super::super::predict::{UNUSED, model_folder, read_file};
@@ -32,7 +34,9 @@ pub struct Program {
     pub graph: Graph,
     /// The batch size.
     pub batch: usize,
-    /// A tensor for every input of the graph.
+    /// The model's weights, which are bound to inputs of the graph.
+    pub weights: Weights,
+    /// A tensor for every other input.
     pub feeds: Vec<Tensor>,
     /// The names of all outputs of the model.
     pub outputs: Vec<String>,
@@ -142,14 +146,18 @@ fn onnx_program(
         }
     };
     graph.outputs = outputs.iter().map(|i| graph.outputs[*i].clone()).collect();
-    let weight =
-        |value: Value| imported.weights.iter().find(|w| w.value == value).map(|w| (*w.tensor).clone());
-    let array = |value: Value| {
-        imported.inputs.iter().position(|v| *v == Some(value)).map(|i| arrays[i].tensor.clone())
+    let name = |value: Value| match &graph.node(value).op {
+        Op::Input(input) => input.name.clone(),
+        _ => String::new(),
     };
-    let feeds = graph.inputs.iter().filter_map(|value| weight(*value).or_else(|| array(*value))).collect();
+    let weights = imported.weights.iter().filter(|w| graph.inputs.contains(&w.value));
+    let weights = Weights::new(weights.map(|w| (name(w.value), w.tensor.clone())));
+    let array = |value: &Value| {
+        imported.inputs.iter().position(|v| *v == Some(*value)).map(|i| arrays[i].tensor.clone())
+    };
+    let feeds = graph.inputs.iter().filter(|v| weights.get(&name(**v)).is_none()).filter_map(array).collect();
     let batch = arrays.first().and_then(|a| a.tensor.shape().dims().first().copied()).unwrap_or(1);
-    Ok(Program { graph, batch, feeds, outputs: names })
+    Ok(Program { graph, batch, weights, feeds, outputs: names })
 }
 
 /// The batch size with which the graph's input of these dimensions has this shape.
@@ -164,7 +172,11 @@ fn batch_of(dims: &[Dim], shape: &[usize], batch: &mut Option<usize>) -> bool {
         })
 }
 
-fn package_program(package: Package, arrays: &[Array], names: Vec<String>) -> Result<Program, Diagnostics> {
+fn package_program(
+    mut package: Package,
+    arrays: &[Array],
+    names: Vec<String>,
+) -> Result<Program, Diagnostics> {
     let mut graph = package.graph;
     graph.outputs.retain(|(name, _)| name == OUTPUT);
     if graph.outputs.len() != 1 {
@@ -184,24 +196,26 @@ fn package_program(package: Package, arrays: &[Array], names: Vec<String>) -> Re
     }
     problems.into_result(())?;
     let batch = batch.unwrap_or(1);
-    let mut found = Vec::new();
+    let (mut found, mut weights) = (Vec::new(), BTreeMap::new());
     let mut missing = Diagnostics::default();
     for value in &graph.inputs {
         let Op::Input(input) = &graph.node(*value).op else { continue };
         let array = arrays.iter().find(|a| input.kind == InputKind::Feed && a.name == input.name);
-        found.push(match (input.kind, array, package.weights.get(&input.name)) {
-            (InputKind::Feed, Some(array), _) => array.tensor.clone(),
+        match (input.kind, array, package.weights.remove(&input.name)) {
+            (InputKind::Feed, Some(array), _) => found.push(array.tensor.clone()),
             // What only the loss needs does not reach the output.
-            (InputKind::Feed, None, _) => Tensor::zeros(input.dtype, graph.ty(*value).shape(batch)),
-            (_, _, Some(tensor)) => tensor.clone(),
-            (_, _, None) => {
-                missing.push(
-                    wrong("infer.package", format!("there is no weight `{}`", input.name))
-                        .hint("the parts of the model do not belong together: train it again"),
-                );
-                continue;
+            (InputKind::Feed, None, _) => {
+                found.push(Tensor::zeros(input.dtype, graph.ty(*value).shape(batch)));
             }
-        });
+            (_, _, Some(tensor)) => {
+                weights.insert(input.name.clone(), Arc::new(tensor));
+            }
+            (_, _, None) => missing.push(
+                wrong("infer.package", format!("there is no weight `{}`", input.name))
+                    .hint("the parts of the model do not belong together: train it again"),
+            ),
+        }
     }
-    missing.into_result(Program { graph, batch, feeds: found, outputs: names })
+    let weights = Weights::new(weights);
+    missing.into_result(Program { graph, batch, weights, feeds: found, outputs: names })
 }

@@ -1,9 +1,11 @@
 //! A trained model that is ready to answer: the evaluation graph, the weights and the transform of a package.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, InputKind, Op, TensorType};
-use outgrow_runtime::{BufferRef, CompileOptions, Compiled, CpuBackend, compile};
+use outgrow_runtime::{BufferRef, CompileOptions, Compiled, CpuBackend, Instance, Weights, compile};
 use outgrow_tensor::{DType, Tensor, TensorData};
 use outgrow_transform::{Record, Transform};
 
@@ -14,11 +16,9 @@ const OUTPUT: &str = "output";
 /// Feeds that only the loss and training need.
 pub const UNUSED: [&str; 4] = ["target", "weight", "scale", "key"];
 
-/// Where an input of the graph comes from.
+/// Where an input of the graph comes from that is no weight.
 #[derive(Debug)]
 enum Source {
-    /// The package.
-    Weight(Tensor),
     /// The transform's input of this number.
     Input(usize),
     /// Nothing that the output depends on.
@@ -32,8 +32,15 @@ pub struct Predictor {
     graph: Graph,
     sources: Vec<Source>,
     options: CompileOptions,
-    /// The program, and how many rows it is for.
-    program: Option<(Compiled, usize)>,
+    program: Option<Program>,
+}
+
+/// The graph, compiled.
+#[derive(Debug)]
+struct Program {
+    compiled: Compiled,
+    instance: Box<dyn Instance>,
+    rows: usize,
 }
 
 fn unfit(problem: String) -> Diagnostic {
@@ -46,7 +53,7 @@ impl Predictor {
     ///
     /// # Errors
     /// When they do not fit each other.
-    pub fn new(mut package: Package, options: CompileOptions) -> Result<Self, Diagnostics> {
+    pub fn new(mut package: Package, mut options: CompileOptions) -> Result<Self, Diagnostics> {
         let mut graph = package.graph;
         graph.outputs.retain(|(name, _)| name == OUTPUT);
         if graph.outputs.len() != 1 {
@@ -54,30 +61,28 @@ impl Predictor {
         }
         let fields = package.transform.schema().inputs;
         let mut problems = Diagnostics::default();
-        let mut sources = Vec::with_capacity(graph.inputs.len());
+        let (mut sources, mut weights) = (Vec::new(), BTreeMap::new());
         for value in &graph.inputs {
             let Op::Input(input) = &graph.node(*value).op else {
                 return Err(unfit("an input of the graph is no input".into()).into());
             };
             let name = input.name.as_str();
-            sources.push(match input.kind {
+            match input.kind {
                 InputKind::Param | InputKind::Buffer => match package.weights.remove(name) {
-                    Some(tensor) => Source::Weight(tensor),
-                    None => {
-                        problems.push(unfit(format!("there is no weight `{name}`")));
-                        Source::Unused
+                    Some(tensor) => {
+                        problems.0.extend(check(name, graph.ty(*value), &tensor).err());
+                        weights.insert(name.to_owned(), Arc::new(tensor));
                     }
+                    None => problems.push(unfit(format!("there is no weight `{name}`"))),
                 },
                 InputKind::Feed => match fields.iter().position(|field| field.name == name) {
-                    Some(i) => Source::Input(i),
-                    None if UNUSED.contains(&name) => Source::Unused,
-                    None => {
-                        problems.push(unfit(format!("the transform does not give the input `{name}`")));
-                        Source::Unused
-                    }
+                    Some(i) => sources.push(Source::Input(i)),
+                    None if UNUSED.contains(&name) => sources.push(Source::Unused),
+                    None => problems.push(unfit(format!("the transform does not give the input `{name}`"))),
                 },
-            });
+            }
         }
+        options.weights = Arc::new(Weights::new(weights));
         problems.into_result(Self { transform: package.transform, graph, sources, options, program: None })
     }
 
@@ -101,16 +106,20 @@ impl Predictor {
     /// # Errors
     /// As [`Predictor::outputs`].
     pub fn outputs_of(&mut self, inputs: Vec<Tensor>, count: usize) -> Result<Vec<f32>, Diagnostics> {
-        let (mut compiled, rows) = match self.program.take() {
-            Some(program) if program.1 >= count => program,
-            _ => (compile(&CpuBackend, &self.graph, count, &self.options)?, count),
+        let Program { compiled, instance, rows } = match &mut self.program {
+            Some(program) if program.rows >= count => program,
+            program => {
+                let compiled = compile(&CpuBackend, &self.graph, count, &self.options)?;
+                let instance = compiled.instance()?;
+                program.insert(Program { compiled, instance, rows: count })
+            }
         };
+        let rows = *rows;
         let padded: Vec<Tensor> =
             inputs.into_iter().map(|input| padded(input, rows)).collect::<Result<_, _>>()?;
         let mut given = Vec::with_capacity(self.sources.len());
         for (source, (name, ty)) in self.sources.iter().zip(&compiled.inputs) {
             let tensor = match source {
-                Source::Weight(tensor) => Cow::Borrowed(tensor),
                 Source::Input(i) => Cow::Borrowed(&padded[*i]),
                 Source::Unused => Cow::Owned(Tensor::zeros(ty.dtype, ty.static_shape().unwrap_or_default())),
             };
@@ -125,8 +134,7 @@ impl Predictor {
         let mut out = vec![0.0f32; elements];
         let mut buffers: Vec<BufferRef<'_>> = given.iter().map(|tensor| bytes(tensor)).collect();
         buffers.push(BufferRef::write(&mut out));
-        compiled.executable.run(&mut buffers)?;
-        self.program = Some((compiled, rows));
+        instance.run(&mut buffers)?;
         out.truncate(elements / rows * count);
         Ok(out)
     }

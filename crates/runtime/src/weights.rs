@@ -1,0 +1,67 @@
+//! Weights: tensors that are bound to a graph's inputs when it is compiled.
+
+use outgrow_ir::{Diagnostic, Diagnostics, Graph, Op, Value};
+use outgrow_kernels::Weight;
+use outgrow_tensor::{DType, Tensor};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Tensors that stay as they are, by the names of the inputs that they are bound to. All programs that are compiled with
+/// them, for whatever batch sizes, and all their instances share them, and the copies in the layouts that kernels want:
+/// each is made once.
+#[derive(Debug, Default)]
+pub struct Weights(BTreeMap<String, Arc<Weight>>);
+
+/// The name of an input.
+pub(crate) fn input_name(graph: &Graph, value: Value) -> &str {
+    match &graph.node(value).op {
+        Op::Input(input) => &input.name,
+        _ => unreachable!("the verifier checks that inputs are inputs"),
+    }
+}
+
+impl Weights {
+    /// Weights by the names of inputs.
+    pub fn new(tensors: impl IntoIterator<Item = (String, Arc<Tensor>)>) -> Self {
+        Self(tensors.into_iter().map(|(name, tensor)| (name, Arc::new(Weight::new(tensor)))).collect())
+    }
+
+    /// The weight that is bound to an input of this name.
+    pub fn get(&self, name: &str) -> Option<&Arc<Weight>> {
+        self.0.get(name)
+    }
+
+    /// Bytes of the tensors, and of the copies of them that kernels have asked for so far.
+    pub fn bytes(&self) -> (usize, usize) {
+        let tensors = self.0.values().map(|w| w.tensor().bytes()).sum();
+        (tensors, self.0.values().map(|w| w.packed_bytes()).sum())
+    }
+
+    /// The weight that is bound to an input of a graph.
+    pub(crate) fn bound(&self, graph: &Graph, input: Value) -> Option<&Arc<Weight>> {
+        if self.0.is_empty() { None } else { self.get(input_name(graph, input)) }
+    }
+
+    /// Bytes that a packed copy of a weight takes: as many as matrices and filters of f32 have themselves.
+    pub(crate) fn packed_bytes(weight: &Weight) -> usize {
+        let tensor = weight.tensor();
+        if tensor.dtype() == DType::F32 && tensor.shape().rank() >= 2 { tensor.bytes() } else { 0 }
+    }
+
+    /// Checks that the weights are of the types of the inputs that they are bound to.
+    pub(crate) fn check(&self, graph: &Graph) -> Result<(), Diagnostics> {
+        let problem = |input: &Value| {
+            let (ty, tensor) = (graph.ty(*input), self.bound(graph, *input)?.tensor());
+            let fits = tensor.dtype() == ty.dtype && Some(tensor.shape()) == ty.static_shape().as_ref();
+            (!fits).then(|| {
+                Diagnostic::new(
+                    "runtime.weight",
+                    format!("the weight is {}{}", tensor.dtype(), tensor.shape()),
+                )
+                .item(format!("input `{}`", input_name(graph, *input)))
+                .expected(ty.to_string())
+            })
+        };
+        Diagnostics(graph.inputs.iter().filter_map(problem).collect()).into_result(())
+    }
+}

@@ -1,0 +1,181 @@
+//! One compiled network, many who run it: the same bits as single runs, with the weights in memory once.
+#![allow(clippy::print_stdout)]
+
+use outgrow_ir::{Graph, InputKind, Op, TensorType};
+use outgrow_models::spec::ModelSpec;
+use outgrow_models::{BuildOptions, BuiltModel, InputSpec, TargetSpec, build};
+use outgrow_runtime::{
+    BufferRef, CompileOptions, Compiled, CpuBackend, Instance, ThreadPool, Weights, compile,
+};
+use outgrow_tensor::{DType, RngKey, Tensor};
+use std::sync::Arc;
+use std::time::Instant;
+
+const THREADS: usize = 8;
+const CLASSES: usize = 100;
+const IMAGE: [usize; 3] = [3, 32, 32];
+
+fn resnet18() -> BuiltModel {
+    let spec: ModelSpec = serde_json::from_str(r#"{"name": "resnet18"}"#).unwrap();
+    let inputs =
+        InputSpec { name: "image".into(), dtype: DType::F32, dims: IMAGE.to_vec(), cardinalities: vec![] };
+    let target = TargetSpec::Class { classes: CLASSES };
+    let mut model = build(&spec.validate().unwrap(), &[inputs], &target, BuildOptions::default()).unwrap();
+    model.eval.outputs.retain(|(name, _)| name == "output");
+    model
+}
+
+fn weights(model: &BuiltModel) -> Weights {
+    let graph = &model.eval;
+    let weight = |v: &outgrow_ir::Value| {
+        let Op::Input(input) = &graph.node(*v).op else { return None };
+        let key = RngKey::new(1).fold_in_name(&input.name);
+        let dims: Vec<usize> = input.dims.iter().map(|d| d.bind(1)).collect();
+        let tensor = match input.kind {
+            InputKind::Param => model.params.iter().find(|p| p.name == input.name)?.init.tensor(key, &dims),
+            InputKind::Buffer => {
+                let (mut stream, least) = (key.stream(), f64::from(input.name.ends_with("var")));
+                Tensor::from_f64(DType::F32, dims, |_| least / 10.0 + 0.2 * stream.uniform())
+            }
+            InputKind::Feed => return None,
+        };
+        Some((input.name.clone(), Arc::new(tensor)))
+    };
+    Weights::new(graph.inputs.iter().filter_map(weight))
+}
+
+fn compiled(graph: &Graph, batch: usize, weights: &Arc<Weights>, pool: &Arc<ThreadPool>) -> Compiled {
+    let options = CompileOptions { weights: weights.clone(), ..CompileOptions::new(pool.clone()) };
+    compile(&CpuBackend, graph, batch, &options).unwrap()
+}
+
+/// Images, the same for the first of any batch.
+fn images(batch: usize, seed: u64) -> Vec<f32> {
+    let mut stream = RngKey::new(seed).stream();
+    (0..batch * IMAGE.iter().product::<usize>()).map(|_| stream.normal() as f32).collect()
+}
+
+/// The logits of a batch.
+fn logits(compiled: &Compiled, instance: &mut dyn Instance, images: &[f32], batch: usize) -> Vec<f32> {
+    let zeros = [0u64; 64];
+    let mut out = vec![f32::NAN; batch * CLASSES];
+    let bytes = |ty: &TensorType| ty.static_shape().unwrap().elements() * ty.dtype.bytes();
+    let input = |(name, ty): &(String, TensorType)| match name.as_str() {
+        "image" => BufferRef::read(images),
+        _ => BufferRef::Read(&bytemuck::cast_slice(&zeros)[..bytes(ty)]),
+    };
+    let mut buffers: Vec<BufferRef<'_>> = compiled.inputs.iter().map(input).collect();
+    buffers.push(BufferRef::write(&mut out));
+    instance.run(&mut buffers).unwrap();
+    out
+}
+
+/// What eight threads get that run one program at once, each the logits of an image of its own, `times` times.
+fn at_once(compiled: &Compiled, pools: &[Arc<ThreadPool>], times: usize) -> Vec<Vec<f32>> {
+    std::thread::scope(|scope| {
+        let run = |t: usize| {
+            move || {
+                let mut instance = compiled.instance_on(&pools[t % pools.len()]).unwrap();
+                let images = images(1, t as u64);
+                let first = logits(compiled, &mut *instance, &images, 1);
+                for _ in 1..times {
+                    assert!(logits(compiled, &mut *instance, &images, 1) == first, "thread {t}: runs differ");
+                }
+                first
+            }
+        };
+        let started: Vec<_> = (0..THREADS).map(|t| scope.spawn(run(t))).collect();
+        started.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+fn single(compiled: &Compiled) -> Vec<Vec<f32>> {
+    let one = |t| logits(compiled, &mut *compiled.instance().unwrap(), &images(1, t as u64), 1);
+    (0..THREADS).map(one).collect()
+}
+
+#[test]
+fn a_network_is_run_by_many_threads_at_once() {
+    let (model, pool) = (resnet18(), Arc::new(ThreadPool::new(2)));
+    let weights = Arc::new(weights(&model));
+    let one = compiled(&model.eval, 1, &weights, &pool);
+    let (tensors, packed) = weights.bytes();
+    assert!(
+        packed > tensors / 10 * 9 && packed < tensors / 10 * 11,
+        "{packed} of {tensors} bytes are packed"
+    );
+    let expected = single(&one);
+    assert!(expected.iter().flatten().all(|x| x.is_finite()), "{:?}", &expected[0][..5]);
+    assert!(expected[0] != expected[1], "{:?}", &expected[0][..5]);
+    assert!(at_once(&one, std::slice::from_ref(&pool), 3) == expected, "on one pool");
+    let own: Vec<_> = (0..THREADS).map(|_| Arc::new(ThreadPool::new(1))).collect();
+    assert!(at_once(&one, &own, 3) == expected, "on pools of their own");
+    for batch in [8, 32] {
+        let many = compiled(&model.eval, batch, &weights, &pool);
+        let rows = logits(&many, &mut *many.instance().unwrap(), &images(batch, 0), batch);
+        assert!(rows[..CLASSES] == expected[0], "a row of {batch} has the bits of a row alone");
+    }
+    assert_eq!(weights.bytes(), (tensors, packed), "neither threads nor batch sizes pack anything again");
+    // The same with weights that are given to each run, and packed there.
+    let given = compile(&CpuBackend, &model.eval, 1, &CompileOptions::new(pool)).unwrap();
+    let images = images(1, 0);
+    let mut out = vec![0.0f32; CLASSES];
+    let zeros = [0u64; 64];
+    let mut buffers: Vec<BufferRef<'_>> = Vec::new();
+    for (name, ty) in &given.inputs {
+        buffers.push(match weights.get(name) {
+            Some(weight) => BufferRef::read(weight.tensor().as_slice::<f32>().unwrap()),
+            None if name == "image" => BufferRef::read(&images),
+            None => BufferRef::Read(
+                &bytemuck::cast_slice(&zeros)[..ty.static_shape().unwrap().elements() * ty.dtype.bytes()],
+            ),
+        });
+    }
+    buffers.push(BufferRef::write(&mut out));
+    given.instance().unwrap().run(&mut buffers).unwrap();
+    assert!(out == expected[0], "packed beforehand or in the run: the same bits");
+}
+
+/// Mebibytes that the process has in memory.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
+    line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+}
+
+/// What sharing costs and saves: `cargo test --release -p outgrow-runtime --test shared -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn measure() {
+    let (model, pool) = (resnet18(), Arc::new(ThreadPool::new(1)));
+    let weights = Arc::new(weights(&model));
+    let start = resident();
+    println!("tensors {:.1} MB; resident {start:.1} MiB", weights.bytes().0 as f64 / 1e6);
+    let one = compiled(&model.eval, 1, &weights, &pool);
+    let expected = single(&one);
+    println!("packed {:.1} MB; one instance has run: {:.1} MiB", weights.bytes().1 as f64 / 1e6, resident());
+    for (what, pools) in [
+        ("pools of one thread each", (0..THREADS).map(|_| Arc::new(ThreadPool::new(1))).collect()),
+        ("one pool of two threads", vec![Arc::new(ThreadPool::new(2))]),
+    ] {
+        let begin = Instant::now();
+        assert!(at_once(&one, &pools, 1_000) == expected, "{what}");
+        let seconds = begin.elapsed().as_secs_f64();
+        println!(
+            "{THREADS} threads, 1,000 runs each, {what}: {seconds:.1} s, {:.0} runs/s; resident {:.1} MiB",
+            1_000.0 * THREADS as f64 / seconds,
+            resident()
+        );
+    }
+    for batch in [8, 32] {
+        let many = compiled(&model.eval, batch, &weights, &pool);
+        let rows = logits(&many, &mut *many.instance().unwrap(), &images(batch, 0), batch);
+        assert!(rows[..CLASSES] == expected[0]);
+        println!(
+            "batch {batch} besides (arena {:.1} MB): packed {:.1} MB, resident {:.1} MiB",
+            many.memory.planned_bytes as f64 / 1e6,
+            weights.bytes().1 as f64 / 1e6,
+            resident()
+        );
+    }
+}
