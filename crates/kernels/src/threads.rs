@@ -2,6 +2,9 @@
 //! nearly equal length. A run that its worker has not begun when the caller is through with its own is run by the
 //! caller: on a busy machine nobody waits for a worker that has no processor. Since kernels give every output (or every
 //! fixed-size partial sum) to one task, results depend neither on the number of threads nor on who ran what.
+//!
+//! Any number of callers may share a pool. It runs one job at a time, and the others wait for their turn; jobs are single
+//! kernels, so turns are short, and no more threads are at work than the pool has.
 
 use std::any::Any;
 use std::cell::{RefCell, UnsafeCell};
@@ -10,7 +13,7 @@ use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -47,7 +50,7 @@ struct Shared {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     /// Nanoseconds of work: per worker, its jobs; for thread 0, what callers report.
     busy: Vec<Counter>,
-    /// Nanoseconds that callers have waited for workers.
+    /// Nanoseconds that callers have waited for workers, and for their turn.
     waited: Counter,
 }
 
@@ -120,8 +123,9 @@ impl ThreadPool {
     }
 
     /// Calls `part(thread, range)` once per thread with its run of `0..tasks`, and returns when all are done.
-    /// Threads without tasks are not called. When the pool is busy with a job of another thread, the calling thread
-    /// runs everything, as thread 0.
+    /// Threads without tasks are not called. When the pool is busy with a job of another thread, waits for its turn. Only
+    /// a part of another pool's job waits for no turn, because somebody may wait for it: there the calling thread runs
+    /// everything, as thread 0.
     ///
     /// # Panics
     /// When called by a part of a job of this pool: it would run as thread 0 beside the thread that is that one, with
@@ -134,7 +138,9 @@ impl ThreadPool {
         let turn = match self.turn.try_lock() {
             Ok(turn) => turn,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return self.alone(tasks, part),
+            // Who waits is within no job and holds no turn, so that nobody waits in a circle.
+            Err(TryLockError::WouldBlock) if within_a_job() => return self.alone(tasks, part),
+            Err(TryLockError::WouldBlock) => self.wait_for_turn(),
         };
         // A worker's panic of an earlier job whose caller unwound by itself is of no interest any more.
         self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -151,6 +157,14 @@ impl ThreadPool {
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
+    }
+
+    /// Waits until no other thread's job is running.
+    fn wait_for_turn(&self) -> MutexGuard<'_, ()> {
+        let start = Instant::now();
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.waited.0.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        turn
     }
 
     /// Calls `part` for all of `0..tasks` on the calling thread, as thread 0.
@@ -238,6 +252,11 @@ impl Shared {
 thread_local! {
     /// The pools for which this thread is running a part of a job, the innermost last.
     static INSIDE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether this thread is running a part of some pool's job.
+fn within_a_job() -> bool {
+    INSIDE.with_borrow(|pools| !pools.is_empty())
 }
 
 /// Marks the thread as running a part of a pool's job, until it is dropped.
@@ -396,6 +415,60 @@ mod tests {
             }
         });
         assert_eq!(sum.load(Ordering::Relaxed), 3 * 50 * 4);
+    }
+
+    /// A caller that came while the pool was busy ran everything on its own thread, and nobody was told.
+    #[test]
+    fn a_busy_pool_is_waited_for() {
+        let pool = ThreadPool::new(2);
+        let (busy, done) = (AtomicBool::new(false), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                pool.split(2, &|thread, _| {
+                    busy.fetch_or(thread == 0, Ordering::SeqCst);
+                    while thread == 0 && !done.load(Ordering::SeqCst) {
+                        thread::yield_now();
+                    }
+                });
+            });
+            while !busy.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
+            let second = scope.spawn(|| {
+                let parts = Mutex::new(Vec::new());
+                pool.split(4, &|_, range| parts.lock().unwrap().push(range));
+                parts.into_inner().unwrap()
+            });
+            // It comes in the meantime, or (which shows nothing) later.
+            thread::sleep(std::time::Duration::from_millis(50));
+            done.store(true, Ordering::SeqCst);
+            let mut parts = second.join().unwrap();
+            parts.sort_by_key(|range| range.start);
+            assert_eq!(parts, [0..2, 2..4], "both threads had a part");
+        });
+    }
+
+    /// Parts of two pools' jobs that give each other's pool a job: were they to wait, it would be for ever.
+    #[test]
+    fn parts_of_jobs_wait_for_no_turn() {
+        let pools = [ThreadPool::new(2), ThreadPool::new(2)];
+        let (both, sum) = (std::sync::Barrier::new(2), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for (mine, other) in [(&pools[0], &pools[1]), (&pools[1], &pools[0])] {
+                let (both, sum) = (&both, &sum);
+                scope.spawn(move || {
+                    mine.split(2, &|thread, _| {
+                        if thread == 0 {
+                            both.wait();
+                            other.run(3, &|_| {
+                                sum.fetch_add(1, Ordering::Relaxed);
+                            });
+                        }
+                    });
+                });
+            }
+        });
+        assert_eq!(sum.load(Ordering::Relaxed), 6);
     }
 
     /// A part that gave its own pool a job ran it as thread 0, beside the thread that is: with several workers at the
