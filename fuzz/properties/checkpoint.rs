@@ -14,7 +14,7 @@ pub fn check(data: &[u8]) {
 }
 
 fn read(data: &[u8]) {
-    let checkpoint = match parse(data) {
+    let checkpoint = match parse(data.to_vec()) {
         Ok(checkpoint) => checkpoint,
         Err(found) => {
             assert!(!found.0.is_empty() && !found.to_string().is_empty(), "a refusal says why");
@@ -22,7 +22,7 @@ fn read(data: &[u8]) {
         }
     };
     let written = checkpoint.to_bytes().expect("what was read can be written");
-    let back = parse(&written).unwrap_or_else(|found| panic!("{found}"));
+    let back = parse(written).unwrap_or_else(|found| panic!("{found}"));
     let Checkpoint { step, model, state, tensors } = &checkpoint;
     assert_eq!((back.step, &back.model, &back.state), (*step, model, state));
     assert!(back.tensors.keys().eq(tensors.keys()));

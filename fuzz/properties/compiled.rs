@@ -275,7 +275,7 @@ fn run(
     let bytes = |dtype: DType, shape: &Shape| shape.elements() * dtype.bytes();
     let mut given: Vec<(Vec<u64>, usize)> = Vec::new();
     for tensor in inputs {
-        let source = tensor.to_le_bytes();
+        let source = tensor.le_bytes();
         let mut words = garbage(source.len());
         bytemuck::cast_slice_mut(&mut words)[..source.len()].copy_from_slice(&source);
         given.push((words, source.len()));

@@ -50,6 +50,12 @@ fn rules_for_sources() {
         ),
         ("a/word.rs", "//! It.\n// unsafe { }\nlet s = \"unsafe\"; let not_unsafe = 1;".to_owned(), &[]),
         ("crates/kernels/src/x.rs", "//! It.\nunsafe { 1 }".to_owned(), &[]),
+        ("crates/env/src/storage/map.rs", "//! It.\nunsafe { 1 }".to_owned(), &[]),
+        (
+            "crates/env/src/storage/local.rs",
+            "//! It.\nunsafe { 1 }".to_owned(),
+            &["crates/env/src/storage/local.rs:2: unsafe code outside crates/kernels"],
+        ),
     ];
     for (path, text, expected) in cases {
         assert_eq!(told(&check_sources(&[file(path, &text)])), expected, "{path}");

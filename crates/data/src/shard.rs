@@ -242,7 +242,7 @@ pub(crate) fn load(
 ) -> Result<Vec<Tensor>, Diagnostic> {
     let bytes = source.read(shard)?;
     let path = &shard.file;
-    let mut content = safetensors::parse(&bytes).map_err(|d| first(d).file(path))?;
+    let mut content = safetensors::parse(bytes).map_err(|d| first(d).file(path))?;
     let mut tensors = Vec::new();
     for field in fields {
         let shape = [&[shard.records as usize], field.shape.as_slice()].concat();

@@ -3,8 +3,9 @@
 use crate::manifest::ShardInfo;
 use crate::shard;
 use crate::shards::ShardFiles;
+use bytes::Bytes;
 use outgrow_ir::Diagnostic;
-use outgrow_tensor::{DType, Tensor, TensorData, bf16};
+use outgrow_tensor::{DType, Tensor, TensorError};
 use outgrow_transform::StoredField;
 use std::sync::{Arc, OnceLock};
 
@@ -81,14 +82,16 @@ impl SplitData {
         let (files, source) = match &self.kept {
             Kept::Memory(tensors) => {
                 let range = from as usize * width..(from + count) as usize * width;
-                match (tensors[field].data(), out) {
-                    (TensorData::U8(v), Sink::U8(out)) => out.extend_from_slice(&v[range]),
-                    (TensorData::U8(v), Sink::I32(out)) => append_tokens(&v[range], width, out),
-                    (TensorData::F32(v), Sink::F32(out)) => out.extend_from_slice(&v[range]),
-                    (TensorData::I32(v), Sink::I32(out)) => out.extend_from_slice(&v[range]),
-                    _ => return Err(wrong_sink()),
+                let tensor = &tensors[field];
+                return match out {
+                    Sink::U8(out) => tensor.as_slice().map(|v| out.extend_from_slice(&v[range])),
+                    Sink::F32(out) => tensor.as_slice().map(|v| out.extend_from_slice(&v[range])),
+                    Sink::I32(out) if tensor.dtype() == DType::U8 => {
+                        tensor.as_slice().map(|v| append_tokens(&v[range], width, out))
+                    }
+                    Sink::I32(out) => tensor.as_slice().map(|v| out.extend_from_slice(&v[range])),
                 }
-                return Ok(());
+                .map_err(wrong_type);
             }
             Kept::Files(files, source) => (files, source),
         };
@@ -110,10 +113,14 @@ impl SplitData {
     /// The stored pixels of a record's field without a copy, when they are in memory.
     pub fn pixels(&self, field: usize, record: u64) -> Option<&[u8]> {
         let Kept::Memory(tensors) = &self.kept else { return None };
-        let TensorData::U8(pixels) = tensors[field].data() else { return None };
+        let pixels = tensors[field].as_slice::<u8>().ok()?;
         let width: usize = self.fields[field].shape.iter().product();
         pixels.get(record as usize * width..(record as usize + 1) * width)
     }
+}
+
+fn wrong_type(error: TensorError) -> Diagnostic {
+    Diagnostic::fault("data.field-type", error.to_string())
 }
 
 fn wrong_sink() -> Diagnostic {
@@ -150,36 +157,18 @@ fn load_all(
     fields: &[StoredField],
     records: u64,
 ) -> Result<Vec<Tensor>, Diagnostic> {
-    let mut whole: Vec<TensorData> = Vec::new();
-    for field in fields {
-        let n = records as usize * field.shape.iter().product::<usize>();
-        whole.push(match field.dtype {
-            DType::U8 => TensorData::U8(Vec::with_capacity(n)),
-            DType::I32 => TensorData::I32(Vec::with_capacity(n)),
-            DType::F32 => TensorData::F32(Vec::with_capacity(n)),
-            _ => return Err(wrong_sink()),
-        });
-    }
+    let elements = |field: &StoredField| records as usize * field.shape.iter().product::<usize>();
+    let mut whole: Vec<Vec<u8>> =
+        fields.iter().map(|field| Vec::with_capacity(elements(field) * field.dtype.bytes())).collect();
     for info in shards {
         for (tensor, whole) in shard::load(source, info, fields)?.iter().zip(&mut whole) {
-            match (tensor.data(), whole) {
-                (TensorData::U8(from), TensorData::U8(to)) => to.extend_from_slice(from),
-                (TensorData::I32(from), TensorData::I32(to)) => to.extend_from_slice(from),
-                (TensorData::F32(from), TensorData::F32(to)) => to.extend_from_slice(from),
-                _ => return Err(wrong_sink()),
-            }
+            whole.extend_from_slice(&tensor.le_bytes());
         }
     }
     let mut tensors = Vec::new();
-    for (field, data) in fields.iter().zip(whole) {
+    for (field, bytes) in fields.iter().zip(whole) {
         let shape = [&[records as usize], field.shape.as_slice()].concat();
-        let tensor = match data {
-            TensorData::U8(v) => Tensor::new(shape, v),
-            TensorData::I32(v) => Tensor::new(shape, v),
-            TensorData::F32(v) => Tensor::new(shape, v),
-            _ => Tensor::new(shape, Vec::<bf16>::new()),
-        };
-        tensors.push(tensor.map_err(|e| Diagnostic::fault("data.field-type", e.to_string()))?);
+        tensors.push(Tensor::from_shared(field.dtype, shape, Bytes::from(bytes)).map_err(wrong_type)?);
     }
     Ok(tensors)
 }

@@ -6,12 +6,14 @@
 
 mod disk;
 mod local;
+mod map;
 mod sim;
 
 pub use disk::{Disk, OnDisk};
 pub use local::{LocalStorage, RealDisk};
 pub use sim::{SimDisk, SimStorage};
 
+use bytes::Bytes;
 use std::any::Any;
 use std::fmt::{self, Debug};
 use std::io::{self, Write};
@@ -28,6 +30,17 @@ pub trait StorageBackend: Debug + Send + Sync {
     /// Exactly `length` bytes from `offset` on. Asking for bytes beyond the end is
     /// [`StorageError::OutOfRange`], found before anything is allocated.
     fn read_range(&self, path: &Path, offset: u64, length: usize) -> Result<Vec<u8>, StorageError>;
+
+    /// The whole file as bytes that can be shared. A backend that can do so maps them: they cost no memory of this
+    /// process, and only what is looked at is read from the disk. The others read the file.
+    ///
+    /// Only for files that nobody changes in place, as those are that were written by [`StorageBackend::write_with`]:
+    /// replacing or removing the file leaves the mapped bytes as they were. If another process cuts the file short all
+    /// the same, the system kills this one (SIGBUS on Unix) as soon as it looks at what is gone; so files that users
+    /// keep and may rewrite are read, not mapped.
+    fn map(&self, path: &Path) -> Result<Bytes, StorageError> {
+        self.read(path).map(Bytes::from)
+    }
 
     /// Replaces the file by what `content` writes, atomically and durably: whatever happens, at every later moment
     /// the path holds either all of the old or all of the new content, and once this has returned `Ok`, the new one,

@@ -44,6 +44,27 @@ fn written_bytes_are_read_back() {
 }
 
 #[test]
+fn mapped_bytes_stay_whatever_becomes_of_the_file() {
+    on_every_backend(|storage, folder| {
+        let path = folder.join("a");
+        for length in [0, 1, 4096, (1 << 16) - 1, 1 << 16, (1 << 20) + 1] {
+            let content: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+            storage.write(&path, &content).unwrap();
+            let mapped = storage.map(&path).unwrap();
+            assert!(mapped == content, "{length} bytes");
+            storage.write(&path, b"new").unwrap();
+            let part = mapped.slice(length / 2..);
+            drop(mapped);
+            storage.remove_file(&path).unwrap();
+            assert!(part == content[length / 2..], "{length} bytes, replaced and removed");
+        }
+        assert!(storage.map(&path).unwrap_err().is_not_found());
+        let error = storage.map(folder).unwrap_err();
+        assert_eq!(error.to_string(), storage.read(folder).unwrap_err().to_string());
+    });
+}
+
+#[test]
 fn a_write_that_fails_leaves_the_old_content() {
     on_every_backend(|storage, folder| {
         let path = folder.join("a");

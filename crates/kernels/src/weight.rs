@@ -4,7 +4,7 @@ use crate::error::KernelError;
 use crate::memory::AlignedBytes;
 use crate::program::Buffer;
 use crate::view::View;
-use outgrow_tensor::{Tensor, TensorData};
+use outgrow_tensor::Tensor;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A tensor that programs read and nobody changes. Any number of programs share it, and whatever products and
@@ -60,15 +60,7 @@ impl Weight {
 
     /// The elements, as they are in memory.
     pub(crate) fn bytes(&self) -> &[u8] {
-        match self.tensor.data() {
-            TensorData::Bool(v) => bytemuck::cast_slice(v),
-            TensorData::U8(v) => v,
-            TensorData::I32(v) => bytemuck::cast_slice(v),
-            TensorData::I64(v) => bytemuck::cast_slice(v),
-            TensorData::BF16(v) => bytemuck::cast_slice(v),
-            TensorData::F32(v) => bytemuck::cast_slice(v),
-            TensorData::F64(v) => bytemuck::cast_slice(v),
-        }
+        self.tensor.as_bytes()
     }
 }
 

@@ -5,7 +5,7 @@ use crate::external::ExternalData;
 use crate::proto::TensorProto;
 use half::f16;
 use outgrow_ir::Diagnostic;
-use outgrow_tensor::{Tensor, TensorData};
+use outgrow_tensor::Tensor;
 
 /// Most elements of one tensor: 2^31, the largest that 32-bit positions address.
 pub const ELEMENTS_MAX: usize = 1 << 31;
@@ -107,7 +107,7 @@ fn from_raw(elem: Elem, dims: &[usize], raw: &[u8]) -> Option<Tensor> {
 
 /// u64 is carried as i64, which ends at 2^63 - 1.
 fn carried(tensor: Tensor) -> Option<Tensor> {
-    let fits = matches!(tensor.data(), TensorData::I64(v) if v.iter().all(|x| *x >= 0));
+    let fits = tensor.as_slice::<i64>().is_ok_and(|v| v.iter().all(|x| *x >= 0));
     fits.then_some(tensor)
 }
 

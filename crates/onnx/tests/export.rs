@@ -71,7 +71,7 @@ fn check(json: &str, inputs: &[InputSpec], target: TargetSpec, names: &[&str], o
     for (name, tensor) in &weights {
         let there =
             graph.initializer.iter().find(|t| t.name == *name).unwrap_or_else(|| panic!("{json}: {name}"));
-        assert_eq!(there.raw_data.as_ref().unwrap()[..], tensor.to_le_bytes()[..], "{json}: {name}");
+        assert_eq!(there.raw_data.as_ref().unwrap()[..], tensor.le_bytes()[..], "{json}: {name}");
     }
 }
 

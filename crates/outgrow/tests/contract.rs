@@ -70,7 +70,7 @@ fn digest(place: &Place, out: &str) -> String {
     let weights = safetensors::read(&LocalStorage::new(), &path).unwrap_or_else(|e| panic!("{e}"));
     let mut hasher = Sha256::new();
     for tensor in weights.tensors.values() {
-        hasher.update(tensor.to_le_bytes());
+        hasher.update(tensor.le_bytes());
     }
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -26,9 +26,9 @@ fn a_trained_model_has_its_weights_and_classes() {
     assert!(classes.value.starts_with("[\"alpha\",\"beta\""), "{}", classes.value);
     let weights = std::fs::read(place.path("r/model/weights.safetensors")).unwrap();
     let graph = model.graph.unwrap();
-    for (name, tensor) in safetensors::parse(&weights).unwrap().tensors {
+    for (name, tensor) in safetensors::parse(weights).unwrap().tensors {
         let there = graph.initializer.iter().find(|t| t.name == name).unwrap_or_else(|| panic!("{name}"));
-        assert_eq!(there.raw_data.as_ref().unwrap()[..], tensor.to_le_bytes()[..], "{name}");
+        assert_eq!(there.raw_data.as_ref().unwrap()[..], tensor.le_bytes()[..], "{name}");
     }
     assert_eq!(graph.name, "m");
     assert!(place.run(&["export", "r/model", "again.onnx"]).stdout.contains("again.onnx"));

@@ -54,7 +54,7 @@ fn only_chosen_weights_move() {
     let before = file.graph.unwrap().initializer;
     let is_as_before = |(name, tensor): &(&String, &Tensor)| {
         let there = before.iter().find(|t| t.name == **name).unwrap_or_else(|| panic!("{name}"));
-        there.raw_data.as_ref().unwrap()[..] == tensor.to_le_bytes()[..]
+        there.raw_data.as_ref().unwrap()[..] == tensor.le_bytes()[..]
     };
     let after = weights(&place, "r");
     let moved: Vec<&String> = after.iter().filter(|pair| !is_as_before(pair)).map(|(name, _)| name).collect();

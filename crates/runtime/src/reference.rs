@@ -111,10 +111,10 @@ impl Instance for Arc<Interpreted> {
                 next += 1;
                 next - 1
             });
-            let source = result.to_le_bytes();
+            let source = result.as_bytes();
             match buffers.get_mut(place) {
                 Some(BufferRef::Write(target)) if target.len() == source.len() => {
-                    target.copy_from_slice(&source)
+                    target.copy_from_slice(source)
                 }
                 _ => {
                     let problem = format!("output {i} needs a buffer of {} bytes for writing", source.len());

@@ -4,7 +4,7 @@ use crate::{BufferRef, Compiled};
 use outgrow_ir::{Diagnostic, TensorType};
 use outgrow_tensor::{Shape, Tensor};
 
-/// Bytes aligned well enough for any element type.
+/// Bytes aligned well enough for any element type, to be written.
 struct Bytes {
     words: Vec<u64>,
     bytes: usize,
@@ -13,13 +13,6 @@ struct Bytes {
 impl Bytes {
     fn zeros(bytes: usize) -> Self {
         Self { words: vec![0; bytes.div_ceil(8)], bytes }
-    }
-
-    fn of(tensor: &Tensor) -> Self {
-        let source = tensor.to_le_bytes();
-        let mut copy = Self::zeros(source.len());
-        copy.slice_mut().copy_from_slice(&source);
-        copy
     }
 
     fn slice(&self) -> &[u8] {
@@ -47,10 +40,9 @@ pub fn run_tensors(compiled: &Compiled, inputs: &[Tensor]) -> Result<Vec<Tensor>
             return Err(diagnostic.expected(ty.to_string()));
         }
     }
-    let given: Vec<Bytes> = inputs.iter().map(Bytes::of).collect();
     let size = |ty: &TensorType| shape(ty).elements() * ty.dtype.bytes();
     let mut taken: Vec<Bytes> = compiled.outputs.iter().map(|(_, ty)| Bytes::zeros(size(ty))).collect();
-    let reads = given.iter().map(|b| BufferRef::Read(b.slice()));
+    let reads = inputs.iter().map(|tensor| BufferRef::Read(tensor.as_bytes()));
     let writes = taken.iter_mut().map(|b| BufferRef::Write(b.slice_mut()));
     let mut buffers: Vec<_> = reads.chain(writes).collect();
     compiled.instance()?.run(&mut buffers)?;

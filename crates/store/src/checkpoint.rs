@@ -14,7 +14,8 @@
 //! The last two cover every byte of the file, since no byte of the data is outside a tensor.
 
 use crate::safetensors::{self, LENGTH_BYTES};
-use crate::sha256::{self, HEX_DIGITS, le_bytes};
+use crate::sha256::{self, HEX_DIGITS};
+use bytes::Bytes;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_tensor::Tensor;
 use serde_json::Value;
@@ -81,7 +82,7 @@ impl Checkpoint {
     /// Everything before the data, with the digests in place.
     pub(crate) fn header(&self) -> Result<Vec<u8>, Diagnostics> {
         let digests: BTreeMap<&String, String> =
-            self.tensors.iter().map(|(name, tensor)| (name, sha256::hex(&le_bytes(tensor)))).collect();
+            self.tensors.iter().map(|(name, tensor)| (name, sha256::hex(&tensor.le_bytes()))).collect();
         let metadata = [
             ("outgrow.checkpoint", VERSION.to_owned()),
             ("outgrow.step", self.step.to_string()),
@@ -116,10 +117,11 @@ fn damaged(problem: impl Into<String>) -> Diagnostic {
         .hint("the file changed after it was written; use an earlier checkpoint")
 }
 
-/// Reads a checkpoint from the bytes of its file and verifies all of them.
-pub fn parse(bytes: &[u8]) -> Result<Checkpoint, Diagnostics> {
-    check_header_digest(bytes)?;
-    let header = safetensors::parse_header(bytes)?;
+/// Reads a checkpoint from the bytes of its file, which its tensors share, and verifies all of them.
+pub fn parse(file: impl Into<Bytes>) -> Result<Checkpoint, Diagnostics> {
+    let file = file.into();
+    check_header_digest(&file)?;
+    let header = safetensors::parse_header(&file)?;
     let field = |key: &str| {
         header.metadata.get(key).map(String::as_str).ok_or_else(|| {
             Diagnostics::from(
@@ -144,13 +146,13 @@ pub fn parse(bytes: &[u8]) -> Result<Checkpoint, Diagnostics> {
     let state = json(field("outgrow.state")?, "outgrow.state")?;
     let digests: BTreeMap<String, String> = json(field("outgrow.sha256")?, "outgrow.sha256")?;
     let mut problems = Diagnostics::default();
-    for (name, data) in header.data(bytes) {
-        if digests.get(name).is_none_or(|digest| *digest != sha256::hex(data)) {
+    for (name, data) in header.data(&file) {
+        if digests.get(name).is_none_or(|digest| *digest != sha256::hex(&data)) {
             problems.push(damaged("the tensor's checksum differs").item(name));
         }
     }
     problems.into_result(())?;
-    Ok(Checkpoint { step, model: field("outgrow.model")?.to_owned(), state, tensors: header.tensors(bytes)? })
+    Ok(Checkpoint { step, model: field("outgrow.model")?.to_owned(), state, tensors: header.tensors(&file)? })
 }
 
 fn invalid(key: &str, problem: String) -> Diagnostic {

@@ -163,7 +163,7 @@ impl CheckpointStore {
     }
 
     fn read(&self, path: &Path) -> Result<Checkpoint, StoreError> {
-        Ok(checkpoint::parse(&self.storage.read(path)?).map_err(|d| in_file(d, path))?)
+        Ok(checkpoint::parse(self.storage.map(path)?).map_err(|d| in_file(d, path))?)
     }
 
     /// Removes what is older than the last `keep_last` up to `newest`, which has just been written. Files of later

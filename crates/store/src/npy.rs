@@ -278,9 +278,9 @@ pub fn write_npy(tensor: &Tensor) -> Vec<u8> {
     let mut bytes = [MAGIC, &[1, 0], &(header.len() as u16).to_le_bytes(), header.as_bytes()].concat();
     if tensor.dtype() == DType::BF16 {
         let wide = Tensor::from_f64(DType::F32, tensor.shape().clone(), |i| tensor.get_f64(i));
-        bytes.extend(wide.to_le_bytes());
+        bytes.extend_from_slice(&wide.le_bytes());
     } else {
-        bytes.extend(tensor.to_le_bytes());
+        bytes.extend_from_slice(&tensor.le_bytes());
     }
     bytes
 }

@@ -6,6 +6,7 @@
 //! another package's part is there; then a piece of its checksum is added to the file's name.
 
 use crate::{StoreError, in_file, sha256};
+use bytes::Bytes;
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,7 @@ const NAME_BYTES_MAX: usize = 100;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelPackage {
     /// The parts by name: a file name such as `weights.safetensors`, of letters, digits, `-`, `_` and `.`.
-    pub parts: BTreeMap<String, Vec<u8>>,
+    pub parts: BTreeMap<String, Bytes>,
 }
 
 /// The list of parts, as `package.json` has it.
@@ -55,8 +56,8 @@ pub struct Part {
 
 impl ModelPackage {
     /// A part, or a diagnostic that says that it is missing.
-    pub fn part(&self, name: &str) -> Result<&[u8], Diagnostics> {
-        self.parts.get(name).map(Vec::as_slice).ok_or_else(|| {
+    pub fn part(&self, name: &str) -> Result<&Bytes, Diagnostics> {
+        self.parts.get(name).ok_or_else(|| {
             let there: Vec<&str> = self.parts.keys().map(String::as_str).collect();
             Diagnostic::new("store.package.part", "the model package has no such part")
                 .item(name)
@@ -103,7 +104,8 @@ impl ModelPackage {
         Ok(problems.into_result(())?)
     }
 
-    /// Reads a package and verifies every part. All damaged parts are told.
+    /// Maps the parts of a package, which never change once they are written, and verifies every one. All damaged
+    /// parts are told.
     pub fn load(storage: &dyn StorageBackend, folder: &Path) -> Result<Self, StoreError> {
         let index = read_index(storage, folder)?;
         let mut package = Self::default();
@@ -133,7 +135,7 @@ fn place_part(
     let tagged = format!("{stem}-{}{extension}", &sha256[..TAG_DIGITS]);
     for file in [name, &tagged] {
         let path = folder.join(file);
-        match storage.read(&path) {
+        match storage.map(&path) {
             Ok(there) if there == bytes => return Ok(file.to_owned()),
             Err(e) if e.is_not_found() => {
                 storage.write(&path, bytes)?;
@@ -179,9 +181,9 @@ fn find_part(storage: &dyn StorageBackend, folder: &Path, part: &Part) -> Result
     Err(damaged(&path, part, format!("the part {found}, expected {} bytes", part.bytes)))
 }
 
-fn read_part(storage: &dyn StorageBackend, folder: &Path, part: &Part) -> Result<Vec<u8>, StoreError> {
+fn read_part(storage: &dyn StorageBackend, folder: &Path, part: &Part) -> Result<Bytes, StoreError> {
     let path = find_part(storage, folder, part)?;
-    let bytes = storage.read(&path)?;
+    let bytes = storage.map(&path)?;
     if sha256::hex(&bytes) == part.sha256 {
         Ok(bytes)
     } else {

@@ -4,8 +4,8 @@
 //! shape and place in the data, and strings under `__metadata__`), then the data. Every byte of the data belongs to
 //! exactly one tensor.
 
-use crate::sha256::le_bytes;
 use crate::{StoreError, in_file};
+use bytes::Bytes;
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_tensor::{DType, Shape, Tensor};
@@ -35,11 +35,12 @@ pub struct SafeTensors {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Reads a file's content. Rejects everything that the format forbids: it allocates no more than a small multiple
-/// of `bytes` whatever the header claims.
-pub fn parse(bytes: &[u8]) -> Result<SafeTensors, Diagnostics> {
-    let header = parse_header(bytes)?;
-    let tensors = header.tensors(bytes)?;
+/// Reads a file's content. Rejects everything that the format forbids. The tensors share the file's bytes, which may
+/// be a mapped file's (see [`Tensor::from_shared`]); of these only the header is looked at.
+pub fn parse(file: impl Into<Bytes>) -> Result<SafeTensors, Diagnostics> {
+    let file = file.into();
+    let header = parse_header(&file)?;
+    let tensors = header.tensors(&file)?;
     Ok(SafeTensors { tensors, metadata: header.metadata })
 }
 
@@ -51,14 +52,14 @@ pub fn to_bytes(
     let mut bytes = header(tensors, metadata)?;
     bytes.reserve(tensors.values().map(Tensor::bytes).sum());
     for (_, tensor) in data_order(tensors) {
-        bytes.extend_from_slice(&le_bytes(tensor));
+        bytes.extend_from_slice(&tensor.le_bytes());
     }
     Ok(bytes)
 }
 
-/// Reads a file.
+/// Reads a file, which may be anybody's: it is not mapped.
 pub fn read(storage: &dyn StorageBackend, path: &Path) -> Result<SafeTensors, StoreError> {
-    Ok(parse(&storage.read(path)?).map_err(|d| in_file(d, path))?)
+    Ok(parse(storage.read(path)?).map_err(|d| in_file(d, path))?)
 }
 
 /// Writes a file, durably and atomically.
@@ -79,7 +80,7 @@ pub(crate) fn write_parts(
     tensors: &BTreeMap<String, Tensor>,
 ) -> io::Result<()> {
     out.write_all(header)?;
-    data_order(tensors).iter().try_for_each(|(_, tensor)| out.write_all(&le_bytes(tensor)))
+    data_order(tensors).iter().try_for_each(|(_, tensor)| out.write_all(&tensor.le_bytes()))
 }
 
 /// The tensors in the order of their data: wide elements first, so that all are aligned, then by name.
@@ -172,16 +173,16 @@ struct Entry {
 
 impl Header {
     /// The bytes of every tensor in the file, by name.
-    pub(crate) fn data<'a>(&'a self, file: &'a [u8]) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        let data = &file[self.data_start..];
-        self.entries.iter().map(move |e| (e.name.as_str(), &data[e.begin..e.end]))
+    pub(crate) fn data(&self, file: &Bytes) -> impl Iterator<Item = (&str, Bytes)> {
+        let data = file.slice(self.data_start..);
+        self.entries.iter().map(move |e| (e.name.as_str(), data.slice(e.begin..e.end)))
     }
 
-    /// The tensors themselves.
-    pub(crate) fn tensors(&self, file: &[u8]) -> Result<BTreeMap<String, Tensor>, Diagnostics> {
+    /// The tensors themselves, which share the file's bytes.
+    pub(crate) fn tensors(&self, file: &Bytes) -> Result<BTreeMap<String, Tensor>, Diagnostics> {
         let mut tensors = BTreeMap::new();
         for (entry, (name, bytes)) in self.entries.iter().zip(self.data(file)) {
-            let tensor = Tensor::from_le_bytes(entry.dtype, entry.shape.clone(), bytes)
+            let tensor = Tensor::from_shared(entry.dtype, entry.shape.clone(), bytes)
                 .map_err(|e| Diagnostic::fault("store.safetensors.size", e.to_string()).item(name))?;
             tensors.insert(name.to_owned(), tensor);
         }

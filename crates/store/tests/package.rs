@@ -9,7 +9,9 @@ use std::path::Path;
 const FOLDER: &str = "/model";
 
 fn package(parts: &[(&str, &str)]) -> ModelPackage {
-    ModelPackage { parts: parts.iter().map(|(n, b)| ((*n).to_owned(), b.as_bytes().to_vec())).collect() }
+    ModelPackage {
+        parts: parts.iter().map(|(n, b)| ((*n).to_owned(), b.as_bytes().to_vec().into())).collect(),
+    }
 }
 
 fn old() -> ModelPackage {
@@ -53,7 +55,7 @@ fn parts_come_back_and_old_ones_go() {
     old().save(&storage, &fresh).unwrap();
     assert_eq!(std::fs::read(fresh.join("weights.safetensors")).unwrap(), b"weights of old");
     let loaded = ModelPackage::load(&storage, &fresh).unwrap();
-    assert_eq!(loaded.part("labels.json").unwrap(), b"[]");
+    assert_eq!(loaded.part("labels.json").unwrap(), &b"[]"[..]);
     let text = loaded.part("transform.json").unwrap_err().to_string();
     assert!(text.contains("graph.txt, labels.json"), "{text}");
 }

@@ -32,16 +32,13 @@ fn tensors_come_back_bit_for_bit() {
     tensors.insert("odd \"name\"\n".to_owned(), Tensor::vector(odd));
     let metadata = BTreeMap::from([("format".to_owned(), "ö \u{0}\"".to_owned())]);
     let bytes = to_bytes(&tensors, &metadata).unwrap();
-    let back = parse(&bytes).unwrap();
+    let back = parse(bytes).unwrap();
     assert_eq!(back.metadata, metadata);
     assert_eq!(back.tensors.keys().collect::<Vec<_>>(), tensors.keys().collect::<Vec<_>>());
     for (name, tensor) in &tensors {
         assert!(tensor.same_bits(&back.tensors[name]), "{name}");
     }
-    assert_eq!(
-        parse(&to_bytes(&BTreeMap::new(), &BTreeMap::new()).unwrap()).unwrap(),
-        SafeTensors::default()
-    );
+    assert_eq!(parse(to_bytes(&BTreeMap::new(), &BTreeMap::new()).unwrap()).unwrap(), SafeTensors::default());
 }
 
 #[test]
@@ -118,7 +115,7 @@ fn hostile_headers_are_refused() {
     ];
     for (code, bytes) in cases {
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(120)]).into_owned();
-        let problems = parse(&bytes).expect_err(&shown);
+        let problems = parse(bytes).expect_err(&shown);
         assert_eq!(problems.0[0].code, format!("store.safetensors.{code}"), "{shown}: {problems}");
     }
 }
@@ -127,7 +124,7 @@ fn hostile_headers_are_refused() {
 fn all_problems_are_told_but_not_endlessly() {
     let entry = r#"{"dtype":"X","shape":[],"data_offsets":[0,0]}"#;
     let header = |n: usize| (0..n).map(|i| format!("\"{i}\":{entry}")).collect::<Vec<_>>().join(",");
-    let count = |n: usize| parse(&file(&format!("{{{}}}", header(n)), 0)).unwrap_err().0.len();
+    let count = |n: usize| parse(file(&format!("{{{}}}", header(n)), 0)).unwrap_err().0.len();
     assert_eq!((count(3), count(1000)), (3, 20));
 }
 
@@ -158,7 +155,7 @@ fn random_bytes_never_panic() {
         if random.below(8) == 0 {
             bytes.truncate(random.below(bytes.len() as u64 + 1) as usize);
         }
-        refused += usize::from(parse(&bytes).is_err());
+        refused += usize::from(parse(bytes).is_err());
     }
     assert!(refused > 5_000, "{refused}");
 }

@@ -2,12 +2,14 @@
 //! shares. This crate does no I/O, starts no thread and knows nothing of graphs.
 
 mod dtype;
+mod element;
 mod rng;
 mod shape;
 mod tensor;
 
 pub use dtype::DType;
+pub use element::Element;
 pub use half::bf16;
 pub use rng::{RngKey, RngStream};
 pub use shape::Shape;
-pub use tensor::{Element, Tensor, TensorData, TensorError};
+pub use tensor::{Tensor, TensorError};

@@ -1,7 +1,13 @@
-//! Dense host tensors in row-major order, with typed access and conversion to and from little-endian bytes.
+//! Dense host tensors in row-major order: a type, a shape, and bytes that clones share. The bytes are a vector of
+//! elements, or lie in something that others hold as well, such as a mapped file.
 
-use crate::{DType, Shape, bf16};
-use bytemuck::Pod;
+use crate::element::each_type;
+use crate::{DType, Element, Shape};
+use bytes::Bytes;
+use std::any::Any;
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// What can be wrong with the parts a tensor is made of.
@@ -28,67 +34,35 @@ pub enum TensorError {
     },
 }
 
-/// The elements of a tensor, one vector per element type. `Bool` holds bytes that are 0 or 1.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)]
-pub enum TensorData {
-    Bool(Vec<bool>),
-    U8(Vec<u8>),
-    I32(Vec<i32>),
-    I64(Vec<i64>),
-    BF16(Vec<bf16>),
-    F32(Vec<f32>),
-    F64(Vec<f64>),
-}
+/// Most elements that are shown of a tensor.
+const SHOWN: usize = 100;
 
-/// Runs `$body` with `$v` bound to the typed vector inside `$data`.
-macro_rules! each_data {
-    ($data:expr, $v:ident => $body:expr) => {
-        match $data {
-            TensorData::Bool($v) => $body,
-            TensorData::U8($v) => $body,
-            TensorData::I32($v) => $body,
-            TensorData::I64($v) => $body,
-            TensorData::BF16($v) => $body,
-            TensorData::F32($v) => $body,
-            TensorData::F64($v) => $body,
-        }
-    };
-}
-
-/// A Rust type that is an element type of tensors.
-pub trait Element: Copy + Send + Sync + 'static {
-    /// The matching element type.
-    const DTYPE: DType;
-    /// Wraps a vector.
-    fn wrap(data: Vec<Self>) -> TensorData;
-    /// The elements, when `data` is of this type.
-    fn slice(data: &TensorData) -> Option<&[Self]>;
-    /// The elements for writing, when `data` is of this type.
-    fn slice_mut(data: &mut TensorData) -> Option<&mut [Self]>;
-}
-
-macro_rules! elements {
-    ($($ty:ty => $variant:ident),*) => {$(
-        impl Element for $ty {
-            const DTYPE: DType = DType::$variant;
-            fn wrap(data: Vec<Self>) -> TensorData { TensorData::$variant(data) }
-            fn slice(data: &TensorData) -> Option<&[Self]> {
-                match data { TensorData::$variant(v) => Some(v), _ => None }
-            }
-            fn slice_mut(data: &mut TensorData) -> Option<&mut [Self]> {
-                match data { TensorData::$variant(v) => Some(v), _ => None }
-            }
-        }
-    )*};
-}
-elements!(bool => Bool, u8 => U8, i32 => I32, i64 => I64, bf16 => BF16, f32 => F32, f64 => F64);
-
-/// A dense tensor in host memory, row-major.
-#[derive(Clone, Debug, PartialEq)]
+/// A dense tensor in host memory, row-major. Clones share the elements; who writes to shared ones gets a copy first.
+#[derive(Clone)]
 pub struct Tensor {
+    dtype: DType,
     shape: Shape,
-    data: TensorData,
+    elements: Elements,
+}
+
+/// Where the elements are. They are always aligned for their type, and every `bool` is 0 or 1.
+#[derive(Clone)]
+enum Elements {
+    /// A `Vec<T>` of the tensor's own type and length.
+    Own(Arc<dyn Vector>),
+    /// Little-endian bytes that others may hold too, on a little-endian machine.
+    Shared(Bytes),
+}
+
+/// A vector of elements of some type.
+trait Vector: Any + Send + Sync {
+    fn bytes(&self) -> &[u8];
+}
+
+impl<T: Element> Vector for Vec<T> {
+    fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(self)
+    }
 }
 
 impl Tensor {
@@ -98,80 +72,72 @@ impl Tensor {
         if shape.elements() != data.len() {
             return Err(TensorError::Count { expected: shape.elements(), got: data.len(), shape });
         }
-        Ok(Self { shape, data: T::wrap(data) })
+        Ok(Self::own(shape, data))
+    }
+
+    /// A tensor of as many elements as `shape` has.
+    fn own<T: Element>(shape: Shape, data: Vec<T>) -> Self {
+        Self { dtype: T::DTYPE, shape, elements: Elements::Own(Arc::new(data)) }
     }
 
     /// A tensor of rank zero.
     pub fn scalar<T: Element>(value: T) -> Self {
-        Self { shape: Shape::scalar(), data: T::wrap(vec![value]) }
+        Self::own(Shape::scalar(), vec![value])
     }
 
     /// A tensor of rank one.
     pub fn vector<T: Element>(data: Vec<T>) -> Self {
-        Self { shape: Shape::new([data.len()]), data: T::wrap(data) }
+        Self::own(Shape::new([data.len()]), data)
     }
 
     /// A tensor of zeros (`false` for `bool`).
     pub fn zeros(dtype: DType, shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
         let n = shape.elements();
-        let data = match dtype {
-            DType::Bool => TensorData::Bool(vec![false; n]),
-            DType::U8 => TensorData::U8(vec![0; n]),
-            DType::I32 => TensorData::I32(vec![0; n]),
-            DType::I64 => TensorData::I64(vec![0; n]),
-            DType::BF16 => TensorData::BF16(vec![bf16::ZERO; n]),
-            DType::F32 => TensorData::F32(vec![0.0; n]),
-            DType::F64 => TensorData::F64(vec![0.0; n]),
-        };
-        Self { shape, data }
+        each_type!(dtype, T => Self::own(shape, vec![T::default(); n]))
     }
 
     /// A tensor from little-endian bytes in row-major order. Any non-zero byte of a `bool` tensor is `true`.
     pub fn from_le_bytes(dtype: DType, shape: impl Into<Shape>, bytes: &[u8]) -> Result<Self, TensorError> {
-        let shape = shape.into();
-        let expected = shape.elements().saturating_mul(dtype.bytes());
-        if expected != bytes.len() {
-            return Err(TensorError::Count { shape, expected, got: bytes.len() });
-        }
-        let data = match dtype {
-            DType::Bool => TensorData::Bool(bytes.iter().map(|b| *b != 0).collect()),
-            DType::U8 => TensorData::U8(bytes.to_vec()),
-            DType::I32 => TensorData::I32(from_le(bytes, i32::from_le)),
-            DType::I64 => TensorData::I64(from_le(bytes, i64::from_le)),
-            DType::BF16 => {
-                TensorData::BF16(from_le(bytes, |b: bf16| bf16::from_bits(u16::from_le(b.to_bits()))))
-            }
-            DType::F32 => TensorData::F32(from_le(bytes, |v: f32| f32::from_bits(u32::from_le(v.to_bits())))),
-            DType::F64 => TensorData::F64(from_le(bytes, |v: f64| f64::from_bits(u64::from_le(v.to_bits())))),
-        };
-        Ok(Self { shape, data })
+        let shape = fitting(dtype, shape.into(), bytes.len())?;
+        Ok(each_type!(dtype, T => {
+            Self::own(shape, bytes.chunks_exact(dtype.bytes()).map(T::read_le).collect::<Vec<T>>())
+        }))
     }
 
-    /// The elements as little-endian bytes in row-major order.
-    pub fn to_le_bytes(&self) -> Vec<u8> {
-        match &self.data {
-            TensorData::Bool(v) => v.iter().map(|b| u8::from(*b)).collect(),
-            TensorData::U8(v) => v.clone(),
-            TensorData::I32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            TensorData::I64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            TensorData::BF16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            TensorData::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            TensorData::F64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+    /// As [`Tensor::from_le_bytes`], without a copy of the bytes: they are shared with whoever else holds them. They
+    /// are copied all the same where they cannot stand for elements as they are: when they are not aligned for
+    /// `dtype`, when a `bool` is neither 0 nor 1, and on a big-endian machine.
+    pub fn from_shared(dtype: DType, shape: impl Into<Shape>, bytes: Bytes) -> Result<Self, TensorError> {
+        let shape = fitting(dtype, shape.into(), bytes.len())?;
+        let fits = each_type!(dtype, T => bytemuck::checked::try_cast_slice::<u8, T>(&bytes).is_ok());
+        if cfg!(target_endian = "little") && fits {
+            return Ok(Self { dtype, shape, elements: Elements::Shared(bytes) });
         }
+        Self::from_le_bytes(dtype, shape, &bytes)
+    }
+
+    /// The elements in row-major order as this machine holds them, aligned for their type.
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.elements {
+            Elements::Own(vector) => vector.bytes(),
+            Elements::Shared(bytes) => bytes,
+        }
+    }
+
+    /// The elements as little-endian bytes in row-major order, without a copy where the machine is little-endian.
+    pub fn le_bytes(&self) -> Cow<'_, [u8]> {
+        if cfg!(target_endian = "little") {
+            return Cow::Borrowed(self.as_bytes());
+        }
+        let mut out = Vec::with_capacity(self.bytes());
+        each_type!(self.dtype, T => self.typed::<T>().iter().for_each(|x| x.push_le(&mut out)));
+        Cow::Owned(out)
     }
 
     /// The element type.
     pub fn dtype(&self) -> DType {
-        match &self.data {
-            TensorData::Bool(_) => DType::Bool,
-            TensorData::U8(_) => DType::U8,
-            TensorData::I32(_) => DType::I32,
-            TensorData::I64(_) => DType::I64,
-            TensorData::BF16(_) => DType::BF16,
-            TensorData::F32(_) => DType::F32,
-            TensorData::F64(_) => DType::F64,
-        }
+        self.dtype
     }
 
     /// The shape.
@@ -179,30 +145,74 @@ impl Tensor {
         &self.shape
     }
 
-    /// The typed elements.
-    pub fn data(&self) -> &TensorData {
-        &self.data
-    }
-
-    /// The typed elements, for writing.
-    pub fn data_mut(&mut self) -> &mut TensorData {
-        &mut self.data
-    }
-
     /// Number of elements.
     pub fn elements(&self) -> usize {
         self.shape.elements()
     }
 
-    /// The elements as `T`, or an error naming both types.
-    pub fn as_slice<T: Element>(&self) -> Result<&[T], TensorError> {
-        T::slice(&self.data).ok_or(TensorError::Type { expected: T::DTYPE, got: self.dtype() })
+    /// Bytes of the elements.
+    pub fn bytes(&self) -> usize {
+        self.as_bytes().len()
     }
 
-    /// The elements as `T` for writing, or an error naming both types.
+    /// The elements as `T`, or an error naming both types.
+    pub fn as_slice<T: Element>(&self) -> Result<&[T], TensorError> {
+        self.expect::<T>()?;
+        Ok(self.typed())
+    }
+
+    /// The elements as `T` for writing, or an error naming both types. What is shared is copied first.
     pub fn as_mut_slice<T: Element>(&mut self) -> Result<&mut [T], TensorError> {
-        let got = self.dtype();
-        T::slice_mut(&mut self.data).ok_or(TensorError::Type { expected: T::DTYPE, got })
+        self.expect::<T>()?;
+        let alone = match &mut self.elements {
+            Elements::Own(vector) => Arc::get_mut(vector).is_some(),
+            Elements::Shared(_) => false,
+        };
+        if !alone {
+            self.elements = Elements::Own(Arc::new(self.typed::<T>().to_vec()));
+        }
+        let own = match &mut self.elements {
+            Elements::Own(vector) => Arc::get_mut(vector).map(|vector| vector as &mut dyn Any),
+            Elements::Shared(_) => None,
+        };
+        let vector = own.and_then(|vector| vector.downcast_mut::<Vec<T>>());
+        Ok(vector.expect("invariant: the vector is of the tensor's type and nobody else's"))
+    }
+
+    /// The elements as a vector: the tensor's own where nobody shares it, else a copy; or an error naming both types.
+    pub fn into_vec<T: Element>(self) -> Result<Vec<T>, TensorError> {
+        self.expect::<T>()?;
+        match self.elements {
+            Elements::Shared(_) => Ok(self.typed().to_vec()),
+            Elements::Own(vector) => {
+                let vector: Arc<dyn Any + Send + Sync> = vector;
+                let vector = vector.downcast().expect("invariant: the vector is of the tensor's type");
+                Ok(Arc::unwrap_or_clone(vector))
+            }
+        }
+    }
+
+    fn expect<T: Element>(&self) -> Result<(), TensorError> {
+        if self.dtype == T::DTYPE {
+            Ok(())
+        } else {
+            Err(TensorError::Type { expected: T::DTYPE, got: self.dtype })
+        }
+    }
+
+    /// The elements, which are of this type.
+    fn typed<T: Element>(&self) -> &[T] {
+        let found = match &self.elements {
+            Elements::Own(vector) => (&**vector as &dyn Any).downcast_ref::<Vec<T>>().map(Vec::as_slice),
+            Elements::Shared(bytes) => bytemuck::checked::try_cast_slice(bytes).ok(),
+        };
+        found.expect("invariant: the elements are of the tensor's type and aligned for it")
+    }
+
+    /// Element `i`, which is of this type, in row-major order.
+    fn at<T: Element>(&self, i: usize) -> T {
+        let bytes = &self.as_bytes()[i * size_of::<T>()..(i + 1) * size_of::<T>()];
+        bytemuck::checked::pod_read_unaligned(bytes)
     }
 
     /// The same elements under another shape of as many elements.
@@ -211,33 +221,17 @@ impl Tensor {
         if shape.elements() != self.elements() {
             return Err(TensorError::Count { expected: shape.elements(), got: self.elements(), shape });
         }
-        Ok(Self { shape, data: self.data })
+        Ok(Self { shape, ..self })
     }
 
     /// Element `i` in row-major order as `f64` (`bool` as 0 or 1; large `i64` rounds).
     pub fn get_f64(&self, i: usize) -> f64 {
-        match &self.data {
-            TensorData::Bool(v) => f64::from(u8::from(v[i])),
-            TensorData::U8(v) => f64::from(v[i]),
-            TensorData::I32(v) => f64::from(v[i]),
-            TensorData::I64(v) => v[i] as f64,
-            TensorData::BF16(v) => v[i].to_f64(),
-            TensorData::F32(v) => f64::from(v[i]),
-            TensorData::F64(v) => v[i],
-        }
+        each_type!(self.dtype, T => self.at::<T>(i).to_f64())
     }
 
     /// Element `i` in row-major order as `i64` (floats truncate towards zero and saturate).
     pub fn get_i64(&self, i: usize) -> i64 {
-        match &self.data {
-            TensorData::Bool(v) => i64::from(v[i]),
-            TensorData::U8(v) => i64::from(v[i]),
-            TensorData::I32(v) => i64::from(v[i]),
-            TensorData::I64(v) => v[i],
-            TensorData::BF16(v) => v[i].to_f64() as i64,
-            TensorData::F32(v) => v[i] as i64,
-            TensorData::F64(v) => v[i] as i64,
-        }
+        each_type!(self.dtype, T => self.at::<T>(i).to_i64())
     }
 
     /// Builds a tensor of `dtype` element by element from `f64` values: floats round to nearest even, integers
@@ -245,46 +239,46 @@ impl Tensor {
     pub fn from_f64(dtype: DType, shape: impl Into<Shape>, mut value: impl FnMut(usize) -> f64) -> Self {
         let shape = shape.into();
         let n = 0..shape.elements();
-        let data = match dtype {
-            DType::Bool => TensorData::Bool(n.map(|i| value(i) != 0.0).collect()),
-            DType::U8 => TensorData::U8(n.map(|i| value(i) as u8).collect()),
-            DType::I32 => TensorData::I32(n.map(|i| value(i) as i32).collect()),
-            DType::I64 => TensorData::I64(n.map(|i| value(i) as i64).collect()),
-            DType::BF16 => TensorData::BF16(n.map(|i| bf16::from_f64(value(i))).collect()),
-            DType::F32 => TensorData::F32(n.map(|i| value(i) as f32).collect()),
-            DType::F64 => TensorData::F64(n.map(value).collect()),
-        };
-        Self { shape, data }
+        each_type!(dtype, T => Self::own(shape, n.map(|i| <T as Element>::from_f64(value(i))).collect::<Vec<T>>()))
     }
 
     /// Builds a tensor of `dtype` element by element from `i64` values; narrower integers wrap.
     pub fn from_i64(dtype: DType, shape: impl Into<Shape>, mut value: impl FnMut(usize) -> i64) -> Self {
         let shape = shape.into();
         let n = 0..shape.elements();
-        match dtype {
-            DType::Bool => Self { data: TensorData::Bool(n.map(|i| value(i) != 0).collect()), shape },
-            DType::U8 => Self { data: TensorData::U8(n.map(|i| value(i) as u8).collect()), shape },
-            DType::I32 => Self { data: TensorData::I32(n.map(|i| value(i) as i32).collect()), shape },
-            DType::I64 => Self { data: TensorData::I64(n.map(value).collect()), shape },
-            float => Self::from_f64(float, shape, |i| value(i) as f64),
-        }
+        each_type!(dtype, T => Self::own(shape, n.map(|i| <T as Element>::from_i64(value(i))).collect::<Vec<T>>()))
     }
 
     /// Whether both hold the same type, shape and bits; unlike `==`, NaN equals NaN and 0.0 differs from -0.0.
     pub fn same_bits(&self, other: &Self) -> bool {
-        self.shape == other.shape
-            && self.dtype() == other.dtype()
-            && self.to_le_bytes() == other.to_le_bytes()
-    }
-
-    /// Bytes of the elements.
-    pub fn bytes(&self) -> usize {
-        each_data!(&self.data, v => size_of_val(v.as_slice()))
+        self.dtype == other.dtype && self.shape == other.shape && self.as_bytes() == other.as_bytes()
     }
 }
 
-fn from_le<T: Pod>(bytes: &[u8], convert: impl Fn(T) -> T) -> Vec<T> {
-    bytes.chunks_exact(size_of::<T>()).map(|c| convert(bytemuck::pod_read_unaligned(c))).collect()
+/// The shape, when `bytes` bytes are as many as its elements have.
+fn fitting(dtype: DType, shape: Shape, bytes: usize) -> Result<Shape, TensorError> {
+    let expected = shape.elements().saturating_mul(dtype.bytes());
+    if expected == bytes { Ok(shape) } else { Err(TensorError::Count { shape, expected, got: bytes }) }
+}
+
+/// Equal types, shapes and elements: as among numbers, NaN equals nothing.
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Self) -> bool {
+        self.dtype == other.dtype
+            && self.shape == other.shape
+            && each_type!(self.dtype, T => self.typed::<T>() == other.typed::<T>())
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{} ", self.dtype, self.shape)?;
+        each_type!(self.dtype, T => {
+            let shown = &self.typed::<T>()[..self.elements().min(SHOWN)];
+            f.debug_list().entries(shown).finish()
+        })?;
+        if self.elements() > SHOWN { write!(f, " and {} more", self.elements() - SHOWN) } else { Ok(()) }
+    }
 }
 
 #[cfg(test)]
@@ -295,16 +289,87 @@ mod tests {
     fn bytes_round_trip_for_every_type() {
         for dtype in DType::ALL {
             let t = Tensor::from_f64(dtype, [2, 3], |i| i as f64);
-            let back = Tensor::from_le_bytes(dtype, [2, 3], &t.to_le_bytes()).unwrap();
+            let back = Tensor::from_le_bytes(dtype, [2, 3], &t.le_bytes()).unwrap();
             assert_eq!(t, back, "{dtype}");
             assert_eq!(t.bytes(), 6 * dtype.bytes());
-            assert!(Tensor::from_le_bytes(dtype, [7], &t.to_le_bytes()).is_err());
+            assert!(Tensor::from_le_bytes(dtype, [7], &t.le_bytes()).is_err());
+            assert!(Tensor::from_shared(dtype, [7], Bytes::copy_from_slice(&t.le_bytes())).is_err());
         }
     }
 
     #[test]
     fn wrong_type_names_both() {
-        let error = Tensor::scalar(1.0f32).as_slice::<i64>().unwrap_err();
-        assert_eq!(error.to_string(), "expected elements of type i64, got f32");
+        let mut tensor = Tensor::scalar(1.0f32);
+        let text = "expected elements of type i64, got f32";
+        assert_eq!(tensor.as_slice::<i64>().unwrap_err().to_string(), text);
+        assert_eq!(tensor.as_mut_slice::<i64>().unwrap_err().to_string(), text);
+        assert_eq!(tensor.into_vec::<i64>().unwrap_err().to_string(), text);
+    }
+
+    /// Bytes of two tensors' elements, which begin at a place that is aligned for both.
+    fn aligned(dtype: DType, values: &[f64]) -> Bytes {
+        struct Held(Tensor);
+        impl AsRef<[u8]> for Held {
+            fn as_ref(&self) -> &[u8] {
+                self.0.as_bytes()
+            }
+        }
+        Bytes::from_owner(Held(Tensor::from_f64(dtype, [values.len()], |i| values[i])))
+    }
+
+    #[test]
+    fn shared_bytes_are_not_copied_until_somebody_writes() {
+        for dtype in DType::ALL {
+            let bytes = aligned(dtype, &[1.0, 0.0, 1.0, 1.0]);
+            let part = bytes.slice(2 * dtype.bytes()..);
+            let mut tensor = Tensor::from_shared(dtype, [2], part.clone()).unwrap();
+            let clone = tensor.clone();
+            let place = tensor.as_bytes().as_ptr();
+            assert_eq!((place, place), (part.as_ptr(), clone.as_bytes().as_ptr()), "{dtype}");
+            assert_eq!(tensor, Tensor::from_f64(dtype, [2], |_| 1.0));
+            each_type!(dtype, T => tensor.as_mut_slice::<T>().unwrap()[0] = T::default());
+            assert_eq!([tensor.get_f64(0), clone.get_f64(0)], [0.0, 1.0], "{dtype}");
+            assert_eq!(each_type!(dtype, T => tensor.into_vec::<T>().unwrap()[1].to_f64()), 1.0);
+        }
+    }
+
+    #[test]
+    fn clones_share_until_one_is_written() {
+        let mut tensor = Tensor::vector(vec![1.0f32, 2.0]);
+        let place = tensor.as_bytes().as_ptr();
+        let clone = tensor.clone();
+        assert_eq!(clone.as_bytes().as_ptr(), place);
+        tensor.as_mut_slice::<f32>().unwrap()[0] = 7.0;
+        assert_eq!((tensor.get_f64(0), clone.get_f64(0)), (7.0, 1.0));
+        // Alone again, the other one is written and taken apart where it is.
+        let mut clone = clone;
+        clone.as_mut_slice::<f32>().unwrap()[1] = 8.0;
+        assert_eq!(clone.as_bytes().as_ptr(), place);
+        let vector = clone.into_vec::<f32>().unwrap();
+        assert_eq!((vector.as_ptr().cast(), vector.as_slice()), (place, &[1.0, 8.0][..]));
+    }
+
+    #[test]
+    fn bytes_that_are_no_elements_as_they_are_get_copied() {
+        let bytes = aligned(DType::F64, &[0.0, 1.0, 2.0]);
+        for at in 1..8 {
+            let part = bytes.slice(at..at + 16);
+            let tensor = Tensor::from_shared(DType::F64, [2], part.clone()).unwrap();
+            assert_ne!(tensor.as_bytes().as_ptr(), part.as_ptr(), "{at} bytes beside a place of f64");
+            assert_eq!(tensor.as_bytes(), &part[..]);
+        }
+        let odd = Tensor::from_shared(DType::Bool, [3], Bytes::from_static(&[0, 1, 7])).unwrap();
+        assert_eq!(odd.as_slice::<bool>().unwrap(), [false, true, true]);
+        assert_eq!(odd.as_bytes(), [0, 1, 1]);
+        // Nothing may stand at any place.
+        let nothing = Tensor::from_shared(DType::I64, [0, 3], bytes.slice(1..1)).unwrap();
+        assert_eq!(nothing.as_slice::<i64>().unwrap(), [0i64; 0]);
+    }
+
+    #[test]
+    fn few_elements_are_shown() {
+        assert_eq!(format!("{:?}", Tensor::vector(vec![1i32, -2])), "i32[2] [1, -2]");
+        let shown = format!("{:?}", Tensor::zeros(DType::U8, [101]));
+        assert!(shown.ends_with("0, 0] and 1 more"), "{shown}");
     }
 }

@@ -6,7 +6,7 @@ use crate::memory::output_layout;
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, InputKind, Op};
 use outgrow_models::BuiltModel;
 use outgrow_runtime::{Backend, BufferRef, CompileOptions, Compiled, Instance, compile};
-use outgrow_tensor::{Tensor, TensorData};
+use outgrow_tensor::Tensor;
 use outgrow_transform::Batch;
 use std::ops::Range;
 
@@ -51,17 +51,8 @@ pub struct ModelProgram {
 
 /// The elements of rows `rows` of a tensor, as bytes.
 fn rows(tensor: &Tensor, rows: Range<usize>) -> &[u8] {
-    let width = tensor.shape().dims().iter().skip(1).product::<usize>();
-    let range = rows.start * width..rows.end * width;
-    match tensor.data() {
-        TensorData::Bool(v) => bytemuck::cast_slice(&v[range]),
-        TensorData::U8(v) => &v[range],
-        TensorData::I32(v) => bytemuck::cast_slice(&v[range]),
-        TensorData::I64(v) => bytemuck::cast_slice(&v[range]),
-        TensorData::BF16(v) => bytemuck::cast_slice(&v[range]),
-        TensorData::F32(v) => bytemuck::cast_slice(&v[range]),
-        TensorData::F64(v) => bytemuck::cast_slice(&v[range]),
-    }
+    let width = tensor.shape().dims().iter().skip(1).product::<usize>() * tensor.dtype().bytes();
+    &tensor.as_bytes()[rows.start * width..rows.end * width]
 }
 
 /// The flat layouts of a model's parameters and buffers.

@@ -2,7 +2,7 @@
 
 use crate::{Assembly, Batch, Chain, ColumnKind, Columns, Record, Role, Value};
 use outgrow_ir::Diagnostic;
-use outgrow_tensor::{DType, Tensor, TensorData};
+use outgrow_tensor::{DType, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -119,8 +119,8 @@ impl Transform {
     /// A stored field of whole records as the model sees it: stored images are normalised to `f32`, everything else
     /// stays as it is.
     pub fn finish(&self, stored: Tensor) -> Tensor {
-        match (stored.data(), &self.assembly.image) {
-            (TensorData::U8(pixels), Some(image)) => {
+        match (stored.as_slice::<u8>(), &self.assembly.image) {
+            (Ok(pixels), Some(image)) => {
                 let mut out = Vec::with_capacity(pixels.len());
                 image.normalize.extend(pixels, image.height * image.width, &mut out);
                 Tensor::new(stored.shape().clone(), out).unwrap_or_else(|_| Tensor::zeros(DType::F32, [0]))

@@ -6,8 +6,8 @@ use super::{File, Violation};
 const LINES_MAX: usize = 800;
 /// Longer files, each with its number of lines. They may only shrink; lower the number when they do.
 const GRANDFATHERED: &[(&str, usize)] = &[];
-/// The only crate that may contain unsafe code.
-const UNSAFE_ALLOWED: &str = "crates/kernels/";
+/// The only places that may contain unsafe code: the kernels, and where files are mapped.
+const UNSAFE_ALLOWED: [&str; 2] = ["crates/kernels/", "crates/env/src/storage/map.rs"];
 
 /// Checks every Rust file.
 pub fn check_sources(files: &[File]) -> Vec<Violation> {
@@ -15,7 +15,7 @@ pub fn check_sources(files: &[File]) -> Vec<Violation> {
     for file in files.iter().filter(|f| f.path.ends_with(".rs")) {
         check_docs(file, &mut violations);
         check_size(file, &mut violations);
-        if !file.path.starts_with(UNSAFE_ALLOWED) {
+        if !UNSAFE_ALLOWED.iter().any(|place| file.path.starts_with(place)) {
             check_unsafe(file, &mut violations);
         }
     }

@@ -5,7 +5,7 @@ use super::{LoaderOptions, Position, windows};
 use crate::split_data::{Sink, SplitData};
 use crate::{Dataset, Split};
 use outgrow_ir::Diagnostic;
-use outgrow_tensor::{DType, RngKey, Tensor, TensorData, TensorError};
+use outgrow_tensor::{DType, RngKey, Tensor, TensorError};
 use outgrow_transform::augment::{Augmenter, Mix, Share};
 use outgrow_transform::{Batch, ImageInput, Target, TextInput};
 use std::sync::Arc;
@@ -213,7 +213,7 @@ impl Maker {
     /// Mixes each image with the next one, and says what became of each; nothing when there is no mixing.
     fn mix(&self, inputs: &mut [Tensor], chosen: &[Chosen], key: RngKey) -> Vec<Share> {
         let (Some(mix), Some(image), [tensor]) = (&self.mix, &self.image, inputs) else { return Vec::new() };
-        let TensorData::F32(values) = tensor.data_mut() else { return Vec::new() };
+        let Ok(values) = tensor.as_mut_slice::<f32>() else { return Vec::new() };
         let size = [image.height, image.width];
         let shares: Vec<Share> = chosen.iter().map(|one| mix.share(key.fold_in(one.place), size)).collect();
         let width = image.channels * image.height * image.width;
@@ -230,7 +230,7 @@ impl Maker {
     /// Multiplies the weights of samples by those of their classes.
     fn weigh(&self, weight: &mut [f32], target: &Tensor, shares: &[Share]) {
         let weights = &self.options.class_weights;
-        let TensorData::I32(target) = target.data() else { return };
+        let Ok(target) = target.as_slice::<i32>() else { return };
         if weights.is_empty() {
             return;
         }
@@ -245,7 +245,7 @@ impl Maker {
     fn mixed_target(&self, target: &Tensor, shares: &[Share]) -> Result<Tensor, Diagnostic> {
         let batch = self.options.batch;
         let mut out = vec![0.0; batch * self.classes];
-        if let TensorData::I32(target) = target.data() {
+        if let Ok(target) = target.as_slice::<i32>() {
             for (i, row) in out.chunks_exact_mut(self.classes).enumerate() {
                 let own = shares.get(i).map_or(1.0, Share::own);
                 row[target[i] as usize] += own;
@@ -288,11 +288,8 @@ fn tensor_problem(error: &TensorError) -> Diagnostic {
 }
 
 /// The vector of a used tensor, emptied, or a new one, with room for `n` values.
-fn emptied(mut used: Option<Tensor>, n: usize) -> Vec<f32> {
-    let mut out = Vec::new();
-    if let Some(TensorData::F32(values)) = used.as_mut().map(Tensor::data_mut) {
-        out = std::mem::take(values);
-    }
+fn emptied(used: Option<Tensor>, n: usize) -> Vec<f32> {
+    let mut out = used.and_then(|tensor| tensor.into_vec().ok()).unwrap_or_default();
     out.clear();
     out.reserve(n);
     out

@@ -4,6 +4,7 @@
 //! the folder. Leaving out any of the four steps loses data after a crash; the simulated disk shows it.
 
 use super::{Entry, FolderLock, Operation, StorageBackend, StorageError};
+use bytes::Bytes;
 use std::fmt::Debug;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -37,6 +38,10 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Up to `length` bytes of a file from `offset` on.
     fn read(&self, path: &Path, offset: u64, length: u64) -> io::Result<Vec<u8>>;
+    /// The first `length` bytes of a file, mapped where that can be done; else they are read.
+    fn map(&self, path: &Path, length: u64) -> io::Result<Bytes> {
+        self.read(path, 0, length).map(Bytes::from)
+    }
     /// What is at a path.
     fn entry(&self, path: &Path) -> io::Result<Entry>;
     /// What is in a folder, in any order.
@@ -205,6 +210,12 @@ impl<D: Disk> StorageBackend for OnDisk<D> {
         let bytes = self.disk.read(path, offset, length as u64).map_err(failed)?;
         // The file may have become shorter between the two calls.
         if bytes.len() == length { Ok(bytes) } else { Err(out_of_range(offset + bytes.len() as u64)) }
+    }
+
+    fn map(&self, path: &Path) -> Result<Bytes, StorageError> {
+        self.length(path)
+            .and_then(|length| self.disk.map(path, length))
+            .map_err(|e| StorageError::from_io(Operation::Read, path, e))
     }
 
     fn write_with(

@@ -1,7 +1,8 @@
 //! The file systems of this machine.
 
 use super::disk::{Disk, OnDisk};
-use super::{Entry, FolderLock};
+use super::{Entry, FolderLock, map};
+use bytes::Bytes;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -23,6 +24,8 @@ pub struct RealDisk;
 
 /// Bytes of a lock file that are read to find out who wrote it: a process id has ten digits at most.
 const HOLDER_BYTES: u64 = 16;
+/// Shorter files are read instead of mapped: a mapping costs more than copying a few pages.
+const MAPPED_BYTES_MIN: u64 = 1 << 16;
 
 fn to_entry(name: &std::ffi::OsStr, metadata: &fs::Metadata) -> io::Result<Entry> {
     if !metadata.is_file() && !metadata.is_dir() {
@@ -72,6 +75,13 @@ impl Disk for RealDisk {
         bytes.try_reserve_exact(length as usize).map_err(|_| io::ErrorKind::OutOfMemory)?;
         file.take(length).read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    fn map(&self, path: &Path, length: u64) -> io::Result<Bytes> {
+        if length < MAPPED_BYTES_MIN {
+            return self.read(path, 0, length).map(Bytes::from);
+        }
+        map::map(&File::open(path)?, length)
     }
 
     fn entry(&self, path: &Path) -> io::Result<Entry> {

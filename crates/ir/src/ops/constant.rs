@@ -32,7 +32,7 @@ impl Eq for Constant {}
 impl Hash for Constant {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.shape().hash(state);
-        self.0.to_le_bytes().hash(state);
+        self.0.as_bytes().hash(state);
     }
 }
 

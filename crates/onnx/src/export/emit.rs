@@ -70,7 +70,11 @@ impl<'a> Emitter<'a> {
 
     /// The name of a constant.
     pub fn constant(&mut self, tensor: &Tensor) -> String {
-        let key = (super::data_type(tensor.dtype()), tensor.shape().dims().to_vec(), tensor.to_le_bytes());
+        let key = (
+            super::data_type(tensor.dtype()),
+            tensor.shape().dims().to_vec(),
+            tensor.le_bytes().into_owned(),
+        );
         if let Some(name) = self.constants.get(&key) {
             return name.clone();
         }

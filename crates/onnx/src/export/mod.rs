@@ -171,7 +171,7 @@ pub(crate) fn tensor_proto(name: &str, tensor: &Tensor) -> TensorProto {
         dims: tensor.shape().dims().iter().map(|n| *n as i64).collect(),
         data_type: data_type(tensor.dtype()),
         name: name.to_owned(),
-        raw_data: Some(Bytes::from(tensor.to_le_bytes())),
+        raw_data: Some(Bytes::from(tensor.le_bytes().into_owned())),
         ..TensorProto::default()
     }
 }

@@ -63,7 +63,7 @@ pub fn save_package(
 ) -> Result<(), Diagnostics> {
     let weights = trainer.state.weights(trainer.model());
     let mut package = ModelPackage::default();
-    let mut part = |name: &str, bytes: Vec<u8>| package.parts.insert(name.to_owned(), bytes);
+    let mut part = |name: &str, bytes: Vec<u8>| package.parts.insert(name.to_owned(), bytes.into());
     part(GRAPH, trainer.model().eval.to_string().into_bytes());
     part(WEIGHTS, safetensors::to_bytes(&weights, &BTreeMap::new())?);
     part(TRANSFORM, data.transform().to_json().into_bytes());
@@ -86,7 +86,7 @@ pub fn load_package(storage: &dyn StorageBackend, folder: &Path) -> Result<Packa
     };
     Ok(Package {
         graph: Graph::parse(&text(GRAPH)?)?,
-        weights: safetensors::parse(package.part(WEIGHTS)?)?.tensors,
+        weights: safetensors::parse(package.part(WEIGHTS)?.clone())?.tensors,
         transform: Transform::from_json(&text(TRANSFORM)?)?,
         manifest: manifest::parse(&text(MANIFEST)?)?,
     })

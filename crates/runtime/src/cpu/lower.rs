@@ -194,7 +194,7 @@ impl Lowering<'_> {
                 Place::Splat(Literal::from_f64(tensor.dtype(), x))
             }
             _ => {
-                let bytes = tensor.to_le_bytes();
+                let bytes = tensor.as_bytes().to_vec();
                 let storage = self.storage("constant".into(), bytes.len(), Home::Constant(bytes));
                 Place::View(View::whole(storage as u32, tensor.dtype(), tensor.shape().dims()))
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, InputKind, Op, TensorType};
 use outgrow_runtime::{BufferRef, CompileOptions, Compiled, CpuBackend, Instance, Weights, compile};
-use outgrow_tensor::{DType, Tensor, TensorData};
+use outgrow_tensor::{DType, Tensor};
 use outgrow_transform::{Record, Transform};
 
 use crate::session::Package;
@@ -132,7 +132,8 @@ impl Predictor {
             return Err(unfit(format!("the output `{OUTPUT}` does not hold numbers for each row")).into());
         }
         let mut out = vec![0.0f32; elements];
-        let mut buffers: Vec<BufferRef<'_>> = given.iter().map(|tensor| bytes(tensor)).collect();
+        let mut buffers: Vec<BufferRef<'_>> =
+            given.iter().map(|tensor| BufferRef::Read(tensor.as_bytes())).collect();
         buffers.push(BufferRef::write(&mut out));
         instance.run(&mut buffers)?;
         out.truncate(elements / rows * count);
@@ -147,7 +148,7 @@ fn padded(tensor: Tensor, rows: usize) -> Result<Tensor, Diagnostic> {
         Some(first) if *first < rows => *first = rows,
         _ => return Ok(tensor),
     }
-    let mut bytes = tensor.to_le_bytes();
+    let mut bytes = tensor.le_bytes().into_owned();
     bytes.resize(shape.iter().product::<usize>() * tensor.dtype().bytes(), 0);
     Tensor::from_le_bytes(tensor.dtype(), shape, &bytes).map_err(|e| unfit(e.to_string()))
 }
@@ -158,16 +159,4 @@ fn check(name: &str, ty: &TensorType, tensor: &Tensor) -> Result<(), Diagnostic>
         return Ok(());
     }
     Err(unfit(format!("`{name}` is {}{}", tensor.dtype(), tensor.shape())).expected(ty.to_string()))
-}
-
-fn bytes(tensor: &Tensor) -> BufferRef<'_> {
-    match tensor.data() {
-        TensorData::Bool(v) => BufferRef::read(v),
-        TensorData::U8(v) => BufferRef::read(v),
-        TensorData::I32(v) => BufferRef::read(v),
-        TensorData::I64(v) => BufferRef::read(v),
-        TensorData::BF16(v) => BufferRef::read(v),
-        TensorData::F32(v) => BufferRef::read(v),
-        TensorData::F64(v) => BufferRef::read(v),
-    }
 }
