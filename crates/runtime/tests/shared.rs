@@ -55,13 +55,25 @@ fn images(batch: usize, seed: u64) -> Vec<f32> {
     (0..batch * IMAGE.iter().product::<usize>()).map(|_| stream.normal() as f32).collect()
 }
 
-/// The logits of a batch.
+/// The logits of a batch, where weights are bound.
 fn logits(compiled: &Compiled, instance: &mut dyn Instance, images: &[f32], batch: usize) -> Vec<f32> {
+    logits_with(compiled, instance, &Weights::default(), images, batch)
+}
+
+/// The logits of a batch, where these weights are given to the run.
+fn logits_with(
+    compiled: &Compiled,
+    instance: &mut dyn Instance,
+    weights: &Weights,
+    images: &[f32],
+    batch: usize,
+) -> Vec<f32> {
     let zeros = [0u64; 64];
     let mut out = vec![f32::NAN; batch * CLASSES];
     let bytes = |ty: &TensorType| ty.static_shape().unwrap().elements() * ty.dtype.bytes();
-    let input = |(name, ty): &(String, TensorType)| match name.as_str() {
-        "image" => BufferRef::read(images),
+    let input = |(name, ty): &(String, TensorType)| match (name.as_str(), weights.get(name)) {
+        ("image", _) => BufferRef::read(images),
+        (_, Some(weight)) => BufferRef::read(weight.tensor().as_slice::<f32>().unwrap()),
         _ => BufferRef::Read(&bytemuck::cast_slice(&zeros)[..bytes(ty)]),
     };
     let mut buffers: Vec<BufferRef<'_>> = compiled.inputs.iter().map(input).collect();
@@ -118,21 +130,7 @@ fn a_network_is_run_by_many_threads_at_once() {
     assert_eq!(weights.bytes(), (tensors, packed), "neither threads nor batch sizes pack anything again");
     // The same with weights that are given to each run, and packed there.
     let given = compile(&CpuBackend, &model.eval, 1, &CompileOptions::new(pool)).unwrap();
-    let images = images(1, 0);
-    let mut out = vec![0.0f32; CLASSES];
-    let zeros = [0u64; 64];
-    let mut buffers: Vec<BufferRef<'_>> = Vec::new();
-    for (name, ty) in &given.inputs {
-        buffers.push(match weights.get(name) {
-            Some(weight) => BufferRef::read(weight.tensor().as_slice::<f32>().unwrap()),
-            None if name == "image" => BufferRef::read(&images),
-            None => BufferRef::Read(
-                &bytemuck::cast_slice(&zeros)[..ty.static_shape().unwrap().elements() * ty.dtype.bytes()],
-            ),
-        });
-    }
-    buffers.push(BufferRef::write(&mut out));
-    given.instance().unwrap().run(&mut buffers).unwrap();
+    let out = logits_with(&given, &mut *given.instance().unwrap(), &weights, &images(1, 0), 1);
     assert!(out == expected[0], "packed beforehand or in the run: the same bits");
 }
 
@@ -154,6 +152,19 @@ fn measure() {
     let one = compiled(&model.eval, 1, &weights, &pool);
     let expected = single(&one);
     println!("packed {:.1} MB; one instance has run: {:.1} MiB", weights.bytes().1 as f64 / 1e6, resident());
+    let given = compile(&CpuBackend, &model.eval, 1, &CompileOptions::new(pool.clone())).unwrap();
+    let mut best = [f64::INFINITY; 2];
+    let (mut bound_one, mut given_one) = (one.instance().unwrap(), given.instance().unwrap());
+    for _ in 0..50 {
+        let begin = Instant::now();
+        logits(&one, &mut *bound_one, &images(1, 0), 1);
+        best[0] = best[0].min(begin.elapsed().as_secs_f64());
+        let begin = Instant::now();
+        logits_with(&given, &mut *given_one, &weights, &images(1, 0), 1);
+        best[1] = best[1].min(begin.elapsed().as_secs_f64());
+    }
+    println!("a run alone: {:.2} ms, packed in the run {:.2} ms", best[0] * 1e3, best[1] * 1e3);
+    drop((given, bound_one, given_one));
     for (what, pools) in [
         ("pools of one thread each", (0..THREADS).map(|_| Arc::new(ThreadPool::new(1))).collect()),
         ("one pool of two threads", vec![Arc::new(ThreadPool::new(2))]),
