@@ -1,12 +1,15 @@
-//! Named tensors side by side in one flat vector of f32: parameters, gradients and optimiser state are kept this way,
-//! so that an update is one sweep and a norm is a sum over fixed blocks.
+//! Named tensors of one element type side by side in one flat vector: parameters, gradients and optimiser state are
+//! kept this way, so that an update is one sweep and a norm is a sum over fixed blocks. A flat vector can be cut
+//! between these blocks into ranges that are worked on, kept and summed apart, with the bits of the whole.
 
 use crate::memory::filled;
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_tensor::Tensor;
+use outgrow_kernels::SUM_BLOCK;
+use outgrow_tensor::{DType, Element, Tensor};
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 
-/// Every tensor begins at a multiple of this many elements: a cache line.
+/// Every tensor begins at a multiple of this many elements: of f32, a cache line.
 const ALIGN: usize = 16;
 
 /// One tensor of a layout.
@@ -22,17 +25,18 @@ pub struct Entry {
     pub elements: usize,
 }
 
-/// Where named tensors lie in a flat vector.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Where named tensors lie in a flat vector of one element type.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
+    dtype: DType,
     entries: Vec<Entry>,
     total: usize,
 }
 
 impl Layout {
-    /// A layout of tensors with these names and extents, in order.
-    pub fn new<'a>(tensors: impl IntoIterator<Item = (&'a str, &'a [usize])>) -> Self {
-        let mut layout = Self::default();
+    /// A layout of tensors of `dtype` with these names and extents, in order.
+    pub fn new<'a>(dtype: DType, tensors: impl IntoIterator<Item = (&'a str, &'a [usize])>) -> Self {
+        let mut layout = Self { dtype, entries: Vec::new(), total: 0 };
         for (name, dims) in tensors {
             let elements = dims.iter().product();
             layout.entries.push(Entry {
@@ -46,6 +50,17 @@ impl Layout {
         layout
     }
 
+    /// The same tensors at the same places in a vector of another type.
+    #[must_use]
+    pub fn with_dtype(&self, dtype: DType) -> Self {
+        Self { dtype, ..self.clone() }
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
     /// The tensors, in order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
@@ -56,14 +71,21 @@ impl Layout {
         self.total
     }
 
+    /// Bytes of the flat vector.
+    pub fn bytes(&self) -> u64 {
+        (self.total as u64).saturating_mul(self.dtype.bytes() as u64)
+    }
+
     /// The elements of tensor `i`.
-    pub fn slice<'a>(&self, i: usize, flat: &'a [f32]) -> &'a [f32] {
+    pub fn slice<'a, T: Element>(&self, i: usize, flat: &'a [T]) -> &'a [T] {
+        self.expect::<T>();
         let entry = &self.entries[i];
         &flat[entry.offset..entry.offset + entry.elements]
     }
 
     /// The elements of all tensors, for writing.
-    pub fn split_mut<'a>(&self, mut flat: &'a mut [f32]) -> Vec<&'a mut [f32]> {
+    pub fn split_mut<'a, T: Element>(&self, mut flat: &'a mut [T]) -> Vec<&'a mut [T]> {
+        self.expect::<T>();
         let mut parts = Vec::with_capacity(self.entries.len());
         for entry in &self.entries {
             let (part, rest) = flat.split_at_mut(entry.elements.next_multiple_of(ALIGN).min(flat.len()));
@@ -73,8 +95,33 @@ impl Layout {
         parts
     }
 
+    /// The flat vector cut into `parts` ranges of elements, one after the other, that differ by a block of
+    /// [`SUM_BLOCK`] elements at most. All but the last end where a block does, so that sums over blocks are those of
+    /// the whole vector; where there are fewer blocks than parts, the last ranges are empty.
+    pub fn ranges(&self, parts: usize) -> Vec<Range<usize>> {
+        let blocks = self.total.div_ceil(SUM_BLOCK);
+        let parts = parts.max(1);
+        let first = |part: usize| {
+            // The first `blocks % parts` parts have one block more than the others.
+            let block = part * (blocks / parts) + part.min(blocks % parts);
+            block.saturating_mul(SUM_BLOCK).min(self.total)
+        };
+        (0..parts).map(|part| first(part)..first(part + 1)).collect()
+    }
+
+    /// Which elements of which tensors lie in a range of the flat vector: numbers of tensors, and of their elements.
+    pub fn within(&self, range: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let first = self.entries.partition_point(|e| e.offset + e.elements <= range.start);
+        let reached = self.entries[first..].iter().take_while(move |e| e.offset < range.end);
+        reached.enumerate().filter_map(move |(i, entry)| {
+            let low = range.start.saturating_sub(entry.offset);
+            let high = (range.end - entry.offset).min(entry.elements);
+            (low < high).then_some((first + i, low..high))
+        })
+    }
+
     /// The tensors by name.
-    pub fn tensors(&self, flat: &[f32]) -> BTreeMap<String, Tensor> {
+    pub fn tensors<T: Element>(&self, flat: &[T]) -> BTreeMap<String, Tensor> {
         let tensor = |(i, entry): (usize, &Entry)| {
             let tensor = Tensor::new(entry.dims.clone(), self.slice(i, flat).to_vec());
             (entry.name.clone(), tensor.expect("a layout's extents agree with its elements"))
@@ -82,9 +129,10 @@ impl Layout {
         self.entries.iter().enumerate().map(tensor).collect()
     }
 
-    /// The flat vector of these tensors; every tensor must be there with its extents and f32, and no other.
-    pub fn flatten(&self, tensors: &BTreeMap<String, Tensor>) -> Result<Vec<f32>, Diagnostics> {
-        let mut flat = filled(self.total, 0.0)?;
+    /// The flat vector of these tensors; every tensor must be there with its extents and type, and no other.
+    pub fn flatten<T: Element>(&self, tensors: &BTreeMap<String, Tensor>) -> Result<Vec<T>, Diagnostics> {
+        self.expect::<T>();
+        let mut flat = filled(self.total, T::default())?;
         let mut found = Diagnostics::default();
         for entry in &self.entries {
             let Some(tensor) = tensors.get(&entry.name) else {
@@ -94,15 +142,14 @@ impl Layout {
                 );
                 continue;
             };
-            match tensor.as_slice::<f32>() {
+            match tensor.as_slice::<T>() {
                 Ok(elements) if tensor.shape().dims() == entry.dims => {
                     flat[entry.offset..entry.offset + entry.elements].copy_from_slice(elements);
                 }
                 _ => {
                     let problem = format!("tensor `{}` is {}{}", entry.name, tensor.dtype(), tensor.shape());
-                    found.push(
-                        Diagnostic::new("weights.shape", problem).expected(format!("f32{:?}", entry.dims)),
-                    );
+                    let expected = format!("{}{:?}", self.dtype, entry.dims);
+                    found.push(Diagnostic::new("weights.shape", problem).expected(expected));
                 }
             }
         }
@@ -113,38 +160,106 @@ impl Layout {
         }
         found.into_result(flat)
     }
+
+    /// A vector of another type than the layout's is a mistake of whoever has both.
+    fn expect<T: Element>(&self) {
+        assert_eq!(T::DTYPE, self.dtype, "invariant: a flat vector has its layout's type");
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use outgrow_kernels::{ThreadPool, sum_of_squares_blocks};
+    use outgrow_tensor::{RngKey, bf16};
 
     fn layout() -> Layout {
-        Layout::new([("a", &[3usize][..]), ("b", &[2, 10]), ("c", &[])])
+        Layout::new(DType::F32, [("a", &[3usize][..]), ("b", &[2, 10]), ("c", &[])])
     }
 
     #[test]
     fn flattening_and_naming_are_inverse() {
         let layout = layout();
-        assert_eq!(layout.total(), 16 + 32 + 16);
-        let mut flat = vec![0.0; layout.total()];
+        assert_eq!((layout.total(), layout.bytes()), (16 + 32 + 16, 4 * 64));
+        let mut flat = vec![0.0f32; layout.total()];
         for (i, part) in layout.split_mut(&mut flat).into_iter().enumerate() {
             part.fill(i as f32 + 1.0);
         }
         let tensors = layout.tensors(&flat);
         assert_eq!(tensors["b"].shape().dims(), [2, 10]);
-        assert_eq!(layout.flatten(&tensors).unwrap(), flat);
+        assert_eq!(layout.flatten::<f32>(&tensors).unwrap(), flat);
+        // The same of another type.
+        let half = layout.with_dtype(DType::BF16);
+        let flat: Vec<bf16> = flat.into_iter().map(bf16::from_f32).collect();
+        let tensors = half.tensors(&flat);
+        assert_eq!((half.bytes(), tensors["b"].dtype()), (2 * 64, DType::BF16));
+        assert_eq!(half.flatten::<bf16>(&tensors).unwrap(), flat);
+        let text = layout.flatten::<f32>(&tensors).unwrap_err().to_string();
+        assert!(text.contains("`b` is bf16[2, 10]") && text.contains("f32[2, 10]"), "{text}");
     }
 
     #[test]
     fn what_does_not_fit_is_named() {
-        let mut tensors = layout().tensors(&vec![0.0; 64]);
+        let mut tensors = layout().tensors(&[0.0f32; 64]);
         tensors.remove("a");
         tensors.insert("b".into(), Tensor::vector(vec![1.0f32]));
         tensors.insert("d".into(), Tensor::vector(vec![1.0f32]));
-        let text = layout().flatten(&tensors).unwrap_err().to_string();
+        let text = layout().flatten::<f32>(&tensors).unwrap_err().to_string();
         for expected in ["no tensor `a`", "`b` is f32[1]", "no tensor `d`"] {
             assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    /// Layouts of few and many, tiny and large tensors.
+    fn layouts() -> Vec<Layout> {
+        let mut random = RngKey::new(4).stream();
+        let mut layouts = vec![Layout::new(DType::F32, []), layout()];
+        for most in [20, 5_000, 50_000] {
+            let dims: Vec<[usize; 1]> = (0..9).map(|_| [random.below(most) as usize]).collect();
+            layouts.push(Layout::new(DType::F32, dims.iter().map(|d| ("x", d.as_slice()))));
+        }
+        layouts
+    }
+
+    #[test]
+    fn ranges_cover_the_vector_and_are_cut_between_blocks() {
+        for layout in layouts() {
+            for parts in [1, 2, 3, 7, 64] {
+                let ranges = layout.ranges(parts);
+                assert_eq!(ranges.len(), parts);
+                assert_eq!((ranges[0].start, ranges[parts - 1].end), (0, layout.total()));
+                assert!(ranges.windows(2).all(|two| two[0].end == two[1].start));
+                let inner = ranges[..parts - 1].iter().map(|range| range.end);
+                assert!(inner.clone().all(|end| end % SUM_BLOCK == 0 || end == layout.total()));
+                let blocks: Vec<usize> = ranges.iter().map(|range| range.len().div_ceil(SUM_BLOCK)).collect();
+                assert!(blocks.iter().max().unwrap() - blocks.iter().min().unwrap() <= 1, "{blocks:?}");
+                // Each element of each tensor lies in one range, in order.
+                let mut seen = vec![0; layout.entries().len()];
+                for (i, elements) in ranges.iter().flat_map(|range| layout.within(range.clone())) {
+                    assert_eq!(elements.start, seen[i], "of tensor {i}");
+                    seen[i] = elements.end;
+                }
+                let all: Vec<usize> = layout.entries().iter().map(|e| e.elements).collect();
+                assert_eq!(seen, all);
+            }
+        }
+    }
+
+    #[test]
+    fn sums_over_blocks_of_ranges_are_those_of_the_whole() {
+        let pool = ThreadPool::new(2);
+        for layout in layouts() {
+            let mut random = RngKey::new(5).stream();
+            let flat: Vec<f32> = (0..layout.total()).map(|_| random.normal() as f32).collect();
+            let mut whole = Vec::new();
+            sum_of_squares_blocks(&pool, &flat, &mut whole);
+            for parts in [1, 2, 5] {
+                let mut cut = Vec::new();
+                for range in layout.ranges(parts) {
+                    sum_of_squares_blocks(&pool, &flat[range], &mut cut);
+                }
+                assert_eq!(cut, whole);
+            }
         }
     }
 }

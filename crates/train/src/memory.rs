@@ -8,6 +8,7 @@ use outgrow_ir::{Diagnostic, Diagnostics, Graph};
 use outgrow_models::BuiltModel;
 use outgrow_passes::{GRAD_PREFIX, add_gradients};
 use outgrow_runtime::{Backend, CompileOptions, plan};
+use outgrow_tensor::{DType, Element};
 
 /// The graph of a step of a micro-shard. Its gradients come first: they are then laid out as the parameters are.
 pub(crate) fn step_graph(model: &BuiltModel) -> Result<Graph, Diagnostics> {
@@ -26,22 +27,17 @@ pub(crate) fn in_evaluation(name: &str) -> bool {
     name != "loss"
 }
 
-/// Bytes of so many vectors of so many elements.
-fn vectors(count: u64, elements: usize) -> u64 {
-    count.saturating_mul(4).saturating_mul(elements as u64)
-}
-
 /// Bytes of all that is as long as the parameters: themselves, the optimiser's state, the best weights so far, and
 /// where there are checkpoints, their copy of all this.
 pub(crate) fn state_bytes(model: &BuiltModel, config: &Train, checkpoints: bool) -> u64 {
     let slots = from_spec(&config.optimizer, config.weight_decay).slots().len() as u64;
     let best = u64::from(config.early_stopping.is_some_and(|stopping| stopping.restore_best));
-    vectors((1 + slots + best) * (1 + u64::from(checkpoints)), layouts(model).0.total())
+    layouts(model).0.bytes().saturating_mul((1 + slots + best) * (1 + u64::from(checkpoints)))
 }
 
 /// Bytes of the gradients of a step: the micro-shard's own, and the partial sums of the tree.
 pub(crate) fn gradient_bytes(config: &Train, outputs: &Layout) -> u64 {
-    vectors(1 + u64::from(config.micro_shards.ilog2()), outputs.total())
+    outputs.bytes().saturating_mul(1 + u64::from(config.micro_shards.ilog2()))
 }
 
 /// Bytes that training takes at the least.
@@ -63,15 +59,15 @@ pub fn memory_needed(
     };
     let (step, gradients) = planned(&step_graph(model)?, in_step, config.batch / config.micro_shards)?;
     let (evaluation, outputs) = planned(&model.eval, in_evaluation, config.batch)?;
-    let kept = [gradient_bytes(config, &gradients), vectors(1, outputs.total()), step, evaluation];
+    let kept = [gradient_bytes(config, &gradients), outputs.bytes(), step, evaluation];
     Ok(kept.into_iter().fold(state_bytes(model, config, checkpoints), u64::saturating_add))
 }
 
-/// The outputs of a graph for so many rows, side by side.
+/// The outputs of a graph for so many rows, which are all of f32, side by side.
 pub(crate) fn output_layout(graph: &Graph, rows: usize) -> Layout {
     let extents = |value| graph.ty(value).dims.iter().map(|d| d.bind(rows)).collect::<Vec<_>>();
     let dims: Vec<_> = graph.outputs.iter().map(|(name, v)| (name.as_str(), extents(*v))).collect();
-    Layout::new(dims.iter().map(|(name, dims)| (*name, dims.as_slice())))
+    Layout::new(DType::F32, dims.iter().map(|(name, dims)| (*name, dims.as_slice())))
 }
 
 /// What is left of the memory there is while a trainer is put together; unlimited where nothing says how much there is.
@@ -97,7 +93,7 @@ impl Budget {
 }
 
 /// A vector of one number, where the system gives the memory for it.
-pub(crate) fn filled(elements: usize, number: f32) -> Result<Vec<f32>, Diagnostic> {
+pub(crate) fn filled<T: Element>(elements: usize, number: T) -> Result<Vec<T>, Diagnostic> {
     let mut vector = Vec::new();
     if vector.try_reserve_exact(elements).is_err() {
         let problem = format!("the system does not give the memory for a vector of {elements} numbers");

@@ -3,10 +3,10 @@
 
 use crate::flat::Layout;
 use crate::memory::output_layout;
-use outgrow_ir::{Diagnostic, Diagnostics, Graph, InputKind, Op};
+use outgrow_ir::{Diagnostic, Diagnostics, Graph, InputKind, Op, Value};
 use outgrow_models::BuiltModel;
 use outgrow_runtime::{Backend, BufferRef, CompileOptions, Compiled, Instance, compile};
-use outgrow_tensor::Tensor;
+use outgrow_tensor::{DType, Tensor};
 use outgrow_transform::Batch;
 use std::ops::Range;
 
@@ -55,11 +55,29 @@ fn rows(tensor: &Tensor, rows: Range<usize>) -> &[u8] {
     &tensor.as_bytes()[rows.start * width..rows.end * width]
 }
 
-/// The flat layouts of a model's parameters and buffers.
+/// The flat layouts of a model's parameters and buffers, which [`only_f32`] has found to be of f32.
 pub fn layouts(model: &BuiltModel) -> (Layout, Layout) {
     let params = model.params.iter().map(|p| (p.name.as_str(), p.dims.as_slice()));
     let buffers = model.buffers.iter().map(|b| (b.name.as_str(), b.dims.as_slice()));
-    (Layout::new(params), Layout::new(buffers))
+    (Layout::new(DType::F32, params), Layout::new(DType::F32, buffers))
+}
+
+/// Refuses a graph with weights or wanted outputs of another type than f32, which is what flat vectors are of that are
+/// trained, evaluated and summed.
+fn only_f32(graph: &Graph) -> Result<(), Diagnostics> {
+    let weight = |value: &Value| match &graph.node(*value).op {
+        Op::Input(input) if input.kind != InputKind::Feed => Some((input.name.clone(), input.dtype)),
+        _ => None,
+    };
+    let weights = graph.inputs.iter().filter_map(weight);
+    let outputs = graph.outputs.iter().map(|(name, value)| (name.clone(), graph.ty(*value).dtype));
+    let others = weights.chain(outputs).filter(|(_, dtype)| *dtype != DType::F32);
+    let refused = others.map(|(name, dtype)| {
+        Diagnostic::new("train.type", format!("`{name}` is of {dtype}")).item("model").expected(
+            "weights and outputs of f32, converted inside the model where it computes in another type",
+        )
+    });
+    Diagnostics(refused.collect()).into_result(())
 }
 
 impl ModelProgram {
@@ -74,6 +92,7 @@ impl ModelProgram {
     ) -> Result<Self, Diagnostics> {
         let mut graph = graph.clone();
         graph.outputs.retain(|(name, _)| wanted(name));
+        only_f32(&graph)?;
         let compiled = compile(backend, &graph, batch, options)?;
         let (params, buffers) = layouts(model);
         let feeds = feeds(&graph)?;
@@ -133,7 +152,7 @@ fn feeds(graph: &Graph) -> Result<Vec<Feed>, Diagnostics> {
         *counter += 1;
         *counter - 1
     };
-    let feed = |value: &outgrow_ir::Value| {
+    let feed = |value: &Value| {
         let Op::Input(input) = &graph.node(*value).op else {
             return Err(Diagnostic::fault("train.graph", "invariant: inputs of a graph are inputs").into());
         };
@@ -148,4 +167,26 @@ fn feeds(graph: &Graph) -> Result<Vec<Feed>, Diagnostics> {
         })
     };
     graph.inputs.iter().map(feed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use outgrow_ir::{Builder, TensorType};
+
+    #[test]
+    fn weights_and_outputs_of_another_type_are_refused() {
+        let graph = |weight: DType, output: DType| {
+            let mut b = Builder::new("m");
+            let w = b.input("w", InputKind::Param, TensorType::new(weight, [2usize]));
+            let _index = b.input("index", InputKind::Feed, TensorType::new(DType::I32, [2usize]));
+            let y = b.cast(w, output);
+            b.output("y", y);
+            b.finish().unwrap()
+        };
+        assert!(only_f32(&graph(DType::F32, DType::F32)).is_ok());
+        let told = |weight, output| only_f32(&graph(weight, output)).unwrap_err().to_string();
+        assert!(told(DType::BF16, DType::F32).contains("`w` is of bf16"));
+        assert!(told(DType::F32, DType::F64).contains("`y` is of f64"));
+    }
 }
