@@ -63,6 +63,7 @@ mod random;
 mod rearrange;
 mod reduce;
 mod slices;
+mod sync;
 mod threads;
 mod view;
 mod weight;

@@ -7,21 +7,24 @@
 //! kernels, so turns are short, and no more threads are at work than the pool has.
 
 use std::any::Any;
-use std::cell::{RefCell, UnsafeCell};
-use std::hint;
+use std::cell::RefCell;
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::AtomicU64 as Nanoseconds;
+use std::sync::{PoisonError, TryLockError};
 use std::time::Instant;
+
+use crate::sync::{
+    Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, UnsafeCell, hint,
+    thread::{self, JoinHandle},
+};
 
 /// Rounds of the spin loop before a waiting worker goes to sleep: about a hundred microseconds, which covers the gaps
 /// between the kernels of a step and yet leaves the processor to others when there is nothing to do.
-const SPINS_BEFORE_SLEEP: u32 = 1_500;
+const SPINS_BEFORE_SLEEP: u32 = if cfg!(loom) { 1 } else { 1_500 };
 /// Rounds of the spin loop before the caller starts to yield its processor to a worker that has not finished.
-const SPINS_BEFORE_YIELD: u32 = 4_000;
+const SPINS_BEFORE_YIELD: u32 = if cfg!(loom) { 0 } else { 4_000 };
 
 /// Starts a worker of this number.
 type Spawn = dyn Fn(usize, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
@@ -29,10 +32,16 @@ type Spawn = dyn Fn(usize, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()
 /// What a worker is to do: called with its number.
 type Job<'a> = &'a (dyn Fn(usize) + Sync);
 
-/// A counter on its own cache line, so that threads do not slow each other down.
+/// Something on its own cache line, so that threads do not slow each other down.
 #[repr(align(128))]
-#[derive(Default)]
-struct Counter(AtomicU64);
+struct Apart<T>(T);
+
+/// Time spent. It tells nobody what to do, so the model checker need not try its orders.
+type Tally = Apart<Nanoseconds>;
+
+fn tally() -> Tally {
+    Apart(Nanoseconds::new(0))
+}
 
 struct Shared {
     /// Counts jobs published; a worker that sees a new number runs `job`.
@@ -40,7 +49,7 @@ struct Shared {
     /// Runs of the current job, the caller's own not counted, that are yet to be finished.
     pending: AtomicUsize,
     /// For each thread, the last epoch whose run somebody has taken on.
-    taken: Vec<Counter>,
+    taken: Vec<Apart<AtomicU64>>,
     /// The current job. Written only while `pending` is zero, under the pool's `turn`.
     job: UnsafeCell<Option<Job<'static>>>,
     /// Whether each worker sleeps (or is about to) and must be woken.
@@ -49,9 +58,9 @@ struct Shared {
     /// The first panic of a worker, handed to the caller.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     /// Nanoseconds of work: per worker, its jobs; for thread 0, what callers report.
-    busy: Vec<Counter>,
+    busy: Vec<Tally>,
     /// Nanoseconds that callers have waited for workers, and for their turn.
-    waited: Counter,
+    waited: Tally,
 }
 
 // SAFETY: `job` is the only part that is not already Sync. It is written by the one thread that holds the pool's
@@ -99,9 +108,9 @@ impl ThreadPool {
             asleep: (0..threads).map(|_| AtomicBool::new(false)).collect(),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
-            taken: (0..threads).map(|_| Counter::default()).collect(),
-            busy: (0..threads).map(|_| Counter::default()).collect(),
-            waited: Counter::default(),
+            taken: (0..threads).map(|_| Apart(AtomicU64::new(0))).collect(),
+            busy: (0..threads).map(|_| tally()).collect(),
+            waited: tally(),
         });
         let workers = (1..threads)
             .map_while(|number| {
@@ -185,7 +194,7 @@ impl ThreadPool {
     }
 
     fn refuse_nested(&self) {
-        let nested = INSIDE.with_borrow(|pools| pools.contains(&self.identity()));
+        let nested = INSIDE.with(|pools| pools.borrow().contains(&self.identity()));
         assert!(!nested, "invariant: a part of a pool's job gives the same pool no job");
     }
 
@@ -196,7 +205,7 @@ impl ThreadPool {
         // as finished in `pending`, and `Wait` below keeps this function from returning (or unwinding) before that.
         let job_static: Job<'static> = unsafe { std::mem::transmute::<Job<'_>, Job<'static>>(job) };
         // SAFETY: the caller holds `turn` and `pending` is zero, so nobody reads the cell.
-        unsafe { *shared.job.get() = Some(job_static) };
+        shared.job.with_mut(|cell| unsafe { *cell = Some(job_static) });
         shared.pending.store(self.workers.len(), Ordering::Relaxed);
         let epoch = shared.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         for (worker, asleep) in self.workers.iter().zip(&shared.asleep[1..]) {
@@ -249,14 +258,19 @@ impl Shared {
     }
 }
 
+// The pools for which this thread is running a part of a job, the innermost last.
+#[cfg(not(loom))]
 thread_local! {
-    /// The pools for which this thread is running a part of a job, the innermost last.
     static INSIDE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+#[cfg(loom)]
+loom::thread_local! {
+    static INSIDE: RefCell<Vec<usize>> = RefCell::new(Vec::new());
 }
 
 /// Whether this thread is running a part of some pool's job.
 fn within_a_job() -> bool {
-    INSIDE.with_borrow(|pools| !pools.is_empty())
+    INSIDE.with(|pools| !pools.borrow().is_empty())
 }
 
 /// Marks the thread as running a part of a pool's job, until it is dropped.
@@ -264,14 +278,14 @@ struct Inside;
 
 impl Inside {
     fn of(pool: &ThreadPool) -> Self {
-        INSIDE.with_borrow_mut(|pools| pools.push(pool.identity()));
+        INSIDE.with(|pools| pools.borrow_mut().push(pool.identity()));
         Self
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        INSIDE.with_borrow_mut(Vec::pop);
+        INSIDE.with(|pools| pools.borrow_mut().pop());
     }
 }
 
@@ -332,7 +346,7 @@ fn work(shared: &Shared, number: usize) {
         let start = Instant::now();
         // SAFETY: this epoch was published after `job` was written, and `job` is not written again before this run,
         // which this worker has taken on, is counted as finished.
-        let job = unsafe { *shared.job.get() };
+        let job = shared.job.with(|cell| unsafe { *cell });
         if let Some(job) = job
             && let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(number)))
         {
