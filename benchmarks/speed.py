@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Times training steps beside PyTorch's, alternating between the two, and prints a Markdown table of medians, their
-spread, and ratios.
+"""Times training steps beside PyTorch's, or beside another Outgrow's, alternating between the two, and prints a Markdown
+table of medians, their spread, and ratios.
 speed.py OUTGROW_BINARY PEERS_SCRIPT_FOLDER [--work mnist,mlp,lenet,resnet18] [--rounds 3] [--seconds 10] [--threads 2]
+speed.py OUTGROW_BINARY --before OUTGROW_BINARY [...]
 
 PEERS_SCRIPT_FOLDER holds torch_train.py, which prints JSON objects with `epoch_s` (work `mnist`) or `step_ms`. `mnist`
 is a whole epoch of 60,000 samples through 784-10-10 by batches of 32 and Adam, and reads $OUTGROW_DATA/mnist; the others
@@ -67,13 +68,17 @@ def spread(times):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary", metavar="OUTGROW_BINARY")
-    parser.add_argument("peers", metavar="PEERS_SCRIPT_FOLDER")
+    parser.add_argument("peers", metavar="PEERS_SCRIPT_FOLDER", nargs="?")
+    parser.add_argument("--before", metavar="OUTGROW_BINARY", help="an earlier Outgrow to compare with, not PyTorch")
     parser.add_argument("--work", default=",".join(WORK))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement, about")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    print("| work | Outgrow, ms | PyTorch, ms | PyTorch / Outgrow |")
+    if (args.peers is None) == (args.before is None):
+        parser.error("either PEERS_SCRIPT_FOLDER or --before is needed")
+    other = "before" if args.before else "PyTorch"
+    print(f"| work | Outgrow, ms | {other}, ms | {other} / Outgrow |")
     print("|---|---|---|---|")
     for work in args.work.split(","):
         ours, theirs = [], []
@@ -81,7 +86,10 @@ def main():
             for _ in range(args.rounds):
                 warn_of_load(args.threads)
                 ours.append(time_outgrow(args.binary, work, args, pathlib.Path(folder)))
-                theirs.append(time_torch(args.peers, work, args))
+                if args.before:
+                    theirs.append(time_outgrow(args.before, work, args, pathlib.Path(folder)))
+                else:
+                    theirs.append(time_torch(args.peers, work, args))
         ratio = statistics.median(theirs) / statistics.median(ours)
         unit = "epoch" if work == "mnist" else "step"
         print(f"| {work} ({unit}) | {spread(ours)} | {spread(theirs)} | {ratio:.2f} |", flush=True)
