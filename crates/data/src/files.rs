@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use wildmatch::WildMatch;
 
 /// The code of the diagnostic for files that are not there.
 pub(crate) const NOT_FOUND: &str = "data.not-found";
@@ -187,9 +188,10 @@ impl Finder<'_> {
                 }
                 let Some(folder) = self.entry(&root.join(&base))? else { continue };
                 if folder.is_folder {
+                    let pattern = WildMatch::new(&part);
                     let entries = self.storage.list(&root.join(&base)).map_err(|e| storage_problem(&e))?;
                     next.extend(
-                        entries.iter().filter(|e| matches(&part, &e.name)).map(|e| base.join(&e.name)),
+                        entries.iter().filter(|e| pattern.matches(&e.name)).map(|e| base.join(&e.name)),
                     );
                 }
             }
@@ -225,27 +227,6 @@ impl Finder<'_> {
             None => diagnostic.hint("say where the data is with --data FOLDER or the variable OUTGROW_DATA"),
         }
     }
-}
-
-/// Whether `name` matches a pattern of `*` (any characters) and `?` (one character).
-fn matches(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    // The last star is retried with one more character whenever what follows it fails.
-    let (mut p, mut n, mut retry) = (0, 0, None);
-    while n < name.len() {
-        if p < pattern.len() && pattern[p] == '*' {
-            retry = Some((p + 1, n));
-            p += 1;
-        } else if p < pattern.len() && (pattern[p] == '?' || pattern[p] == name[n]) {
-            (p, n) = (p + 1, n + 1);
-        } else if let Some((after, from)) = retry {
-            retry = Some((after, from + 1));
-            (p, n) = (after, from + 1);
-        } else {
-            return false;
-        }
-    }
-    pattern[p..].iter().all(|c| *c == '*')
 }
 
 /// Bytes read from storage at a time.
@@ -367,7 +348,7 @@ impl Seek for FileReader {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use wildmatch::WildMatch;
 
     #[test]
     fn patterns_match_names() {
@@ -382,7 +363,7 @@ mod tests {
             ("", "x", false),
         ];
         for (pattern, name, expect) in cases {
-            assert_eq!(matches(pattern, name), expect, "{pattern} {name}");
+            assert_eq!(WildMatch::new(pattern).matches(name), expect, "{pattern} {name}");
         }
     }
 }

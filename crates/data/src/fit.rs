@@ -1,6 +1,7 @@
 //! From a source and the manifest to a fitted transform: roles of the columns, the chain of steps, and the assembly
 //! of inputs and target.
 
+use crate::problems::{empty, one_class};
 use crate::source::{Part, RecordSource};
 use crate::spec::{NamedNormalization, Normalization, PixelNumbers, Task};
 use crate::split::Splitter;
@@ -282,14 +283,6 @@ fn pixel_norm(numbers: &PixelNumbers, channels: usize) -> Result<PixelNorm, Diag
     Ok(norm)
 }
 
-/// The diagnostic for a training split without records.
-pub(crate) fn empty() -> Diagnostic {
-    Diagnostic::new("data.empty", "no record is left to train on")
-        .item("data")
-        .expected("at least one record in the training split")
-        .hint("the source may be empty, or a filter or `drop_missing` may leave out everything: see the report of `outgrow data prepare`")
-}
-
 /// Learns the mean and deviation of each channel's pixels.
 struct PixelFit {
     input: ImageInput,
@@ -475,13 +468,6 @@ impl TargetFit {
             _ => Ok(encoder),
         }
     }
-}
-
-/// The diagnostic for a training split with a single class.
-pub(crate) fn one_class(name: &str) -> Diagnostic {
-    Diagnostic::new("data.one-class", format!("every training record has the same class `{name}`"))
-        .item("data.label")
-        .expected("records of at least two classes")
 }
 
 /// Maps finite numbers to integers in the same order.

@@ -21,7 +21,9 @@ mod manifest;
 mod permutation;
 mod pieces;
 mod prepare;
+mod problems;
 pub mod profile;
+mod records;
 pub mod replicas;
 mod report;
 mod shard;
@@ -31,14 +33,16 @@ mod spec;
 mod split;
 mod split_data;
 mod tokens;
+mod work;
 
 pub use dataset::Dataset;
 pub use inspect::{Inspection, SplitInspection, ValueRange};
 pub use loader::{DataLoader, LoaderOptions, Position};
-pub use prepare::{PrepareOptions, PrepareProgress, Prepared, prepare};
+pub use prepare::{Prepared, prepare};
 pub use report::{CleanReport, SplitReport};
 pub use spec::{
     Cell, Clean, ColumnType, DataSpec, Files, NamedNormalization, Names, Normalization, PixelNumbers,
     SplitSpec, Task, TestSpec,
 };
 pub use split::Split;
+pub use work::{PrepareOptions, PrepareProgress};

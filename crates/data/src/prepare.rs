@@ -3,50 +3,19 @@
 
 use crate::download::{Downloads, LIMIT_BYTES};
 use crate::files::{Finder, Web, storage_problem};
-use crate::fit::{TrainingRecords, canonical, class_count, empty, fit, one_class};
 use crate::manifest::{DATASET, FORMAT, Manifest, PROGRESS, Progress, SplitInfo};
-use crate::pieces::in_pieces;
-use crate::shard::{ShardWriter, records_per_shard};
-use crate::source::{self, Context, Opened, Part, RecordSource};
+use crate::problems::{empty, empty_test, one_class};
+use crate::source::{self, Context, Opened};
 use crate::split::Splitter;
-use crate::{CleanReport, DataSpec, Split, fingerprint, manifest, tokens};
-use outgrow_env::{Remote, StorageBackend};
+use crate::work::{PrepareOptions, PrepareProgress, Work};
+use crate::{CleanReport, DataSpec, Split, fingerprint, manifest, records, tokens};
+use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_transform::{Columns, Record, Run, Target, Transform, Value};
+use outgrow_transform::{Target, Transform};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// The folder for temporary files in the cache: a name that no fingerprint has.
 const TEMPORARY: &str = ".temporary";
-
-/// Where to look for data, where to keep it, and how to go about it.
-pub struct PrepareOptions<'a> {
-    /// Where all files are.
-    pub storage: Arc<dyn StorageBackend>,
-    /// What URLs are read through.
-    pub remote: Arc<dyn Remote>,
-    /// Folders that relative paths are looked up in, in their order.
-    pub roots: Vec<PathBuf>,
-    /// The folder that prepared data is kept in, each data set in a folder named by its fingerprint.
-    pub cache: PathBuf,
-    /// Seed of the split and of generated data, unless the manifest gives one.
-    pub seed: u64,
-    /// Threads that decode images. The result does not depend on their number.
-    pub threads: usize,
-    /// Told from time to time how far it is.
-    pub progress: &'a (dyn Fn(&PrepareProgress) + Sync),
-}
-
-/// How far preparation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PrepareProgress {
-    /// What is being done: `downloading`, `checking` (bytes of the source files), `fitting` or `storing` (records or characters).
-    pub phase: &'static str,
-    /// How much of it is done.
-    pub done: u64,
-    /// How much there is, when that is known.
-    pub total: Option<u64>,
-}
 
 /// Prepared data.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,13 +29,6 @@ pub struct Prepared {
     /// What became of the records.
     pub report: CleanReport,
 }
-
-/// Records that are encoded at a time, by all threads together.
-const BLOCK_RECORDS: usize = 2048;
-/// The same for the bytes of their texts and images, before or after they are encoded.
-const BLOCK_BYTES: usize = 64 << 20;
-/// Progress is told once in so many records.
-const PROGRESS_EVERY: u64 = 512;
 
 /// Prepares the data that the manifest describes, or finds that it is prepared already.
 ///
@@ -140,7 +102,7 @@ pub(crate) fn prepare_identified(
     let progress = earlier_progress(storage, &folder, &fingerprint);
     let work = Work { spec, options, folder: &folder, splitter };
     let (transform, report, splits) = match source {
-        Opened::Records(source) => work.records(&**source, progress)?,
+        Opened::Records(source) => records::prepare(&work, &**source, progress)?,
         Opened::Text(text) => tokens::prepare(&work, text, progress)?,
     };
     check(&transform, &splits)?;
@@ -234,15 +196,6 @@ fn earlier_progress(storage: &dyn StorageBackend, folder: &std::path::Path, fing
     }
 }
 
-fn empty_test() -> Diagnostic {
-    Diagnostic::new("data.empty", "no record is left in the test set")
-        .item("data.test")
-        .expected("at least one record, or no `data.test`")
-        .hint(
-            "its files may hold nothing but a header, or the steps of `data.clean` may leave out everything",
-        )
-}
-
 /// Refuses what cannot be trained on.
 fn check(transform: &Transform, splits: &[SplitInfo; 3]) -> Result<(), Diagnostic> {
     let train = &splits[Split::Train.index()];
@@ -257,177 +210,4 @@ fn check(transform: &Transform, splits: &[SplitInfo; 3]) -> Result<(), Diagnosti
         }
     }
     Ok(())
-}
-
-/// One preparation.
-pub(crate) struct Work<'a> {
-    pub spec: &'a DataSpec,
-    pub options: &'a PrepareOptions<'a>,
-    pub folder: &'a std::path::Path,
-    pub splitter: &'a Splitter,
-}
-
-/// The fitted transform, the report and the stored splits.
-pub(crate) type Made = (Transform, CleanReport, [SplitInfo; 3]);
-
-impl Work<'_> {
-    pub fn tell(&self, phase: &'static str, done: u64, total: Option<u64>) {
-        if done.is_multiple_of(PROGRESS_EVERY) {
-            (self.options.progress)(&PrepareProgress { phase, done, total });
-        }
-    }
-
-    fn records(&self, source: &dyn RecordSource, mut progress: Progress) -> Result<Made, Diagnostics> {
-        let count = |part| source.count(part);
-        let transform = match progress.transform.take() {
-            Some(transform) => transform,
-            None => {
-                let tell = |done| self.tell("fitting", done, count(Part::Train));
-                fit(self.spec, &TrainingRecords { source, splitter: self.splitter, progress: &tell })?
-            }
-        };
-        let columns = transform.chain.columns(&transform.columns);
-        let fields = transform.assembly.stored_fields();
-        let record_bytes = fields.iter().try_fold(0usize, |n, f| n.checked_add(f.record_bytes()?));
-        let Some(record_bytes) = record_bytes else {
-            return Err(Diagnostic::new("data.too-large", "one record is larger than memory")
-                .item("data")
-                .hint("take smaller images or a shorter context")
-                .into());
-        };
-        progress.transform = Some(transform.clone());
-        let classes = class_count(&transform.assembly.target);
-        let storage = &*self.options.storage;
-        let per_shard = records_per_shard(record_bytes);
-        let writer = ShardWriter::new(storage, self.folder, fields, per_shard, classes, progress);
-        writer.save()?;
-        let block_records = (BLOCK_BYTES / record_bytes.max(1)).clamp(1, BLOCK_RECORDS);
-        let mut storing = Storing {
-            transform: &transform,
-            columns: &columns,
-            threads: self.options.threads.max(1),
-            block_records,
-            writer,
-            report: CleanReport { notes: source.notes(), ..CleanReport::default() },
-            runs: Default::default(),
-            missing: [(); 3].map(|()| vec![0; transform.columns.0.len()]),
-            block: Vec::new(),
-            block_bytes: 0,
-        };
-        let total = count(Part::Train).map(|n| n + count(Part::Test).unwrap_or(0));
-        let mut done = 0;
-        let mut content = Vec::new();
-        for part in [Part::Train, Part::Test] {
-            if part == Part::Test && !source.has_test() {
-                continue;
-            }
-            for record in source.records(part)? {
-                let record = record?;
-                self.tell("storing", done, total);
-                done += 1;
-                canonical(&record, &mut content);
-                let hash = self.splitter.hash(&content);
-                let split = if part == Part::Test { Split::Test } else { self.splitter.assign(hash) };
-                storing.take(split, record, hash.identity)?;
-            }
-        }
-        let (report, splits) = storing.finish()?;
-        Ok((transform, report, splits))
-    }
-}
-
-/// The pass that cleans, encodes and stores all records.
-struct Storing<'a> {
-    transform: &'a Transform,
-    /// The columns after the chain.
-    columns: &'a Columns,
-    threads: usize,
-    block_records: usize,
-    writer: ShardWriter<'a>,
-    report: CleanReport,
-    runs: [Run; 3],
-    /// Missing raw values of each split, by column.
-    missing: [Vec<u64>; 3],
-    /// Cleaned records that wait to be encoded.
-    block: Vec<(Split, Record)>,
-    /// The bytes of their texts and images.
-    block_bytes: usize,
-}
-
-impl Storing<'_> {
-    fn take(&mut self, split: Split, mut record: Record, identity: u128) -> Result<(), Diagnostic> {
-        let i = split.index();
-        self.report.splits[i].rows_in += 1;
-        for (count, value) in self.missing[i].iter_mut().zip(&record.values) {
-            *count += u64::from(value.is_missing());
-        }
-        if self.transform.chain.prepare(&mut record, identity, &mut self.runs[i])?
-            && self.writer.assign(split)
-        {
-            self.block_bytes += record.values.iter().map(Value::bytes).sum::<usize>();
-            self.block.push((split, record));
-            if self.block.len() == self.block_records || self.block_bytes >= BLOCK_BYTES {
-                self.encode()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Encodes the waiting records, each thread a consecutive piece of them, and stores them in their order.
-    fn encode(&mut self) -> Result<(), Diagnostic> {
-        let block = std::mem::take(&mut self.block);
-        self.block_bytes = 0;
-        let (transform, columns) = (self.transform, self.columns);
-        let encoded =
-            in_pieces(block.len(), self.threads, |range| encode_piece(transform, columns, &block[range]));
-        for piece in encoded {
-            for (split, (records, fields)) in Split::ALL.into_iter().zip(piece.ok_or_else(lost_thread)??) {
-                self.writer.push(split, records, &fields)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<(CleanReport, [SplitInfo; 3]), Diagnostic> {
-        self.encode()?;
-        let assigned = self.writer.assigned();
-        for (i, split) in self.report.splits.iter_mut().enumerate() {
-            split.rows_out = assigned[i];
-            split.effects = self.runs[i].effects(self.columns);
-            split.missing = (self.missing[i].iter().enumerate())
-                .filter(|(_, n)| **n > 0)
-                .map(|(c, n)| (self.transform.columns.0[c].name.clone(), *n))
-                .collect();
-        }
-        Ok((self.report, self.writer.finish()?))
-    }
-}
-
-fn lost_thread() -> Diagnostic {
-    Diagnostic::new("data.thread", "a thread that encodes records ended before its work was done")
-        .hint("this is a mistake of the program: please report it with the data that it was at")
-}
-
-/// For each split, the number of encoded records and the bytes of their fields.
-type Encoded = [(u64, Vec<Vec<u8>>); 3];
-
-fn encode_piece(
-    transform: &Transform,
-    columns: &Columns,
-    records: &[(Split, Record)],
-) -> Result<Encoded, Diagnostic> {
-    let fields = transform.assembly.stored_fields().len();
-    let mut encoded: Encoded = [(); 3].map(|()| (0, vec![Vec::new(); fields]));
-    for (split, record) in records {
-        let (count, buffers) = &mut encoded[split.index()];
-        if !transform.assembly.store(record, columns, buffers)? {
-            return Err(record
-                .origin
-                .place(Diagnostic::new("data.missing-label", "the label is missing").hint(
-                    "leave such records out with { drop_missing = [\"the label\"] } in `data.clean`",
-                )));
-        }
-        *count += 1;
-    }
-    Ok(encoded)
 }

@@ -6,10 +6,10 @@
 
 use crate::manifest::Progress;
 use crate::pieces::in_pieces;
-use crate::prepare::{Made, Work};
 use crate::shard::{ShardWriter, TOKENS, token_field};
 use crate::source::Part;
 use crate::source::text::TextSource;
+use crate::work::{Made, Work};
 use crate::{CleanReport, Split};
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_transform::{

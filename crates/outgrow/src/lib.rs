@@ -6,8 +6,10 @@
 
 pub mod cli;
 pub mod commands;
+pub mod context;
 pub mod diagnose;
 pub mod manifest;
+pub mod places;
 pub mod progress;
 pub mod report;
 pub mod session;
@@ -23,8 +25,8 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return commands::misused(&error, std::env::args_os()),
     };
-    let environment = commands::places::Environment::of_process();
-    let context = commands::Context::new(&cli.output, environment);
+    let environment = places::Environment::of_process();
+    let context = context::Context::new(&cli.output, environment);
     match commands::dispatch(cli.command, &context) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

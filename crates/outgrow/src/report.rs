@@ -6,10 +6,12 @@ mod charts;
 mod confusion;
 pub(crate) mod data_page;
 pub(crate) mod format;
+mod frame;
 mod memory;
 mod plot;
 mod render;
 
+use outgrow_data::{Dataset, Split};
 use serde::{Deserialize, Serialize};
 
 pub use bitmap::Bitmap;
@@ -183,6 +185,23 @@ pub struct Cleaning {
     pub filled: Vec<(String, u64)>,
     /// The parts of the data and their rows.
     pub splits: Vec<(String, u64)>,
+}
+
+impl Cleaning {
+    /// What happened to a data set.
+    pub fn of(dataset: &Dataset) -> Self {
+        let report = dataset.report();
+        Self {
+            rows_in: report.rows_in(),
+            rows_left: report.rows_out(),
+            dropped: report.dropped(),
+            filled: report.filled(),
+            splits: Split::ALL
+                .iter()
+                .map(|split| (split.name().to_owned(), dataset.stored(*split)))
+                .collect(),
+        }
+    }
 }
 
 /// On what it ran.

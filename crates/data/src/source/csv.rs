@@ -239,7 +239,7 @@ fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
     let storage = context.finder.storage.clone();
     let columns = columns(lines(&storage, &format, files.first())?, &format)?;
     if columns.0.is_empty() {
-        return Err(crate::fit::empty().file(&files.first().path).into());
+        return Err(crate::problems::empty().file(&files.first().path).into());
     }
     Ok(Opened::Records(Box::new(CsvSource { storage, format, columns, files })))
 }

@@ -406,7 +406,7 @@ fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
     let storage = context.finder.storage.clone();
     let layout = Layout::of(lines(&storage, files.first())?, &format)?;
     if layout.columns.0.is_empty() {
-        return Err(crate::fit::empty().file(&files.first().path).into());
+        return Err(crate::problems::empty().file(&files.first().path).into());
     }
     let labels = spec.label.as_ref().map_or(&[][..], Names::list);
     let label = labels.first().and_then(|name| layout.columns.position(name));

@@ -3,7 +3,8 @@
 //!
 //! Model: a file has live content, which readers see, and durable content, which its sync makes equal. A change of
 //! names (create, rename, remove) is live at once and durable when its folder is synced. A crash keeps the durable
-//! state, plus a random prefix of the unsynced changes of names and random parts of the unsynced content.
+//! state, plus some of the unsynced changes of names (the first ones, or any: file systems reorder them) and random
+//! parts of the unsynced content. What is in a folder whose own creation was lost is lost too.
 
 use super::disk::{Disk, OnDisk};
 use super::{Entry, FolderLock};
@@ -64,7 +65,8 @@ enum Node {
 #[derive(Clone, Debug)]
 enum NameChange {
     Put(PathBuf, Node),
-    Rename(PathBuf, PathBuf),
+    /// With what is renamed: that may be kept although the old name never was.
+    Rename(PathBuf, PathBuf, Node),
     Remove(PathBuf),
 }
 
@@ -74,10 +76,9 @@ impl NameChange {
             Self::Put(path, node) => {
                 names.insert(path.clone(), *node);
             }
-            Self::Rename(from, to) => {
-                if let Some(node) = names.remove(from) {
-                    names.insert(to.clone(), node);
-                }
+            Self::Rename(from, to, node) => {
+                names.remove(from);
+                names.insert(to.clone(), *node);
             }
             Self::Remove(path) => names.retain(|p, _| !p.starts_with(path)),
         }
@@ -85,7 +86,9 @@ impl NameChange {
 
     fn is_in(&self, folder: &Path) -> bool {
         match self {
-            Self::Put(path, _) | Self::Remove(path) | Self::Rename(_, path) => path.parent() == Some(folder),
+            Self::Put(path, _) | Self::Remove(path) | Self::Rename(_, path, _) => {
+                path.parent() == Some(folder)
+            }
         }
     }
 }
@@ -180,6 +183,18 @@ impl State {
         }
     }
 
+    /// Forgets durable names in folders that are not there. Folders come before what they hold.
+    fn drop_orphans(&mut self) {
+        let mut reachable: BTreeMap<PathBuf, Node> = BTreeMap::new();
+        for (path, node) in std::mem::take(&mut self.durable) {
+            let parent = path.parent().filter(|p| !p.as_os_str().is_empty() && p.parent().is_some());
+            if parent.is_none_or(|p| p == Path::new(".") || reachable.get(p) == Some(&Node::Folder)) {
+                reachable.insert(path, node);
+            }
+        }
+        self.durable = reachable;
+    }
+
     /// What is left of a file of which not everything was synced. Synced bytes at its start stay.
     fn after_crash(&mut self, inode: usize) -> Vec<u8> {
         let durable = std::mem::take(&mut self.inodes[inode].durable);
@@ -235,11 +250,20 @@ impl SimDisk {
             state.inodes[inode] = Inode { live: content.clone(), durable: content };
         }
         let pending = std::mem::take(&mut state.pending);
-        // Half of all crashes lose everything that was not synced; the others keep some of it.
-        let kept = if state.next().is_multiple_of(2) { 0 } else { state.below(pending.len() + 1) };
-        for change in &pending[..kept] {
-            change.apply(&mut state.durable);
+        // Half of all crashes lose everything that was not synced; the others keep the first changes, or any.
+        let kind = state.below(4);
+        let first = state.below(pending.len() + 1);
+        for (n, change) in pending.iter().enumerate() {
+            let kept = match kind {
+                0 | 1 => false,
+                2 => n < first,
+                _ => state.next().is_multiple_of(2),
+            };
+            if kept {
+                change.apply(&mut state.durable);
+            }
         }
+        state.drop_orphans();
         state.live = state.durable.clone();
         state.locks.clear();
         state.crashed = false;
@@ -388,9 +412,9 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.file(from)?;
+        let node = Node::File(state.file(from)?);
         state.parent_must_exist(to)?;
-        state.change(NameChange::Rename(from.to_path_buf(), to.to_path_buf()))
+        state.change(NameChange::Rename(from.to_path_buf(), to.to_path_buf(), node))
     }
 
     fn read(&self, path: &Path, offset: u64, length: u64) -> io::Result<Vec<u8>> {
@@ -441,7 +465,9 @@ impl Disk for SimDisk {
         if state.node(path)? != Node::Folder {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        state.change(NameChange::Remove(path.to_path_buf()))
+        // One name after the other, what a folder holds before the folder.
+        let inside: Vec<PathBuf> = state.live.keys().filter(|p| p.starts_with(path)).cloned().collect();
+        inside.into_iter().rev().try_for_each(|name| state.change(NameChange::Remove(name)))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Result<FolderLock, Option<u32>>> {

@@ -2,26 +2,21 @@
 
 mod bench;
 mod inspect;
-mod open;
 mod verify;
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use outgrow_data::{Dataset, Prepared, Split};
-use outgrow_env::LocalStorage;
 use outgrow_transform::Target;
 use serde_json::{Value as Json, json};
 
-pub use inspect::{missing, texts_in_words};
-pub use open::{OpenData, open_data};
-
-use super::places::threads;
-use super::{Context, Failure};
 use crate::cli::{DataAction, DataActionArgs, DataArgs};
+use crate::context::{Context, Failure};
+use crate::places::threads;
 use crate::report::Cleaning;
 use crate::report::format::count;
+use crate::session::open::{OpenData, open_data};
 
 /// Runs one of them.
 pub fn run(args: &DataArgs, context: &Context) -> Result<(), Failure> {
@@ -45,20 +40,7 @@ pub fn run(args: &DataArgs, context: &Context) -> Result<(), Failure> {
 
 fn open(args: &DataActionArgs, context: &Context) -> Result<OpenData, Failure> {
     let manifest = context.manifest(&args.manifest)?;
-    let storage = Arc::new(LocalStorage::new());
-    open_data(&manifest, &args.manifest, threads(args.threads)?, storage, context, None)
-}
-
-/// What happened to the data, for the report.
-pub fn cleaning(dataset: &Dataset) -> Cleaning {
-    let report = dataset.report();
-    Cleaning {
-        rows_in: report.rows_in(),
-        rows_left: report.rows_out(),
-        dropped: report.dropped(),
-        filled: report.filled(),
-        splits: Split::ALL.iter().map(|split| (split.name().to_owned(), dataset.stored(*split))).collect(),
-    }
+    open_data(&manifest, &args.manifest, threads(args.threads)?, context, None)
 }
 
 fn headline(prepared: &Prepared) -> String {
@@ -68,7 +50,7 @@ fn headline(prepared: &Prepared) -> String {
 
 /// What came in, what is left, and why.
 fn rows(dataset: &Dataset) -> String {
-    let cleaning = cleaning(dataset);
+    let cleaning = Cleaning::of(dataset);
     let mut text = format!("rows: {} in, {} left\n", count(cleaning.rows_in), count(cleaning.rows_left));
     for (title, entries) in
         [("left out", &cleaning.dropped), ("filled in", &cleaning.filled), ("split", &cleaning.splits)]
@@ -121,7 +103,7 @@ fn class_counts(dataset: &Dataset) -> Json {
 }
 
 fn summary(dataset: &Dataset, prepared: &Prepared) -> Json {
-    let cleaning = cleaning(dataset);
+    let cleaning = Cleaning::of(dataset);
     let object = |entries: &[(String, u64)]| -> Json {
         Json::Object(entries.iter().map(|(name, rows)| (name.clone(), Json::from(*rows))).collect())
     };

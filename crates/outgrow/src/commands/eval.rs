@@ -4,10 +4,10 @@ use std::path::Path;
 
 use outgrow_ir::Diagnostic;
 
-use super::places::run_folder;
 use super::run::summary;
-use super::{Context, Failure};
 use crate::cli::EvalArgs;
+use crate::context::{Context, Failure};
+use crate::places::run_folder;
 use crate::session::folder::{self, Ending, MODEL};
 use crate::session::{Session, evaluate_run, load_package, usage};
 

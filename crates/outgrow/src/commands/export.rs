@@ -1,14 +1,13 @@
 //! `outgrow export`: a trained model as an ONNX file that other programs run.
 
-use outgrow_env::{LocalStorage, StorageBackend as _};
 use outgrow_ir::Diagnostic;
 use outgrow_onnx::export::{ExportOptions, export, to_files};
 use outgrow_transform::Target;
 use serde_json::json;
 
 use super::predict::model_folder;
-use super::{Context, Failure};
 use crate::cli::{ExportArgs, ManifestArgs, ProcessorArgs};
+use crate::context::{Context, Failure};
 use crate::report::format::bytes;
 use crate::session::{Package, Session, load_package};
 
@@ -33,7 +32,7 @@ fn untrained(args: &ExportArgs, context: &Context) -> Result<Package, Failure> {
 
 /// Writes the model of a run, or of a manifest.
 pub fn run(args: &ExportArgs, context: &Context) -> Result<(), Failure> {
-    let storage = LocalStorage::new();
+    let storage = &*context.world.storage;
     let is_manifest = args.model.is_file();
     if !is_manifest && (args.data.is_some() || args.cache.is_some() || !args.set.is_empty()) {
         return Err(Diagnostic::new("export.option", "--set, --data and --cache go with a manifest")
@@ -44,7 +43,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), Failure> {
     let package = if is_manifest {
         untrained(args, context)?
     } else {
-        load_package(&storage, &model_folder(&storage, &args.model)?)?
+        load_package(storage, &model_folder(storage, &args.model)?)?
     };
     let mut metadata = Vec::new();
     if let Target::Class { names } = package.transform.schema().target {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use outgrow_data::download::{Downloads, LIMIT_BYTES};
 use outgrow_data::homes::{PUBLIC_SETS, PublicSet};
-use outgrow_env::{LocalStorage, StorageBackend, StorageError};
+use outgrow_env::{StorageBackend, StorageError};
 use outgrow_ir::{Diagnostic, Diagnostics};
 use serde_json::{Value as Json, json};
 
-use super::places::remote;
-use super::{Context, Failure};
 use crate::cli::GetArgs;
+use crate::context::{Context, Failure};
+use crate::places::remote;
 use crate::report::format::count;
 
 /// The folder that sets are put into when none is said: that of the examples' command lines.
@@ -37,7 +37,7 @@ pub fn run(args: &GetArgs, context: &Context) -> Result<(), Failure> {
     problems.into_result(())?;
     let root = args.to.clone().or_else(|| context.environment.data.clone());
     let root = root.unwrap_or_else(|| PathBuf::from(FOLDER));
-    let storage: Arc<dyn StorageBackend> = Arc::new(LocalStorage::new());
+    let storage = context.world.storage.clone();
     let (mut text, mut fetched) = (String::new(), Vec::new());
     for set in sets {
         get(set, args.from.as_deref(), &root, &storage, context, &mut text, &mut fetched)?;

@@ -7,8 +7,8 @@ use outgrow_ir::{Graph, Op};
 use outgrow_passes::{add_gradients, prepare};
 use serde_json::json;
 
-use super::{Context, Failure};
 use crate::cli::{GraphArgs, GraphStage, ProcessorArgs};
+use crate::context::{Context, Failure};
 use crate::session::Session;
 
 /// Prints the graph that computes a micro-shard's gradients.

@@ -3,24 +3,21 @@
 mod arrays;
 mod model;
 
-use std::sync::Arc;
-
-use outgrow_env::{LocalStorage, StorageBackend};
 use outgrow_ir::{Diagnostic, Problem};
 use outgrow_runtime::{CpuBackend, compile, run_tensors};
 use outgrow_tensor::Tensor;
 use serde_json::json;
 
 use super::table::aligned;
-use super::{Context, Failure};
 use crate::cli::InferArgs;
+use crate::context::{Context, Failure};
 use crate::session::{compile_options, inference_memory};
 use arrays::{Array, named, read_arrays, write_array};
 use model::Model;
 
 /// Reads the arrays, runs the model once, and writes what was asked for.
 pub fn run(args: &InferArgs, context: &Context) -> Result<(), Failure> {
-    let storage: Arc<dyn StorageBackend> = Arc::new(LocalStorage::new());
+    let storage = context.world.storage.clone();
     let model = Model::open(&storage, &args.model)?;
     let inputs = read_arrays(&storage, &args.inputs, &model.input_names())?;
     let wanted = named("--output", &args.outputs, &model.output_names())?;

@@ -4,12 +4,12 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-use outgrow_env::{LocalStorage, StorageBackend, StorageError};
+use outgrow_env::{StorageBackend, StorageError};
 use outgrow_ir::Diagnostic;
 use serde_json::json;
 
-use super::{Context, Failure};
 use crate::cli::InitArgs;
+use crate::context::{Context, Failure};
 use crate::manifest::{TEMPLATES, commented};
 
 /// Writes the file. One that is there stays as it is without `--force`.
@@ -22,7 +22,11 @@ pub fn run(args: &InitArgs, context: &Context) -> Result<(), Failure> {
     })?;
     let cannot = |problem: String| Diagnostic::new("init.file", problem).file(&args.file);
     let text = commented(template);
-    let written = if args.force { replace(&args.file, &text) } else { create(&args.file, &text) };
+    let written = if args.force {
+        replace(&*context.world.storage, &args.file, &text)
+    } else {
+        create(&args.file, &text)
+    };
     written.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => cannot("there is a file of this name already".to_owned())
             .hint("choose another name, or add --force to replace it"),
@@ -43,8 +47,8 @@ fn create(path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Writes a file in place of what is there, which stays as it is until the new one is whole.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    LocalStorage::new().write(path, text.as_bytes()).map_err(|error| match error {
+fn replace(storage: &dyn StorageBackend, path: &Path, text: &str) -> io::Result<()> {
+    storage.write(path, text.as_bytes()).map_err(|error| match error {
         StorageError::Io { source, .. } => source,
         StorageError::NotFound { .. } => ErrorKind::NotFound.into(),
         StorageError::NoSpace { .. } => ErrorKind::StorageFull.into(),

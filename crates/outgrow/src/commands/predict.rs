@@ -11,13 +11,13 @@ mod text;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use outgrow_env::{LocalStorage, StorageBackend};
+use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_store::package::INDEX;
 use outgrow_transform::{Record, TextInput};
 
-use super::{Context, Failure};
 use crate::cli::PredictArgs;
+use crate::context::{Context, Failure};
 use crate::session::{compile_options, load_package};
 use answer::{Answer, Meaning};
 use input::Reader;
@@ -61,7 +61,7 @@ impl Problems {
 
 /// Predicts for every record of the files. A file or row that is bad keeps no other from being predicted.
 pub fn run(args: &PredictArgs, context: &Context) -> Result<(), Failure> {
-    let storage: Arc<dyn StorageBackend> = Arc::new(LocalStorage::new());
+    let storage = context.world.storage.clone();
     let folder = model_folder(&*storage, &args.model)?;
     let package = load_package(&*storage, &folder)?;
     let data = &package.manifest.spec.data;

@@ -2,16 +2,13 @@
 //! the evaluation and the report.
 
 use outgrow_data::Split;
-use outgrow_data::replicas::Fault;
 use serde_json::Value as Json;
 
-use super::places::run_folder;
-use super::{Context, Failure};
 use crate::cli::RunArgs;
+use crate::context::{Context, Failure};
+use crate::places::run_folder;
 use crate::report::format::{metric, metric_name};
-use crate::report::render;
-use crate::session::folder::{CHECKPOINTS, Ending, MODEL, REPORT, RunFolder};
-use crate::session::{Recorder, RunResult, Session, evaluate_run, page, save_package, usage};
+use crate::session::Session;
 
 /// Runs a manifest from data to report.
 pub fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
@@ -25,60 +22,9 @@ pub fn train(args: &RunArgs, context: &Context) -> Result<(), Failure> {
 
 fn go(args: &RunArgs, context: &Context, evaluate: bool) -> Result<(), Failure> {
     let session = Session::open(&args.manifest, &args.processor, context)?;
-    let path = run_folder(&session.manifest, args.out.as_deref());
-    let data = session.data_of_run(&path, args.fresh)?;
-    let model = session.model(&data)?;
-    let fingerprint = session.fingerprint(&data)?;
-    let folder = RunFolder::open(session.storage.clone(), &path, &fingerprint, args.fresh)?;
-    let lacking = match folder.ending(evaluate)? {
-        Ending::Whole(result) => {
-            context.note(&format!("the run in {} is finished; --fresh starts it anew", path.display()));
-            return Ok(context.answer(&result, &summary(&result))?);
-        }
-        Ending::Lacking(what) => Some(what),
-        Ending::Open => None,
-    };
-    let samples = data.samples(Split::Train);
-    session.manifest.train.check_samples(samples).map_err(|found| session.manifest.locate(found.into()))?;
-    let batches = session.batches(&data)?;
-    batches.check().map_err(|found| session.manifest.locate(found.into()))?;
-    let mut trainer = session.trainer(&data, model, Some(folder.file(CHECKPOINTS)))?;
-    // Only now: whatever is wrong with what was asked for leaves the folder as it was.
-    folder.begin(&session.manifest.resolved_toml())?;
-    let progress = context.progress();
-    let every = session.manifest.train.log_every_steps;
-    let mut recorder = Recorder::new(&progress, session.storage.clone(), folder.file("metrics.jsonl"), every);
-    let resumed = trainer.resume(&mut recorder)?;
-    match &lacking {
-        Some(what) if !resumed => return Err(folder.no_checkpoint(what).into()),
-        Some(what) => context.note(&format!(
-            "the run in {} has ended, but {what}: it is completed from its last checkpoint",
-            path.display()
-        )),
-        None => {}
-    }
-    recorder.evaluates = data.samples(Split::Validation) > 0;
-    recorder.meter = Some(usage::Meter::start(&session));
-    let trained = trainer.run(&batches, &mut recorder);
-    let usage = recorder.usage();
-    // What was logged is kept, also when training failed.
-    let lines = recorder.finish();
-    trained?;
-    let lines = lines?;
-    save_package(&session, &data, &trainer, &folder.file(MODEL))?;
-    let result = if evaluate { evaluate_run(&mut trainer, &data, &batches)? } else { RunResult::default() };
-    let json = result.to_json(&session, &path, &trainer, &usage);
-    if evaluate {
-        let report = page::report(&session, &data, &trainer, &result, &lines, &usage, &json);
-        folder.write(REPORT, render(&report).as_bytes())?;
-    }
-    folder.finish(&json)?;
-    for Fault { place, key, problem } in data.faults() {
-        context.note(&format!(
-            "warning: {place}/{key}: {problem}; another copy served, and `outgrow data verify --repair` restores it"
-        ));
-    }
-    Ok(context.answer(&json, &summary(&json))?)
+    let folder = run_folder(&session.manifest, args.out.as_deref());
+    let result = session.run(&folder, args.fresh, evaluate)?;
+    Ok(context.answer(&result, &summary(&result))?)
 }
 
 /// The result for people.

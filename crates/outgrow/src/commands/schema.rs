@@ -1,6 +1,6 @@
 //! `outgrow schema`: the manifest's JSON schema, for editors and for people.
 
-use super::{Context, Failure};
+use crate::context::{Context, Failure};
 use crate::manifest;
 
 /// Prints the schema: indented, or on one line with `--json`.

@@ -13,10 +13,10 @@ use outgrow_train::spec::Optimizer;
 use outgrow_train::{Trainer, TrainingData};
 use serde_json::{Value as Json, json};
 
-use super::places::run_folder;
-use super::{Context, Failure};
 use crate::cli::{TuneLrArgs, TuneMethod};
+use crate::context::{Context, Failure};
 use crate::manifest::Manifest;
+use crate::places::run_folder;
 use crate::session::folder::{TUNE_LR_NUMBERS, TUNE_LR_PLOT};
 use crate::session::{DatasetBatches, Session};
 use grid::{Runs, Trial};

@@ -1,5 +1,7 @@
 //! The nearest known word to a misspelt one.
 
+use strsim::osa_distance;
+
 /// Words that people bring from other systems, and what they are called here.
 const SYNONYMS: &[(&str, &str)] = &[
     ("learning_rate", "lr"),
@@ -48,7 +50,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .into_iter()
         .filter_map(|candidate| {
             let distance =
-                if synonym == Some(candidate) { 0 } else { edit_distance(&plain, &normalise(candidate)) };
+                if synonym == Some(candidate) { 0 } else { osa_distance(&plain, &normalise(candidate)) };
             // A word of which most letters change is another word.
             (distance <= limit && distance < plain.len().max(1)).then_some((distance, candidate))
         })
@@ -56,26 +58,8 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
-fn normalise(word: &str) -> Vec<char> {
+fn normalise(word: &str) -> String {
     word.chars().map(|c| if c == '_' { '-' } else { c.to_ascii_lowercase() }).collect()
-}
-
-/// Insertions, deletions, substitutions and swaps of neighbours that turn `a` into `b` (optimal string alignment).
-fn edit_distance(a: &[char], b: &[char]) -> usize {
-    let mut rows = [vec![0; b.len() + 1], (0..=b.len()).collect::<Vec<_>>(), vec![0; b.len() + 1]];
-    for i in 1..=a.len() {
-        let [before, above, row] = &mut rows;
-        row[0] = i;
-        for j in 1..=b.len() {
-            let substitution = above[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            row[j] = substitution.min(above[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                row[j] = row[j].min(before[j - 2] + 1);
-            }
-        }
-        rows.rotate_left(1);
-    }
-    rows[1][b.len()]
 }
 
 #[cfg(test)]
@@ -98,15 +82,6 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(nearest(word, known), expect, "{word}");
-        }
-    }
-
-    #[test]
-    fn distances() {
-        for (a, b, expect) in [("", "abc", 3), ("abc", "abc", 0), ("abc", "acb", 1), ("kitten", "sitting", 3)]
-        {
-            let chars = |word: &str| word.chars().collect::<Vec<_>>();
-            assert_eq!(edit_distance(&chars(a), &chars(b)), expect, "{a} {b}");
         }
     }
 }

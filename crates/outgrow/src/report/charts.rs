@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::format::{bytes, count, escape, metric, metric_name, number, percent, seconds, short_count};
+use super::format::{
+    bytes, capital, count, escape, metric, metric_name, number, percent, seconds, short_count,
+};
+use super::frame::{card, wide_card};
 use super::plot::{Plot, Scale, Series, Style};
-use super::render::{card, wide_card};
 use super::{Cleaning, Curve, OpTime, Processor, Regression, RunReport, SplitMetrics};
 
 /// The most ops in the table; the others are added up.
@@ -245,10 +247,4 @@ pub(super) fn cleaning(cleaning: &Cleaning) -> String {
         let _ = write!(body, "<table><tr><th>{title}</th><th class=\"n\">{what}</th></tr>{rows}</table>");
     }
     card("Data", &body)
-}
-
-/// The first letter large.
-pub(super) fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }

@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::charts::capital;
-use super::format::{count, escape, percent};
-use super::render::{card, wide_card};
+use super::format::{capital, count, escape, percent};
+use super::frame::{card, wide_card};
 use super::{Confusion, ConfusionSample};
 
 /// Beyond this many classes the matrix has no numbers in it and no pictures beside it.

@@ -3,16 +3,15 @@
 
 use std::fmt::Write as _;
 
-use outgrow_data::profile::{ColumnProfile, Duplicates, NumberProfile};
+use outgrow_data::profile::{ColumnProfile, Duplicates, NumberProfile, SplitColumn, TextProfile};
 use outgrow_data::{Split, ValueRange};
 
 use outgrow_transform::Role;
 
-use super::format::{bytes, count, escape, number, percent, short_count};
+use super::format::{bytes, capital, count, escape, number, percent, short_count};
+use super::frame::{card, header, page, wide_card};
 use super::plot::{Plot, Series, Style};
-use super::render::{card, header, page, wide_card};
 use super::{Bitmap, Cleaning, charts};
-use crate::commands::data::{missing, texts_in_words};
 
 /// Everything that the page shows.
 #[derive(Clone, Debug)]
@@ -48,6 +47,28 @@ pub struct Picture {
     pub label: String,
     /// The image.
     pub image: Bitmap,
+}
+
+/// The part of all records whose value is missing.
+pub fn missing(column: &ColumnProfile) -> String {
+    let sum = |of: fn(&SplitColumn) -> u64| column.splits.iter().map(of).sum::<u64>();
+    let (missing, records) = (sum(|s| s.missing), sum(|s| s.records));
+    if missing == 0 { "–".into() } else { percent(missing as f64 / records as f64) }
+}
+
+/// The most frequent texts, as far as a line goes.
+pub fn texts_in_words(texts: &TextProfile) -> String {
+    let sign = if texts.more { "more than " } else { "" };
+    let mut line = format!("{sign}{} different:", count(texts.different));
+    for (text, times) in &texts.top {
+        let text = text.replace(['\n', '\r', '\t'], " ");
+        let next = format!(" {text} ({})", count(*times));
+        if line.chars().count() + next.chars().count() > 90 {
+            break;
+        }
+        line.push_str(&next);
+    }
+    line
 }
 
 /// Classes in the chart; the others are only counted.
@@ -105,11 +126,8 @@ fn classes(data: &DataPage) -> String {
     let train = |counts: &[u64]| counts.first().copied().unwrap_or(0);
     let most = data.classes.iter().map(|(_, counts)| train(counts)).max().unwrap_or(1).max(1);
     let all: u64 = data.classes.iter().map(|(_, counts)| train(counts)).sum();
-    let head: String = data
-        .samples
-        .iter()
-        .map(|(split, _)| format!("<th class=\"n\">{}</th>", charts::capital(split)))
-        .collect();
+    let head: String =
+        data.samples.iter().map(|(split, _)| format!("<th class=\"n\">{}</th>", capital(split))).collect();
     let rows: String = data
         .classes
         .iter()

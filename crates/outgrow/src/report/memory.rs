@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::format::{bytes, escape};
-use super::render::wide_card;
+use super::frame::wide_card;
 use super::{Buffer, MemoryPlan};
 
 /// The most values that are drawn, the largest first.

@@ -1,6 +1,7 @@
 //! The page: its frame, its style and the order of its sections.
 
-use super::format::{count, escape, number};
+use super::format::{capital, count, escape, number};
+use super::frame::{card, header, page, wide_card};
 use super::plot::Plot;
 use super::{Environment, RunReport, charts, confusion, memory};
 
@@ -39,32 +40,8 @@ pub fn render(report: &RunReport) -> String {
 
 /// A page of plots, each with its title: for `tune-lr`.
 pub fn plot_page(title: &str, subtitle: &str, plots: &[Plot]) -> String {
-    let cards: String = plots.iter().map(|plot| card(&charts::capital(&plot.title), &plot.svg())).collect();
+    let cards: String = plots.iter().map(|plot| card(&capital(&plot.title), &plot.svg())).collect();
     page(title, &format!("{}<div class=\"cards\">{cards}</div>", header(title, subtitle)))
-}
-
-pub(super) fn card(title: &str, body: &str) -> String {
-    format!("<section><h2>{title}</h2>{body}</section>")
-}
-
-pub(super) fn wide_card(title: &str, body: &str) -> String {
-    format!("<section class=\"wide\"><h2>{title}</h2>{body}</section>")
-}
-
-pub(super) fn header(name: &str, subtitle: &str) -> String {
-    format!("<header><h1>{}</h1><p>{}</p></header>", escape(name), escape(subtitle))
-}
-
-pub(super) fn page(title: &str, body: &str) -> String {
-    format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <meta name=\"color-scheme\" content=\"light dark\">\
-         <title>{} – Outgrow</title><style>{}{}</style></head>\n<body><main>{body}</main></body></html>\n",
-        escape(title),
-        include_str!("page.css"),
-        include_str!("plot.css"),
-    )
 }
 
 /// What ran, and on what.

@@ -5,10 +5,12 @@ mod batches;
 pub mod folder;
 mod memory;
 mod onnx_model;
+pub mod open;
 mod outcome;
 pub mod page;
 mod process;
 mod record;
+mod run;
 mod start;
 pub mod usage;
 mod weights;
@@ -17,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use outgrow_data::{Dataset, Prepared, Split};
-use outgrow_env::{Clock, LocalStorage, RealClock, StorageBackend};
+use outgrow_env::{Clock, StorageBackend};
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::foreign::ForeignModel;
 use outgrow_models::{BuildOptions, BuiltModel, InputSpec, TargetSpec, build};
@@ -28,10 +30,9 @@ use outgrow_train::{Trainer, TrainerOptions};
 use outgrow_transform::Target;
 
 use crate::cli::{ManifestArgs, ProcessorArgs};
-use crate::commands::data::open_data;
-use crate::commands::places::threads;
-use crate::commands::{Context, Failure};
+use crate::context::{Context, Failure};
 use crate::manifest::Manifest;
+use crate::places::threads;
 
 pub use batches::DatasetBatches;
 pub use memory::inference_memory;
@@ -65,8 +66,8 @@ impl<'a> Session<'a> {
         let manifest = context.manifest(args)?;
         Ok(Self {
             manifest,
-            storage: Arc::new(LocalStorage::new()),
-            clock: Arc::new(RealClock::new()),
+            storage: context.world.storage.clone(),
+            clock: context.world.clock.clone(),
             compile: compile_options(processor)?,
             args,
             context,
@@ -97,8 +98,7 @@ impl<'a> Session<'a> {
 
     fn open_data(&self, pinned: Option<&str>) -> Result<(Dataset, Prepared), Failure> {
         let threads = self.compile.pool.threads();
-        let storage = self.storage.clone();
-        let opened = open_data(&self.manifest, self.args, threads, storage, self.context, pinned)?;
+        let opened = open::open_data(&self.manifest, self.args, threads, self.context, pinned)?;
         Ok((opened.dataset, opened.prepared))
     }
 
@@ -207,7 +207,7 @@ impl<'a> Session<'a> {
 
     /// The folders in which files named in the manifest are looked for.
     pub fn roots(&self) -> Vec<PathBuf> {
-        crate::commands::places::data_roots(&self.manifest, self.args, &self.context.environment)
+        crate::places::data_roots(&self.manifest, self.args, &self.context.environment)
     }
 }
 

@@ -9,9 +9,9 @@ use outgrow_env::{FolderPlace, Place, StorageBackend};
 use outgrow_ir::Diagnostic;
 
 use crate::cli::ManifestArgs;
-use crate::commands::places::{bucket, data_cache, data_roots, remote};
-use crate::commands::{Context, Failure};
+use crate::context::{Context, Failure};
 use crate::manifest::Manifest;
+use crate::places::{bucket, data_cache, data_roots, remote};
 
 /// An open data set.
 pub struct OpenData {
@@ -29,10 +29,10 @@ pub fn open_data(
     manifest: &Manifest,
     args: &ManifestArgs,
     threads: usize,
-    storage: Arc<dyn StorageBackend>,
     context: &Context,
     pinned: Option<&str>,
 ) -> Result<OpenData, Failure> {
+    let storage = context.world.storage.clone();
     let progress = context.progress();
     let options = PrepareOptions {
         storage: storage.clone(),

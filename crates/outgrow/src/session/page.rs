@@ -10,7 +10,7 @@ use super::outcome::{Answer, RunResult, Usage};
 use super::process::cpu_name;
 use super::record::values;
 use crate::report::{
-    Bitmap, Buffer, Confusion, ConfusionSample, Curve, Environment, MemoryPlan, OpTime, Processor,
+    Bitmap, Buffer, Cleaning, Confusion, ConfusionSample, Curve, Environment, MemoryPlan, OpTime, Processor,
     Regression, RunReport, SplitMetrics,
 };
 
@@ -57,7 +57,7 @@ pub fn report(
             over_time: usage.over_time.clone(),
             peak_memory_bytes: usage.peak_memory_bytes,
         }),
-        cleaning: Some(crate::commands::data::cleaning(data)),
+        cleaning: Some(Cleaning::of(data)),
         environment: Environment {
             version: env!("CARGO_PKG_VERSION").into(),
             cpu: cpu_name(),

@@ -1,28 +1,24 @@
 //! `outgrow data bench`: how fast the data comes, without a model that eats it.
 
-use std::sync::Arc;
-
 use outgrow_data::Split;
-use outgrow_env::{Clock, LocalStorage, RealClock};
 use outgrow_train::TrainingData;
 use serde_json::json;
 
-use super::open_data;
 use crate::cli::DataBenchArgs;
-use crate::commands::places::threads;
-use crate::commands::{Context, Failure};
+use crate::context::{Context, Failure};
+use crate::places::threads;
 use crate::report::format::count;
 use crate::session::DatasetBatches;
+use crate::session::open::open_data;
 
 /// Prepares the data, unless it is prepared, and loads batches as training would.
 pub fn run(args: &DataBenchArgs, context: &Context) -> Result<(), Failure> {
-    let clock = RealClock::new();
+    let clock = &context.world.clock;
     let seconds = |from: u64| (clock.now_ns() - from) as f64 * 1e-9;
     let manifest = context.manifest(&args.action.manifest)?;
     let threads = threads(args.action.threads)?;
-    let storage = Arc::new(LocalStorage::new());
     let start = clock.now_ns();
-    let opened = open_data(&manifest, &args.action.manifest, threads, storage, context, None)?;
+    let opened = open_data(&manifest, &args.action.manifest, threads, context, None)?;
     let prepare_seconds = seconds(start);
     let batches = DatasetBatches::new(opened.dataset.clone(), &manifest, threads)?;
     batches.check().map_err(|found| manifest.locate(found.into()))?;

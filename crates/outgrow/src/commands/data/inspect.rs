@@ -1,35 +1,33 @@
 //! `outgrow data inspect`: what the data holds before and after preparation, in the terminal and as a page.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
-use outgrow_data::profile::{ColumnProfile, Duplicates, NumberProfile, Profile, TextProfile, profile};
+use outgrow_data::profile::{Duplicates, NumberProfile, Profile, profile};
 use outgrow_data::{Inspection, PrepareOptions, Split};
-use outgrow_env::{LocalStorage, StorageBackend};
 use outgrow_ir::Diagnostic;
 use outgrow_transform::Target;
 use serde_json::Value as Json;
 
-use super::{OpenData, cleaning, headline, open_data, rows, schema, summary};
+use super::{headline, rows, schema, summary};
 use crate::cli::InspectArgs;
-use crate::commands::places::{data_cache, data_roots, remote, threads};
 use crate::commands::table::aligned;
-use crate::commands::{Context, Failure};
-use crate::report::Bitmap;
-use crate::report::data_page::{DataPage, Picture, data_page};
-use crate::report::format::{count, number, percent};
+use crate::context::{Context, Failure};
+use crate::places::{data_cache, data_roots, remote, threads};
+use crate::report::data_page::{DataPage, Picture, data_page, missing, texts_in_words};
+use crate::report::format::{count, number};
+use crate::report::{Bitmap, Cleaning};
+use crate::session::open::{OpenData, open_data};
 
 /// Inspects, and writes a page if asked to.
 pub fn run(args: &InspectArgs, context: &Context) -> Result<(), Failure> {
     let manifest = context.manifest(&args.action.manifest)?;
-    let storage: Arc<dyn StorageBackend> = Arc::new(LocalStorage::new());
     let threads = threads(args.action.threads)?;
-    let opened = open_data(&manifest, &args.action.manifest, threads, storage.clone(), context, None)?;
+    let opened = open_data(&manifest, &args.action.manifest, threads, context, None)?;
     let OpenData { dataset, prepared, .. } = &opened;
     let inspection = dataset.inspect()?;
     let progress = context.progress();
     let options = PrepareOptions {
-        storage: storage.clone(),
+        storage: context.world.storage.clone(),
         remote: remote(&context.environment)?,
         roots: data_roots(&manifest, &args.action.manifest, &context.environment),
         cache: data_cache(&manifest, &args.action.manifest, &context.environment),
@@ -62,7 +60,7 @@ pub fn run(args: &InspectArgs, context: &Context) -> Result<(), Failure> {
     }
     if let Some(path) = &args.html {
         let page = page(&manifest.name, &opened, &inspection, profile.as_ref());
-        storage.write(path, data_page(&page).as_bytes()).map_err(|e| {
+        context.world.storage.write(path, data_page(&page).as_bytes()).map_err(|e| {
             Diagnostic::new("data.page", e.to_string()).item("--html").hint("the folder must exist")
         })?;
         json["page"] = Json::from(path.display().to_string());
@@ -118,32 +116,10 @@ fn columns(profile: &Profile) -> String {
     format!("{}{}", aligned(&table), more(profile.columns.len(), LINES))
 }
 
-/// The part of all records whose value is missing.
-pub fn missing(column: &ColumnProfile) -> String {
-    let sum = |of: fn(&outgrow_data::profile::SplitColumn) -> u64| column.splits.iter().map(of).sum::<u64>();
-    let (missing, records) = (sum(|s| s.missing), sum(|s| s.records));
-    if missing == 0 { "–".into() } else { percent(missing as f64 / records as f64) }
-}
-
 fn numbers_in_words(numbers: &NumberProfile) -> String {
     let [low, _, median, _, high] = numbers.percentiles.map(number);
     let (min, max) = (number(numbers.min), number(numbers.max));
     format!("{min} … {low} … {median} … {high} … {max}")
-}
-
-/// The most frequent texts, as far as a line goes.
-pub fn texts_in_words(texts: &TextProfile) -> String {
-    let sign = if texts.more { "more than " } else { "" };
-    let mut line = format!("{sign}{} different:", count(texts.different));
-    for (text, times) in &texts.top {
-        let text = text.replace(['\n', '\r', '\t'], " ");
-        let next = format!(" {text} ({})", count(*times));
-        if line.chars().count() + next.chars().count() > 90 {
-            break;
-        }
-        line.push_str(&next);
-    }
-    line
 }
 
 /// What repeats, and what is in two splits.
@@ -209,6 +185,6 @@ fn page(name: &str, opened: &OpenData, inspection: &Inspection, profile: Option<
         pictures: profile.map(|p| p.images.iter().map(picture).collect()).unwrap_or_default(),
         ranges: inspection.ranges.clone(),
         vocabulary: inspection.vocabulary.clone(),
-        cleaning: cleaning(&opened.dataset),
+        cleaning: Cleaning::of(&opened.dataset),
     }
 }

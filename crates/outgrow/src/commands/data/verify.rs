@@ -4,13 +4,12 @@
 use std::fmt::Write as _;
 
 use outgrow_data::replicas::{CopyState, RepairReport, Replicas, Version, check, repair};
-use outgrow_env::{LocalStorage, StorageBackend};
 use outgrow_ir::{Diagnostic, Diagnostics};
 use serde_json::{Value as Json, json};
 
 use super::{OpenData, headline, open, summary};
 use crate::cli::VerifyArgs;
-use crate::commands::{Context, Failure};
+use crate::context::{Context, Failure};
 
 /// Verifies, and repairs if asked to.
 pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), Failure> {
@@ -56,7 +55,7 @@ fn remove(context: &Context, found: &Diagnostics) -> Result<usize, Failure> {
     for problem in &found.0 {
         context.note(&problem.to_string());
         if let Some(file) = &problem.place.file {
-            LocalStorage::new().remove_file(file).map_err(|e| outgrow_data::files::storage_problem(&e))?;
+            context.world.storage.remove_file(file).map_err(|e| outgrow_data::files::storage_problem(&e))?;
             removed += 1;
         }
     }

@@ -1,0 +1,155 @@
+//! What every command and session works in: the world around the process, where results and messages go, and how work
+//! fails.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+
+use outgrow_env::{Clock, LocalStorage, RealClock, StorageBackend};
+use outgrow_ir::{Diagnostic, Diagnostics};
+use serde_json::Value as Json;
+
+use crate::cli::{ColorChoice, ManifestArgs, OutputArgs};
+use crate::diagnose::{self, Palette};
+use crate::manifest::{self, Manifest};
+use crate::places::Environment;
+use crate::progress::Progress;
+
+/// Storage and time: those of this machine, or simulated ones.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// Where files are, except the manifest.
+    pub storage: Arc<dyn StorageBackend>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl World {
+    /// That of this machine.
+    pub fn real() -> Self {
+        Self { storage: Arc::new(LocalStorage::new()), clock: Arc::new(RealClock::new()) }
+    }
+}
+
+/// How a command fails.
+#[derive(Debug)]
+pub enum Failure {
+    /// Something is wrong with what came from outside.
+    Diagnostics(Diagnostics),
+    /// Anything else.
+    Other(anyhow::Error),
+    /// Some of the work failed, and the answer has said so already.
+    Partly(Diagnostics),
+}
+
+impl From<Diagnostics> for Failure {
+    fn from(diagnostics: Diagnostics) -> Self {
+        Self::Diagnostics(diagnostics)
+    }
+}
+
+impl From<Diagnostic> for Failure {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self::Diagnostics(diagnostic.into())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// What a command may know about where it runs.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// End stdout with one JSON object.
+    pub json: bool,
+    /// Say nothing but errors and results.
+    pub quiet: bool,
+    /// Colours for stderr.
+    pub palette: Palette,
+    /// Whether stderr is a terminal.
+    pub interactive: bool,
+    /// What the environment says.
+    pub environment: Environment,
+    /// Storage and time.
+    pub world: World,
+}
+
+impl Context {
+    /// From the flags, the process's terminal and its environment.
+    pub fn new(output: &OutputArgs, environment: Environment) -> Self {
+        let interactive = io::stderr().is_terminal();
+        let colour = match output.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => interactive && !environment.no_color,
+        };
+        Self {
+            json: output.json,
+            quiet: output.quiet,
+            palette: Palette::new(colour),
+            interactive,
+            environment,
+            world: World::real(),
+        }
+    }
+
+    /// Writes a result to stdout. A reader that has gone away is no error.
+    pub fn print(&self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a result to stdout: one line of JSON with `--json`, else text.
+    pub fn answer(&self, json: &Json, text: &str) -> io::Result<()> {
+        if self.json { self.print(&format!("{json}\n")) } else { self.print(text) }
+    }
+
+    /// Reads the manifest that the flags name.
+    pub fn manifest(&self, args: &ManifestArgs) -> Result<Manifest, Failure> {
+        Ok(manifest::load(&args.manifest, &args.set)?)
+    }
+
+    /// What shows how far a command is.
+    pub fn progress(&self) -> Progress {
+        Progress::new(self.interactive, self.quiet)
+    }
+
+    /// Says something on stderr, unless asked to be quiet.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            self.complain(text);
+        }
+    }
+
+    /// Reports a failure on stderr, and with `--json` on stdout too.
+    pub fn fail(&self, failure: Failure) {
+        let diagnostics = match failure {
+            Failure::Diagnostics(diagnostics) => diagnostics,
+            Failure::Partly(diagnostics) => {
+                return self.complain(diagnose::render(&diagnostics, self.palette).trim_end());
+            }
+            Failure::Other(error) => Diagnostic::new("outgrow.failed", format!("{error:#}"))
+                .hint("the system refused something: see what it says")
+                .into(),
+        };
+        self.complain(diagnose::render(&diagnostics, self.palette).trim_end());
+        if self.json {
+            let _ = self.print(&format!("{}\n", diagnose::to_json(&diagnostics)));
+        }
+    }
+
+    fn complain(&self, text: &str) {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+}

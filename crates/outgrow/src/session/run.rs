@@ -1,0 +1,75 @@
+//! A whole run: data, training, evaluation, model and report.
+
+use std::path::Path;
+
+use outgrow_data::Split;
+use outgrow_data::replicas::Fault;
+use serde_json::Value as Json;
+
+use super::folder::{CHECKPOINTS, Ending, MODEL, REPORT, RunFolder};
+use super::{Recorder, RunResult, Session, evaluate_run, page, save_package, usage};
+use crate::context::Failure;
+use crate::report::render;
+
+impl Session<'_> {
+    /// Runs the manifest into a folder, or goes on with what an earlier process began there, and gives the result for
+    /// machines. With `evaluate`, the final weights are evaluated and a report is written.
+    pub fn run(&self, path: &Path, fresh: bool, evaluate: bool) -> Result<Json, Failure> {
+        let context = self.context;
+        let data = self.data_of_run(path, fresh)?;
+        let model = self.model(&data)?;
+        let fingerprint = self.fingerprint(&data)?;
+        let folder = RunFolder::open(self.storage.clone(), path, &fingerprint, fresh)?;
+        let lacking = match folder.ending(evaluate)? {
+            Ending::Whole(result) => {
+                context.note(&format!("the run in {} is finished; --fresh starts it anew", path.display()));
+                return Ok(result);
+            }
+            Ending::Lacking(what) => Some(what),
+            Ending::Open => None,
+        };
+        let samples = data.samples(Split::Train);
+        self.manifest.train.check_samples(samples).map_err(|found| self.manifest.locate(found.into()))?;
+        let batches = self.batches(&data)?;
+        batches.check().map_err(|found| self.manifest.locate(found.into()))?;
+        let mut trainer = self.trainer(&data, model, Some(folder.file(CHECKPOINTS)))?;
+        // Only now: whatever is wrong with what was asked for leaves the folder as it was.
+        folder.begin(&self.manifest.resolved_toml())?;
+        let progress = context.progress();
+        let every = self.manifest.train.log_every_steps;
+        let mut recorder =
+            Recorder::new(&progress, self.storage.clone(), folder.file("metrics.jsonl"), every);
+        let resumed = trainer.resume(&mut recorder)?;
+        match &lacking {
+            Some(what) if !resumed => return Err(folder.no_checkpoint(what).into()),
+            Some(what) => context.note(&format!(
+                "the run in {} has ended, but {what}: it is completed from its last checkpoint",
+                path.display()
+            )),
+            None => {}
+        }
+        recorder.evaluates = data.samples(Split::Validation) > 0;
+        recorder.meter = Some(usage::Meter::start(self));
+        let trained = trainer.run(&batches, &mut recorder);
+        let usage = recorder.usage();
+        // What was logged is kept, also when training failed.
+        let lines = recorder.finish();
+        trained?;
+        let lines = lines?;
+        save_package(self, &data, &trainer, &folder.file(MODEL))?;
+        let result =
+            if evaluate { evaluate_run(&mut trainer, &data, &batches)? } else { RunResult::default() };
+        let json = result.to_json(self, path, &trainer, &usage);
+        if evaluate {
+            let report = page::report(self, &data, &trainer, &result, &lines, &usage, &json);
+            folder.write(REPORT, render(&report).as_bytes())?;
+        }
+        folder.finish(&json)?;
+        for Fault { place, key, problem } in data.faults() {
+            context.note(&format!(
+            "warning: {place}/{key}: {problem}; another copy served, and `outgrow data verify --repair` restores it"
+        ));
+        }
+        Ok(json)
+    }
+}
