@@ -16,7 +16,7 @@ import tempfile
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 # Steps of the examples that take long; the others take DEFAULT_STEPS.
-STEPS = {"shakespeare-gpt": 40, "cifar10-resnet18": 8, "cifar10-resnet50": 3, "mnist-lenet": 100}
+STEPS = {"shakespeare-gpt": 120, "cifar10-resnet18": 8, "cifar10-resnet50": 3, "mnist-lenet": 100}
 DEFAULT_STEPS = 400
 NEED_NO_DATA = {"glyphs", "linear"}
 
