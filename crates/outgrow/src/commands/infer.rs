@@ -3,6 +3,8 @@
 mod arrays;
 mod model;
 
+use std::sync::Arc;
+
 use outgrow_ir::{Diagnostic, Problem};
 use outgrow_runtime::{CpuBackend, compile, run_tensors};
 use outgrow_tensor::Tensor;
