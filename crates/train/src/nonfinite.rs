@@ -4,6 +4,7 @@
 use crate::flat::Layout;
 use crate::memory::filled;
 use crate::program::layouts;
+use crate::step::sample;
 use crate::trainer::Trainer;
 use outgrow_ir::{Diagnostic, Graph, Op, Value};
 use outgrow_kernels::all_finite;
@@ -52,7 +53,7 @@ impl Trainer {
     /// Refuses a state that an update has made infinite or NaN: a checkpoint of it would take the place of a good one.
     pub(crate) fn check_finite(&self) -> Result<(), Diagnostic> {
         let (params, buffers) = layouts(&self.model);
-        let names = self.update.slot_names();
+        let names = self.step.update().slot_names();
         let slots = names.iter().zip(&self.state.slots).map(|(name, slot)| (*name, &params, slot));
         let groups = [("parameter", &params, &self.state.params), ("buffer", &buffers, &self.state.buffers)];
         for (kind, layout, values) in groups.into_iter().chain(slots) {
@@ -87,7 +88,7 @@ impl Trainer {
                 .map_err(first)?;
         let mut out = filled(program.outputs.total(), 0.0)?;
         for part in 0..self.config.micro_shards {
-            let sample = self.sample(batch, part, total, shard);
+            let sample = sample(batch, self.options.seed, self.state.step, part, total, shard);
             program.run(&self.state.params, &self.state.buffers, sample, &mut out, None)?;
             for (i, (_, value)) in graph.outputs.iter().enumerate() {
                 if program.outputs.slice(i, &out).iter().any(|x| !x.is_finite()) {

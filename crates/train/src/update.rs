@@ -5,7 +5,6 @@ use crate::flat::Layout;
 use crate::memory::filled;
 use crate::optim::{Clipping, Optimizer, from_spec, update_graph};
 use crate::program::layouts;
-use crate::schedule;
 use crate::spec::Train;
 use crate::state::TrainState;
 use outgrow_ir::{Diagnostic, Diagnostics};
@@ -57,11 +56,6 @@ impl Update {
     /// Names of the optimiser's state tensors.
     pub fn slot_names(&self) -> Vec<&'static str> {
         self.optimizer.slots().iter().map(|slot| slot.name).collect()
-    }
-
-    /// The learning rate of the step after `step` steps.
-    pub fn lr(&self, config: &Train, step: u64, steps_per_epoch: u64, total: u64) -> f64 {
-        schedule::lr(config, step, steps_per_epoch, total)
     }
 
     /// Updates parameters and optimiser state. `grads` begins with the gradients, laid out as the parameters;

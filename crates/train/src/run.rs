@@ -1,0 +1,139 @@
+//! The loop around the steps: batches in their order, evaluations, checkpoints, the end.
+
+use crate::observe::{TrainEvent, TrainObserver};
+use crate::schedule;
+use crate::source::{Batches, TrainingData};
+use crate::spec::Interval;
+use crate::step::StepOutcome;
+use crate::trainer::{Outcome, Trainer};
+use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_transform::Batch;
+
+/// How long a run is, and what of it has been saved.
+struct Course {
+    steps_per_epoch: u64,
+    steps: u64,
+    /// When the last checkpoint was written, by the clock.
+    saved_at: u64,
+}
+
+impl Trainer {
+    /// Trains from the current state to the last step.
+    ///
+    /// # Errors
+    /// When the data gives none or the wrong batches, when numbers are no longer finite, or when something cannot be
+    /// written.
+    pub fn run(
+        &mut self,
+        data: &dyn TrainingData,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<Outcome, Diagnostics> {
+        self.config.check_samples(data.samples())?;
+        let mut course = Course {
+            steps_per_epoch: self.steps_per_epoch(data.samples()),
+            steps: self.total_steps(data.samples()),
+            saved_at: self.options.clock.now_ns(),
+        };
+        observer.on_event(&TrainEvent::Started {
+            step: self.state.step,
+            steps: course.steps,
+            steps_per_epoch: course.steps_per_epoch,
+            batch: self.config.batch,
+        });
+        let mut batches: Option<Batches> = None;
+        while self.state.step < course.steps && !self.state.stopped {
+            let started = self.options.clock.now_ns();
+            let (epoch, index) =
+                (self.state.step / course.steps_per_epoch, self.state.step % course.steps_per_epoch);
+            let source = match &mut batches {
+                Some(source) => source,
+                None => batches.insert(data.train(epoch, index)?),
+            };
+            let batch = source.next().ok_or_else(|| ended(self.state.step))??;
+            if (batch.epoch, batch.index) != (epoch, index) {
+                return Err(out_of_order(&batch, epoch, index).into());
+            }
+            self.take_step(&batch, &course, observer)?;
+            source.recycle(batch);
+            self.state.train_ns += self.options.clock.now_ns() - started;
+            self.after_step(data, &mut course, observer)?;
+        }
+        self.save(observer)?;
+        self.wait_saved(observer)?;
+        self.restore_best();
+        Ok(self.outcome())
+    }
+
+    fn take_step(
+        &mut self,
+        batch: &Batch,
+        course: &Course,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<(), Diagnostics> {
+        let lr = schedule::lr(&self.config, self.state.step, course.steps_per_epoch, course.steps);
+        let StepOutcome { loss, accuracy, finite } = self.step_at(batch, lr)?;
+        if !finite {
+            return Err(self.non_finite(batch, loss).into());
+        }
+        let (step, epoch, samples) = (self.state.step, batch.epoch, batch.real);
+        observer.on_event(&TrainEvent::Step { step, epoch, loss, accuracy, lr, samples });
+        Ok(())
+    }
+
+    /// Evaluates and saves, where it is time to.
+    fn after_step(
+        &mut self,
+        data: &dyn TrainingData,
+        course: &mut Course,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<(), Diagnostics> {
+        let step = self.state.step;
+        let (is_last, epoch) = (step == course.steps, (step - 1) / course.steps_per_epoch);
+        let every = match self.config.evaluate_every {
+            Interval::Steps(steps) => steps,
+            Interval::Epochs(epochs) => epochs.saturating_mul(course.steps_per_epoch),
+        };
+        if step.is_multiple_of(every) || is_last {
+            self.validate(data, epoch, observer)?;
+        }
+        if step.is_multiple_of(course.steps_per_epoch) || is_last {
+            observer.on_event(&TrainEvent::EpochEnded { step, epoch });
+        }
+        let policy = self.config.checkpoints;
+        let age_ns = self.options.clock.now_ns() - course.saved_at;
+        let due = policy.every_steps.is_some_and(|n| step.is_multiple_of(n))
+            || policy.every_seconds.is_some_and(|s| age_ns as f64 * 1e-9 >= s);
+        self.poll_saved(observer)?;
+        // The last state is saved at the end of the run.
+        if due && !is_last {
+            self.save(observer)?;
+            course.saved_at = self.options.clock.now_ns();
+        }
+        Ok(())
+    }
+
+    /// Evaluates on the validation data, and stops if the manifest says so.
+    fn validate(
+        &mut self,
+        data: &dyn TrainingData,
+        epoch: u64,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<(), Diagnostics> {
+        let Some(batches) = data.validation()? else { return Ok(()) };
+        let metrics = self.evaluate(batches)?;
+        observer.on_event(&TrainEvent::Evaluated { step: self.state.step, epoch, metrics: &metrics });
+        self.watch(&metrics, observer);
+        Ok(())
+    }
+}
+
+fn ended(step: u64) -> Diagnostic {
+    let problem = format!("invariant: batches go on epoch after epoch, but ended before step {step}");
+    Diagnostic::fault("train.data-ended", problem)
+}
+
+fn out_of_order(batch: &Batch, epoch: u64, index: u64) -> Diagnostic {
+    let problem =
+        format!("invariant: batch {}/{} came in place of {epoch}/{index}", batch.epoch, batch.index);
+    Diagnostic::fault("train.data-order", problem)
+}
