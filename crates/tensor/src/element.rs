@@ -20,6 +20,9 @@ pub trait Element:
     fn to_f64(self) -> f64;
     /// The same value, `bool` as 0 or 1; floats truncate towards zero and saturate.
     fn to_i64(self) -> i64;
+    /// Bytes as elements of this machine, where they are aligned and stand for such, whatever the bits: none for `bool`,
+    /// whose bytes would have to be looked at one by one.
+    fn cast(bytes: &[u8]) -> Option<&[Self]>;
     /// The element of these little-endian bytes, as many as it has. Any non-zero byte is `true`.
     fn read_le(bytes: &[u8]) -> Self;
     /// Appends its little-endian bytes.
@@ -41,6 +44,9 @@ macro_rules! numbers {
             }
             fn to_i64(self) -> i64 {
                 self as i64
+            }
+            fn cast(bytes: &[u8]) -> Option<&[Self]> {
+                bytemuck::try_cast_slice(bytes).ok()
             }
             fn read_le(bytes: &[u8]) -> Self {
                 bytes.try_into().map_or_else(|_| Self::default(), Self::from_le_bytes)
@@ -74,6 +80,9 @@ impl Element for bool {
     fn to_i64(self) -> i64 {
         i64::from(self)
     }
+    fn cast(_: &[u8]) -> Option<&[Self]> {
+        None
+    }
     fn read_le(bytes: &[u8]) -> Self {
         bytes != [0]
     }
@@ -95,6 +104,9 @@ impl Element for bf16 {
     }
     fn to_i64(self) -> i64 {
         self.to_f64() as i64
+    }
+    fn cast(bytes: &[u8]) -> Option<&[Self]> {
+        bytemuck::try_cast_slice(bytes).ok()
     }
     fn read_le(bytes: &[u8]) -> Self {
         bytes.try_into().map_or_else(|_| Self::default(), Self::from_le_bytes)

@@ -107,10 +107,10 @@ impl Tensor {
 
     /// As [`Tensor::from_le_bytes`], without a copy of the bytes: they are shared with whoever else holds them. They
     /// are copied all the same where they cannot stand for elements as they are: when they are not aligned for
-    /// `dtype`, when a `bool` is neither 0 nor 1, and on a big-endian machine.
+    /// `dtype`, for `bool` (any byte but 0 is true), and on a big-endian machine.
     pub fn from_shared(dtype: DType, shape: impl Into<Shape>, bytes: Bytes) -> Result<Self, TensorError> {
         let shape = fitting(dtype, shape.into(), bytes.len())?;
-        let fits = each_type!(dtype, T => bytemuck::checked::try_cast_slice::<u8, T>(&bytes).is_ok());
+        let fits = each_type!(dtype, T => <T as Element>::cast(&bytes).is_some());
         if cfg!(target_endian = "little") && fits {
             return Ok(Self { dtype, shape, elements: Elements::Shared(bytes) });
         }
@@ -204,7 +204,7 @@ impl Tensor {
     fn typed<T: Element>(&self) -> &[T] {
         let found = match &self.elements {
             Elements::Own(vector) => (&**vector as &dyn Any).downcast_ref::<Vec<T>>().map(Vec::as_slice),
-            Elements::Shared(bytes) => bytemuck::checked::try_cast_slice(bytes).ok(),
+            Elements::Shared(bytes) => T::cast(bytes),
         };
         found.expect("invariant: the elements are of the tensor's type and aligned for it")
     }
