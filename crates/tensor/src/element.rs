@@ -29,6 +29,21 @@ pub trait Element:
     fn push_le(self, out: &mut Vec<u8>);
 }
 
+/// The methods about bytes, for types of which all bits are values.
+macro_rules! any_bits {
+    () => {
+        fn cast(bytes: &[u8]) -> Option<&[Self]> {
+            bytemuck::try_cast_slice(bytes).ok()
+        }
+        fn read_le(bytes: &[u8]) -> Self {
+            bytes.try_into().map_or_else(|_| Self::default(), Self::from_le_bytes)
+        }
+        fn push_le(self, out: &mut Vec<u8>) {
+            out.extend(self.to_le_bytes());
+        }
+    };
+}
+
 macro_rules! numbers {
     ($($ty:ty => $variant:ident through $wide:ty,)*) => {$(
         impl Element for $ty {
@@ -45,15 +60,7 @@ macro_rules! numbers {
             fn to_i64(self) -> i64 {
                 self as i64
             }
-            fn cast(bytes: &[u8]) -> Option<&[Self]> {
-                bytemuck::try_cast_slice(bytes).ok()
-            }
-            fn read_le(bytes: &[u8]) -> Self {
-                bytes.try_into().map_or_else(|_| Self::default(), Self::from_le_bytes)
-            }
-            fn push_le(self, out: &mut Vec<u8>) {
-                out.extend(self.to_le_bytes());
-            }
+            any_bits!();
         }
     )*};
 }
@@ -105,15 +112,7 @@ impl Element for bf16 {
     fn to_i64(self) -> i64 {
         self.to_f64() as i64
     }
-    fn cast(bytes: &[u8]) -> Option<&[Self]> {
-        bytemuck::try_cast_slice(bytes).ok()
-    }
-    fn read_le(bytes: &[u8]) -> Self {
-        bytes.try_into().map_or_else(|_| Self::default(), Self::from_le_bytes)
-    }
-    fn push_le(self, out: &mut Vec<u8>) {
-        out.extend(self.to_le_bytes());
-    }
+    any_bits!();
 }
 
 /// Runs `$body` with `$T` standing for the Rust type of the element type `$dtype`.
