@@ -99,14 +99,7 @@ impl Layout {
     /// [`SUM_BLOCK`] elements at most. All but the last end where a block does, so that sums over blocks are those of
     /// the whole vector; where there are fewer blocks than parts, the last ranges are empty.
     pub fn ranges(&self, parts: usize) -> Vec<Range<usize>> {
-        let blocks = self.total.div_ceil(SUM_BLOCK);
-        let parts = parts.max(1);
-        let first = |part: usize| {
-            // The first `blocks % parts` parts have one block more than the others.
-            let block = part * (blocks / parts) + part.min(blocks % parts);
-            block.saturating_mul(SUM_BLOCK).min(self.total)
-        };
-        (0..parts).map(|part| first(part)..first(part + 1)).collect()
+        block_ranges(self.total, parts)
     }
 
     /// Which elements of which tensors lie in a range of the flat vector: numbers of tensors, and of their elements.
@@ -165,6 +158,20 @@ impl Layout {
     fn expect<T: Element>(&self) {
         assert_eq!(T::DTYPE, self.dtype, "invariant: a flat vector has its layout's type");
     }
+}
+
+/// `0..items` cut into so many runs, one after the other, of which the first ones have one item more than the others.
+pub(crate) fn runs(items: usize, parts: usize) -> impl Iterator<Item = Range<usize>> {
+    let parts = parts.max(1);
+    let first = move |part: usize| part * (items / parts) + part.min(items % parts);
+    (0..parts).map(move |part| first(part)..first(part + 1))
+}
+
+/// The same of the blocks of [`SUM_BLOCK`] elements of a flat vector, as ranges of its elements.
+pub(crate) fn block_ranges(elements: usize, parts: usize) -> Vec<Range<usize>> {
+    let element = |block: usize| block.saturating_mul(SUM_BLOCK).min(elements);
+    let blocks = runs(elements.div_ceil(SUM_BLOCK), parts);
+    blocks.map(|blocks| element(blocks.start)..element(blocks.end)).collect()
 }
 
 #[cfg(test)]

@@ -151,10 +151,8 @@ impl StepMachine {
 
     /// Whether a node is what another worker sends.
     fn is_others(&self, node: Node) -> bool {
-        let others = (0..self.plan.workers()).filter(|worker| *worker != self.me);
-        node.0 > 0
-            && node.0 < self.there.len()
-            && others.into_iter().any(|worker| self.is_subtree(worker, node))
+        let mut others = (0..self.plan.workers()).filter(|worker| *worker != self.me);
+        (1..self.there.len()).contains(&node.0) && others.any(|worker| self.is_subtree(worker, node))
     }
 
     /// Whether a node is one of a worker's largest.

@@ -1,8 +1,8 @@
 //! Who does what in a step: which worker computes which leaves of the tree, and which one combines and updates which
 //! range of the parameters.
 
+use crate::flat::{block_ranges, runs};
 use outgrow_ir::Diagnostic;
-use outgrow_kernels::SUM_BLOCK;
 use std::ops::Range;
 
 /// A node of the binary tree over a step's leaves, by its number: 1 is the root, `2 n` and `2 n + 1` are the children of
@@ -46,8 +46,7 @@ pub struct StepPlan {
 }
 
 impl StepPlan {
-    /// A plan for `workers` workers and a combined vector of `elements` elements, whose parts are cut between blocks of
-    /// [`SUM_BLOCK`] elements. Runs of leaves, and ranges, differ by one leaf, or block, at most.
+    /// A plan for `workers` workers and a combined vector of `elements` elements, which is cut as [`crate::Layout::ranges`] cuts. Runs of leaves, and ranges, differ by one leaf, or block, at most.
     ///
     /// # Errors
     /// When the leaves are no power of two, or fewer than the workers.
@@ -65,14 +64,8 @@ impl StepPlan {
                 .expected("at least one micro-shard for each worker")
                 .hint(format!("--set train.micro_shards={enough}")));
         }
-        let cut = |n: usize, part: usize| part * (n / workers) + part.min(n % workers);
-        let blocks = elements.div_ceil(SUM_BLOCK);
-        let element = |part| cut(blocks, part).saturating_mul(SUM_BLOCK).min(elements);
-        Ok(Self {
-            leaves,
-            runs: (0..workers).map(|w| cut(leaves, w)..cut(leaves, w + 1)).collect(),
-            ranges: (0..workers).map(|w| element(w)..element(w + 1)).collect(),
-        })
+        let (runs, ranges) = (runs(leaves, workers).collect(), block_ranges(elements, workers));
+        Ok(Self { leaves, runs, ranges })
     }
 
     /// Leaves of the tree.
@@ -135,6 +128,7 @@ impl StepPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use outgrow_kernels::SUM_BLOCK;
 
     #[test]
     fn every_leaf_and_element_has_one_owner() {
