@@ -91,6 +91,14 @@ impl Graph {
         self.inputs.iter().copied().find(|v| matches!(&self.node(*v).op, Op::Input(i) if i.name == name))
     }
 
+    /// The name of an input; empty for a value that is none.
+    pub fn input_name(&self, value: Value) -> &str {
+        match &self.node(value).op {
+            Op::Input(input) => &input.name,
+            _ => "",
+        }
+    }
+
     /// For each node, whether one of `values` depends on it.
     pub fn needed(&self, values: impl IntoIterator<Item = Value>) -> Vec<bool> {
         let mut needed = vec![false; self.nodes.len()];

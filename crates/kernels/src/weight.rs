@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// convolutions have packed of it: when a program is built, kernels take the copy in the layout that they want, or are
 /// the first to make it. Results have the same bits as with an operand that is packed in each run.
 pub struct Weight {
-    tensor: Arc<Tensor>,
+    tensor: Tensor,
     /// A weight has few layouts: one for each way in which it is multiplied.
     packed: Mutex<Vec<(Packing, Arc<AlignedBytes>)>>,
 }
@@ -43,12 +43,12 @@ impl std::fmt::Debug for Weight {
 
 impl Weight {
     /// Takes a tensor as a weight.
-    pub fn new(tensor: Arc<Tensor>) -> Self {
+    pub fn new(tensor: Tensor) -> Self {
         Self { tensor, packed: Mutex::default() }
     }
 
     /// The tensor.
-    pub fn tensor(&self) -> &Arc<Tensor> {
+    pub fn tensor(&self) -> &Tensor {
         &self.tensor
     }
 

@@ -14,7 +14,7 @@ const CLASSES: usize = 70;
 
 fn weight(dims: &[usize], seed: u64) -> Arc<Weight> {
     let mut stream = RngKey::new(seed).stream();
-    Arc::new(Weight::new(Arc::new(Tensor::from_f64(DType::F32, dims, |_| stream.normal()))))
+    Arc::new(Weight::new(Tensor::from_f64(DType::F32, dims, |_| stream.normal())))
 }
 
 /// A convolution of `[batch, 3, SIDE, SIDE]`, and a product of what it gives with the transpose of `[CLASSES, ...]`.

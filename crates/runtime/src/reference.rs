@@ -1,7 +1,6 @@
 //! The reference backend: the interpreter behind the same trait as every other backend.
 
 use crate::backend::{Backend, CompileOptions, Compiled, Executable, Instance, StepInfo};
-use crate::weights::input_name;
 use crate::{BufferRef, Lifetime, MemoryPlan, ThreadPool, Weights, plan_memory};
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, Op, Value, interpret};
 use outgrow_tensor::Tensor;
@@ -24,7 +23,7 @@ pub(crate) type Interface = Vec<(String, outgrow_ir::TensorType)>;
 /// Names and types of a graph's inputs, without those that weights are bound to, and of its outputs.
 pub(crate) fn interface(graph: &Graph, weights: &Weights) -> (Interface, Interface) {
     let given = graph.inputs.iter().filter(|v| weights.bound(graph, **v).is_none());
-    let input = |v: &Value| (input_name(graph, *v).to_owned(), graph.ty(*v).clone());
+    let input = |v: &Value| (graph.input_name(*v).to_owned(), graph.ty(*v).clone());
     let output = |(name, v): &(String, Value)| (name.clone(), graph.ty(*v).clone());
     (given.map(input).collect(), graph.outputs.iter().map(output).collect())
 }
@@ -92,10 +91,10 @@ impl Instance for Arc<Interpreted> {
         for input in &self.graph.inputs {
             places.push(next);
             if let Some(weight) = self.weights.bound(&self.graph, *input) {
-                tensors.push(Tensor::clone(weight.tensor()));
+                tensors.push(weight.tensor().clone());
                 continue;
             }
-            let (name, ty) = (input_name(&self.graph, *input), self.graph.ty(*input));
+            let (name, ty) = (self.graph.input_name(*input), self.graph.ty(*input));
             let shape = ty.static_shape().unwrap_or_default();
             let given = buffers.get(next).map(bytes).unwrap_or_default();
             next += 1;

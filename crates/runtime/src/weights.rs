@@ -1,6 +1,6 @@
 //! Weights: tensors that are bound to a graph's inputs when it is compiled.
 
-use outgrow_ir::{Diagnostic, Diagnostics, Graph, Op, Value};
+use outgrow_ir::{Diagnostic, Diagnostics, Graph, Value};
 use outgrow_kernels::Weight;
 use outgrow_tensor::{DType, Tensor};
 use std::collections::BTreeMap;
@@ -12,17 +12,9 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub struct Weights(BTreeMap<String, Arc<Weight>>);
 
-/// The name of an input.
-pub(crate) fn input_name(graph: &Graph, value: Value) -> &str {
-    match &graph.node(value).op {
-        Op::Input(input) => &input.name,
-        _ => unreachable!("the verifier checks that inputs are inputs"),
-    }
-}
-
 impl Weights {
     /// Weights by the names of inputs.
-    pub fn new(tensors: impl IntoIterator<Item = (String, Arc<Tensor>)>) -> Self {
+    pub fn new(tensors: impl IntoIterator<Item = (String, Tensor)>) -> Self {
         Self(tensors.into_iter().map(|(name, tensor)| (name, Arc::new(Weight::new(tensor)))).collect())
     }
 
@@ -38,8 +30,8 @@ impl Weights {
     }
 
     /// The weight that is bound to an input of a graph.
-    pub(crate) fn bound(&self, graph: &Graph, input: Value) -> Option<&Arc<Weight>> {
-        if self.0.is_empty() { None } else { self.get(input_name(graph, input)) }
+    pub fn bound(&self, graph: &Graph, input: Value) -> Option<&Arc<Weight>> {
+        if self.0.is_empty() { None } else { self.get(graph.input_name(input)) }
     }
 
     /// Bytes that a packed copy of a weight takes: as many as matrices and filters of f32 have themselves.
@@ -58,7 +50,7 @@ impl Weights {
                     "runtime.weight",
                     format!("the weight is {}{}", tensor.dtype(), tensor.shape()),
                 )
-                .item(format!("input `{}`", input_name(graph, *input)))
+                .item(format!("input `{}`", graph.input_name(*input)))
                 .expected(ty.to_string())
             })
         };

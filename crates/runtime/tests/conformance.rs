@@ -183,7 +183,7 @@ fn weights_are_inputs_that_need_not_be_given() {
             let expected = run(backend, &graph, &inputs, &options(2, KernelPath::detect()));
             let bound = all.into_iter().filter(|(name, _)| name != "x");
             if batch == 9 {
-                weights = Arc::new(Weights::new(bound.map(|(name, tensor)| (name, Arc::new(tensor)))));
+                weights = Arc::new(Weights::new(bound));
             }
             let options =
                 CompileOptions { weights: Arc::clone(&weights), ..options(2, KernelPath::detect()) };
@@ -198,12 +198,12 @@ fn weights_are_inputs_that_need_not_be_given() {
 #[test]
 fn weights_that_do_not_fit_are_refused() {
     let graph = small_network();
-    let weights = Weights::new([("w1".to_owned(), Arc::new(Tensor::zeros(DType::F32, [7, 5])))]);
+    let weights = Weights::new([("w1".to_owned(), Tensor::zeros(DType::F32, [7, 5]))]);
     let options = CompileOptions { weights: Arc::new(weights), ..options(1, KernelPath::detect()) };
     let found = compile(&CpuBackend, &graph, 2, &options).unwrap_err();
     assert_eq!((found.0.len(), found.0[0].code), (1, "runtime.weight"));
     assert_eq!(found.0[0].expected.as_deref(), Some("f32[5, 7]"));
-    let weights = Weights::new([("w1".to_owned(), Arc::new(Tensor::zeros(DType::F32, [5, 7])))]);
+    let weights = Weights::new([("w1".to_owned(), Tensor::zeros(DType::F32, [5, 7]))]);
     let gradient = graph.outputs.iter().position(|(name, _)| name == "grad:w1").unwrap();
     let options = CompileOptions { weights: Arc::new(weights), in_place: vec![(0, gradient)], ..options };
     assert_eq!(compile(&CpuBackend, &graph, 2, &options).unwrap_err().0[0].code, "runtime.in-place");

@@ -39,7 +39,7 @@ fn weights(model: &BuiltModel) -> Weights {
             }
             InputKind::Feed => return None,
         };
-        Some((input.name.clone(), Arc::new(tensor)))
+        Some((input.name.clone(), tensor))
     };
     Weights::new(graph.inputs.iter().filter_map(weight))
 }

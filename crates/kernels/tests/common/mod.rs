@@ -199,7 +199,7 @@ fn run_once(case: &Case<'_>, path: KernelPath, threads: usize, weights: bool) ->
         for (i, data) in case.data.iter().enumerate() {
             if is_weight(i) {
                 let tensor = Tensor::from_le_bytes(data.dtype, [data.len], data.as_bytes()).unwrap();
-                builder.weight(&Arc::new(Weight::new(Arc::new(tensor))));
+                builder.weight(&Arc::new(Weight::new(tensor)));
             } else {
                 builder.output(data.bytes());
             }

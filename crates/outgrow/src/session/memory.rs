@@ -1,7 +1,7 @@
 //! Whether a run fits into the memory there is: said before it starts, since the system would end it without a word.
 //! Programs are planned first, and refused before anything is asked for; here it is said what would fit.
 
-use outgrow_ir::{Diagnostic, Diagnostics, Graph, Op, Value};
+use outgrow_ir::{Diagnostic, Diagnostics, Graph};
 use outgrow_models::BuiltModel;
 use outgrow_runtime::{CompileOptions, CpuBackend};
 use outgrow_train::memory_needed;
@@ -85,12 +85,9 @@ pub fn inference_memory(
         let elements = ty.dims.iter().fold(1u64, |n, d| n.saturating_mul(d.bind(batch) as u64));
         elements.saturating_mul(ty.dtype.bytes() as u64)
     };
-    // Inputs are copied to be aligned; outputs come out of buffers of their own.
-    let given = |v: &&Value| match &graph.node(**v).op {
-        Op::Input(input) => options.weights.get(&input.name).is_none(),
-        _ => true,
-    };
-    let inputs = graph.inputs.iter().filter(given).map(|v| size(graph.ty(*v)));
+    // Inputs count, although they may be there already; outputs come out of buffers of their own.
+    let given = graph.inputs.iter().filter(|v| options.weights.bound(graph, **v).is_none());
+    let inputs = given.map(|v| size(graph.ty(*v)));
     let outputs = graph.outputs.iter().map(|(_, v)| size(graph.ty(*v)).saturating_mul(2));
     let needed = inputs.chain(outputs).fold(0, u64::saturating_add);
     there.checked_sub(needed).map(Some).ok_or_else(|| {

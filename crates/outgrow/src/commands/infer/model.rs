@@ -146,16 +146,14 @@ fn onnx_program(
         }
     };
     graph.outputs = outputs.iter().map(|i| graph.outputs[*i].clone()).collect();
-    let name = |value: Value| match &graph.node(value).op {
-        Op::Input(input) => input.name.clone(),
-        _ => String::new(),
-    };
     let weights = imported.weights.iter().filter(|w| graph.inputs.contains(&w.value));
-    let weights = Weights::new(weights.map(|w| (name(w.value), w.tensor.clone())));
+    let weights =
+        Weights::new(weights.map(|w| (graph.input_name(w.value).to_owned(), Tensor::clone(&w.tensor))));
     let array = |value: &Value| {
         imported.inputs.iter().position(|v| *v == Some(*value)).map(|i| arrays[i].tensor.clone())
     };
-    let feeds = graph.inputs.iter().filter(|v| weights.get(&name(**v)).is_none()).filter_map(array).collect();
+    let feeds =
+        graph.inputs.iter().filter(|v| weights.bound(&graph, **v).is_none()).filter_map(array).collect();
     let batch = arrays.first().and_then(|a| a.tensor.shape().dims().first().copied()).unwrap_or(1);
     Ok(Program { graph, batch, weights, feeds, outputs: names })
 }
@@ -208,7 +206,7 @@ fn package_program(
                 found.push(Tensor::zeros(input.dtype, graph.ty(*value).shape(batch)));
             }
             (_, _, Some(tensor)) => {
-                weights.insert(input.name.clone(), Arc::new(tensor));
+                weights.insert(input.name.clone(), tensor);
             }
             (_, _, None) => missing.push(
                 wrong("infer.package", format!("there is no weight `{}`", input.name))

@@ -71,7 +71,7 @@ impl Predictor {
                 InputKind::Param | InputKind::Buffer => match package.weights.remove(name) {
                     Some(tensor) => {
                         problems.0.extend(check(name, graph.ty(*value), &tensor).err());
-                        weights.insert(name.to_owned(), Arc::new(tensor));
+                        weights.insert(name.to_owned(), tensor);
                     }
                     None => problems.push(unfit(format!("there is no weight `{name}`"))),
                 },
