@@ -3,7 +3,7 @@
 
 use outgrow_ir::ops::compare::Comparison;
 use outgrow_ir::{Builder, Value};
-use outgrow_tensor::DType;
+use outgrow_tensor::{DType, to_odd};
 
 /// An element type of ONNX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,8 +90,8 @@ impl Elem {
     /// A number as this type holds it, where it is a float type narrower than f32.
     pub(crate) fn rounded(self, number: f64) -> f64 {
         match self {
-            Self::F16 => half::f16::from_f64(number).to_f64(),
-            Self::BF16 => half::bf16::from_f64(number).to_f64(),
+            Self::F16 => half::f16::from_f32(to_odd(number)).to_f64(),
+            Self::BF16 => half::bf16::from_f32(to_odd(number)).to_f64(),
             _ => number,
         }
     }

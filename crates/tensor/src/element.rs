@@ -29,6 +29,23 @@ pub trait Element:
     fn push_le(self, out: &mut Vec<u8>);
 }
 
+/// The f32 on the way to a narrower float: `value` itself, or else of its two neighbours the one whose lowest bit is set,
+/// so that rounding once more, to nearest even, gives what rounding `value` at once would (S. Boldo and G. Melquiond,
+/// "When double rounding is odd"). The conversions from f64 of `half` leave out the lower 32 bits, which tell a number
+/// just beside the middle of two from the middle.
+#[inline]
+pub fn to_odd(value: f64) -> f32 {
+    let near = value as f32;
+    let back = f64::from(near);
+    if back == value || value.is_nan() || near.to_bits() & 1 == 1 {
+        near
+    } else if back.abs() < value.abs() {
+        f32::from_bits(near.to_bits() + 1)
+    } else {
+        f32::from_bits(near.to_bits() - 1)
+    }
+}
+
 /// The methods about bytes, for types of which all bits are values.
 macro_rules! any_bits {
     () => {
@@ -101,10 +118,10 @@ impl Element for bool {
 impl Element for bf16 {
     const DTYPE: DType = DType::BF16;
     fn from_f64(value: f64) -> Self {
-        Self::from_f64(value)
+        Self::from_f32(to_odd(value))
     }
     fn from_i64(value: i64) -> Self {
-        Self::from_f64(value as f64)
+        Element::from_f64(value as f64)
     }
     fn to_f64(self) -> f64 {
         self.to_f64()
@@ -151,3 +168,45 @@ macro_rules! each_type {
     };
 }
 pub(crate) use each_type;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The nearest bf16 by search among its neighbours, halves to even.
+    fn nearest(value: f64) -> bf16 {
+        let (mut best, mut distance) = (bf16::ZERO, f64::INFINITY);
+        let about = (value as f32).to_bits() >> 16;
+        for bits in [about - 1, about, about + 1, about + 2] {
+            let number = bf16::from_bits(bits as u16);
+            let far = (number.to_f64() - value).abs();
+            if far < distance || far == distance && bits & 1 == 0 {
+                (best, distance) = (number, far);
+            }
+        }
+        best
+    }
+
+    #[test]
+    fn bf16_is_the_nearest_beside_the_middle_of_two_too() {
+        for bits in [0x3f80_u16, 0x3f81, 0x4049, 0xc2fe, 0x0001, 0x0080, 0x7f00] {
+            let (low, high) = (bf16::from_bits(bits).to_f64(), bf16::from_bits(bits + 1).to_f64());
+            let middle = (low + high) / 2.0;
+            for value in [middle.next_down(), middle, middle.next_up(), low.next_up(), high.next_down()] {
+                assert_eq!(<bf16 as Element>::from_f64(value), nearest(value), "{value:e}");
+            }
+            // An f32 just above the middle, which `half` takes for the middle.
+            let above = f64::from(f32::from_bits(u32::from(bits) << 16 | 0x8001));
+            assert_eq!(<bf16 as Element>::from_f64(above), nearest(above), "{above:e}");
+        }
+        assert_eq!(<bf16 as Element>::from_f64(f64::MAX), bf16::INFINITY);
+        assert_eq!(<bf16 as Element>::from_f64(-1e-300).to_bits(), bf16::NEG_ZERO.to_bits());
+        assert_eq!(<bf16 as Element>::from_f64(f64::NEG_INFINITY), bf16::NEG_INFINITY);
+        assert!(<bf16 as Element>::from_f64(f64::NAN).is_nan());
+        // One above the middle of 2^24 and the next bf16; of i64, the same.
+        assert_eq!(
+            <bf16 as Element>::from_i64((1 << 40) + (1 << 32) + 1).to_f64(),
+            (1_i64 << 40) as f64 + (1_i64 << 33) as f64
+        );
+    }
+}

@@ -8,7 +8,7 @@ mod shape;
 mod tensor;
 
 pub use dtype::DType;
-pub use element::Element;
+pub use element::{Element, to_odd};
 pub use half::bf16;
 pub use rng::{RngKey, RngStream};
 pub use shape::Shape;

@@ -2,7 +2,7 @@
 
 use crate::kernel::Cx;
 use crate::view::View;
-use outgrow_tensor::DType;
+use outgrow_tensor::{DType, to_odd};
 
 /// Most dimensions that a loop space may have after merging.
 pub(crate) const MAX_RANK: usize = 12;
@@ -186,7 +186,7 @@ pub(crate) unsafe fn iota(
                     DType::U8 => *dst.add(at) = value as u8,
                     DType::I32 => *dst.cast::<i32>().add(at) = value as i32,
                     DType::I64 => *dst.cast::<i64>().add(at) = value as i64,
-                    DType::BF16 => *dst.cast::<f32>().add(at) = widen(narrow(value as f32)),
+                    DType::BF16 => *dst.cast::<f32>().add(at) = widen(narrow(to_odd(value as f64))),
                     DType::F32 => *dst.cast::<f32>().add(at) = value as f32,
                     DType::F64 => *dst.cast::<f64>().add(at) = value as f64,
                 }

@@ -19,7 +19,7 @@ pub(crate) use ops::round_bf16;
 pub(crate) use simd::OpFn;
 use types::check_code;
 
-use outgrow_tensor::{DType, bf16};
+use outgrow_tensor::{DType, bf16, to_odd};
 
 /// Number of a register: the position of the instruction that defines it.
 pub type Reg = usize;
@@ -59,7 +59,7 @@ impl Literal {
             DType::U8 => Self::U8(value as u8),
             DType::I32 => Self::I32(value as i32),
             DType::I64 => Self::I64(value as i64),
-            DType::BF16 => Self::BF16(bf16::from_f64(value)),
+            DType::BF16 => Self::BF16(bf16::from_f32(to_odd(value))),
             DType::F32 => Self::F32(value as f32),
             DType::F64 => Self::F64(value),
         }

@@ -5,7 +5,7 @@ use super::math;
 use super::simd::{LaneMode, Lanewise, OpFn, pick, plain};
 use super::{BinaryOp, CompareOp, Instr, UnaryOp};
 use crate::path::KernelPath;
-use outgrow_tensor::DType;
+use outgrow_tensor::{DType, to_odd};
 use std::marker::PhantomData;
 
 /// Arithmetic that every register type but `bool` has, with the meaning that the instructions document.
@@ -341,6 +341,22 @@ casts! {
     f64 => u8, i32, i64, f32, f64;
 }
 
+/// Conversions to f32 on the way to bf16, of types of which f32 does not hold every value.
+struct CastOdd<A>(PhantomData<A>);
+macro_rules! odd_casts {
+    ($($a:ty),*) => {$(
+        impl Lanewise for CastOdd<$a> {
+            type A = $a;
+            type B = ();
+            type C = ();
+            type Out = f32;
+            #[inline(always)]
+            fn eval<M: LaneMode>(a: $a, (): (), (): ()) -> f32 { to_odd(a as f64) }
+        }
+    )*};
+}
+odd_casts!(i32, i64, f64);
+
 /// Rounds f32 registers to bf16 in place; only the result's pointer is used.
 unsafe fn round_portable(dst: *mut u8, _a: *const u8, _b: *const u8, _c: *const u8, n: usize) {
     // SAFETY: the caller vouches for `n` registers of f32.
@@ -416,6 +432,9 @@ pub(crate) fn op_fn(instr: Instr, dtype: DType, path: KernelPath) -> OpFn {
         Instr::Compare(op, ..) => with_register!(dtype, T => compare::<T>(op, path)),
         Instr::Select(..) => with_register!(dtype, T => pick::<Select<T>>(path)),
         Instr::Cast(_, DType::Bool) => with_register!(dtype, A => pick::<ToBool<A>>(path)),
+        Instr::Cast(_, DType::BF16) if dtype == DType::I32 => pick::<CastOdd<i32>>(path),
+        Instr::Cast(_, DType::BF16) if dtype == DType::I64 => pick::<CastOdd<i64>>(path),
+        Instr::Cast(_, DType::BF16) if dtype == DType::F64 => pick::<CastOdd<f64>>(path),
         Instr::Cast(_, to) => with_register!(dtype, A => with_register!(to, R => pick::<Cast<A, R>>(path))),
         Instr::Load(_) | Instr::Reduced(_) | Instr::Const(_) | Instr::Iota { .. } => plain::<Not>(),
     }

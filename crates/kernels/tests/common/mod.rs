@@ -6,7 +6,7 @@ use outgrow_kernels::{
     BinaryOp, BufferRef, CompareOp, Instr, Kernel, KernelPath, Literal, ProgramBuilder, RunError, ThreadPool,
     UnaryOp, View, Weight,
 };
-use outgrow_tensor::{DType, RngStream, Tensor, bf16};
+use outgrow_tensor::{DType, Element, RngStream, Tensor, bf16};
 use std::sync::Arc;
 
 /// The contents of one buffer.
@@ -115,7 +115,9 @@ impl Data {
             DType::Bool | DType::U8 => slot[0] = v.int() as u8,
             DType::I32 => slot.copy_from_slice(&(v.int() as i32).to_le_bytes()),
             DType::I64 => slot.copy_from_slice(&v.int().to_le_bytes()),
-            DType::BF16 => slot.copy_from_slice(&bf16::from_f64(v.float()).to_bits().to_le_bytes()),
+            DType::BF16 => {
+                slot.copy_from_slice(&<bf16 as Element>::from_f64(v.float()).to_bits().to_le_bytes())
+            }
             DType::F32 => slot.copy_from_slice(&(v.float() as f32).to_le_bytes()),
             DType::F64 => slot.copy_from_slice(&v.float().to_le_bytes()),
         }
@@ -260,6 +262,10 @@ pub fn interpret(
             Instr::Binary(op, a, b) => (regs[a].0, binary(op, regs[a].1, regs[b].1)),
             Instr::Compare(op, a, b) => (DType::Bool, compare(op, regs[a].1, regs[b].1)),
             Instr::Select(c, a, b) => (regs[a].0, if regs[c].1.int() != 0 { regs[a].1 } else { regs[b].1 }),
+            // A cast rounds once; arithmetic on bf16 is done in f32, and then rounded again.
+            Instr::Cast(a, DType::BF16) => {
+                (DType::BF16, Value::Float(<bf16 as Element>::from_f64(regs[a].1.float()).to_f64()))
+            }
             Instr::Cast(a, to) => (to, regs[a].1),
         };
         regs.push((dtype, round(dtype, value)));
