@@ -2,7 +2,7 @@
 //! what the interpreter computes, within what rounding explains; in place of its inputs, and in an arena that an
 //! earlier run has used, to the bit the same. The bytes are a program for building a graph.
 
-use outgrow_ir::{Graph, evaluate_all};
+use outgrow_ir::{Graph, Node, evaluate_all};
 use outgrow_passes::add_gradients;
 use outgrow_runtime::{
     BufferRef, CompileOptions, Compiled, CpuBackend, Instance, KernelPath, ThreadPool, compile,
@@ -42,8 +42,9 @@ pub struct Compared {
     pub equal: u64,
     pub close: u64,
     pub unknown: u64,
-    /// The ops of the graphs that were judged.
+    /// The ops of the graphs that were judged, and those of them that gave f32 of bf16.
     pub ops: BTreeSet<&'static str>,
+    pub wide: BTreeSet<&'static str>,
 }
 
 /// As a fuzz target wants it.
@@ -202,7 +203,10 @@ impl Case {
             compared.in_place += u64::from(!self.in_place.is_empty());
             let compiled = self.compiled(&CompileOptions::new(POOLS.with(|pools| pools[0].clone())));
             compared.with_arena += u64::from(compiled.memory.planned_bytes > 0);
-            compared.ops.extend(self.graph.nodes.iter().map(|node| node.op.rule().name()));
+            let name = |node: &Node| node.op.rule().name();
+            compared.ops.extend(self.graph.nodes.iter().map(name));
+            let wide = |node: &&Node| node.op.rule().attrs().iter().any(|(key, _)| *key == "result");
+            compared.wide.extend(self.graph.nodes.iter().filter(wide).map(name));
         }
     }
 }

@@ -11,11 +11,15 @@ struct Program<'a> {
     bytes: &'a [u8],
     b: Builder,
     values: Vec<Value>,
+    /// The type that most of it is of.
+    float: DType,
 }
 
 /// The graph that these bytes spell. Its outputs are the last values, and `loss`, a float scalar, where one is a float.
 pub fn graph(data: &[u8]) -> Graph {
-    let mut program = Program { bytes: data, b: Builder::new("program"), values: Vec::new() };
+    // By the length, so that no byte means something else than before.
+    let float = if data.len() % 3 == 2 { DType::BF16 } else { DType::F32 };
+    let mut program = Program { bytes: data, b: Builder::new("program"), values: Vec::new(), float };
     program.inputs();
     while !program.bytes.is_empty() && program.b.graph().nodes.len() < NODES_MAX {
         program.node();
@@ -44,10 +48,10 @@ impl Program<'_> {
     }
 
     fn dtype(&mut self) -> DType {
-        // Mostly f32, in which models compute.
+        // Mostly f32, in which models compute, or bf16.
         match self.byte() {
             n @ 0..=34 => DType::ALL[n % 7],
-            _ => DType::F32,
+            _ => self.float,
         }
     }
 
@@ -194,10 +198,17 @@ impl Program<'_> {
                     let axes: Vec<usize> = (0..[0, 1, 1, 2][self.below(4)]).map(|_| self.below(4)).collect();
                     attrs.push((key, Attr::list(&axes)));
                 }
+                attrs.extend(self.sums(ty));
             }
-            _ => attrs.extend(self.window(name)),
+            _ => attrs.extend(self.window(name, ty)),
         }
         attrs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    /// Where sums of products may have another type than their operands, mostly that type.
+    fn sums(&mut self, ty: &TensorType) -> Option<(&'static str, Attr)> {
+        (ty.dtype == DType::BF16 && self.below(4) > 0)
+            .then(|| ("result", Attr::Name(DType::F32.name().into())))
     }
 
     fn broadcast(&mut self, ty: &TensorType) -> [(&'static str, Attr); 2] {
@@ -250,7 +261,7 @@ impl Program<'_> {
     }
 
     /// The attributes of convolutions and pooling; none for ops without attributes.
-    fn window(&mut self, name: &str) -> Vec<(&'static str, Attr)> {
+    fn window(&mut self, name: &str, ty: &TensorType) -> Vec<(&'static str, Attr)> {
         let mut attrs = Vec::new();
         let pool = matches!(name, "pool2d" | "max_pool2d_grad");
         if !pool && !name.starts_with("conv2d") {
@@ -271,6 +282,7 @@ impl Program<'_> {
         }
         if !pool {
             attrs.push(("groups", Attr::int(1 + self.below(2))));
+            attrs.extend(self.sums(ty));
         }
         attrs
     }

@@ -59,6 +59,11 @@ impl AttrReader {
         Self(attrs)
     }
 
+    /// Whether there is an attribute of this name that nobody took.
+    pub fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|(k, _)| k == key)
+    }
+
     /// Takes an attribute out.
     pub fn take(&mut self, key: &str) -> Result<Attr, String> {
         match self.0.iter().position(|(k, _)| k == key) {

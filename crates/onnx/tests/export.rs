@@ -1,6 +1,7 @@
 //! Exported models hold together: what a node reads was made before, names are unique, weights are those that were given,
 //! and nothing but the batch is symbolic. That other programs run them is checked by `benchmarks/onnx_export.py`.
 
+use outgrow_ir::ops::Window;
 use outgrow_ir::{Builder, Dim, Graph, InputKind, TensorType};
 use outgrow_models::spec::ModelSpec;
 use outgrow_models::{BuildOptions, BuiltModel, InputSpec, TargetSpec, build};
@@ -139,6 +140,25 @@ fn repetition_is_left_to_the_operators_that_can_do_it() {
         b.broadcast(sum, &dims, &[0])
     });
     assert_eq!(operators(&whole), ["ReduceSum", "Unsqueeze", "Shape", "Concat", "Expand", "Identity"]);
+}
+
+/// ONNX's products give what they take, so what gives f32 of bf16 takes f32.
+#[test]
+fn wider_sums_are_products_of_wider_operands() {
+    let wide = graph(|b, x| {
+        let x = b.cast(x, DType::BF16);
+        let weight = b.constant(Tensor::from_f64(DType::BF16, vec![6, 2], |i| i as f64));
+        b.dot_as(DType::F32, x, weight, (&[], &[]), (&[2], &[0]))
+    });
+    assert_eq!(operators(&wide), ["Cast", "Cast", "Cast", "MatMul", "Identity"]);
+    let image = graph(|b, x| {
+        let dims = b.dims(x);
+        let x = b.reshape(x, &[dims[0], Dim::Fixed(1), dims[1], dims[2]]);
+        let x = b.cast(x, DType::BF16);
+        let weight = b.constant(Tensor::from_f64(DType::BF16, vec![2, 1, 3, 3], |i| i as f64));
+        b.conv2d_as(DType::F32, x, weight, Window::new(1, 1), 1)
+    });
+    assert_eq!(operators(&image), ["Reshape", "Cast", "Cast", "Cast", "Conv", "Identity"]);
 }
 
 #[test]

@@ -134,6 +134,7 @@ fn structure(b: &mut Builder, op: &Op, inputs: &[Value], ty: &TensorType) -> Opt
                     rhs_batch: dot.lhs_batch.clone(),
                     lhs_contract: dot.rhs_contract.clone(),
                     rhs_contract: dot.lhs_contract.clone(),
+                    result: dot.result,
                 };
                 b.push(swapped, &[before.inputs[1], before.inputs[0]])
             })
@@ -239,6 +240,22 @@ mod tests {
                 b.transpose(y, &[1, 2, 0])
             },
             &["input", "constant", "dot"],
+        );
+    }
+
+    /// Sums that were rounded to bf16 are not those that were not, and a swapped product keeps the type of its sums.
+    #[test]
+    fn products_keep_the_type_of_their_sums() {
+        check(
+            |b, x| {
+                let x = b.cast(x, DType::BF16);
+                let rounded = b.dot(x, x, (&[], &[]), (&[0], &[0]));
+                let rounded = b.cast(rounded, DType::F32);
+                let sums = b.dot_as(DType::F32, x, x, (&[], &[]), (&[0], &[0]));
+                let sums = b.transpose(sums, &[1, 0]);
+                b.sub(rounded, sums)
+            },
+            &["input", "cast", "dot", "cast", "dot", "sub"],
         );
     }
 

@@ -34,9 +34,14 @@ fn random_graphs_agree_with_the_interpreter() {
     assert!(compared.in_place >= count && compared.with_arena >= count, "{compared:?}");
     assert!(compared.unknown * 10 < compared.equal + compared.close, "{compared:?}");
     assert!(compared.equal > compared.close, "{compared:?}");
+    if count >= 3000 {
+        let wide = ["conv2d", "conv2d_grad_input", "conv2d_grad_weight", "dot"];
+        assert_eq!(Vec::from_iter(&compared.wide), Vec::from_iter(&wide), "products of bf16 that give f32");
+    }
     if count >= 500 {
         let missing: Vec<_> = Op::NAMES.iter().filter(|name| !compared.ops.contains(**name)).collect();
         assert!(missing.is_empty(), "ops in no graph: {missing:?}");
         assert!(compared.failing > 0, "no index was outside its table");
+        assert!(!compared.wide.is_empty(), "no product of bf16 gave f32");
     }
 }

@@ -1,7 +1,6 @@
 //! `conv2d`: two-dimensional convolution (cross-correlation, as in every framework).
 
-use crate::ops::Window;
-use crate::ops::{OpEntry, OpRule, Sample, SampleInput, Vjp};
+use crate::ops::{OpEntry, OpRule, Sample, SampleInput, Vjp, Window, sums};
 use crate::{Attr, AttrReader, Builder, Cost, Dim, TensorType, Value};
 use outgrow_tensor::{DType, Shape, Tensor};
 
@@ -13,6 +12,8 @@ pub struct Conv2d {
     pub window: Window,
     /// Groups of channels that do not see each other.
     pub groups: usize,
+    /// Element type of the sums, where it is not that of the operands: bf16 may give f32.
+    pub result: Option<DType>,
 }
 
 /// The static places of one image and one kernel, for reference evaluation of all three convolution ops.
@@ -46,7 +47,7 @@ impl Conv2d {
     }
 
     /// The type of the result of a convolution of these types.
-    pub fn result(&self, x: &TensorType, weight: &TensorType) -> Result<TensorType, String> {
+    pub fn output(&self, x: &TensorType, weight: &TensorType) -> Result<TensorType, String> {
         if x.rank() != 4 || weight.rank() != 4 || x.dtype != weight.dtype || !x.dtype.is_float() {
             return Err("takes [batch, in, height, width] and [out, in / groups, height, width] of one float type".into());
         }
@@ -57,17 +58,24 @@ impl Conv2d {
         }
         let height = self.window.places(0, fixed(x.dims[2])?, fixed(weight.dims[2])?)?;
         let width = self.window.places(1, fixed(x.dims[3])?, fixed(weight.dims[3])?)?;
-        Ok(TensorType { dtype: x.dtype, dims: vec![x.dims[0], Dim::Fixed(out), Dim::Fixed(height), Dim::Fixed(width)] })
+        let dtype = sums::sum_type(x.dtype, self.result)?;
+        Ok(TensorType { dtype, dims: vec![x.dims[0], Dim::Fixed(out), Dim::Fixed(height), Dim::Fixed(width)] })
+    }
+
+    /// The same convolution with a result of the operands' type.
+    pub(super) fn narrow(&self) -> Self {
+        Self { result: None, ..self.clone() }
     }
 
     pub(super) fn conv_attrs(&self) -> Vec<(&'static str, Attr)> {
         let mut attrs = self.window.attrs();
         attrs.push(("groups", Attr::int(self.groups)));
+        sums::push_attr(&mut attrs, self.result);
         attrs
     }
 
     pub(super) fn parse_attrs(attrs: &mut AttrReader) -> Result<Self, String> {
-        Ok(Self { window: Window::parse(attrs)?, groups: attrs.int("groups")? })
+        Ok(Self { window: Window::parse(attrs)?, groups: attrs.int("groups")?, result: sums::parse_attr(attrs)? })
     }
 
     /// Convolutions that all three ops are tested with.
@@ -75,18 +83,27 @@ impl Conv2d {
         let mut cases = Vec::new();
         for window in Window::samples() {
             for (channels, out, groups, kernel) in [(2, 3, 1, [3, 3]), (4, 4, 2, [1, 2]), (3, 3, 3, [3, 1])] {
-                cases.push((Self { window: window.clone(), groups }, vec![2, channels, 6, 7], vec![out, channels / groups, kernel[0], kernel[1]]));
+                cases.push((Self { window: window.clone(), groups, result: None }, vec![2, channels, 6, 7], vec![out, channels / groups, kernel[0], kernel[1]]));
             }
         }
-        cases.push((Self { window: Window::default(), groups: 1 }, vec![1, 1, 1, 1], vec![1, 1, 1, 1]));
-        cases.push((Self { window: Window::new(2, 0), groups: 1 }, vec![3, 2, 4, 4], vec![5, 2, 1, 1]));
-        cases.push((Self { window: Window::new(1, 0), groups: 1 }, vec![2, 3, 5, 5], vec![2, 3, 5, 5]));
-        let ty = |dims: &[usize]| TensorType::new(DType::F32, dims.iter().copied());
+        cases.push((Self { window: Window::default(), groups: 1, result: None }, vec![1, 1, 1, 1], vec![1, 1, 1, 1]));
+        cases.push((Self { window: Window::new(2, 0), groups: 1, result: None }, vec![3, 2, 4, 4], vec![5, 2, 1, 1]));
+        cases.push((Self { window: Window::new(1, 0), groups: 1, result: None }, vec![2, 3, 5, 5], vec![2, 3, 5, 5]));
+        let wide = |window, groups| Self { window, groups, result: Some(DType::F32) };
+        cases.push((wide(Window::new(1, 1), 1), vec![2, 3, 9, 8], vec![16, 3, 3, 3]));
+        cases.push((wide(Window::new(2, 1), 2), vec![2, 4, 6, 7], vec![4, 2, 3, 3]));
         let with_result = cases.into_iter().filter_map(|(op, x, w)| {
-            let y = op.result(&ty(&x), &ty(&w)).ok()?.static_shape()?.dims().to_vec();
+            let ty = |dims: &[usize]| TensorType::new(op.operand(dims).dtype, dims.iter().copied());
+            let y = op.output(&ty(&x), &ty(&w)).ok()?.static_shape()?.dims().to_vec();
             Some((op, x, w, y))
         });
         with_result.collect()
+    }
+
+    /// An operand of these dimensions for one of the cases.
+    pub(super) fn operand(&self, dims: &[usize]) -> SampleInput {
+        let float = SampleInput::float(dims);
+        SampleInput { dtype: if self.result.is_some() { DType::BF16 } else { float.dtype }, ..float }
     }
 }
 
@@ -99,7 +116,7 @@ impl OpRule for Conv2d {
     }
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
         let [x, weight] = inputs else { return Err("takes an input and weights".into()) };
-        self.result(x, weight)
+        self.output(x, weight)
     }
     fn eval(&self, inputs: &[&Tensor], dtype: DType, shape: &Shape) -> Tensor {
         let (x, weight) = (inputs[0], inputs[1]);
@@ -112,8 +129,10 @@ impl OpRule for Conv2d {
         let (x, weight) = (cx.inputs[0], cx.inputs[1]);
         let image = [cx.b.fixed_dim(x, 2), cx.b.fixed_dim(x, 3)];
         let kernel = [cx.b.fixed_dim(weight, 2), cx.b.fixed_dim(weight, 3)];
-        let dx = cx.b.conv2d_grad_input(cx.grad, weight, self.clone(), image);
-        let dw = cx.b.conv2d_grad_weight(x, cx.grad, self.clone(), kernel);
+        // The gradient of a wider result is rounded to the operands' type, as that of `dot` is.
+        let grad = cx.b.cast(cx.grad, cx.b.dtype(x));
+        let dx = cx.b.conv2d_grad_input(grad, weight, self.narrow(), image);
+        let dw = cx.b.conv2d_grad_weight(x, grad, self.narrow(), kernel);
         vec![Some(dx), Some(dw)]
     }
     fn cost(&self, inputs: &[&TensorType], output: &TensorType) -> Cost {
@@ -129,7 +148,8 @@ impl OpEntry for Conv2d {
     }
     fn samples() -> Vec<Sample> {
         let case = |(op, x, w, _): ConvCase| {
-            Sample::new(op, &[SampleInput::float(&x), SampleInput::float(&w)])
+            let operands = [op.operand(&x), op.operand(&w)];
+            Sample::new(op, &operands)
         };
         Self::cases().into_iter().map(case).collect()
     }
@@ -138,6 +158,12 @@ impl OpEntry for Conv2d {
 impl Builder {
     /// Correlates `x [batch, in, height, width]` with `weight [out, in / groups, kernel height, kernel width]`.
     pub fn conv2d(&mut self, x: Value, weight: Value, window: Window, groups: usize) -> Value {
-        self.push(Conv2d { window, groups }, &[x, weight])
+        self.conv2d_as(self.dtype(x), x, weight, window, groups)
+    }
+
+    /// As [`Builder::conv2d`], with sums of `dtype`: the operands' own type, or f32 of bf16, which are then not rounded.
+    pub fn conv2d_as(&mut self, dtype: DType, x: Value, weight: Value, window: Window, groups: usize) -> Value {
+        let result = (dtype != self.dtype(x)).then_some(dtype);
+        self.push(Conv2d { window, groups, result }, &[x, weight])
     }
 }

@@ -1,7 +1,7 @@
 //! `conv2d_grad_input`: the gradient of a convolution by its input, which is also the transposed convolution.
 
 use crate::ops::conv2d::{Conv2d, ConvCase, Places};
-use crate::ops::{OpEntry, OpRule, Sample, SampleInput, Vjp};
+use crate::ops::{OpEntry, OpRule, Sample, Vjp};
 use crate::{Attr, AttrReader, Builder, Cost, Dim, TensorType, Value};
 use outgrow_tensor::{DType, Shape, Tensor};
 
@@ -33,8 +33,12 @@ impl OpRule for Conv2dGradInput {
         let [h, w] = self.image;
         let dims = vec![*batch, Dim::Fixed(channels), Dim::Fixed(h), Dim::Fixed(w)];
         let x = TensorType { dtype: grad.dtype, dims };
-        let expected = self.conv.result(&x, weight)?;
-        if expected == **grad { Ok(x) } else { Err(format!("the gradient must be {expected}")) }
+        let expected = self.conv.output(&x, weight)?;
+        if expected.dims == grad.dims {
+            Ok(x.with_dtype(expected.dtype))
+        } else {
+            Err(format!("the gradient must be {}", expected.with_dtype(grad.dtype)))
+        }
     }
     fn eval(&self, inputs: &[&Tensor], dtype: DType, shape: &Shape) -> Tensor {
         let (grad, weight) = (inputs[0], inputs[1]);
@@ -46,8 +50,9 @@ impl OpRule for Conv2dGradInput {
     fn vjp(&self, cx: &mut Vjp<'_>) -> Vec<Option<Value>> {
         let (grad, weight) = (cx.inputs[0], cx.inputs[1]);
         let kernel = [cx.b.fixed_dim(weight, 2), cx.b.fixed_dim(weight, 3)];
-        let d_grad = cx.b.push(self.conv.clone(), &[cx.grad, weight]);
-        let d_weight = cx.b.conv2d_grad_weight(cx.grad, grad, self.conv.clone(), kernel);
+        let back = cx.b.cast(cx.grad, cx.b.dtype(grad));
+        let d_grad = cx.b.push(self.conv.narrow(), &[back, weight]);
+        let d_weight = cx.b.conv2d_grad_weight(back, grad, self.conv.narrow(), kernel);
         vec![Some(d_grad), Some(d_weight)]
     }
     fn cost(&self, inputs: &[&TensorType], output: &TensorType) -> Cost {
@@ -63,7 +68,8 @@ impl OpEntry for Conv2dGradInput {
     }
     fn samples() -> Vec<Sample> {
         let case = |(conv, x, w, y): ConvCase| {
-            Sample::new(Self { conv, image: [x[2], x[3]] }, &[SampleInput::float(&y), SampleInput::float(&w)])
+            let operands = [conv.operand(&y), conv.operand(&w)];
+            Sample::new(Self { conv, image: [x[2], x[3]] }, &operands)
         };
         Conv2d::cases().into_iter().map(case).collect()
     }

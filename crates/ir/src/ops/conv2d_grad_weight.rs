@@ -1,7 +1,7 @@
 //! `conv2d_grad_weight`: the gradient of a convolution by its weights.
 
 use crate::ops::conv2d::{Conv2d, ConvCase, Places};
-use crate::ops::{OpEntry, OpRule, Sample, SampleInput, Vjp};
+use crate::ops::{OpEntry, OpRule, Sample, Vjp};
 use crate::{Attr, AttrReader, Builder, Cost, TensorType, Value};
 use outgrow_tensor::{DType, Shape, Tensor};
 
@@ -32,8 +32,12 @@ impl OpRule for Conv2dGradWeight {
         };
         let [h, w] = self.kernel;
         let weight = TensorType::new(x.dtype, [to, from / self.conv.groups.max(1), h, w]);
-        let expected = self.conv.result(x, &weight)?;
-        if expected == **grad { Ok(weight) } else { Err(format!("the gradient must be {expected}")) }
+        let expected = self.conv.output(x, &weight)?;
+        if (grad.dtype, &grad.dims) == (x.dtype, &expected.dims) {
+            Ok(weight.with_dtype(expected.dtype))
+        } else {
+            Err(format!("the gradient must be {}", expected.with_dtype(x.dtype)))
+        }
     }
     fn eval(&self, inputs: &[&Tensor], dtype: DType, shape: &Shape) -> Tensor {
         let (x, grad) = (inputs[0], inputs[1]);
@@ -45,8 +49,9 @@ impl OpRule for Conv2dGradWeight {
     fn vjp(&self, cx: &mut Vjp<'_>) -> Vec<Option<Value>> {
         let (x, grad) = (cx.inputs[0], cx.inputs[1]);
         let image = [cx.b.fixed_dim(x, 2), cx.b.fixed_dim(x, 3)];
-        let dx = cx.b.conv2d_grad_input(grad, cx.grad, self.conv.clone(), image);
-        let d_grad = cx.b.push(self.conv.clone(), &[x, cx.grad]);
+        let back = cx.b.cast(cx.grad, cx.b.dtype(x));
+        let dx = cx.b.conv2d_grad_input(grad, back, self.conv.narrow(), image);
+        let d_grad = cx.b.push(self.conv.narrow(), &[x, back]);
         vec![Some(dx), Some(d_grad)]
     }
     fn cost(&self, inputs: &[&TensorType], output: &TensorType) -> Cost {
@@ -62,7 +67,8 @@ impl OpEntry for Conv2dGradWeight {
     }
     fn samples() -> Vec<Sample> {
         let case = |(conv, x, w, y): ConvCase| {
-            Sample::new(Self { conv, kernel: [w[2], w[3]] }, &[SampleInput::float(&x), SampleInput::float(&y)])
+            let operands = [conv.operand(&x), conv.operand(&y)];
+            Sample::new(Self { conv, kernel: [w[2], w[3]] }, &operands)
         };
         Conv2d::cases().into_iter().map(case).collect()
     }

@@ -1,6 +1,6 @@
 //! `dot`: the general matrix product, with batch and contracted dimensions.
 
-use crate::ops::{OpEntry, OpRule, Sample, SampleInput, Vjp};
+use crate::ops::{OpEntry, OpRule, Sample, SampleInput, Vjp, sums};
 use crate::{Attr, AttrReader, Builder, Cost, TensorType, Value};
 use outgrow_tensor::{DType, Shape, Tensor};
 
@@ -16,6 +16,8 @@ pub struct Dot {
     pub lhs_contract: Vec<usize>,
     /// Contracted dimensions of the right operand, in the same order.
     pub rhs_contract: Vec<usize>,
+    /// Element type of the sums, where it is not that of the operands: bf16 may give f32.
+    pub result: Option<DType>,
 }
 
 impl Dot {
@@ -38,18 +40,21 @@ impl OpRule for Dot {
         Self::NAME
     }
     fn attrs(&self) -> Vec<(&'static str, Attr)> {
-        vec![
+        let mut attrs = vec![
             ("lhs_batch", Attr::list(&self.lhs_batch)),
             ("rhs_batch", Attr::list(&self.rhs_batch)),
             ("lhs_contract", Attr::list(&self.lhs_contract)),
             ("rhs_contract", Attr::list(&self.rhs_contract)),
-        ]
+        ];
+        sums::push_attr(&mut attrs, self.result);
+        attrs
     }
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
         let [x, y] = inputs else { return Err("takes two inputs".into()) };
         if x.dtype != y.dtype || x.dtype == DType::Bool {
             return Err("takes two values of one number type".into());
         }
+        let dtype = sums::sum_type(x.dtype, self.result)?;
         if !distinct(&[&self.lhs_batch, &self.lhs_contract], x.rank())
             || !distinct(&[&self.rhs_batch, &self.rhs_contract], y.rank())
             || self.lhs_batch.len() != self.rhs_batch.len()
@@ -66,7 +71,7 @@ impl OpRule for Dot {
         }
         let (lhs_free, rhs_free) = self.free(x.rank(), y.rank());
         let left = self.lhs_batch.iter().chain(&lhs_free).map(|i| x.dims[*i]);
-        Ok(TensorType { dtype: x.dtype, dims: left.chain(rhs_free.iter().map(|j| y.dims[*j])).collect() })
+        Ok(TensorType { dtype, dims: left.chain(rhs_free.iter().map(|j| y.dims[*j])).collect() })
     }
     fn eval(&self, inputs: &[&Tensor], dtype: DType, shape: &Shape) -> Tensor {
         let (x, y) = (inputs[0], inputs[1]);
@@ -100,6 +105,9 @@ impl OpRule for Dot {
     }
     fn vjp(&self, cx: &mut Vjp<'_>) -> Vec<Option<Value>> {
         let (x, y) = (cx.inputs[0], cx.inputs[1]);
+        // Gradients are of the operands' type. Where the result was wider, its gradient is rounded to that type first:
+        // so the products on the way back have two operands of one type, as backends have them fast.
+        let grad = cx.b.cast(cx.grad, cx.b.dtype(x));
         let (lhs_rank, rhs_rank) = (cx.b.rank(x), cx.b.rank(y));
         let (lhs_free, rhs_free) = self.free(lhs_rank, rhs_rank);
         let batch: Vec<usize> = (0..self.lhs_batch.len()).collect();
@@ -111,8 +119,9 @@ impl OpRule for Dot {
             rhs_batch: self.rhs_batch.clone(),
             lhs_contract: right,
             rhs_contract: rhs_free.clone(),
+            result: None,
         };
-        let dx = cx.b.push(dx, &[cx.grad, y]);
+        let dx = cx.b.push(dx, &[grad, y]);
         let order = contract_order(&self.rhs_contract, &self.lhs_contract);
         let dx = restore(cx.b, dx, &[&self.lhs_batch, &lhs_free, &order]);
         // dy[batch, contracted, right free] = x . grad over the free dimensions of x.
@@ -121,8 +130,9 @@ impl OpRule for Dot {
             rhs_batch: batch,
             lhs_contract: lhs_free,
             rhs_contract: left,
+            result: None,
         };
-        let dy = cx.b.push(dy, &[x, cx.grad]);
+        let dy = cx.b.push(dy, &[x, grad]);
         let order = contract_order(&self.lhs_contract, &self.rhs_contract);
         let dy = restore(cx.b, dy, &[&self.rhs_batch, &order, &rhs_free]);
         vec![Some(dx), Some(dy)]
@@ -156,12 +166,13 @@ impl OpEntry for Dot {
             rhs_batch: attrs.ints("rhs_batch")?,
             lhs_contract: attrs.ints("lhs_contract")?,
             rhs_contract: attrs.ints("rhs_contract")?,
+            result: sums::parse_attr(attrs)?,
         })
     }
     fn samples() -> Vec<Sample> {
         let case = |x: &[usize], y: &[usize], axes: [&[usize]; 4]| {
             let [lhs_batch, rhs_batch, lhs_contract, rhs_contract] = axes.map(<[usize]>::to_vec);
-            let op = Self { lhs_batch, rhs_batch, lhs_contract, rhs_contract };
+            let op = Self { lhs_batch, rhs_batch, lhs_contract, rhs_contract, result: None };
             Sample::new(op, &[SampleInput::float(x), SampleInput::float(y)])
         };
         let mut samples = vec![
@@ -182,7 +193,13 @@ impl OpEntry for Dot {
         ];
         let ints = |dims: &[usize]| SampleInput::new(DType::I32, dims, -9.0, 9.0);
         let matmul = Self { lhs_contract: vec![1], rhs_contract: vec![0], ..Self::default() };
-        samples.push(Sample::new(matmul, &[ints(&[3, 4]), ints(&[4, 2])]));
+        samples.push(Sample::new(matmul.clone(), &[ints(&[3, 4]), ints(&[4, 2])]));
+        let half = |dims: &[usize]| SampleInput::new(DType::BF16, dims, -2.0, 2.0);
+        let wide = |op: &Self| Self { result: Some(DType::F32), ..op.clone() };
+        samples.push(Sample::new(wide(&matmul), &[half(&[37, 65]), half(&[65, 40])]));
+        let batched =
+            Self { lhs_batch: vec![1], rhs_batch: vec![0], lhs_contract: vec![0], rhs_contract: vec![2], result: None };
+        samples.push(Sample::new(wide(&batched), &[half(&[6, 2, 9]), half(&[2, 5, 6])]));
         samples
     }
 }
@@ -190,11 +207,24 @@ impl OpEntry for Dot {
 impl Builder {
     /// The general product over paired batch and contracted dimensions, given as `(left, right)`.
     pub fn dot(&mut self, x: Value, y: Value, batch: (&[usize], &[usize]), contract: (&[usize], &[usize])) -> Value {
+        self.dot_as(self.dtype(x), x, y, batch, contract)
+    }
+
+    /// As [`Builder::dot`], with sums of `dtype`: the operands' own type, or f32 of bf16, which are then not rounded.
+    pub fn dot_as(
+        &mut self,
+        dtype: DType,
+        x: Value,
+        y: Value,
+        batch: (&[usize], &[usize]),
+        contract: (&[usize], &[usize]),
+    ) -> Value {
         let op = Dot {
             lhs_batch: batch.0.to_vec(),
             rhs_batch: batch.1.to_vec(),
             lhs_contract: contract.0.to_vec(),
             rhs_contract: contract.1.to_vec(),
+            result: (dtype != self.dtype(x)).then_some(dtype),
         };
         self.push(op, &[x, y])
     }
@@ -222,5 +252,18 @@ mod tests {
         let op = Dot { lhs_contract: vec![0], rhs_contract: vec![0], ..Dot::default() };
         let result = op.infer(&[&ty(&[Dim::B, Dim::Fixed(3)]), &ty(&[Dim::B, Dim::Fixed(4)])]);
         assert_eq!(result.unwrap().to_string(), "f32[3, 4]");
+    }
+
+    #[test]
+    fn only_bf16_gives_another_type() {
+        for operands in DType::ALL {
+            for result in DType::ALL {
+                let ty = TensorType::new(operands, [3usize]);
+                let op = Dot { lhs_contract: vec![0], rhs_contract: vec![0], result: Some(result), ..Dot::default() };
+                let given = op.infer(&[&ty, &ty]).ok().map(|ty| ty.dtype);
+                let fits = (operands, result) == (DType::BF16, DType::F32);
+                assert_eq!(given, fits.then_some(result), "{operands} to {result}");
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::fmt::Debug;
 mod elementwise;
 mod reference;
 mod sample;
+mod sums;
 mod window;
 
 pub use sample::{Sample, SampleInput};

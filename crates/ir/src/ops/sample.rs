@@ -67,11 +67,21 @@ impl Sample {
         Self { op: op.into(), inputs: inputs.to_vec() }
     }
 
-    /// The same case with every float input of type `dtype`.
+    /// The same case with every float input of type `dtype`. Products of what gives no other type give its own.
     #[must_use]
     pub fn with_floats(mut self, dtype: DType) -> Self {
         for input in self.inputs.iter_mut().filter(|i| i.dtype.is_float()) {
             input.dtype = dtype;
+        }
+        let result = match &mut self.op {
+            Op::Dot(op) => Some(&mut op.result),
+            Op::Conv2d(op) => Some(&mut op.result),
+            Op::Conv2dGradInput(op) => Some(&mut op.conv.result),
+            Op::Conv2dGradWeight(op) => Some(&mut op.conv.result),
+            _ => None,
+        };
+        if let Some(result) = result.filter(|_| dtype != DType::BF16) {
+            *result = None;
         }
         self
     }

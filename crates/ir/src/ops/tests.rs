@@ -78,6 +78,37 @@ fn every_derivative_agrees_with_central_differences() {
     assert_eq!(checked.len() + never.len() + 4, Op::NAMES.len(), "but for `input` and the three above");
 }
 
+/// Sums of bf16 in f32 have gradients of bf16, which are those of the same sums in f64 but for the rounding of the
+/// incoming gradient and of the result.
+#[test]
+fn wider_sums_have_the_gradients_of_their_operands() {
+    let mut checked = std::collections::BTreeSet::new();
+    for (case, sample) in Op::all_samples().into_iter().enumerate() {
+        let graph = sample.graph().unwrap();
+        let narrow = sample.inputs.iter().all(|i| i.dtype == DType::BF16) && !sample.inputs.is_empty();
+        let widens = narrow && graph.ty(graph.outputs[0].1).dtype == DType::F32;
+        if !widens || matches!(sample.op, Op::Cast(_)) {
+            continue;
+        }
+        let inputs = sample.values(RngKey::new(3).fold_in(case as u64));
+        let exact: Vec<_> = inputs
+            .iter()
+            .map(|x| Tensor::from_f64(DType::F64, x.shape().clone(), |i| x.get_f64(i)))
+            .collect();
+        let got = interpret(&gradient_graph(&sample), &inputs).unwrap();
+        let expected = interpret(&gradient_graph(&sample.clone().with_floats(DType::F64)), &exact).unwrap();
+        for (got, expected) in got.iter().zip(&expected).skip(1) {
+            let largest = (0..expected.elements()).map(|i| expected.get_f64(i).abs()).fold(0.0, f64::max);
+            for i in 0..expected.elements() {
+                let (got, expected) = (got.get_f64(i), expected.get_f64(i));
+                assert!((got - expected).abs() <= 0.01 * largest, "{:?}: {got}, not {expected}", sample.op);
+            }
+        }
+        checked.insert(sample.op.rule().name());
+    }
+    assert_eq!(Vec::from_iter(checked), ["conv2d", "conv2d_grad_input", "conv2d_grad_weight", "dot"]);
+}
+
 #[test]
 fn every_op_prints_and_parses_back() {
     let mut seen = std::collections::HashSet::new();

@@ -101,7 +101,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, value: Value) -> Emitted {
         }
         Op::Dot(dot) => product(e, value, dot),
         Op::Conv2d(conv) => {
-            let operands = [e.full(inputs[0])?, e.full(inputs[1])?];
+            let operands = factors(e, value)?;
             whole(e.node("Conv", &operands, conv_attributes(conv), &about))
         }
         Op::Conv2dGradInput(op) => transposed_convolution(e, value, op),
@@ -246,13 +246,28 @@ fn padded(e: &mut Emitter<'_>, value: Value, op: &Pad) -> Emitted {
     Ok(Made { name, dims: node.ty.dims.clone() })
 }
 
+/// Both operands of a sum of products, of the type of its result: products in ONNX know no other.
+fn factors(e: &mut Emitter<'_>, value: Value) -> Result<[String; 2], Diagnostic> {
+    let node = e.graph.node(value);
+    let about = e.about(value);
+    let mut factor = |from: Value| {
+        let name = e.full(from)?;
+        if e.graph.ty(from).dtype == node.ty.dtype {
+            return Ok(name);
+        }
+        let to = vec![int("to", i64::from(data_type(node.ty.dtype)))];
+        Ok(e.node("Cast", &[name], to, &about))
+    };
+    Ok([factor(node.inputs[0])?, factor(node.inputs[1])?])
+}
+
 /// A matrix product where it is one, `Einsum` where it is more.
 fn product(e: &mut Emitter<'_>, value: Value, dot: &Dot) -> Emitted {
     let node = e.graph.node(value);
     let about = e.about(value);
     let [left, right] = [node.inputs[0], node.inputs[1]];
     let (lhs_rank, rhs_rank) = (e.graph.ty(left).rank(), e.graph.ty(right).rank());
-    let (lhs, rhs) = (e.full(left)?, e.full(right)?);
+    let [lhs, rhs] = factors(e, value)?;
     let name = if let Some(swap) = simple(dot, lhs_rank, rhs_rank) {
         if lhs_rank == 2 && rhs_rank == 2 && node.ty.dtype.is_float() && dot.lhs_contract == [1] && swap {
             e.node("Gemm", &[lhs, rhs], vec![int("transB", 1)], &about)
@@ -338,7 +353,7 @@ fn transposed_convolution(e: &mut Emitter<'_>, value: Value, op: &Conv2dGradInpu
     }
     let mut attributes = conv_attributes(&op.conv);
     attributes.push(ints("output_padding", more));
-    let operands = [e.full(node.inputs[0])?, e.full(node.inputs[1])?];
+    let operands = factors(e, value)?;
     let about = e.about(value);
     let name = e.node("ConvTranspose", &operands, attributes, &about);
     Ok(Made { name, dims: node.ty.dims.clone() })

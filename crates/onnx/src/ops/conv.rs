@@ -278,7 +278,7 @@ fn transposed(
     groups: usize,
 ) -> Result<Value, Refusal> {
     let full = [extents[0].1, extents[1].1];
-    let conv = Conv2d { window: Window { padding: [0; 4], ..window.clone() }, groups };
+    let conv = Conv2d { window: Window { padding: [0; 4], ..window.clone() }, groups, result: None };
     let mut y = b.conv2d_grad_input(x, weight, conv, reached(b, x, weight, window)?);
     for (i, (asked, _)) in extents.into_iter().enumerate() {
         let own = fixed_dim(&b.dims(y), 2 + i)?;

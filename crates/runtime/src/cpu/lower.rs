@@ -301,6 +301,18 @@ impl Lowering<'_> {
         copy
     }
 
+    /// Emits a conversion of `from` to the type of `to`, of the same extents. Its cost belongs to the step it serves.
+    pub fn convert(&mut self, from: View, to: View) {
+        let (dims, dtype) = (to.dims.clone(), to.dtype);
+        let make: Make = Box::new(move |reads, writes| {
+            let outputs = writes.into_iter().map(|w| (1, w)).collect();
+            Ok(Box::new(Map::new(&dims, &[Instr::Load(0), Instr::Cast(0, dtype)], reads, outputs)?))
+        });
+        let cost = std::mem::take(&mut self.info.cost);
+        self.emit("map", vec![from], vec![to], false, make);
+        self.info.cost = cost;
+    }
+
     /// A value as a view, filled first if it is a number.
     pub fn view(&mut self, value: Value) -> View {
         match self.place(value) {

@@ -9,6 +9,7 @@ use outgrow_kernels::{
     ArgMax, Conv2d, Conv2dGradInput, Conv2dGradWeight, Gather, Kernel, KernelError, Literal, MatMul,
     MaxPool2dGrad, Pool2d, PoolKind, RandomUniform, ScatterAdd, View, Window,
 };
+use outgrow_tensor::DType;
 
 /// A `Make` for a kernel of two operands and one result.
 fn two<K: Kernel + 'static>(make: impl FnOnce(View, View, View) -> Result<K, KernelError> + 'static) -> Make {
@@ -58,17 +59,17 @@ impl Lowering<'_> {
             }
             Op::Conv2d(op) => {
                 let (window, groups) = (window(&op.window), op.groups);
-                self.binary(value, "conv2d", move |x, w, y| Conv2d::new(x, w, y, window, groups));
+                self.convolution(value, "conv2d", move |x, w, y| Conv2d::new(x, w, y, window, groups));
             }
             Op::Conv2dGradInput(op) => {
                 let (window, groups) = (window(&op.conv.window), op.conv.groups);
-                self.binary(value, "conv2d_grad_input", move |dy, w, dx| {
+                self.convolution(value, "conv2d_grad_input", move |dy, w, dx| {
                     Conv2dGradInput::new(dy, w, dx, window, groups)
                 });
             }
             Op::Conv2dGradWeight(op) => {
                 let (window, groups) = (window(&op.conv.window), op.conv.groups);
-                self.binary(value, "conv2d_grad_weight", move |x, dy, dw| {
+                self.convolution(value, "conv2d_grad_weight", move |x, dy, dw| {
                     Conv2dGradWeight::new(x, dy, dw, window, groups)
                 });
             }
@@ -132,6 +133,44 @@ impl Lowering<'_> {
         self.emit(kernel, vec![x, y], vec![out], false, two(make));
     }
 
+    /// Lowers a convolution, whose kernels have operands of f32 or f64: bf16 is widened before, which changes no value.
+    fn convolution<K: Kernel + 'static>(
+        &mut self,
+        value: Value,
+        kernel: &str,
+        make: impl FnOnce(View, View, View) -> Result<K, KernelError> + 'static,
+    ) {
+        let inputs = &self.graph.node(value).inputs;
+        let operands = [inputs[0], inputs[1]].map(|input| self.widened(input));
+        self.sums(value, |lowering, out| {
+            lowering.emit(kernel, operands.into(), vec![out], false, two(make));
+        });
+    }
+
+    /// A value as a view, of f32 if it is of bf16.
+    fn widened(&mut self, value: Value) -> View {
+        let view = self.view(value);
+        if view.dtype != DType::BF16 {
+            return view;
+        }
+        let wide = self.fresh(DType::F32, &view.dims);
+        self.convert(view, wide.clone());
+        wide
+    }
+
+    /// Emits sums of products straight to the result, or, where that is bf16, as f32 that is then rounded once: no kernel
+    /// sums in bf16.
+    fn sums(&mut self, value: Value, emit: impl FnOnce(&mut Self, View)) {
+        if self.graph.ty(value).dtype != DType::BF16 {
+            let out = self.result(value);
+            return emit(self, out);
+        }
+        let sums = self.fresh(DType::F32, &self.dims(value));
+        emit(self, sums.clone());
+        let out = self.result(value);
+        self.convert(sums, out);
+    }
+
     fn concat(&mut self, value: Value, axis: usize) {
         let node = self.graph.node(value);
         let out = self.result(value);
@@ -172,10 +211,11 @@ impl Lowering<'_> {
         let (x_inner, y_inner): (Vec<usize>, Vec<usize>) = pairs.into_iter().unzip();
         let a = self.matrix(x, &dot.lhs_batch, &x_free, &x_inner);
         let b = self.matrix(y, &dot.rhs_batch, &y_inner, &y_free);
-        let out = self.result(value);
         let mut dims = a.dims[..dot.lhs_batch.len()].to_vec();
         dims.extend([a.dims[dot.lhs_batch.len()], b.dims[dot.lhs_batch.len() + 1]]);
-        let c = reshape(&out, &dims).expect("invariant: a fresh result is row-major");
-        self.emit("matmul", vec![a, b], vec![c], false, two(MatMul::new));
+        self.sums(value, |lowering, out| {
+            let c = reshape(&out, &dims).expect("invariant: a fresh result is row-major");
+            lowering.emit("matmul", vec![a, b], vec![c], false, two(MatMul::new));
+        });
     }
 }
