@@ -58,6 +58,8 @@ pub enum Mode {
 pub struct ParamSpec {
     /// PyTorch's name, as `layer1.0.conv1.weight`.
     pub name: String,
+    /// Element type.
+    pub dtype: DType,
     /// Dimensions.
     pub dims: Vec<usize>,
     /// What its elements are drawn from at the start.
@@ -69,6 +71,8 @@ pub struct ParamSpec {
 pub struct BufferSpec {
     /// PyTorch's name, as `bn1.running_mean`.
     pub name: String,
+    /// Element type.
+    pub dtype: DType,
     /// Dimensions.
     pub dims: Vec<usize>,
     /// Its value at the start.
@@ -91,7 +95,8 @@ pub enum LossKind {
 /// Choices that are not the manifest's.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildOptions<'a> {
-    /// Type of parameters, buffers and float feeds; f64 is for checks of derivatives.
+    /// Type of parameters and of what is computed with them. Only f32 is trained so far; f64 is for checks of
+    /// derivatives. Buffers, float feeds, the loss and the outputs are of this type too, but of f32 where it is bf16.
     pub dtype: DType,
     /// Whether the samples of training are mixed: their target is the share of each class, f32 `[B, classes]`.
     pub mixed: bool,

@@ -1,6 +1,6 @@
 //! Initial values of parameters: distributions, resolved to plain numbers, and their tensors.
 
-use outgrow_tensor::{RngKey, Tensor};
+use outgrow_tensor::{DType, RngKey, Tensor};
 
 /// The distribution that the elements of a parameter are drawn from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,11 +51,11 @@ impl Init {
         Self::Uniform { bound: ratio_root(6.0, fan_in.saturating_add(fan_out)) }
     }
 
-    /// f32 values of shape `dims`, drawn one after the other from the start of the key's stream. Give every parameter
-    /// its own key, as `RngKey::new(seed).fold_in_name(name)`.
-    pub fn tensor(&self, key: RngKey, dims: &[usize]) -> Tensor {
+    /// Values of `dtype` and shape `dims`, drawn one after the other from the start of the key's stream: every type has
+    /// the same draws, each rounded once. Give every parameter its own key, as `RngKey::new(seed).fold_in_name(name)`.
+    pub fn tensor(&self, key: RngKey, dtype: DType, dims: &[usize]) -> Tensor {
         let mut stream = key.stream();
-        Tensor::from_f64(outgrow_tensor::DType::F32, dims.to_vec(), |_| match *self {
+        Tensor::from_f64(dtype, dims.to_vec(), |_| match *self {
             Self::Constant(value) => value,
             Self::Uniform { bound } => stream.uniform_in(-bound, bound),
             Self::Normal { std } => std * stream.normal(),
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     fn moments(init: Init) -> (f64, f64, f64) {
-        let t = init.tensor(RngKey::new(3).fold_in_name("w"), &[400, 50]);
+        let t = init.tensor(RngKey::new(3).fold_in_name("w"), DType::F32, &[400, 50]);
         let values: Vec<f64> = (0..t.elements()).map(|i| t.get_f64(i)).collect();
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         let variance = values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / values.len() as f64;
@@ -102,9 +102,20 @@ mod tests {
 
     #[test]
     fn the_key_alone_says_the_values() {
-        let draw = |seed, name| Init::Normal { std: 1.0 }.tensor(RngKey::new(seed).fold_in_name(name), &[7]);
+        let normal = Init::Normal { std: 1.0 };
+        let draw = |seed, name| normal.tensor(RngKey::new(seed).fold_in_name(name), DType::F32, &[7]);
         assert!(draw(1, "a").same_bits(&draw(1, "a")));
         assert!(!draw(1, "a").same_bits(&draw(2, "a")));
         assert!(!draw(1, "a").same_bits(&draw(1, "b")));
+    }
+
+    #[test]
+    fn every_type_rounds_the_same_draws() {
+        let draw = |dtype| Init::Uniform { bound: 0.3 }.tensor(RngKey::new(5), dtype, &[100]);
+        let exact = draw(DType::F64);
+        for dtype in [DType::F32, DType::BF16] {
+            let rounded = Tensor::from_f64(dtype, [100], |i| exact.get_f64(i));
+            assert!(draw(dtype).same_bits(&rounded), "{dtype}");
+        }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Net<'a> {
     /// The model that was brought along.
     pub foreign: Option<&'a dyn ForeignModel>,
     dtype: DType,
+    /// The type of feeds, statistics, losses and outputs: f32 where parameters are of bf16, else theirs.
+    wide: DType,
     init: spec::Init,
     key: Option<Value>,
     streams: usize,
@@ -55,8 +57,7 @@ impl Conv {
 }
 
 impl<'a> Net<'a> {
-    /// A net with the feeds declared: the inputs, `target`, `weight` and `scale`. Float inputs and parameters are of
-    /// `dtype`.
+    /// A net with the feeds declared: the inputs, `target`, `weight` and `scale`. Parameters are of `dtype`.
     pub fn new(
         mode: Mode,
         inputs: &[InputSpec],
@@ -68,23 +69,24 @@ impl<'a> Net<'a> {
             Mode::Train => "train",
             Mode::Eval => "eval",
         });
+        let wide = if dtype == DType::BF16 { DType::F32 } else { dtype };
         let mut feed = |name: &str, ty: TensorType| b.input(name, InputKind::Feed, ty);
         let inputs = inputs.iter().map(|input| {
-            let of = if input.dtype.is_float() { dtype } else { input.dtype };
+            let of = if input.dtype.is_float() { wide } else { input.dtype };
             let dims = [Dim::B].into_iter().chain(input.dims.iter().copied().map(Dim::Fixed));
             (input.clone(), feed(&input.name, TensorType::new(of, dims)))
         });
         let inputs = inputs.collect();
         let target_ty = match (mode, mixed) {
-            (Mode::Train, true) => TensorType::new(dtype, [Dim::B, Dim::Fixed(target.width())]),
-            _ => target.feed(dtype),
+            (Mode::Train, true) => TensorType::new(wide, [Dim::B, Dim::Fixed(target.width())]),
+            _ => target.feed(wide),
         };
         let target_value = feed("target", target_ty);
-        let sample_weight = feed("weight", TensorType::new(dtype, [Dim::B]));
-        let scale = feed("scale", TensorType::scalar(dtype));
-        let zero = b.scalar(0.0, dtype);
+        let sample_weight = feed("weight", TensorType::new(wide, [Dim::B]));
+        let scale = feed("scale", TensorType::scalar(wide));
+        let zero = b.scalar(0.0, wide);
         let counts = b.compare(Comparison::Gt, sample_weight, zero);
-        let mask = b.cast(counts, dtype);
+        let mask = b.cast(counts, wide);
         Self {
             b,
             mode,
@@ -99,6 +101,7 @@ impl<'a> Net<'a> {
             statistics: Vec::new(),
             foreign,
             dtype,
+            wide,
             init,
             key: None,
             streams: 0,
@@ -139,10 +142,9 @@ impl<'a> Net<'a> {
 
     /// A parameter of the current layer.
     pub fn param(&mut self, name: &str, dims: &[usize], init: Init) -> Value {
+        let value = self.b.param(name, self.dtype, dims);
         let name = self.b.path(name);
-        let ty = TensorType::new(self.dtype, dims.iter().copied());
-        let value = self.b.input(&name, InputKind::Param, ty);
-        self.params.push(ParamSpec { name, dims: dims.to_vec(), init });
+        self.params.push(ParamSpec { name, dtype: self.dtype, dims: dims.to_vec(), init });
         value
     }
 
@@ -173,9 +175,10 @@ impl<'a> Net<'a> {
     /// A buffer of the current layer, with its value in evaluation.
     fn buffer(&mut self, name: &str, dims: &[usize], init: Init, momentum: f64) -> (String, Value) {
         let name = self.b.path(name);
-        let ty = TensorType::new(self.dtype, dims.iter().copied());
+        let ty = TensorType::new(self.wide, dims.iter().copied());
         let value = self.b.input(&name, InputKind::Buffer, ty);
-        self.buffers.push(BufferSpec { name: name.clone(), dims: dims.to_vec(), init, momentum });
+        let (of, dtype, dims) = (name.clone(), self.wide, dims.to_vec());
+        self.buffers.push(BufferSpec { name: of, dtype, dims, init, momentum });
         (name, value)
     }
 
@@ -327,6 +330,11 @@ impl<'a> Net<'a> {
     /// A number input as the model's floats.
     pub fn as_float(&mut self, x: Value) -> Value {
         self.b.cast(x, self.dtype)
+    }
+
+    /// What losses and metrics are computed from, in their type.
+    pub fn as_wide(&mut self, x: Value) -> Value {
+        self.b.cast(x, self.wide)
     }
 
     /// The extent of the last dimension.

@@ -10,6 +10,7 @@ use outgrow_ir::{Diagnostic, Diagnostics, Dim, Value};
 pub(crate) fn add(net: &mut Net, output: Output, prediction: Value) -> Result<(), Diagnostics> {
     check_output(net, output)?;
     net.scoped("objective", |net| {
+        let prediction = net.as_wide(prediction);
         let prediction = if output == Output::Sigmoid && matches!(net.target, TargetSpec::Regression { .. }) {
             net.b.sigmoid(prediction)
         } else {
@@ -31,7 +32,7 @@ pub(crate) fn add(net: &mut Net, output: Output, prediction: Value) -> Result<()
         net.b.output("loss_sum", loss_sum);
         net.b.output("weight_sum", weight_sum);
         for (name, hits) in metrics {
-            let hits = net.as_float(hits);
+            let hits = net.as_wide(hits);
             let hits = weighed_sum(net, hits);
             net.b.output(name, hits);
         }
@@ -140,7 +141,7 @@ fn hits(net: &mut Net, rank: Value) -> Vec<(&'static str, Value)> {
 /// Of `logits [B, 1]`: the losses, and whether the sign of the logit is the target's.
 fn binary(net: &mut Net, logits: Value) -> Parts {
     let logits = net.b.reshape(logits, &[Dim::B]);
-    let target = net.as_float(net.target_value);
+    let target = net.as_wide(net.target_value);
     let losses = net.b.binary_cross_entropy(logits, target);
     let zero = net.b.scalar(0.0, net.b.dtype(logits));
     let positive = net.b.compare(Comparison::Gt, logits, zero);

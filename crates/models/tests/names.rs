@@ -8,7 +8,20 @@ use outgrow_tensor::DType;
 
 /// Builds a model and compares the number of parameters, the names of some of them with their shapes, and the buffers.
 fn check(json: &str, inputs: &[InputSpec], target: TargetSpec, count: usize, some: &[(&str, &[usize])]) {
-    let built = model(json, inputs, &target, DType::F32);
+    for dtype in [DType::F32, DType::BF16] {
+        check_as(dtype, json, inputs, &target, count, some);
+    }
+}
+
+fn check_as(
+    dtype: DType,
+    json: &str,
+    inputs: &[InputSpec],
+    target: &TargetSpec,
+    count: usize,
+    some: &[(&str, &[usize])],
+) {
+    let built = model(json, inputs, target, dtype);
     let total: usize = built.params.iter().map(|p| p.dims.iter().product::<usize>()).sum();
     assert_eq!(total, count, "{json}");
     for (name, dims) in some {
@@ -17,10 +30,14 @@ fn check(json: &str, inputs: &[InputSpec], target: TargetSpec, count: usize, som
     }
     for graph in [&built.train, &built.eval] {
         graph.verify().unwrap();
-        let names: Vec<_> = common::inputs(graph).into_iter().map(|(name, ..)| name).collect();
-        let params = built.params.iter().map(|p| &p.name);
-        let declared: Vec<_> = params.chain(built.buffers.iter().map(|b| &b.name)).collect();
-        assert_eq!(names.iter().take(declared.len()).collect::<Vec<_>>(), declared, "{json}");
+        let given = common::inputs(graph).into_iter().map(|(name, dims, _, dtype)| (name, dims, dtype));
+        let params = built.params.iter().map(|p| (p.name.clone(), p.dims.clone(), p.dtype));
+        let buffers = built.buffers.iter().map(|b| (b.name.clone(), b.dims.clone(), b.dtype));
+        let declared: Vec<_> = params.chain(buffers).collect();
+        assert!(built.params.iter().all(|p| p.dtype == dtype), "{json}");
+        assert!(built.buffers.iter().all(|b| b.dtype == DType::F32), "{json}");
+        assert!(graph.outputs.iter().all(|(_, y)| graph.ty(*y).dtype == DType::F32), "{json}");
+        assert_eq!(given.take(declared.len()).collect::<Vec<_>>(), declared, "{json}");
         assert_eq!(outgrow_ir::Graph::parse(&graph.to_string()).unwrap(), *graph, "{json}");
         assert!(graph.cost().flops > 2 * count as u64 / 4, "{json}: {:?}", graph.cost());
     }

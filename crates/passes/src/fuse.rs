@@ -258,8 +258,8 @@ mod tests {
         let mut x = feed(&mut b, "x", &[6, 5]);
         let first = x;
         for i in 0..20 {
-            let w = b.param(&format!("w{i}"), &[5, 5]);
-            let bias = b.param(&format!("b{i}"), &[5]);
+            let w = b.param(&format!("w{i}"), DType::F32, &[5, 5]);
+            let bias = b.param(&format!("b{i}"), DType::F32, &[5]);
             let h = b.matmul(x, w);
             let bias = b.broadcast(bias, &[Dim::Fixed(6), Dim::Fixed(5)], &[1]);
             let h = b.add(h, bias);
@@ -328,7 +328,7 @@ mod tests {
         let mut b = Builder::new("deep");
         let mut x = feed(&mut b, "x", &[6, 5]);
         for i in 0..12 {
-            let w = b.param(&format!("w{i}"), &[5, 5]);
+            let w = b.param(&format!("w{i}"), DType::F32, &[5, 5]);
             let h = b.matmul(x, w);
             let t = b.tanh(h);
             x = b.add(x, t);

@@ -74,8 +74,8 @@ mod tests {
     #[test]
     fn a_value_used_twice_adds_its_gradients() {
         let mut b = Builder::new("square");
-        let w = b.param("w", &[2]);
-        let _unused = b.param("unused", &[1]);
+        let w = b.param("w", DType::F32, &[2]);
+        let _unused = b.param("unused", DType::F32, &[1]);
         let x = b.input("x", InputKind::Feed, TensorType::new(DType::F32, [2usize]));
         let y = b.mul(w, x);
         let square = b.mul(y, y);
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn only_scalars_have_gradients() {
         let mut b = Builder::new("vector");
-        let w = b.param("w", &[2]);
+        let w = b.param("w", DType::F32, &[2]);
         b.output("loss", w);
         let graph = b.finish().unwrap();
         assert!(add_gradients(&graph, "loss").unwrap_err().to_string().contains("f32[2]"));

@@ -70,7 +70,11 @@ fn every_op_agrees_with_the_reference_on_every_path() {
 /// `loss = mean over the batch of sum((relu(x w1 + b1) w2)^2)` with its gradients.
 fn small_network() -> Graph {
     let mut b = Builder::new("small");
-    let (w1, b1, w2) = (b.param("w1", &[5, 7]), b.param("b1", &[7]), b.param("w2", &[7, 3]));
+    let (w1, b1, w2) = (
+        b.param("w1", DType::F32, &[5, 7]),
+        b.param("b1", DType::F32, &[7]),
+        b.param("w2", DType::F32, &[7, 3]),
+    );
     let x = b.input("x", InputKind::Feed, TensorType::new(DType::F32, [Dim::B, Dim::Fixed(5)]));
     let h = b.matmul(x, w1);
     let h = b.add(h, b1);
@@ -86,20 +90,50 @@ fn small_network() -> Graph {
     add_gradients(&b.finish().unwrap(), "loss").unwrap()
 }
 
+/// The same with weights and products of bf16, and everything between them in f32.
+fn mixed_network() -> Graph {
+    let mut b = Builder::new("mixed");
+    let (w1, b1) = (b.param("w1", DType::BF16, &[5, 7]), b.param("b1", DType::F32, &[7]));
+    let w2 = b.param("w2", DType::BF16, &[7, 3]);
+    let x = b.input("x", InputKind::Feed, TensorType::new(DType::F32, [Dim::B, Dim::Fixed(5)]));
+    let product = |b: &mut Builder, x, w| {
+        let x = b.cast(x, DType::BF16);
+        b.dot_as(DType::F32, x, w, (&[], &[]), (&[1], &[0]))
+    };
+    let h = product(&mut b, x, w1);
+    let h = b.add(h, b1);
+    let zero = b.scalar(0.0, DType::F32);
+    let h = b.max(h, zero);
+    let y = product(&mut b, h, w2);
+    let square = b.mul(y, y);
+    let loss = b.sum_all(square);
+    b.output("loss", loss);
+    add_gradients(&b.finish().unwrap(), "loss").unwrap()
+}
+
 #[test]
 fn a_network_with_gradients_agrees_with_the_reference() {
-    let graph = small_network().bind(9);
+    agrees(&small_network().bind(9), 1e-4);
+    let mixed = mixed_network();
+    let types = mixed.outputs.iter().map(|(_, value)| mixed.ty(*value).to_string());
+    let expected = ["f32[]", "bf16[5, 7]", "f32[7]", "bf16[7, 3]"];
+    assert_eq!(types.collect::<Vec<_>>(), expected, "a gradient has the type of its parameter");
+    // What is rounded to bf16 between two products may round the other way, which is a part in 256 of it.
+    agrees(&mixed.bind(9), 2e-2);
+}
+
+fn agrees(graph: &Graph, tolerance: f64) {
     let values = |(i, v): (usize, &outgrow_ir::Value)| {
         let mut stream = RngKey::new(i as u64).stream();
         let ty = graph.ty(*v);
         Tensor::from_f64(ty.dtype, ty.static_shape().unwrap(), |_| stream.normal())
     };
     let inputs: Vec<Tensor> = graph.inputs.iter().enumerate().map(values).collect();
-    let expected = interpret(&graph, &inputs).unwrap();
+    let expected = interpret(graph, &inputs).unwrap();
     for threads in [1, 2] {
-        let got = run(&CpuBackend, &graph, &inputs, &options(threads, KernelPath::detect()));
+        let got = run(&CpuBackend, graph, &inputs, &options(threads, KernelPath::detect()));
         for ((name, _), (g, e)) in graph.outputs.iter().zip(got.iter().zip(&expected)) {
-            assert_close(g, e, 1e-4, name);
+            assert_close(g, e, tolerance, name);
         }
     }
 }

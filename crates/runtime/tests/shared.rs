@@ -32,7 +32,9 @@ fn weights(model: &BuiltModel) -> Weights {
         let key = RngKey::new(1).fold_in_name(&input.name);
         let dims: Vec<usize> = input.dims.iter().map(|d| d.bind(1)).collect();
         let tensor = match input.kind {
-            InputKind::Param => model.params.iter().find(|p| p.name == input.name)?.init.tensor(key, &dims),
+            InputKind::Param => {
+                model.params.iter().find(|p| p.name == input.name)?.init.tensor(key, DType::F32, &dims)
+            }
             InputKind::Buffer => {
                 let (mut stream, least) = (key.stream(), f64::from(input.name.ends_with("var")));
                 Tensor::from_f64(DType::F32, dims, |_| least / 10.0 + 0.2 * stream.uniform())

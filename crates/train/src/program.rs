@@ -189,4 +189,23 @@ mod tests {
         assert!(told(DType::BF16, DType::F32).contains("`w` is of bf16"));
         assert!(told(DType::F32, DType::F64).contains("`y` is of f64"));
     }
+
+    #[test]
+    fn a_model_of_bf16_is_refused_by_each_of_its_weights() {
+        let spec: outgrow_models::spec::ModelSpec = serde_json::from_str(r#"{"name": "linear"}"#).unwrap();
+        let inputs = outgrow_models::InputSpec {
+            name: "features".into(),
+            dtype: DType::F32,
+            dims: vec![2],
+            cardinalities: vec![],
+        };
+        let target = outgrow_models::TargetSpec::Regression { width: 1 };
+        let options = outgrow_models::BuildOptions { dtype: DType::BF16, ..Default::default() };
+        let model = outgrow_models::build(&spec.validate().unwrap(), &[inputs], &target, options).unwrap();
+        let found = only_f32(&model.train).unwrap_err();
+        assert!(found.0.iter().all(|diagnostic| diagnostic.code == "train.type"), "{found}");
+        for weight in ["fc.weight", "fc.bias"] {
+            assert!(found.to_string().contains(&format!("`{weight}` is of bf16")), "{found}");
+        }
+    }
 }

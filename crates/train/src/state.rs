@@ -63,7 +63,8 @@ impl TrainState {
             Ok::<_, Diagnostic>(flat)
         };
         let init = key.fold_in_name("init");
-        let draw = |of: &Init, name: &str, dims: &[usize]| of.tensor(init.fold_in_name(name), dims);
+        let draw =
+            |of: &Init, name: &str, dims: &[usize]| of.tensor(init.fold_in_name(name), params.dtype(), dims);
         let drawn = |i: usize| draw(&model.params[i].init, &model.params[i].name, &model.params[i].dims);
         let set = |i: usize| draw(&model.buffers[i].init, &model.buffers[i].name, &model.buffers[i].dims);
         Ok(Self {

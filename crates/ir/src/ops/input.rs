@@ -90,9 +90,9 @@ impl Builder {
         self.push(Input { name: name.into(), kind, dtype: ty.dtype, dims: ty.dims }, &[])
     }
 
-    /// A new trained parameter, of f32, named by the path of the current layer.
-    pub fn param(&mut self, name: &str, dims: &[usize]) -> Value {
+    /// A new trained parameter, named by the path of the current layer.
+    pub fn param(&mut self, name: &str, dtype: DType, dims: &[usize]) -> Value {
         let name = self.path(name);
-        self.input(&name, InputKind::Param, TensorType::new(DType::F32, dims.iter().copied()))
+        self.input(&name, InputKind::Param, TensorType::new(dtype, dims.iter().copied()))
     }
 }

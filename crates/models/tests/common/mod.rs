@@ -65,7 +65,7 @@ pub fn values(built: &BuiltModel, graph: &Graph, classes: usize, key: RngKey) ->
         let param = built.params.iter().find(|p| p.name == name);
         let tensor = match (kind, name.as_str()) {
             (InputKind::Param, _) => {
-                let drawn = param.unwrap().init.tensor(key, &dims);
+                let drawn = param.unwrap().init.tensor(key, DType::F32, &dims);
                 Tensor::from_f64(dtype, dims, |i| drawn.get_f64(i) + 0.1 * stream.normal())
             }
             (InputKind::Buffer, _) => Tensor::from_f64(dtype, dims, |_| 0.5 + stream.uniform()),

@@ -181,10 +181,11 @@ impl ForeignModel for OnnxBody {
         let (mut params, mut buffers) = (Vec::new(), Vec::new());
         for weight in &imported.weights {
             let (name, dims) = (weight.name.clone(), weight.tensor.shape().dims().to_vec());
+            let (dtype, init) = (weight.tensor.dtype(), Init::ZEROS);
             // The file's values come in once the trainer has its state.
             match weight.kind {
-                InputKind::Param => params.push(ParamSpec { name, dims, init: Init::ZEROS }),
-                _ => buffers.push(BufferSpec { momentum: momentum(&name), name, dims, init: Init::ZEROS }),
+                InputKind::Param => params.push(ParamSpec { name, dtype, dims, init }),
+                _ => buffers.push(BufferSpec { momentum: momentum(&name), name, dtype, dims, init }),
             }
         }
         let statistics = imported.statistics.into_iter().map(|s| (s.buffer, s.value)).collect();
