@@ -1,6 +1,7 @@
 //! Makes a graph of any bytes: each few bytes choose an op, its attributes and its operands among the values there
 //! are, and what does not fit is left out. So fuzzing meets graphs that verify, which random text hardly ever is.
 
+use outgrow_ir::ops::conv2d::Conv2d;
 use outgrow_ir::{Attr, AttrReader, Builder, Dim, Graph, InputKind, Op, TensorType, Value};
 use outgrow_tensor::DType;
 
@@ -117,8 +118,9 @@ impl Program<'_> {
                 op.rule().infer(&types).ok().filter(|ty| ty.unit_elements() < 3000)
             };
             if inputs.len() >= wanted && infer(&[]).is_some() {
-                let value = self.b.push(op, &inputs);
-                return self.values.push(value);
+                let value = self.b.push(op.clone(), &inputs);
+                self.values.push(value);
+                return self.backwards(&op, &inputs, value);
             }
             if inputs.is_empty() || inputs.len() == 3 {
                 return;
@@ -134,6 +136,16 @@ impl Program<'_> {
             };
             inputs.push(next);
         }
+    }
+
+    /// After a convolution of bf16, its gradients as sums in f32: random operands hardly ever fit them.
+    fn backwards(&mut self, op: &Op, inputs: &[Value], y: Value) {
+        let (Op::Conv2d(conv), [x, weight], DType::BF16) = (op, inputs, self.b.dtype(y)) else { return };
+        let conv = Conv2d { result: Some(DType::F32), ..conv.clone() };
+        let [image, kernel] = [*x, *weight].map(|v| [2, 3].map(|axis| self.b.fixed_dim(v, axis)));
+        let dx = self.b.conv2d_grad_input(y, *weight, conv.clone(), image);
+        let dw = self.b.conv2d_grad_weight(*x, y, conv, kernel);
+        self.values.extend([dx, dw]);
     }
 
     /// The first operand: of a kind that the op takes, where there is one.
@@ -205,9 +217,9 @@ impl Program<'_> {
         attrs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
-    /// Where sums of products may have another type than their operands, mostly that type.
+    /// Where sums of products may have another type than their operands, that type for half of them.
     fn sums(&mut self, ty: &TensorType) -> Option<(&'static str, Attr)> {
-        (ty.dtype == DType::BF16 && self.below(4) > 0)
+        (ty.dtype == DType::BF16 && self.below(2) == 1)
             .then(|| ("result", Attr::Name(DType::F32.name().into())))
     }
 

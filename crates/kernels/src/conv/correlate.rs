@@ -358,7 +358,7 @@ impl Correlation {
         unsafe {
             if contiguous {
                 let matrix = Matrix { start: from.wrapping_add(block.start), across, along: 1 };
-                return (self.tiles.pack)(matrix, Panel::dense(rows.len(), rows.len(), block.len()), to);
+                return (self.tiles.pack.f32)(matrix, Panel::dense(rows.len(), rows.len(), block.len()), to);
             }
             for (p, k) in block.enumerate() {
                 let from = from.offset((k / taps) as isize * channel + self.taps[k % taps].weight);

@@ -272,7 +272,7 @@ impl GradWeight {
                 let offset = image as isize * s[0] + j as isize * s[1] + (band.start + run) as isize * s[2];
                 let matrix = Matrix { start: start.wrapping_offset(offset), across: s[1], along: s[3] };
                 // SAFETY: the caller's contract.
-                unsafe { (self.tiles.pack)(matrix, Panel::dense(width, padded_width, k), to) };
+                unsafe { (self.tiles.pack.f32)(matrix, Panel::dense(width, padded_width, k), to) };
                 to = to.wrapping_add(k * padded_width);
             }
         }
@@ -297,7 +297,7 @@ impl GradWeight {
             if dense && !empty {
                 let matrix = Matrix { start: sums.cast_const(), across: self.pitch() as isize, along: 1 };
                 let panel = Panel { count: rows, width: rows, pitch: w[0] as usize, k: columns.len() };
-                return (self.tiles.pack)(matrix, panel, out);
+                return (self.tiles.pack.f32)(matrix, panel, out);
             }
             for o in 0..columns.len() {
                 for row in 0..rows {

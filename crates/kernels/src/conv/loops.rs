@@ -1,8 +1,8 @@
-//! Convolutions by plain loops over outputs: for any type, layout and grouping; right, not fast.
+//! Convolutions by plain loops over outputs: for f64, and what is too small for products; right, not fast.
 
 use super::Conv;
 use crate::kernel::Cx;
-use crate::number::{Bits16, Factor};
+use crate::number::Factor;
 use crate::view::View;
 use outgrow_tensor::DType;
 
@@ -11,7 +11,6 @@ macro_rules! by_type {
     ($self:ident, $cx:ident, $method:ident) => {
         match $self.x.dtype {
             DType::F64 => $self.$method::<f64>($cx),
-            DType::BF16 => $self.$method::<Bits16>($cx),
             _ => $self.$method::<f32>($cx),
         }
     };

@@ -1,7 +1,7 @@
 //! Two-dimensional convolution (cross-correlation, as in every framework) and its gradients.
 //!
 //! Images are `[batch, channels, height, width]`, weights `[out, in / groups, kernel height, kernel width]`, all of
-//! one float type and of any strides.
+//! f32 or all of f64, and of any strides.
 
 mod correlate;
 mod grad_weight;
@@ -51,12 +51,12 @@ impl Conv {
             return Err(KernelError::operand(kernel, what));
         }
         window.check(kernel, &x, &y, [wd[2], wd[3]])?;
-        if !x.dtype.is_float() || x.dtype != weight.dtype || x.dtype != y.dtype {
+        if !matches!(x.dtype, DType::F32 | DType::F64) || x.dtype != weight.dtype || x.dtype != y.dtype {
             return Err(KernelError::dtype(
                 kernel,
                 format!("{weight} or {y}"),
                 x.dtype,
-                "one float type for all",
+                "f32 or f64 for all",
             ));
         }
         Ok(Self { x, weight, y, window, groups })

@@ -321,7 +321,7 @@ impl Product<'_> {
 /// A plain matrix as the left operand.
 pub(crate) struct Rows<T> {
     pub matrix: Matrix<T>,
-    pub pack: PackFn,
+    pub pack: PackFn<T>,
     /// Whether to read it where it is: only for f32, when its rows or its inner dimension have stride one.
     pub in_place: bool,
 }
@@ -333,7 +333,7 @@ impl<T: Source> LeftOperand for Rows<T> {
 
     unsafe fn pack(&self, i: usize, rows: usize, p: usize, k: usize, buffer: *mut f32) {
         // SAFETY: the caller's contract.
-        unsafe { T::pack(self.pack, self.matrix.at(i, p), Panel::dense(rows, rows, k), buffer) };
+        unsafe { (self.pack)(self.matrix.at(i, p), Panel::dense(rows, rows, k), buffer) };
     }
 
     fn point(&self, i: usize, rows: usize, p: usize, tile: &mut Tile) {
@@ -352,7 +352,7 @@ impl<T: Source> LeftOperand for Rows<T> {
 /// A plain matrix as the right operand.
 pub(crate) struct Columns<T> {
     pub matrix: Matrix<T>,
-    pub pack: PackFn,
+    pub pack: PackFn<T>,
     /// Whether to read it where it is: only for f32 and neighbouring columns.
     pub in_place: bool,
 }
@@ -370,7 +370,7 @@ impl<T: Source> RightOperand for Columns<T> {
 
     unsafe fn pack(&self, p: usize, k: usize, j: usize, columns: usize, width: usize, buffer: *mut f32) {
         // SAFETY: the caller's contract.
-        unsafe { T::pack(self.pack, self.matrix.at(j, p), Panel::dense(columns, width, k), buffer) };
+        unsafe { (self.pack)(self.matrix.at(j, p), Panel::dense(columns, width, k), buffer) };
     }
 
     fn point(&self, p: usize, j: usize, tile: &mut Tile) {

@@ -28,44 +28,96 @@ impl Panel {
     }
 }
 
-/// Packs f32: writes element `(i, p)` of the matrix to `to[p * pitch + i]`.
+/// Packs elements of one type as f32: writes element `(i, p)` of the matrix to `to[p * pitch + i]`.
 ///
 /// # Safety
 /// The elements can be read, `to` is good for the panel, and the processor supports the path.
-pub(crate) type PackFn = unsafe fn(matrix: Matrix<f32>, panel: Panel, to: *mut f32);
+pub(crate) type PackFn<T> = unsafe fn(matrix: Matrix<T>, panel: Panel, to: *mut f32);
 
-/// The packing loop of a path.
-pub(crate) fn pack_fn(path: KernelPath) -> PackFn {
+/// The packing loops of a path.
+#[derive(Clone, Copy)]
+pub(crate) struct PackFns {
+    pub f32: PackFn<f32>,
+    pub bf16: PackFn<Bits16>,
+}
+
+/// The packing loops of a path.
+pub(crate) fn pack_fns(path: KernelPath) -> PackFns {
     match path.vectors() {
         #[cfg(target_arch = "x86_64")]
-        KernelPath::Avx512 => pack_avx512,
+        KernelPath::Avx512 => PackFns { f32: pack_avx512, bf16: pack_avx512 },
         #[cfg(target_arch = "x86_64")]
-        KernelPath::Avx2 => pack_avx2,
-        _ => pack_portable,
+        KernelPath::Avx2 => PackFns { f32: pack_avx2, bf16: pack_avx2 },
+        _ => PackFns { f32: pack_portable, bf16: pack_portable },
     }
 }
 
-/// An element type that products in f32 can read.
+/// An element type that products in f32 can read. Pointers are good for the elements that are read, and the processor
+/// has the instructions of the vectors.
 pub(crate) trait Source: Copy + Sync {
-    /// Packs elements of this type; see [`PackFn`], which is given as `fast` and does it for f32.
-    ///
-    /// # Safety
-    /// As for [`PackFn`].
-    unsafe fn pack(fast: PackFn, matrix: Matrix<Self>, panel: Panel, to: *mut f32);
+    /// The loop that packs this type.
+    fn packing(of: &PackFns) -> PackFn<Self>;
+    /// The same number.
+    fn widen(self) -> f32;
+    /// As [`Vector::load`].
+    unsafe fn load<V: Vector>(from: *const Self) -> V;
+    /// As [`Vector::load_first`].
+    unsafe fn load_first<V: Vector>(from: *const Self, n: usize) -> V;
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn load_four(from: *const Self) -> std::arch::x86_64::__m128;
 }
 
+// SAFETY: (for every block below) the callers vouch for elements and instructions.
 impl Source for f32 {
+    fn packing(of: &PackFns) -> PackFn<Self> {
+        of.f32
+    }
     #[inline(always)]
-    unsafe fn pack(fast: PackFn, matrix: Matrix<Self>, panel: Panel, to: *mut f32) {
-        // SAFETY: the caller's contract is the same.
-        unsafe { fast(matrix, panel, to) }
+    fn widen(self) -> f32 {
+        self
+    }
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const Self) -> V {
+        // SAFETY: as above.
+        unsafe { V::load(from) }
+    }
+    #[inline(always)]
+    unsafe fn load_first<V: Vector>(from: *const Self, n: usize) -> V {
+        // SAFETY: as above.
+        unsafe { V::load_first(from, n) }
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn load_four(from: *const Self) -> std::arch::x86_64::__m128 {
+        // SAFETY: as above.
+        unsafe { std::arch::x86_64::_mm_loadu_ps(from) }
     }
 }
 
 impl Source for Bits16 {
-    unsafe fn pack(_fast: PackFn, matrix: Matrix<Self>, panel: Panel, to: *mut f32) {
-        // SAFETY: the caller's contract is the same.
-        unsafe { copy_strided(matrix, panel, to, |x| widen(x.0)) }
+    fn packing(of: &PackFns) -> PackFn<Self> {
+        of.bf16
+    }
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        widen(self.0)
+    }
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const Self) -> V {
+        // SAFETY: as above.
+        unsafe { V::load_bf16(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_first<V: Vector>(from: *const Self, n: usize) -> V {
+        // SAFETY: as above.
+        unsafe { V::load_bf16_first(from.cast(), n) }
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn load_four(from: *const Self) -> std::arch::x86_64::__m128 {
+        use std::arch::x86_64::*;
+        // SAFETY: as above.
+        unsafe { _mm_castsi128_ps(_mm_slli_epi32::<16>(_mm_cvtepu16_epi32(_mm_loadl_epi64(from.cast())))) }
     }
 }
 
@@ -94,7 +146,7 @@ impl<T> Matrix<T> {
 /// # Safety
 /// As for [`PackFn`].
 #[inline(always)]
-unsafe fn copy_strided<T: Copy>(matrix: Matrix<T>, panel: Panel, to: *mut f32, value: impl Fn(T) -> f32) {
+unsafe fn copy_strided<T: Source>(matrix: Matrix<T>, panel: Panel, to: *mut f32) {
     let Panel { count, pitch, k, .. } = panel;
     let mut low = 0;
     while low < k {
@@ -103,7 +155,7 @@ unsafe fn copy_strided<T: Copy>(matrix: Matrix<T>, panel: Panel, to: *mut f32, v
             let from = matrix.at(i, 0).start;
             for p in low..high {
                 // SAFETY: the caller's contract.
-                unsafe { *to.add(p * pitch + i) = value(*from.offset(p as isize * matrix.along)) };
+                unsafe { *to.add(p * pitch + i) = (*from.offset(p as isize * matrix.along)).widen() };
             }
         }
         low = high;
@@ -115,15 +167,15 @@ unsafe fn copy_strided<T: Copy>(matrix: Matrix<T>, panel: Panel, to: *mut f32, v
 /// # Safety
 /// As for [`PackFn`]; `across` is one.
 #[inline(always)]
-unsafe fn copy_rows<V: Vector>(matrix: Matrix<f32>, panel: Panel, to: *mut f32) {
+unsafe fn copy_rows<V: Vector, T: Source>(matrix: Matrix<T>, panel: Panel, to: *mut f32) {
     let Panel { count, width, pitch, k } = panel;
     // SAFETY: the caller's contract.
     unsafe {
         let (mut from, mut to) = (matrix.start, to);
         if count == 2 * V::LANES && width == count {
             for _ in 0..k {
-                V::load(from).store(to);
-                V::load(from.add(V::LANES)).store(to.add(V::LANES));
+                T::load::<V>(from).store(to);
+                T::load::<V>(from.add(V::LANES)).store(to.add(V::LANES));
                 (from, to) = (from.wrapping_offset(matrix.along), to.wrapping_add(pitch));
             }
             return;
@@ -132,7 +184,8 @@ unsafe fn copy_rows<V: Vector>(matrix: Matrix<f32>, panel: Panel, to: *mut f32) 
             let mut i = 0;
             while i < width {
                 let read = count.saturating_sub(i).min(V::LANES);
-                V::load_first(from.wrapping_add(i), read).store_first(to.add(i), (width - i).min(V::LANES));
+                T::load_first::<V>(from.wrapping_add(i), read)
+                    .store_first(to.add(i), (width - i).min(V::LANES));
                 i += V::LANES;
             }
             (from, to) = (from.wrapping_offset(matrix.along), to.wrapping_add(pitch));
@@ -140,39 +193,39 @@ unsafe fn copy_rows<V: Vector>(matrix: Matrix<f32>, panel: Panel, to: *mut f32) 
     }
 }
 
-unsafe fn pack_portable(matrix: Matrix<f32>, panel: Panel, to: *mut f32) {
+unsafe fn pack_portable<T: Source>(matrix: Matrix<T>, panel: Panel, to: *mut f32) {
     // SAFETY: the caller's contract is the same.
     unsafe {
         if matrix.across == 1 {
-            copy_rows::<Portable>(matrix, panel, to);
+            copy_rows::<Portable, T>(matrix, panel, to);
         } else {
-            copy_strided(matrix, panel, to, |x| x);
+            copy_strided(matrix, panel, to);
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn pack_avx2(matrix: Matrix<f32>, panel: Panel, to: *mut f32) {
+unsafe fn pack_avx2<T: Source>(matrix: Matrix<T>, panel: Panel, to: *mut f32) {
     // SAFETY: the caller's contract is the same.
     unsafe {
         match (matrix.across, matrix.along) {
-            (1, _) => copy_rows::<Avx2>(matrix, panel, to),
-            (_, 1) => transpose::<Avx2>(matrix, panel, to),
-            _ => copy_strided(matrix, panel, to, |x| x),
+            (1, _) => copy_rows::<Avx2, T>(matrix, panel, to),
+            (_, 1) => transpose::<Avx2, T>(matrix, panel, to),
+            _ => copy_strided(matrix, panel, to),
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-unsafe fn pack_avx512(matrix: Matrix<f32>, panel: Panel, to: *mut f32) {
+unsafe fn pack_avx512<T: Source>(matrix: Matrix<T>, panel: Panel, to: *mut f32) {
     // SAFETY: the caller's contract is the same.
     unsafe {
         match (matrix.across, matrix.along) {
-            (1, _) => copy_rows::<Avx512>(matrix, panel, to),
-            (_, 1) => transpose::<Avx512>(matrix, panel, to),
-            _ => copy_strided(matrix, panel, to, |x| x),
+            (1, _) => copy_rows::<Avx512, T>(matrix, panel, to),
+            (_, 1) => transpose::<Avx512, T>(matrix, panel, to),
+            _ => copy_strided(matrix, panel, to),
         }
     }
 }
@@ -184,21 +237,21 @@ unsafe fn pack_avx512(matrix: Matrix<f32>, panel: Panel, to: *mut f32) {
 /// As for [`PackFn`]; `along` is one.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn transpose<V: Vector>(matrix: Matrix<f32>, panel: Panel, to: *mut f32) {
+unsafe fn transpose<V: Vector, T: Source>(matrix: Matrix<T>, panel: Panel, to: *mut f32) {
     let Panel { count, width, pitch, k } = panel;
     use std::arch::x86_64::*;
     let even = k - k % 4;
     let mut i = 0;
     while i < width {
-        let rows: [*const f32; 8] = std::array::from_fn(|r| matrix.at((i + r).min(count - 1), 0).start);
+        let rows: [*const T; 8] = std::array::from_fn(|r| matrix.at((i + r).min(count - 1), 0).start);
         let lanes = (width - i).min(8);
         let mut p = 0;
         // SAFETY: four positions of each row can be read for `p + 4 <= k`; `lanes` elements of each of the four rows
         // of the panel are written.
         unsafe {
             let half = |r: usize, p: usize| {
-                let low = _mm256_castps128_ps256(_mm_loadu_ps(rows[r].add(p)));
-                _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(rows[r + 4].add(p)))
+                let low = _mm256_castps128_ps256(T::load_four(rows[r].add(p)));
+                _mm256_insertf128_ps::<1>(low, T::load_four(rows[r + 4].add(p)))
             };
             while p < even {
                 let (a, b, c, d) = (half(0, p), half(1, p), half(2, p), half(3, p));
@@ -218,7 +271,7 @@ unsafe fn transpose<V: Vector>(matrix: Matrix<f32>, panel: Panel, to: *mut f32) 
             }
             for p in even..k {
                 for (lane, row) in rows.iter().enumerate().take(lanes) {
-                    *to.add(p * pitch + i + lane) = *row.add(p);
+                    *to.add(p * pitch + i + lane) = (*row.add(p)).widen();
                 }
             }
         }

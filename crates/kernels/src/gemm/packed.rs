@@ -1,7 +1,7 @@
 //! Operands that were packed beforehand: the same panels as [`Product::compute`](super::Product::compute) packs, all of
 //! them, block by block of the inner dimension.
 
-use super::{Blocks, LeftOperand, Matrix, PackFn, Panel, RightOperand, Tile};
+use super::{Blocks, LeftOperand, Matrix, PackFn, Panel, RightOperand, Source, Tile};
 
 /// A left operand of `m` rows, in the panels that a product asks for.
 #[derive(Clone, Copy)]
@@ -51,7 +51,7 @@ impl PackedColumns {
     /// # Safety
     /// The matrix has `n` columns of as many inner positions as the blocks, `start` is good for all of
     /// [`PackedColumns::width`], and the processor supports the path of `pack`.
-    pub unsafe fn fill(&self, matrix: Matrix<f32>, blocks: Blocks, pack: PackFn) {
+    pub unsafe fn fill<T: Source>(&self, matrix: Matrix<T>, blocks: Blocks, pack: PackFn<T>) {
         for block in (0..blocks.count()).map(|i| blocks.get(i)) {
             for j in (0..self.n).step_by(self.panel) {
                 let count = self.panel.min(self.n - j);

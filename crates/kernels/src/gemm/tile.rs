@@ -3,7 +3,7 @@
 //! Every element is one chain of multiply-adds in order of the inner dimension, starting from zero; the sum is then
 //! written or added to what the result holds. All variants of a path therefore give the same bits.
 
-use super::pack::{PackFn, pack_fn};
+use super::pack::{PackFns, pack_fns};
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512};
 use super::vector::{Portable, Vector};
@@ -97,7 +97,7 @@ pub(crate) struct Tiles {
     pub rows: usize,
     /// Whether the right operand may be read in place when its columns are not a multiple of the lanes.
     pub masked: bool,
-    pub pack: PackFn,
+    pub pack: PackFns,
     /// Whether the path has AMX.
     amx: bool,
     /// How many parts of bf16 a number has, if products are computed on AMX; 0 if by these micro-kernels.
@@ -323,7 +323,7 @@ macro_rules! path_tiles {
                 lanes: <$vector>::LANES,
                 rows: <$vector>::ROWS,
                 masked: <$vector>::MASKED,
-                pack: pack_fn($path),
+                pack: pack_fns($path),
                 amx: false,
                 parts: 0,
                 mirrored: false,

@@ -1,5 +1,7 @@
 //! Vectors of f32 for the micro-kernels: one trait, one implementation per SIMD path.
 
+use crate::block::widen;
+
 /// A vector of `LANES` floats. Methods are unsafe because they need the path's instructions, and pointers that are
 /// good for the elements they touch.
 pub(crate) trait Vector: Copy {
@@ -12,6 +14,10 @@ pub(crate) trait Vector: Copy {
     unsafe fn load(from: *const f32) -> Self;
     /// The first `n` lanes; the others are zero.
     unsafe fn load_first(from: *const f32, n: usize) -> Self;
+    /// As [`Vector::load`], of bf16.
+    unsafe fn load_bf16(from: *const u16) -> Self;
+    /// As [`Vector::load_first`], of bf16.
+    unsafe fn load_bf16_first(from: *const u16, n: usize) -> Self;
     /// The element in all lanes.
     unsafe fn splat(from: *const f32) -> Self;
     /// `self + a * b`.
@@ -23,6 +29,20 @@ pub(crate) trait Vector: Copy {
     /// Writes the first `n` of eight lanes.
     #[cfg(target_arch = "x86_64")]
     unsafe fn store_half(to: *mut f32, lanes: std::arch::x86_64::__m256, n: usize);
+}
+
+/// The first `n` of eight bf16 as their bits; the others are zero.
+///
+/// # Safety
+/// `from` is good for `n` elements.
+#[inline(always)]
+unsafe fn first_bits(from: *const u16, n: usize) -> [u16; 8] {
+    let mut bits = [0; 8];
+    for (i, lane) in bits.iter_mut().enumerate().take(n) {
+        // SAFETY: `i < n`.
+        *lane = unsafe { *from.add(i) };
+    }
+    bits
 }
 
 /// Plain arrays that the compiler turns into whatever vectors the target has. Products are rounded before they are
@@ -52,6 +72,16 @@ impl Vector for Portable {
             *lane = unsafe { *from.add(i) };
         }
         Self(lanes)
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        // SAFETY: the caller vouches for 8 elements.
+        Self(unsafe { from.cast::<[u16; 8]>().read_unaligned() }.map(widen))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_first(from: *const u16, n: usize) -> Self {
+        // SAFETY: the caller vouches for `n` elements.
+        Self(unsafe { first_bits(from, n) }.map(widen))
     }
     #[inline(always)]
     unsafe fn splat(from: *const f32) -> Self {
@@ -99,7 +129,7 @@ pub(crate) use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::Vector;
+    use super::{Vector, first_bits};
     use std::arch::x86_64::*;
 
     /// 8 floats of AVX2.
@@ -132,6 +162,19 @@ mod x86 {
         unsafe fn load_first(from: *const f32, n: usize) -> Self {
             // SAFETY: the path has AVX2; masked lanes are not touched, the caller vouches for the others.
             Self(unsafe { _mm256_maskload_ps(from, first8(n)) })
+        }
+        #[inline(always)]
+        unsafe fn load_bf16(from: *const u16) -> Self {
+            // SAFETY: the path has AVX2; the caller vouches for 8 elements.
+            unsafe {
+                let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+                Self(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn load_bf16_first(from: *const u16, n: usize) -> Self {
+            // SAFETY: the caller vouches for `n` elements.
+            unsafe { Self::load_bf16(first_bits(from, n).as_ptr()) }
         }
         #[inline(always)]
         unsafe fn splat(from: *const f32) -> Self {
@@ -192,6 +235,19 @@ mod x86 {
         unsafe fn load_first(from: *const f32, n: usize) -> Self {
             // SAFETY: the path has AVX-512; masked lanes are not touched, the caller vouches for the others.
             Self(unsafe { _mm512_maskz_loadu_ps(first16(n), from) })
+        }
+        #[inline(always)]
+        unsafe fn load_bf16(from: *const u16) -> Self {
+            // SAFETY: the caller's contract is the same.
+            unsafe { Self::load_bf16_first(from, 16) }
+        }
+        #[inline(always)]
+        unsafe fn load_bf16_first(from: *const u16, n: usize) -> Self {
+            // SAFETY: the path has AVX-512 BW and VL; masked lanes are not touched, the caller vouches for the others.
+            unsafe {
+                let wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first16(n), from.cast()));
+                Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+            }
         }
         #[inline(always)]
         unsafe fn splat(from: *const f32) -> Self {

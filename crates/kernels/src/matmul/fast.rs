@@ -8,6 +8,7 @@ use crate::gemm::{
 };
 use crate::kernel::Cx;
 use crate::memory::AlignedBytes;
+use crate::number::Bits16;
 use crate::path::KernelPath;
 use crate::threads::share;
 use crate::view::View;
@@ -99,15 +100,14 @@ impl MatMul {
         plan
     }
 
-    /// Takes the packed copy of an operand that is a weight: one matrix in f32 for the whole batch. It becomes the right
+    /// Takes the packed copy of an operand that is a weight: one matrix for the whole batch, packed as f32. It becomes the right
     /// operand whatever the other one's extent is, so that all programs find the same copy, and a few rows at a time
     /// fill vectors. Where both are weights, that is `b`, which is where layers have theirs.
     pub(super) fn pack_weights(&mut self, packer: &Packer<'_>) -> Result<(), KernelError> {
         let Some(Plan { tiles, .. }) = self.plan else { return Ok(()) };
         let repeated = |view: &View| self.batch.iter().zip(&view.strides).all(|(&d, &s)| d <= 1 || s == 0);
-        let is_weight = |view: &View, across: usize| {
-            packer.holds(view, across * self.k) && view.dtype == DType::F32 && self.k > 0 && repeated(view)
-        };
+        let is_weight =
+            |view: &View, across: usize| packer.holds(view, across * self.k) && self.k > 0 && repeated(view);
         let (view, transposed) = match (is_weight(&self.a, self.m), is_weight(&self.b, self.n)) {
             (_, true) => (&self.b, false),
             (true, false) => (&self.a, true),
@@ -119,10 +119,14 @@ impl MatMul {
         let floats = PackedColumns::width(n, lanes).saturating_mul(self.k);
         plan.packed =
             packer.packed(view, Layout::Columns { panel, lanes, transposed }, floats, |start, to| {
-                let matrix = Matrix { start, across: o.right[0], along: o.right[1] };
                 let columns = PackedColumns { start: to, n, panel, lanes };
                 // SAFETY: the view was checked, and the copy holds all of it with its columns rounded up.
-                unsafe { columns.fill(matrix, Blocks::new(o.k, 1), tiles.pack) };
+                unsafe {
+                    match view.dtype {
+                        DType::BF16 => o.pack_right::<Bits16>(start.cast(), &columns, &tiles),
+                        _ => o.pack_right::<f32>(start, &columns, &tiles),
+                    }
+                }
             })?;
         self.plan = Some(plan);
         Ok(())
@@ -144,12 +148,12 @@ impl MatMul {
                 let (left, right) = if plan.transposed { (b, a) } else { (a, b) };
                 let left = Rows {
                     matrix: Matrix { start: left, across: o.left[0], along: o.left[1] },
-                    pack: plan.tiles.pack,
+                    pack: T::packing(&plan.tiles.pack),
                     in_place: plan.left_in_place,
                 };
                 let right = Columns {
                     matrix: Matrix { start: right, across: o.right[0], along: o.right[1] },
-                    pack: plan.tiles.pack,
+                    pack: T::packing(&plan.tiles.pack),
                     in_place: plan.right_in_place,
                 };
                 let packed = plan.packed_columns(&o);
@@ -174,6 +178,16 @@ impl MatMul {
 }
 
 impl Oriented {
+    /// Packs the right operand, which begins at `start`.
+    ///
+    /// # Safety
+    /// As for [`PackedColumns::fill`].
+    unsafe fn pack_right<T: Source>(&self, start: *const T, columns: &PackedColumns, tiles: &Tiles) {
+        let matrix = Matrix { start, across: self.right[0], along: self.right[1] };
+        // SAFETY: the caller's contract is the same.
+        unsafe { columns.fill(matrix, Blocks::new(self.k, 1), T::packing(&tiles.pack)) };
+    }
+
     /// How this orientation would be run, and an estimate of its cycles; `packed`, if its right operand was packed
     /// beforehand.
     fn plan(&self, tiles: Tiles, single: bool, packed: bool) -> (Plan, f64) {

@@ -34,8 +34,8 @@ pub struct MatMul {
 
 impl MatMul {
     /// A product of views of equal rank, at least two, with equal leading (batch) extents; operands repeat over the
-    /// batch through strides of zero. Element types: equal for all three, numbers; or bf16 operands with an f32
-    /// result. bf16 products are summed in f32.
+    /// batch through strides of zero. Element types: bf16 operands with an f32 result, or one type of numbers for all
+    /// three, other than bf16.
     ///
     /// # Errors
     /// When extents or element types do not fit.
@@ -64,8 +64,8 @@ impl MatMul {
         if !fits(&a, m, k) || !fits(&b, k, n) {
             return Err(misfit());
         }
-        let mixed = a.dtype == DType::BF16 && c.dtype == DType::F32;
-        if a.dtype != b.dtype || a.dtype == DType::Bool || (a.dtype != c.dtype && !mixed) {
+        let sums = if a.dtype == DType::BF16 { DType::F32 } else { a.dtype };
+        if a.dtype != b.dtype || a.dtype == DType::Bool || c.dtype != sums {
             return Err(KernelError::dtype(
                 NAME,
                 format!("{a} times {b} to"),
