@@ -69,6 +69,24 @@ fn programs_for_all_batch_sizes_share_packed_weights() {
 }
 
 #[test]
+fn a_matrix_of_bf16_is_packed_once_as_f32() {
+    let (inner, mut stream) = (64, RngKey::new(4).stream());
+    let tensor = Tensor::from_f64(DType::BF16, [inner, CLASSES], |_| stream.normal());
+    let weight = Arc::new(Weight::new(tensor));
+    for batch in [1, 5] {
+        let mut builder = ProgramBuilder::new(KernelPath::detect());
+        let (x, w) = (builder.input(2 * batch * inner), builder.weight(&weight));
+        let y = builder.output(4 * batch * CLASSES);
+        let (a, b) =
+            (View::whole(x, DType::BF16, [batch, inner]), View::whole(w, DType::BF16, [inner, CLASSES]));
+        builder.push(MatMul::new(a, b, View::whole(y, DType::F32, [batch, CLASSES])).unwrap());
+        builder.build().unwrap();
+        let floats = weight.packed_bytes() / 4;
+        assert!((inner * CLASSES..inner * CLASSES * 5 / 4).contains(&floats), "{floats} for {batch}");
+    }
+}
+
+#[test]
 fn a_weight_is_not_written() {
     let weight = weight(&[4, 4], 1);
     let mut builder = ProgramBuilder::new(KernelPath::detect());
