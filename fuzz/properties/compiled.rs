@@ -2,12 +2,13 @@
 //! what the interpreter computes, within what rounding explains; in place of its inputs, and in an arena that an
 //! earlier run has used, to the bit the same. The bytes are a program for building a graph.
 
-use outgrow_ir::{Graph, Node, evaluate_all};
+use outgrow_ir::{Graph, Node, TensorType, evaluate_all};
 use outgrow_passes::add_gradients;
 use outgrow_runtime::{
-    BufferRef, CompileOptions, Compiled, CpuBackend, Instance, KernelPath, ThreadPool, compile,
+    Argument, Backend, Bindings, Buffer, CompileOptions, Compiled, CpuBackend, Instance, KernelPath, Place,
+    ThreadPool, Weights, compile,
 };
-use outgrow_tensor::{DType, RngKey, RngStream, Shape, Tensor};
+use outgrow_tensor::{RngKey, RngStream, Tensor};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -101,9 +102,9 @@ impl Case {
             let mut first: Option<Vec<Ran>> = None;
             for (t, threads) in THREADS.iter().enumerate() {
                 let pool = POOLS.with(|pools| pools[t].clone());
-                let options = CompileOptions { path, ..CompileOptions::new(pool) };
+                let backend = CpuBackend { pool, path };
                 let what = format!("on {path} with {threads} threads");
-                let ran = self.again(&options, &what);
+                let ran = self.again(&backend, &what);
                 match &first {
                     None => first = Some(ran),
                     Some(first) => self.same(&ran, first, &format!("{what}, and with one")),
@@ -119,27 +120,28 @@ impl Case {
     }
 
     /// Runs both sets of inputs in an instance each, in one in turn, and in place: always with the same bits.
-    fn again(&self, options: &CompileOptions, what: &str) -> Vec<Ran> {
-        let compiled = self.compiled(options);
-        let instance = || compiled.instance().expect("a small graph has memory");
-        let fresh = |inputs: &Vec<Tensor>| run(&compiled, &mut *instance(), inputs, &[]);
+    fn again(&self, backend: &CpuBackend, what: &str) -> Vec<Ran> {
+        let compiled = self.compiled(backend, &[]);
+        let instance = || backend.instance(&compiled).expect("a small graph has memory");
+        let fresh = |inputs: &Vec<Tensor>| run(backend, &compiled, &mut *instance(), inputs);
         let alone: Vec<Ran> = self.inputs.iter().map(fresh).collect();
         let mut one = instance();
-        let used = [1, 0, 1].map(|i| run(&compiled, &mut *one, &self.inputs[i], &[]));
+        let used = [1, 0, 1].map(|i| run(backend, &compiled, &mut *one, &self.inputs[i]));
         self.same(&used[1..], &alone, &format!("{what}, in an arena that was used"));
         if !self.in_place.is_empty() {
-            let options = CompileOptions { in_place: self.in_place.clone(), ..options.clone() };
-            let compiled = self.compiled(&options);
-            let mut over = compiled.instance().expect("a small graph has memory");
-            let over = [0, 1].map(|i| run(&compiled, &mut *over, &self.inputs[i], &self.in_place));
+            let compiled = self.compiled(backend, &self.in_place);
+            let mut over = backend.instance(&compiled).expect("a small graph has memory");
+            let over = [0, 1].map(|i| run(backend, &compiled, &mut *over, &self.inputs[i]));
             self.same(&over, &alone, &format!("{what}, in place {:?}", self.in_place));
         }
         alone
     }
 
-    fn compiled(&self, options: &CompileOptions) -> Compiled {
-        compile(&CpuBackend, &self.graph, 1, options)
-            .unwrap_or_else(|found| panic!("{found}\n{}", self.graph))
+    /// The graph compiled, with these pairs of an input and an output in place.
+    fn compiled(&self, backend: &CpuBackend, in_place: &[(usize, usize)]) -> Compiled {
+        let bindings = Bindings::separate(&self.graph, &Weights::default(), in_place);
+        let options = CompileOptions { bindings: Some(bindings), ..CompileOptions::default() };
+        compile(backend, &self.graph, 1, &options).unwrap_or_else(|found| panic!("{found}\n{}", self.graph))
     }
 
     fn same(&self, got: &[Ran], expected: &[Ran], what: &str) {
@@ -201,7 +203,7 @@ impl Case {
         if judged > 0 && path == KernelPath::Portable {
             compared.graphs += 1;
             compared.in_place += u64::from(!self.in_place.is_empty());
-            let compiled = self.compiled(&CompileOptions::new(POOLS.with(|pools| pools[0].clone())));
+            let compiled = self.compiled(&CpuBackend::new(POOLS.with(|pools| pools[0].clone())), &[]);
             compared.with_arena += u64::from(compiled.memory.planned_bytes > 0);
             let name = |node: &Node| node.op.rule().name();
             compared.ops.extend(self.graph.nodes.iter().map(name));
@@ -264,54 +266,40 @@ fn pairs(graph: &Graph, stream: &mut RngStream) -> Vec<(usize, usize)> {
     pairs
 }
 
-/// Bytes that nothing has been written to, aligned for every element type.
-fn garbage(bytes: usize) -> Vec<u64> {
-    vec![0xa5a5_5a5a_a5a5_7fc1; bytes.div_ceil(8)]
+/// A buffer that is full of garbage.
+fn garbage(backend: &CpuBackend, bytes: usize) -> Box<dyn Buffer> {
+    let mut buffer = backend.allocate(bytes).expect("a small graph has memory");
+    let words = vec![0xa5a5_5a5a_a5a5_7fc1u64; bytes.div_ceil(8)];
+    backend.upload(&bytemuck::cast_slice(&words)[..bytes], &mut *buffer, 0).expect("they lie in it");
+    buffer
 }
 
 /// Runs an instance once, in memory full of garbage.
-fn run(
-    compiled: &Compiled,
-    instance: &mut dyn Instance,
-    inputs: &[Tensor],
-    in_place: &[(usize, usize)],
-) -> Ran {
-    let bytes = |dtype: DType, shape: &Shape| shape.elements() * dtype.bytes();
-    let mut given: Vec<(Vec<u64>, usize)> = Vec::new();
-    for tensor in inputs {
-        let source = tensor.le_bytes();
-        let mut words = garbage(source.len());
-        bytemuck::cast_slice_mut(&mut words)[..source.len()].copy_from_slice(&source);
-        given.push((words, source.len()));
+fn run(backend: &CpuBackend, compiled: &Compiled, instance: &mut dyn Instance, inputs: &[Tensor]) -> Ran {
+    let bindings = &compiled.bindings;
+    let mut buffers: Vec<_> = bindings.bytes.iter().map(|bytes| garbage(backend, *bytes)).collect();
+    for (place, tensor) in bindings.inputs.iter().zip(inputs) {
+        let filled = backend.upload(&tensor.le_bytes(), &mut *buffers[place.buffer], place.offset);
+        filled.expect("an input lies in its buffer");
     }
-    let outputs: Vec<(DType, Shape)> = compiled
-        .outputs
-        .iter()
-        .map(|(_, ty)| (ty.dtype, ty.static_shape().expect("shapes are static")))
-        .collect();
-    let over = |o: usize| in_place.iter().find(|(_, output)| *output == o).map(|(input, _)| *input);
-    let size = |(dtype, shape): &(DType, Shape)| bytes(*dtype, shape);
-    let mut taken: Vec<(Vec<u64>, usize)> = outputs.iter().map(|ty| (garbage(size(ty)), size(ty))).collect();
-    let mut buffers = Vec::new();
-    for (i, (words, length)) in given.iter_mut().enumerate() {
-        let bytes = &mut bytemuck::cast_slice_mut(words)[..*length];
-        let written = in_place.iter().any(|(input, _)| *input == i);
-        buffers.push(if written { BufferRef::Write(bytes) } else { BufferRef::Read(bytes) });
-    }
-    for (o, (words, length)) in taken.iter_mut().enumerate() {
-        if over(o).is_none() {
-            buffers.push(BufferRef::Write(&mut bytemuck::cast_slice_mut(words)[..*length]));
-        }
-    }
-    if let Err(found) = instance.run(&mut buffers) {
+    let written = bindings.written();
+    let argument = |(buffer, written): (_, &bool)| {
+        let buffer: &mut Box<dyn Buffer> = buffer;
+        if *written { Argument::write(&mut **buffer) } else { Argument::read(&**buffer) }
+    };
+    let mut arguments: Vec<_> = buffers.iter_mut().zip(&written).map(argument).collect();
+    if let Err(found) = instance.run(&mut arguments) {
         assert_eq!(found.code, "runtime.index", "{found}");
         return None;
     }
-    drop(buffers);
-    let tensor = |(o, (dtype, shape)): (usize, &(DType, Shape))| {
-        let (words, length) = over(o).map_or_else(|| &taken[o], |input| &given[input]);
-        let bytes: &[u8] = &bytemuck::cast_slice(words)[..*length];
-        Tensor::from_le_bytes(*dtype, shape.clone(), bytes).expect("an output has its type's length")
+    drop(arguments);
+    let output = |((_, ty), place): (&(String, TensorType), &Place)| {
+        let shape = ty.static_shape().expect("shapes are static");
+        let mut bytes = vec![0; shape.elements() * ty.dtype.bytes()];
+        backend
+            .download(&*buffers[place.buffer], place.offset, &mut bytes)
+            .expect("an output lies in its buffer");
+        Tensor::from_le_bytes(ty.dtype, shape, &bytes).expect("an output has its type's length")
     };
-    Some(outputs.iter().enumerate().map(tensor).collect())
+    Some(compiled.outputs.iter().zip(&bindings.outputs).map(output).collect())
 }

@@ -46,7 +46,11 @@ impl Bench {
                 .map(|k| if let Unit::Flops = unit { k.flops() } else { k.bytes() })
                 .sum::<u64>();
             let mut refs: Vec<BufferRef<'_>> = buffers.iter_mut().map(|b| BufferRef::write(b)).collect();
-            let mut run = || program.run(&mut instance, pool, &mut refs).expect("valid buffers");
+            let mut run = || {
+                program
+                    .run(&mut instance, pool, refs.iter_mut().map(BufferRef::again))
+                    .expect("valid buffers")
+            };
             run();
             let start = Instant::now();
             run();

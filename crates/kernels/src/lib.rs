@@ -24,7 +24,7 @@
 //! let program = builder.build()?;
 //! let mut instance = program.instance(pool.threads())?;
 //! let mut result = [0f32; 6];
-//! program.run(&mut instance, &pool, &mut [
+//! program.run(&mut instance, &pool, [
 //!     BufferRef::read(&[1f32, 2., 3., 4., 5., 6.]),
 //!     BufferRef::read(&[10f32, 20., 30.]),
 //!     BufferRef::write(&mut result),
@@ -78,13 +78,14 @@ pub use instance::Instance;
 pub use kernel::{Cx, Kernel, Scratch};
 pub use map::Map;
 pub use matmul::MatMul;
+pub use memory::HostMemory;
 pub use path::KernelPath;
 pub use pool2d::{MaxPool2dGrad, Pool2d, PoolKind};
 pub use program::{Access, BufferRef, Program, ProgramBuilder};
 pub use random::RandomUniform;
 pub use rearrange::{Concat, Pad};
 pub use reduce::{Reduce, ReduceSpec};
-pub use slices::{SUM_BLOCK, add_assign, all_finite, scale, sum_of_squares_blocks, tree_sum};
+pub use slices::{SUM_BLOCK, all_finite, tree_sum};
 pub use threads::{ThreadPool, share};
 pub use view::{Slot, View};
 pub use weight::Weight;

@@ -61,6 +61,35 @@ impl std::fmt::Debug for AlignedBytes {
     }
 }
 
+/// Memory of the host that buffers are made of: zeroed bytes, aligned to 64.
+#[derive(Debug)]
+pub struct HostMemory {
+    memory: AlignedBytes,
+    bytes: usize,
+}
+
+impl HostMemory {
+    /// So many zeroed bytes.
+    ///
+    /// # Errors
+    /// When the system does not give them.
+    pub fn new(bytes: usize) -> Result<Self, KernelError> {
+        Ok(Self { memory: AlignedBytes::new("a buffer", bytes)?, bytes })
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: `memory` is at least `bytes` long and was zeroed; nobody else knows it, and `self` is borrowed.
+        unsafe { std::slice::from_raw_parts(self.memory.start(), self.bytes) }
+    }
+
+    /// The bytes, to be written.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as above; `self` is borrowed for writing.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.start(), self.bytes) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -78,6 +78,14 @@ impl<'a> BufferRef<'a> {
     pub fn write<T: Pod>(elements: &'a mut [T]) -> Self {
         Self::Write(bytemuck::cast_slice_mut(elements))
     }
+
+    /// The same buffer, for one run of several.
+    pub fn again(&mut self) -> BufferRef<'_> {
+        match self {
+            Self::Read(bytes) => BufferRef::Read(bytes),
+            Self::Write(bytes) => BufferRef::Write(bytes),
+        }
+    }
 }
 
 /// Collects buffers and kernels, and checks them all in [`ProgramBuilder::build`].
@@ -282,11 +290,11 @@ impl Program {
     /// # Errors
     /// When the instance is another program's, the buffers are not those declared, the instance needs scratch for more
     /// threads than it was made for and the system does not give it, or a kernel finds an index that is out of range.
-    pub fn run(
+    pub fn run<'a>(
         &self,
         instance: &mut Instance,
         pool: &ThreadPool,
-        buffers: &mut [BufferRef<'_>],
+        buffers: impl IntoIterator<Item = BufferRef<'a>>,
     ) -> Result<(), RunError> {
         self.bind(instance, pool, buffers)?;
         let start = Instant::now();
@@ -299,11 +307,11 @@ impl Program {
     ///
     /// # Errors
     /// As [`Program::run`].
-    pub fn run_profiled(
+    pub fn run_profiled<'a>(
         &self,
         instance: &mut Instance,
         pool: &ThreadPool,
-        buffers: &mut [BufferRef<'_>],
+        buffers: impl IntoIterator<Item = BufferRef<'a>>,
         nanoseconds: &mut [u64],
     ) -> Result<(), RunError> {
         self.bind(instance, pool, buffers)?;
@@ -339,14 +347,14 @@ impl Program {
     }
 
     /// Checks that the instance is this program's, and the buffers given, and notes where they start.
-    fn bind(
+    fn bind<'a>(
         &self,
         instance: &mut Instance,
         pool: &ThreadPool,
-        given: &mut [BufferRef<'_>],
+        given: impl IntoIterator<Item = BufferRef<'a>>,
     ) -> Result<(), RunError> {
         instance.fit(&self.needs, pool.threads())?;
-        let (mut arenas, mut externals) = (instance.arenas.iter(), given.iter_mut());
+        let (mut arenas, mut externals) = (instance.arenas.iter(), given.into_iter());
         let mut index = 0;
         for (buffer, base) in self.buffers.iter().zip(&mut instance.bases) {
             let known = match buffer.access {

@@ -32,8 +32,8 @@ fn run(program: &Program, pool: &ThreadPool, seed: u64, times: usize) -> Vec<u32
     let mut first = None;
     for _ in 0..times {
         c.fill(f32::NAN);
-        let mut buffers = [BufferRef::read(&a), BufferRef::read(&b), BufferRef::write(&mut c)];
-        program.run(&mut instance, pool, &mut buffers).unwrap();
+        let buffers = [BufferRef::read(&a), BufferRef::read(&b), BufferRef::write(&mut c)];
+        program.run(&mut instance, pool, buffers).unwrap();
         let bits: Vec<u32> = c.iter().map(|x| x.to_bits()).collect();
         assert!(*first.get_or_insert_with(|| bits.clone()) == bits, "runs of one instance differ");
     }
@@ -71,8 +71,8 @@ fn a_larger_pool_gets_more_scratch() {
     let mut seen = Vec::new();
     for threads in [1, 3, 2] {
         let mut c = vec![0.0f32; SIDE * SIDE];
-        let mut buffers = [BufferRef::read(&a), BufferRef::read(&b), BufferRef::write(&mut c)];
-        program.run(&mut instance, &ThreadPool::new(threads), &mut buffers).unwrap();
+        let buffers = [BufferRef::read(&a), BufferRef::read(&b), BufferRef::write(&mut c)];
+        program.run(&mut instance, &ThreadPool::new(threads), buffers).unwrap();
         seen.push((instance.bytes().1, c));
     }
     assert!(
@@ -86,6 +86,6 @@ fn a_larger_pool_gets_more_scratch() {
 #[test]
 fn an_instance_of_another_program_is_refused() {
     let mut instance = program().instance(1).unwrap();
-    let refused = program().run(&mut instance, &ThreadPool::new(1), &mut []);
+    let refused = program().run(&mut instance, &ThreadPool::new(1), []);
     assert_eq!(refused, Err(RunError::Instance));
 }

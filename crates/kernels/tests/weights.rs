@@ -39,9 +39,7 @@ fn run(program: &Program, batch: usize) -> Vec<f32> {
     let mut stream = RngKey::new(9).stream();
     let x: Vec<f32> = (0..batch * 3 * SIDE * SIDE).map(|_| stream.uniform() as f32).collect();
     let mut y = vec![0.0; batch * CLASSES];
-    program
-        .run(&mut instance, &ThreadPool::new(1), &mut [BufferRef::read(&x), BufferRef::write(&mut y)])
-        .unwrap();
+    program.run(&mut instance, &ThreadPool::new(1), [BufferRef::read(&x), BufferRef::write(&mut y)]).unwrap();
     y
 }
 

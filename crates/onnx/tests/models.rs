@@ -43,8 +43,8 @@ fn built(model: &OnnxModel, batch: Dim) -> (Graph, Imported) {
 }
 
 fn run(model: &OnnxModel, (graph, imported): &(Graph, Imported), batch: usize) -> Vec<Tensor> {
-    let options = CompileOptions::new(Arc::new(ThreadPool::new(2)));
-    let compiled = compile(&CpuBackend, graph, batch, &options).unwrap();
+    let backend = CpuBackend::new(Arc::new(ThreadPool::new(2)));
+    let compiled = compile(&backend, graph, batch, &CompileOptions::default()).unwrap();
     let tensor = |value: &outgrow_ir::Value| {
         let weight = imported.weights.iter().find(|w| w.value == *value).map(|w| (*w.tensor).clone());
         weight.unwrap_or_else(|| {
@@ -54,7 +54,7 @@ fn run(model: &OnnxModel, (graph, imported): &(Graph, Imported), batch: usize) -
         })
     };
     let feeds: Vec<Tensor> = graph.inputs.iter().map(tensor).collect();
-    run_tensors(&compiled, &feeds).unwrap()
+    run_tensors(&backend, &compiled, &feeds).unwrap()
 }
 
 #[test]

@@ -67,9 +67,9 @@ fn outputs(model: &OnnxModel, inputs: &[OnnxTensor]) -> Result<Vec<(Elem, Tensor
         }
     };
     graph.verify().map_err(|d| Outcome::Failed(d.to_string()))?;
-    let options = CompileOptions::new(Arc::new(ThreadPool::new(1)));
-    let compiled =
-        compile(&CpuBackend, &graph, 1, &options).map_err(|d| Outcome::Failed(format!("compile: {d}")))?;
+    let backend = CpuBackend::new(Arc::new(ThreadPool::new(1)));
+    let compiled = compile(&backend, &graph, 1, &CompileOptions::default())
+        .map_err(|d| Outcome::Failed(format!("compile: {d}")))?;
     let by_value = |value| {
         let weight = imported.weights.iter().find(|w| w.value == value).map(|w| (*w.tensor).clone());
         let input =
@@ -77,7 +77,8 @@ fn outputs(model: &OnnxModel, inputs: &[OnnxTensor]) -> Result<Vec<(Elem, Tensor
         weight.or_else(input)
     };
     let feeds: Vec<Tensor> = graph.inputs.iter().filter_map(|v| by_value(*v)).collect();
-    let results = run_tensors(&compiled, &feeds).map_err(|d| Outcome::Failed(format!("run: {d}")))?;
+    let results =
+        run_tensors(&backend, &compiled, &feeds).map_err(|d| Outcome::Failed(format!("run: {d}")))?;
     Ok(imported.outputs.iter().map(|o| o.elem).zip(results).collect())
 }
 

@@ -6,7 +6,7 @@
 use outgrow_ir::ops::Window;
 use outgrow_ir::{Builder, Graph, InputKind, TensorType};
 use outgrow_runtime::{
-    BufferRef, CompileOptions, Compiled, CpuBackend, Instance, KernelPath, ThreadPool, compile,
+    Argument, Backend, Buffer, CompileOptions, CpuBackend, Instance, KernelPath, ThreadPool, compile,
 };
 use outgrow_tensor::{DType, RngKey, Tensor};
 use std::sync::Arc;
@@ -38,13 +38,13 @@ struct Case {
     flops: u64,
     instance: Box<dyn Instance>,
     inputs: Vec<Vec<u8>>,
-    output: Vec<u8>,
+    output: Box<dyn Buffer>,
     best: f64,
 }
 
 impl Case {
-    fn new(name: String, graph: &Graph, options: &CompileOptions) -> Self {
-        let compiled: Compiled = compile(&CpuBackend, graph, 1, options).expect("a valid graph");
+    fn new(name: String, graph: &Graph, backend: &CpuBackend) -> Self {
+        let compiled = compile(backend, graph, 1, &CompileOptions::default()).expect("a valid graph");
         let values = |ty: &TensorType| {
             let mut stream = RngKey::new(1).stream();
             Tensor::from_f64(ty.dtype, ty.static_shape().expect("static"), |_| stream.normal())
@@ -52,16 +52,16 @@ impl Case {
         let inputs = graph.inputs.iter().map(|v| values(graph.ty(*v)).le_bytes().to_vec()).collect();
         let result = graph.ty(graph.outputs[0].1);
         let bytes = result.static_shape().expect("static").elements() * result.dtype.bytes();
-        let instance = compiled.instance().expect("memory");
-        let flops = graph.cost().flops;
-        Self { name, flops, instance, inputs, output: vec![0; bytes], best: f64::INFINITY }
+        let instance = backend.instance(&compiled).expect("memory");
+        let output = backend.allocate(bytes).expect("memory");
+        Self { name, flops: graph.cost().flops, instance, inputs, output, best: f64::INFINITY }
     }
 
     fn run(&mut self) {
-        let mut buffers: Vec<BufferRef<'_>> = self.inputs.iter().map(|x| BufferRef::Read(x)).collect();
-        buffers.push(BufferRef::Write(&mut self.output));
+        let mut arguments: Vec<Argument<'_>> = self.inputs.iter().map(|x| Argument::Host(x)).collect();
+        arguments.push(Argument::write(&mut *self.output));
         let start = Instant::now();
-        self.instance.run(&mut buffers).expect("valid buffers");
+        self.instance.run(&mut arguments).expect("valid buffers");
         self.best = self.best.min(start.elapsed().as_secs_f64());
     }
 }
@@ -70,12 +70,12 @@ fn main() {
     let threads = std::env::args().nth(1).map_or(1, |text| text.parse().expect("a number of threads"));
     let types = [(DType::F32, DType::F32), (DType::BF16, DType::F32), (DType::BF16, DType::BF16)];
     for path in KernelPath::supported().into_iter().filter(|path| *path != KernelPath::Portable) {
-        let options = CompileOptions { path, ..CompileOptions::new(Arc::new(ThreadPool::new(threads))) };
+        let backend = CpuBackend { path, ..CpuBackend::new(Arc::new(ThreadPool::new(threads))) };
         let mut cases = Vec::new();
         for (from, to) in types {
             let graphs = [64, 256, 1024].map(|n| (format!("product {n}"), product(n, from, to)));
             for (name, graph) in graphs.into_iter().chain([("3x3 of 64".into(), convolution(from, to))]) {
-                cases.push(Case::new(format!("{name}, {from} to {to}"), &graph, &options));
+                cases.push(Case::new(format!("{name}, {from} to {to}"), &graph, &backend));
             }
         }
         (0..ROUNDS).for_each(|_| cases.iter_mut().for_each(Case::run));

@@ -1,38 +1,24 @@
-//! What a backend is: it compiles a graph to an executable.
+//! What a backend is: a device with its memory, and a compiler of graphs to what that device runs.
 
+use crate::bindings::Bindings;
+use crate::buffer::{Argument, Buffer, host_buffer};
 use crate::{MemoryPlan, Weights};
 use outgrow_ir::{Cost, Diagnostic, Diagnostics, Graph, TensorType};
-use outgrow_kernels::{BufferRef, KernelPath, ThreadPool};
+use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-/// What pairs of inputs and outputs may be.
-const IN_PLACE: &str = "pairs of an input and an output of one type, each in one pair";
-
-/// How a graph is to be compiled.
-#[derive(Clone, Debug)]
+/// How a graph is to be compiled. By default its inputs and outputs are in a buffer each, and all inputs are given to
+/// each run.
+#[derive(Clone, Debug, Default)]
 pub struct CompileOptions {
-    /// The threads that instances run on, unless they are given others. Neither what is compiled nor its results hang
-    /// on them.
-    pub pool: Arc<ThreadPool>,
-    /// The SIMD path; results may differ in their last bits between paths, and only between them.
-    pub path: KernelPath,
-    /// Pairs (input, output), by their positions: the output is written over the input, in the input's buffer, which
-    /// is then given for writing. The output's own buffer is left out of a run.
-    pub in_place: Vec<(usize, usize)>,
+    /// How inputs and outputs lie in the buffers that a run is given, if not in one each.
+    pub bindings: Option<Bindings>,
     /// Tensors for some of the inputs, which are then left out of a run.
     pub weights: Arc<Weights>,
     /// Bytes that the memory of a program with one instance may take, where it is known. A program that is planned to
     /// take more is refused before any of it is asked for.
     pub memory: Option<u64>,
-}
-
-impl CompileOptions {
-    /// Nothing in place and no weights, on the fastest path that this machine has, with whatever memory the system gives.
-    pub fn new(pool: Arc<ThreadPool>) -> Self {
-        let path = KernelPath::detect();
-        Self { pool, path, in_place: Vec::new(), weights: Arc::default(), memory: None }
-    }
 }
 
 /// One step of an executable, for reports.
@@ -48,25 +34,33 @@ pub struct StepInfo {
     pub cost: Cost,
 }
 
-/// Something that was compiled. It never changes, so any number of threads run it at once, each with an [`Instance`] of
-/// its own.
-pub trait Executable: Send + Sync + Debug {
-    /// The memory of one run at a time, whose work is done by the threads of `pool`. Instances may share a pool.
-    ///
-    /// # Errors
-    /// When the system does not give the memory.
-    fn instance(self: Arc<Self>, pool: &Arc<ThreadPool>) -> Result<Box<dyn Instance>, Diagnostic>;
-}
+/// Something that was compiled, known to its backend. It never changes, so any number of threads run it at once, each
+/// with an [`Instance`] of its own.
+pub trait Executable: Any + Send + Sync + Debug {}
 
 /// An executable with the memory that it needs while it runs: run again and again, once at a time.
 pub trait Instance: Send + Debug {
-    /// Runs once. `buffers` are the inputs and then the outputs in the graph's order (without the inputs that weights are
-    /// bound to, and the outputs that are written in place of an input), as bytes of exactly the right length and
-    /// alignment.
+    /// Begins a run on parts of buffers, as the bindings say. What is submitted to one backend, uploads and downloads
+    /// among it, happens in the order of the calls; host memory that is given may be used again after this returns.
     ///
     /// # Errors
-    /// When they are not, or the data hold an index that is outside its table.
-    fn run(&mut self, buffers: &mut [BufferRef<'_>]) -> Result<(), Diagnostic>;
+    /// When the arguments are not what was compiled.
+    fn submit(&mut self, arguments: &mut [Argument<'_>]) -> Result<(), Diagnostic>;
+
+    /// Waits until all of its runs have ended.
+    ///
+    /// # Errors
+    /// When the data held an index that is outside its table.
+    fn wait(&mut self) -> Result<(), Diagnostic>;
+
+    /// Runs once, and waits for it.
+    ///
+    /// # Errors
+    /// As [`Instance::submit`] and [`Instance::wait`].
+    fn run(&mut self, arguments: &mut [Argument<'_>]) -> Result<(), Diagnostic> {
+        self.submit(arguments)?;
+        self.wait()
+    }
 
     /// Runs once and adds the nanoseconds of each step to `nanoseconds`, which is as long as the list of steps.
     ///
@@ -74,11 +68,11 @@ pub trait Instance: Send + Debug {
     /// As [`Instance::run`].
     fn run_profiled(
         &mut self,
-        buffers: &mut [BufferRef<'_>],
+        arguments: &mut [Argument<'_>],
         nanoseconds: &mut [u64],
     ) -> Result<(), Diagnostic> {
         let _ = nanoseconds;
-        self.run(buffers)
+        self.run(arguments)
     }
 }
 
@@ -87,8 +81,8 @@ pub trait Instance: Send + Debug {
 pub struct Compiled {
     /// What instances run.
     pub executable: Arc<dyn Executable>,
-    /// The threads that they run on, unless they are given others.
-    pub pool: Arc<ThreadPool>,
+    /// How inputs and outputs lie in the buffers that a run is given.
+    pub bindings: Bindings,
     /// Names and static types of the inputs that a run is given.
     pub inputs: Vec<(String, TensorType)>,
     /// Names and static types of the outputs.
@@ -101,76 +95,132 @@ pub struct Compiled {
     pub graph: Graph,
 }
 
-impl Compiled {
-    /// What one thread needs to run it, on the pool it was compiled with.
-    ///
-    /// # Errors
-    /// When the system does not give the memory.
-    pub fn instance(&self) -> Result<Box<dyn Instance>, Diagnostic> {
-        self.instance_on(&self.pool)
-    }
-
-    /// The same, on another pool.
-    ///
-    /// # Errors
-    /// When the system does not give the memory.
-    pub fn instance_on(&self, pool: &Arc<ThreadPool>) -> Result<Box<dyn Instance>, Diagnostic> {
-        Arc::clone(&self.executable).instance(pool)
-    }
-}
-
-/// Compiles graphs.
-pub trait Backend: Debug {
+/// A device: gives out memory, and compiles and runs graphs. The defaults about memory are those of a device that works in
+/// the host's.
+pub trait Backend: Send + Sync + Debug {
     /// A short name.
     fn name(&self) -> &'static str;
 
-    /// Where the values of a graph would live, had it been compiled. Nothing as large as a value is allocated.
-    fn plan(&self, graph: &Graph, options: &CompileOptions) -> Result<MemoryPlan, Diagnostics>;
+    /// Where the values of a graph with static shapes would live, had it been compiled. Nothing as large as a value is
+    /// allocated.
+    ///
+    /// # Errors
+    /// When it cannot be compiled.
+    fn plan(
+        &self,
+        graph: &Graph,
+        bindings: &Bindings,
+        options: &CompileOptions,
+    ) -> Result<MemoryPlan, Diagnostics>;
 
-    /// Compiles a graph with static shapes that has gone through [`outgrow_passes::prepare`].
-    fn compile(&self, graph: Graph, options: &CompileOptions) -> Result<Compiled, Diagnostics>;
+    /// Compiles a graph with static shapes, by passes of the backend's own choice, for bindings and weights that fit.
+    ///
+    /// # Errors
+    /// When it has an op that the backend does not know, or needs more memory than it may.
+    fn compile(
+        &self,
+        graph: &Graph,
+        bindings: Bindings,
+        options: &CompileOptions,
+    ) -> Result<Compiled, Diagnostics>;
+
+    /// What one thread needs to run what this backend (or another of its kind) has compiled.
+    ///
+    /// # Errors
+    /// When there is not the memory.
+    fn instance(&self, compiled: &Compiled) -> Result<Box<dyn Instance>, Diagnostic>;
+
+    /// Memory of the device: zeroed, and aligned well enough for any element.
+    ///
+    /// # Errors
+    /// When there is not as much.
+    fn allocate(&self, bytes: usize) -> Result<Box<dyn Buffer>, Diagnostic> {
+        host_buffer(bytes)
+    }
+
+    /// Copies bytes of the host into a buffer, from byte `at` on.
+    ///
+    /// # Errors
+    /// When they do not lie in it, or it is another device's.
+    fn upload(&self, from: &[u8], to: &mut dyn Buffer, at: usize) -> Result<(), Diagnostic> {
+        let to = to.host_mut().and_then(|to| to.get_mut(at..)?.get_mut(..from.len()));
+        to.map(|to| to.copy_from_slice(from)).ok_or_else(|| outside(from.len(), at))
+    }
+
+    /// Copies bytes of a buffer, from byte `at` on, to the host, when all that was submitted before has been done.
+    ///
+    /// # Errors
+    /// When they do not lie in it, or it is another device's.
+    fn download(&self, from: &dyn Buffer, at: usize, to: &mut [u8]) -> Result<(), Diagnostic> {
+        let there = from.host().and_then(|from| from.get(at..)?.get(..to.len()));
+        there.map(|from| to.copy_from_slice(from)).ok_or_else(|| outside(to.len(), at))
+    }
+
+    /// Copies a whole buffer over another of its length.
+    ///
+    /// # Errors
+    /// When the lengths differ, or one is another device's.
+    fn copy(&self, from: &dyn Buffer, to: &mut dyn Buffer) -> Result<(), Diagnostic> {
+        match (from.host(), to.host_mut()) {
+            (Some(from), Some(to)) if from.len() == to.len() => {
+                to.copy_from_slice(from);
+                Ok(())
+            }
+            _ => Err(outside(from.bytes(), 0)),
+        }
+    }
 }
 
-/// Binds the batch size, runs the passes, and compiles.
+fn outside(bytes: usize, at: usize) -> Diagnostic {
+    let problem = format!("invariant: {bytes} bytes from byte {at} on lie in a buffer of this device");
+    Diagnostic::fault("runtime.buffer", problem)
+}
+
+/// What was compiled, as the backend that is to run it knows it.
+///
+/// # Errors
+/// When it is another backend's.
+pub(crate) fn known<T: Executable>(compiled: &Compiled) -> Result<Arc<T>, Diagnostic> {
+    let any: Arc<dyn Any + Send + Sync> = compiled.executable.clone();
+    any.downcast().map_err(|_| {
+        Diagnostic::fault("runtime.backend", "invariant: a backend runs what one of its kind has compiled")
+    })
+}
+
+/// Binds the batch size, and compiles.
+///
+/// # Errors
+/// When the bindings or weights do not fit the graph, or the backend cannot compile it.
 pub fn compile(
     backend: &dyn Backend,
     graph: &Graph,
     batch: usize,
     options: &CompileOptions,
 ) -> Result<Compiled, Diagnostics> {
-    for (n, (input, output)) in options.in_place.iter().enumerate() {
-        if options.in_place[..n].iter().any(|(i, o)| i == input || o == output) {
-            let problem =
-                format!("output {output} over input {input}: one of them is in another pair already");
-            return Err(Diagnostic::new("runtime.in-place", problem).expected(IN_PLACE).into());
-        }
-        let types = (graph.inputs.get(*input), graph.outputs.get(*output));
-        let fits = matches!(types, (Some(i), Some((_, o))) if graph.ty(*i) == graph.ty(*o));
-        if !fits {
-            let problem = format!("output {output} cannot be written over input {input}: the types differ");
-            return Err(Diagnostic::new("runtime.in-place", problem).expected(IN_PLACE).into());
-        }
-        if graph.inputs.get(*input).is_some_and(|i| options.weights.bound(graph, *i).is_some()) {
-            let problem = format!("output {output} cannot be written over input {input}, which is a weight");
-            return Err(Diagnostic::new("runtime.in-place", problem).expected(IN_PLACE).into());
-        }
-    }
-    backend.compile(prepared(graph, batch, options)?, options)
+    let (graph, bindings) = bound(graph, batch, options)?;
+    backend.compile(&graph, bindings, options)
 }
 
-/// The graph for one batch size, as backends take it, whose weights fit.
-fn prepared(graph: &Graph, batch: usize, options: &CompileOptions) -> Result<Graph, Diagnostics> {
-    let bound = graph.bind(batch);
-    options.weights.check(&bound)?;
-    outgrow_passes::prepare().run(&bound)
-}
-
-/// Binds the batch size, runs the passes, and plans the memory of the program that [`compile`] would make.
+/// Binds the batch size, and plans the memory of the program that [`compile`] would make.
+///
+/// # Errors
+/// As [`compile`].
 pub fn plan(
     backend: &dyn Backend,
     graph: &Graph,
     batch: usize,
     options: &CompileOptions,
 ) -> Result<MemoryPlan, Diagnostics> {
-    backend.plan(&prepared(graph, batch, options)?, options)
+    let (graph, bindings) = bound(graph, batch, options)?;
+    backend.plan(&graph, &bindings, options)
+}
+
+/// The graph for one batch size, which its weights and bindings fit.
+fn bound(graph: &Graph, batch: usize, options: &CompileOptions) -> Result<(Graph, Bindings), Diagnostics> {
+    let graph = graph.bind(batch);
+    options.weights.check(&graph)?;
+    let separate = || Bindings::separate(&graph, &options.weights, &[]);
+    let bindings = options.bindings.clone().unwrap_or_else(separate);
+    bindings.check(&graph, &options.weights)?;
+    Ok((graph, bindings))
 }

@@ -6,18 +6,20 @@
 #![allow(clippy::result_large_err)]
 
 mod backend;
+mod bindings;
+mod buffer;
 mod cpu;
 mod memory;
-mod null;
 mod reference;
 mod tensors;
 mod weights;
 
 pub use backend::{Backend, CompileOptions, Compiled, Executable, Instance, StepInfo, compile, plan};
+pub use bindings::{Bindings, Place};
+pub use buffer::{Argument, Buffer};
 pub use cpu::CpuBackend;
 pub use memory::{Lifetime, MemoryPlan, plan_memory};
-pub use null::NullBackend;
-pub use outgrow_kernels::{BufferRef, KernelPath, ThreadPool};
+pub use outgrow_kernels::{HostMemory, KernelPath, ThreadPool};
 pub use reference::ReferenceBackend;
-pub use tensors::run_tensors;
+pub use tensors::{run_instance, run_tensors};
 pub use weights::Weights;

@@ -1,8 +1,11 @@
 //! The reference backend: the interpreter behind the same trait as every other backend.
 
-use crate::backend::{Backend, CompileOptions, Compiled, Executable, Instance, StepInfo};
-use crate::{BufferRef, Lifetime, MemoryPlan, ThreadPool, Weights, plan_memory};
+use crate::backend::{Backend, CompileOptions, Compiled, Executable, Instance, StepInfo, known};
+use crate::bindings::{Bindings, Place, size};
+use crate::buffer::{Argument, only_host};
+use crate::{Lifetime, MemoryPlan, Weights, plan_memory};
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, Op, Value, interpret};
+use outgrow_kernels::BufferRef;
 use outgrow_tensor::Tensor;
 use std::sync::Arc;
 
@@ -13,7 +16,7 @@ pub struct ReferenceBackend;
 #[derive(Debug)]
 struct Interpreted {
     graph: Graph,
-    in_place: Vec<(usize, usize)>,
+    bindings: Bindings,
     weights: Arc<Weights>,
 }
 
@@ -60,67 +63,80 @@ impl Backend for ReferenceBackend {
         "reference"
     }
 
-    fn plan(&self, graph: &Graph, _: &CompileOptions) -> Result<MemoryPlan, Diagnostics> {
+    fn plan(&self, graph: &Graph, _: &Bindings, _: &CompileOptions) -> Result<MemoryPlan, Diagnostics> {
         Ok(plan_memory(node_lifetimes(graph)))
     }
 
-    fn compile(&self, graph: Graph, options: &CompileOptions) -> Result<Compiled, Diagnostics> {
-        let (inputs, outputs) = interface(&graph, &options.weights);
-        let (in_place, weights) = (options.in_place.clone(), options.weights.clone());
-        let executable = Arc::new(Interpreted { graph: graph.clone(), in_place, weights });
+    fn compile(
+        &self,
+        graph: &Graph,
+        bindings: Bindings,
+        options: &CompileOptions,
+    ) -> Result<Compiled, Diagnostics> {
+        let (inputs, outputs) = interface(graph, &options.weights);
+        let (graph, weights) = (graph.clone(), options.weights.clone());
         let (memory, steps) = (plan_memory(node_lifetimes(&graph)), node_steps(&graph));
-        Ok(Compiled { executable, pool: options.pool.clone(), inputs, outputs, memory, steps, graph })
+        let executable = Arc::new(Interpreted { graph: graph.clone(), bindings: bindings.clone(), weights });
+        Ok(Compiled { executable, bindings, inputs, outputs, memory, steps, graph })
+    }
+
+    fn instance(&self, compiled: &Compiled) -> Result<Box<dyn Instance>, Diagnostic> {
+        Ok(Box::new(known::<Interpreted>(compiled)?))
     }
 }
 
-impl Executable for Interpreted {
-    fn instance(self: Arc<Self>, _: &Arc<ThreadPool>) -> Result<Box<dyn Instance>, Diagnostic> {
-        Ok(Box::new(self))
-    }
+impl Executable for Interpreted {}
+
+/// The bytes of a tensor at a place, to be read.
+fn read<'a>(arguments: &'a mut [Argument<'_>], place: Place, bytes: usize) -> Option<&'a [u8]> {
+    let bytes_of = match arguments.get_mut(place.buffer)?.on_host()? {
+        BufferRef::Read(all) => all,
+        BufferRef::Write(all) => all,
+    };
+    bytes_of.get(place.offset..)?.get(..bytes)
 }
 
 /// The interpreter keeps nothing between runs.
 impl Instance for Arc<Interpreted> {
-    fn run(&mut self, buffers: &mut [BufferRef<'_>]) -> Result<(), Diagnostic> {
-        let bytes = |buffer: &BufferRef<'_>| match buffer {
-            BufferRef::Read(b) => b.to_vec(),
-            BufferRef::Write(b) => b.to_vec(),
+    fn submit(&mut self, arguments: &mut [Argument<'_>]) -> Result<(), Diagnostic> {
+        only_host(arguments)?;
+        let mut tensors = Vec::new();
+        let mut places = self.bindings.inputs.iter();
+        let missing = |what: &str, name: &str| {
+            Diagnostic::fault(
+                "runtime.run",
+                format!("the {what} `{name}` is not in the buffers that were given"),
+            )
         };
-        let (mut tensors, mut places) = (Vec::new(), Vec::new());
-        let mut next = 0;
         for input in &self.graph.inputs {
-            places.push(next);
             if let Some(weight) = self.weights.bound(&self.graph, *input) {
                 tensors.push(weight.tensor().clone());
                 continue;
             }
             let (name, ty) = (self.graph.input_name(*input), self.graph.ty(*input));
+            let bytes = places.next().and_then(|place| read(arguments, *place, size(ty)));
             let shape = ty.static_shape().unwrap_or_default();
-            let given = buffers.get(next).map(bytes).unwrap_or_default();
-            next += 1;
-            let tensor = Tensor::from_le_bytes(ty.dtype, shape, &given);
+            let tensor = Tensor::from_le_bytes(ty.dtype, shape, bytes.ok_or_else(|| missing("input", name))?);
             let problem = |e: outgrow_tensor::TensorError| Diagnostic::fault("runtime.input", e.to_string());
             tensors.push(tensor.map_err(|e| problem(e).item(format!("input `{name}`")))?);
         }
         let results = interpret(&self.graph, &tensors)?;
-        for (i, result) in results.iter().enumerate() {
-            let place =
-                self.in_place.iter().find(|(_, output)| *output == i).map(|(input, _)| places[*input]);
-            let place = place.unwrap_or_else(|| {
-                next += 1;
-                next - 1
-            });
+        for ((result, place), (name, _)) in
+            results.iter().zip(&self.bindings.outputs).zip(&self.graph.outputs)
+        {
             let source = result.as_bytes();
-            match buffers.get_mut(place) {
-                Some(BufferRef::Write(target)) if target.len() == source.len() => {
-                    target.copy_from_slice(source)
+            let target = match arguments.get_mut(place.buffer).and_then(Argument::on_host) {
+                Some(BufferRef::Write(all)) => {
+                    all.get_mut(place.offset..).and_then(|b| b.get_mut(..source.len()))
                 }
-                _ => {
-                    let problem = format!("output {i} needs a buffer of {} bytes for writing", source.len());
-                    return Err(Diagnostic::fault("runtime.output", problem));
-                }
-            }
+                _ => None,
+            };
+            target.ok_or_else(|| missing("output", name))?.copy_from_slice(source);
         }
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<(), Diagnostic> {
         Ok(())
     }
 }

@@ -1,22 +1,29 @@
 //! Every backend against the reference, on the samples of every registered op and on whole graphs.
 
-use outgrow_ir::{Builder, Dim, Graph, GroupId, InputKind, Op, Sample, TensorType, interpret};
+use outgrow_ir::{Builder, Dim, Graph, InputKind, Op, Sample, TensorType, interpret};
 use outgrow_passes::add_gradients;
 use outgrow_runtime::{
-    Backend, BufferRef, CompileOptions, CpuBackend, KernelPath, ReferenceBackend, ThreadPool, Weights,
-    compile, run_tensors,
+    Argument, Backend, Bindings, CompileOptions, CpuBackend, KernelPath, Place, ReferenceBackend, ThreadPool,
+    Weights, compile, run_tensors,
 };
 use outgrow_tensor::{DType, RngKey, Tensor};
 use std::sync::Arc;
 
-fn options(threads: usize, path: KernelPath) -> CompileOptions {
-    CompileOptions { path, ..CompileOptions::new(Arc::new(ThreadPool::new(threads))) }
+fn cpu(threads: usize) -> CpuBackend {
+    CpuBackend::new(Arc::new(ThreadPool::new(threads)))
+}
+
+/// With these pairs of an input and an output in place.
+fn over(graph: &Graph, pairs: &[(usize, usize)]) -> CompileOptions {
+    let bindings = Bindings::separate(graph, &Weights::default(), pairs);
+    CompileOptions { bindings: Some(bindings), ..CompileOptions::default() }
 }
 
 /// Runs a graph on a backend.
-fn run(backend: &dyn Backend, graph: &Graph, inputs: &[Tensor], options: &CompileOptions) -> Vec<Tensor> {
-    let compiled = compile(backend, graph, 1, options).unwrap_or_else(|e| panic!("{graph}\n{e}"));
-    run_tensors(&compiled, inputs).unwrap_or_else(|e| panic!("{graph}\n{e}"))
+fn run(backend: &dyn Backend, graph: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
+    let options = CompileOptions::default();
+    let compiled = compile(backend, graph, 1, &options).unwrap_or_else(|e| panic!("{graph}\n{e}"));
+    run_tensors(backend, &compiled, inputs).unwrap_or_else(|e| panic!("{graph}\n{e}"))
 }
 
 /// Whether two tensors agree: integers exactly, floats to `tolerance` relative to the larger of 1 and the value.
@@ -43,11 +50,11 @@ fn check_sample(sample: &Sample, case: u64) -> bool {
     let Ok(graph) = sample.graph() else { return false };
     let inputs = sample.values(RngKey::new(5).fold_in(case));
     let expected = interpret(&graph, &inputs).unwrap().remove(0);
-    let reference = run(&ReferenceBackend, &graph, &inputs, &options(1, KernelPath::detect())).remove(0);
+    let reference = run(&ReferenceBackend, &graph, &inputs).remove(0);
     assert!(reference.same_bits(&expected), "{:?}", sample.op);
     for path in KernelPath::supported() {
         let got: Vec<_> = [1, 2, 3]
-            .map(|threads| run(&CpuBackend, &graph, &inputs, &options(threads, path)).remove(0))
+            .map(|threads| run(&CpuBackend { path, ..cpu(threads) }, &graph, &inputs).remove(0))
             .into();
         let what = format!("{:?} on {path:?}", sample.op);
         assert_close(&got[0], &expected, tolerance(expected.dtype()), &what);
@@ -131,7 +138,7 @@ fn agrees(graph: &Graph, tolerance: f64) {
     let inputs: Vec<Tensor> = graph.inputs.iter().enumerate().map(values).collect();
     let expected = interpret(graph, &inputs).unwrap();
     for threads in [1, 2] {
-        let got = run(&CpuBackend, graph, &inputs, &options(threads, KernelPath::detect()));
+        let got = run(&cpu(threads), graph, &inputs);
         for ((name, _), (g, e)) in graph.outputs.iter().zip(got.iter().zip(&expected)) {
             assert_close(g, e, tolerance, name);
         }
@@ -150,18 +157,16 @@ fn updates_in_place_give_the_same_as_beside() {
     b.output("p", p2);
     b.output("m", m2);
     let graph = b.finish().unwrap();
-    let options = CompileOptions { in_place: vec![(0, 0), (1, 1)], ..options(2, KernelPath::detect()) };
-    let compiled = compile(&CpuBackend, &graph, 1, &options).unwrap();
+    let backend = cpu(2);
+    let compiled = compile(&backend, &graph, 1, &over(&graph, &[(0, 0), (1, 1)])).unwrap();
     assert_eq!(
         (compiled.memory.planned_bytes, compiled.steps.len()),
         (0, 1),
         "one step straight over the inputs"
     );
-    let (mut p, mut m) = (vec![1.0f32; 1000], vec![2.0f32; 1000]);
-    let g = vec![10.0f32; 1000];
-    let mut buffers = [BufferRef::write(&mut p), BufferRef::write(&mut m), BufferRef::read(&g)];
-    compiled.instance().unwrap().run(&mut buffers).unwrap();
-    assert_eq!((p[999], m[999]), (0.0, 2.0));
+    let [p, m, g] = [1.0f32, 2.0, 10.0].map(|x| Tensor::vector(vec![x; 1000]));
+    let out = run_tensors(&backend, &compiled, &[p, m, g]).unwrap();
+    assert_eq!((out[0].get_f64(999), out[1].get_f64(999)), (0.0, 2.0));
 }
 
 #[test]
@@ -173,25 +178,11 @@ fn one_value_is_written_over_two_inputs() {
     b.output("first", sum);
     b.output("second", sum);
     let graph = b.finish().unwrap();
-    let options = CompileOptions { in_place: vec![(0, 0), (1, 1)], ..options(1, KernelPath::detect()) };
-    let compiled = compile(&CpuBackend, &graph, 1, &options).unwrap();
-    let (mut x, mut y) = ([1.0f32; 5], [2.0f32; 5]);
-    compiled.instance().unwrap().run(&mut [BufferRef::write(&mut x), BufferRef::write(&mut y)]).unwrap();
-    assert_eq!((x, y), ([3.0; 5], [3.0; 5]));
-}
-
-#[test]
-fn an_input_or_output_in_two_pairs_is_refused() {
-    let graph = small_network();
-    let outputs = graph.outputs.len();
-    let (x, again) = (3, graph.outputs.iter().position(|(name, _)| name == "x again").unwrap());
-    for pairs in
-        [vec![(x, again), (x, again)], vec![(x, again), (x, outputs - 1)], vec![(x, again), (0, again)]]
-    {
-        let options = CompileOptions { in_place: pairs, ..options(1, KernelPath::detect()) };
-        let found = compile(&CpuBackend, &graph, 1, &options).unwrap_err();
-        assert_eq!(found.0[0].code, "runtime.in-place");
-    }
+    let compiled = compile(&cpu(1), &graph, 1, &over(&graph, &[(0, 0), (1, 1)])).unwrap();
+    assert_eq!(compiled.bindings.bytes, [20, 20]);
+    let given = [1.0f32, 2.0].map(|x| Tensor::vector(vec![x; 5]));
+    let out = run_tensors(&cpu(1), &compiled, &given).unwrap();
+    assert!(out.iter().all(|tensor| tensor.as_slice::<f32>().unwrap() == [3.0; 5]));
 }
 
 /// The values of a graph's inputs, by name.
@@ -208,22 +199,21 @@ fn values(graph: &Graph) -> Vec<(String, Tensor)> {
 #[test]
 fn weights_are_inputs_that_need_not_be_given() {
     let graph = small_network();
-    for backend in [&CpuBackend as &dyn Backend, &ReferenceBackend] {
+    for backend in [&cpu(2) as &dyn Backend, &ReferenceBackend] {
         let mut weights = Arc::default();
         for batch in [9, 1, 40] {
             let graph = graph.bind(batch);
             let all = values(&graph);
             let inputs: Vec<Tensor> = all.iter().map(|(_, tensor)| tensor.clone()).collect();
-            let expected = run(backend, &graph, &inputs, &options(2, KernelPath::detect()));
+            let expected = run(backend, &graph, &inputs);
             let bound = all.into_iter().filter(|(name, _)| name != "x");
             if batch == 9 {
                 weights = Arc::new(Weights::new(bound));
             }
-            let options =
-                CompileOptions { weights: Arc::clone(&weights), ..options(2, KernelPath::detect()) };
+            let options = CompileOptions { weights: Arc::clone(&weights), ..CompileOptions::default() };
             let compiled = compile(backend, &graph, batch, &options).unwrap();
             assert_eq!(compiled.inputs.len(), 1, "x alone");
-            let got = run_tensors(&compiled, &inputs[inputs.len() - 1..]).unwrap();
+            let got = run_tensors(backend, &compiled, &inputs[inputs.len() - 1..]).unwrap();
             assert!(got.iter().zip(&expected).all(|(g, e)| g.same_bits(e)), "batch {batch}");
         }
     }
@@ -233,23 +223,103 @@ fn weights_are_inputs_that_need_not_be_given() {
 fn weights_that_do_not_fit_are_refused() {
     let graph = small_network();
     let weights = Weights::new([("w1".to_owned(), Tensor::zeros(DType::F32, [7, 5]))]);
-    let options = CompileOptions { weights: Arc::new(weights), ..options(1, KernelPath::detect()) };
-    let found = compile(&CpuBackend, &graph, 2, &options).unwrap_err();
+    let options = CompileOptions { weights: Arc::new(weights), ..CompileOptions::default() };
+    let found = compile(&cpu(1), &graph, 2, &options).unwrap_err();
     assert_eq!((found.0.len(), found.0[0].code), (1, "runtime.weight"));
     assert_eq!(found.0[0].expected.as_deref(), Some("f32[5, 7]"));
-    let weights = Weights::new([("w1".to_owned(), Tensor::zeros(DType::F32, [5, 7]))]);
-    let gradient = graph.outputs.iter().position(|(name, _)| name == "grad:w1").unwrap();
-    let options = CompileOptions { weights: Arc::new(weights), in_place: vec![(0, gradient)], ..options };
-    assert_eq!(compile(&CpuBackend, &graph, 2, &options).unwrap_err().0[0].code, "runtime.in-place");
 }
 
-/// A backend need not have every elementwise op: what it cannot put into a group is told, as any other op is.
+/// Many tensors in few buffers, one beside the other: as parameters, gradients and state of a model are kept.
 #[test]
-fn an_op_that_no_group_can_compute_is_a_diagnostic() {
-    let mut graph = outgrow_passes::prepare().run(&small_network().bind(2)).unwrap();
-    let product = graph.nodes.iter().position(|node| matches!(node.op, Op::Dot(_))).unwrap();
-    graph.nodes[product].group = Some(GroupId(u32::MAX));
-    let found = CpuBackend.compile(graph, &options(1, KernelPath::detect())).unwrap_err();
-    assert_eq!(found.0[0].code, "runtime.unsupported");
-    assert!(found.to_string().contains("no kernel for `dot`"), "{found}");
+fn tensors_lie_side_by_side_in_buffers() {
+    let graph = small_network().bind(3);
+    let inputs: Vec<Tensor> = values(&graph).into_iter().map(|(_, tensor)| tensor).collect();
+    for backend in [&cpu(2) as &dyn Backend, &ReferenceBackend] {
+        let expected = run(backend, &graph, &inputs);
+        let mut bindings = Bindings::separate(&graph, &Weights::default(), &[]);
+        // The last first, so that the order in a buffer is not that of the graph; a gap of 64 bytes after each.
+        for (buffer, places) in [&mut bindings.inputs, &mut bindings.outputs].into_iter().enumerate() {
+            let mut end = 0;
+            for place in places.iter_mut().rev() {
+                let bytes = bindings.bytes[place.buffer];
+                *place = Place { buffer, offset: end };
+                end = (end + bytes).next_multiple_of(64) + 64;
+            }
+        }
+        bindings.bytes = vec![1 << 14; 2];
+        let options = CompileOptions { bindings: Some(bindings), ..CompileOptions::default() };
+        let compiled = compile(backend, &graph, 3, &options).unwrap();
+        let got = run_tensors(backend, &compiled, &inputs).unwrap();
+        assert!(got.iter().zip(&expected).all(|(g, e)| g.same_bits(e)), "{}", backend.name());
+    }
+}
+
+#[test]
+fn bindings_that_do_not_fit_are_refused() {
+    let mut b = Builder::new("two");
+    let ty = TensorType::new(DType::F32, [4usize]);
+    let [x, y] = ["x", "y"].map(|n| b.input(n, InputKind::Feed, ty.clone()));
+    let [sum, product] = [b.add(x, y), b.mul(x, y)];
+    b.output("sum", sum);
+    b.output("product", product);
+    let graph = b.finish().unwrap();
+    let at = |buffer: usize, offset: usize| Place { buffer, offset };
+    let apart = [at(0, 0), at(0, 16), at(1, 0), at(1, 16)];
+    let told = |places: [Place; 4]| {
+        let (inputs, outputs) = (places[..2].to_vec(), places[2..].to_vec());
+        let bindings = Bindings { bytes: vec![32, 32], inputs, outputs };
+        let options = CompileOptions { bindings: Some(bindings), ..CompileOptions::default() };
+        compile(&cpu(1), &graph, 1, &options).err().map(|found| found.to_string())
+    };
+    assert_eq!(told(apart), None);
+    // Two inputs may be one; an output may be written over one input.
+    assert_eq!(told([at(0, 4), at(0, 0), at(1, 0), at(1, 16)]), None);
+    assert_eq!(told([at(0, 0), at(0, 16), at(0, 16), at(0, 0)]), None);
+    for (places, expected) in [
+        ([at(0, 20), at(0, 0), at(1, 0), at(1, 16)], "`x` does not lie in buffer 0"),
+        ([at(0, 0), at(2, 0), at(1, 0), at(1, 16)], "`y` does not lie in buffer 2"),
+        ([at(0, 0), at(0, usize::MAX - 3), at(1, 0), at(1, 16)], "`y` does not lie"),
+        ([at(0, 2), at(0, 16), at(1, 0), at(1, 16)], "begins at byte 2"),
+        ([at(0, 0), at(0, 16), at(1, 4), at(1, 16)], "`sum` and `product` share memory"),
+        ([at(0, 0), at(0, 16), at(0, 4), at(1, 16)], "`x` and `sum` share memory"),
+        ([at(0, 16), at(0, 16), at(0, 16), at(1, 16)], "`x` and `y` share memory"),
+    ] {
+        let text = told(places).unwrap_or_default();
+        assert!(text.contains(expected), "{places:?}: {text}");
+    }
+    let lists = Bindings { bytes: vec![16], inputs: vec![at(0, 0)], outputs: Vec::new() };
+    let options = CompileOptions { bindings: Some(lists), ..CompileOptions::default() };
+    assert!(compile(&cpu(1), &graph, 1, &options).is_err());
+}
+
+/// What a run is given must be of the device, and as long as was compiled.
+#[test]
+fn arguments_that_do_not_fit_are_refused() {
+    let mut b = Builder::new("twice");
+    let x = b.input("x", InputKind::Feed, TensorType::new(DType::F32, [4usize]));
+    let y = b.add(x, x);
+    b.output("y", y);
+    let graph = b.finish().unwrap();
+    let backend = cpu(1);
+    let compiled = compile(&backend, &graph, 1, &CompileOptions::default()).unwrap();
+    let mut instance = backend.instance(&compiled).unwrap();
+    let mut buffer = backend.allocate(32).unwrap();
+    backend.upload(bytemuck::cast_slice(&[1.0f32, 2.0, 3.0, 4.0]), &mut *buffer, 16).unwrap();
+    let mut out = backend.allocate(16).unwrap();
+    instance.run(&mut [Argument::Read(&*buffer, 16..32), Argument::write(&mut *out)]).unwrap();
+    let mut bytes = [0; 8];
+    backend.download(&*out, 8, &mut bytes).unwrap();
+    assert_eq!(bytemuck::cast_slice::<u8, f32>(&bytes), [6.0, 8.0]);
+    for range in [0..33, 8..16, 40..56] {
+        assert!(instance.run(&mut [Argument::Read(&*buffer, range), Argument::write(&mut *out)]).is_err());
+    }
+    let read_only = backend.allocate(16).unwrap();
+    assert!(instance.run(&mut [Argument::read(&*buffer), Argument::read(&*read_only)]).is_err());
+    assert!(
+        backend.upload(&[0; 17], &mut *out, 0).is_err() && backend.upload(&[0; 2], &mut *out, 15).is_err()
+    );
+    assert!(backend.download(&*out, usize::MAX, &mut bytes).is_err());
+    assert!(backend.copy(&*buffer, &mut *out).is_err());
+    // What another backend has compiled is not run.
+    assert!(ReferenceBackend.instance(&compiled).is_err());
 }

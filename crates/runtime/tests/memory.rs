@@ -1,7 +1,7 @@
 //! Programs whose memory cannot be had.
 
 use outgrow_ir::{Builder, Dim, Graph, InputKind, TensorType};
-use outgrow_runtime::{CompileOptions, CpuBackend, ThreadPool, compile, plan};
+use outgrow_runtime::{Backend, CompileOptions, CpuBackend, ThreadPool, compile, plan};
 use outgrow_tensor::DType;
 use std::sync::Arc;
 
@@ -22,10 +22,10 @@ fn graph(elements: usize) -> Graph {
 /// A value of 2^50 bytes, which is more than a process can address, between two kernels.
 #[test]
 fn an_arena_that_cannot_be_had_is_a_diagnostic() {
-    let options = CompileOptions::new(Arc::new(ThreadPool::new(2)));
+    let (backend, options) = (CpuBackend::new(Arc::new(ThreadPool::new(2))), CompileOptions::default());
     // Compiling takes none of it.
-    let compiled = compile(&CpuBackend, &graph(1 << 48), 1, &options).unwrap();
-    let found = compiled.instance().unwrap_err();
+    let compiled = compile(&backend, &graph(1 << 48), 1, &options).unwrap();
+    let found = backend.instance(&compiled).unwrap_err();
     assert_eq!(found.code, "runtime.memory", "{found}");
     assert!(found.expected.is_some() && found.hint.is_some());
     assert!(found.to_string().contains("of memory for the program's arena"), "{found}");
@@ -33,14 +33,14 @@ fn an_arena_that_cannot_be_had_is_a_diagnostic() {
 
 #[test]
 fn a_program_is_planned_before_it_is_built() {
-    let mut options = CompileOptions::new(Arc::new(ThreadPool::new(2)));
-    let needed = plan(&CpuBackend, &graph(1000), 1, &options).unwrap().bytes();
+    let (backend, mut options) = (CpuBackend::new(Arc::new(ThreadPool::new(2))), CompileOptions::default());
+    let needed = plan(&backend, &graph(1000), 1, &options).unwrap().bytes();
     assert!(needed >= 4000);
     options.memory = Some(needed);
-    assert_eq!(compile(&CpuBackend, &graph(1000), 1, &options).unwrap().memory.bytes(), needed);
+    assert_eq!(compile(&backend, &graph(1000), 1, &options).unwrap().memory.bytes(), needed);
     options.memory = Some(needed - 1);
-    let found = compile(&CpuBackend, &graph(1000), 1, &options).unwrap_err();
+    let found = compile(&backend, &graph(1000), 1, &options).unwrap_err();
     assert_eq!(found.0[0].code, "runtime.memory", "{found}");
     // What no system has can be planned all the same.
-    assert!(plan(&CpuBackend, &graph(1 << 58), 1, &options).unwrap().bytes() >= 1 << 60);
+    assert!(plan(&backend, &graph(1 << 58), 1, &options).unwrap().bytes() >= 1 << 60);
 }

@@ -5,7 +5,8 @@ use outgrow_ir::{Graph, InputKind, Op, TensorType};
 use outgrow_models::spec::ModelSpec;
 use outgrow_models::{BuildOptions, BuiltModel, InputSpec, TargetSpec, build};
 use outgrow_runtime::{
-    BufferRef, CompileOptions, Compiled, CpuBackend, Instance, ThreadPool, Weights, compile,
+    Argument, Backend, CompileOptions, Compiled, CpuBackend, HostMemory, Instance, ThreadPool, Weights,
+    compile,
 };
 use outgrow_tensor::{DType, RngKey, Tensor};
 use std::sync::Arc;
@@ -46,9 +47,13 @@ fn weights(model: &BuiltModel) -> Weights {
     Weights::new(graph.inputs.iter().filter_map(weight))
 }
 
-fn compiled(graph: &Graph, batch: usize, weights: &Arc<Weights>, pool: &Arc<ThreadPool>) -> Compiled {
-    let options = CompileOptions { weights: weights.clone(), ..CompileOptions::new(pool.clone()) };
-    compile(&CpuBackend, graph, batch, &options).unwrap()
+fn cpu(threads: usize) -> CpuBackend {
+    CpuBackend::new(Arc::new(ThreadPool::new(threads)))
+}
+
+fn compiled(graph: &Graph, batch: usize, weights: &Arc<Weights>) -> Compiled {
+    let options = CompileOptions { weights: weights.clone(), ..CompileOptions::default() };
+    compile(&cpu(1), graph, batch, &options).unwrap()
 }
 
 /// Images, the same for the first of any batch.
@@ -71,25 +76,26 @@ fn logits_with(
     batch: usize,
 ) -> Vec<f32> {
     let zeros = [0u64; 64];
-    let mut out = vec![f32::NAN; batch * CLASSES];
+    let mut out = HostMemory::new(4 * batch * CLASSES).unwrap();
+    out.as_mut_slice().fill(0xff);
     let bytes = |ty: &TensorType| ty.static_shape().unwrap().elements() * ty.dtype.bytes();
     let input = |(name, ty): &(String, TensorType)| match (name.as_str(), weights.get(name)) {
-        ("image", _) => BufferRef::read(images),
-        (_, Some(weight)) => BufferRef::read(weight.tensor().as_slice::<f32>().unwrap()),
-        _ => BufferRef::Read(&bytemuck::cast_slice(&zeros)[..bytes(ty)]),
+        ("image", _) => Argument::host(images),
+        (_, Some(weight)) => Argument::Host(weight.tensor().as_bytes()),
+        _ => Argument::Host(&bytemuck::cast_slice(&zeros)[..bytes(ty)]),
     };
-    let mut buffers: Vec<BufferRef<'_>> = compiled.inputs.iter().map(input).collect();
-    buffers.push(BufferRef::write(&mut out));
-    instance.run(&mut buffers).unwrap();
-    out
+    let mut arguments: Vec<Argument<'_>> = compiled.inputs.iter().map(input).collect();
+    arguments.push(Argument::write(&mut out));
+    instance.run(&mut arguments).unwrap();
+    bytemuck::cast_slice(out.as_slice()).to_vec()
 }
 
 /// What eight threads get that run one program at once, each the logits of an image of its own, `times` times.
-fn at_once(compiled: &Compiled, pools: &[Arc<ThreadPool>], times: usize) -> Vec<Vec<f32>> {
+fn at_once(compiled: &Compiled, backends: &[CpuBackend], times: usize) -> Vec<Vec<f32>> {
     std::thread::scope(|scope| {
         let run = |t: usize| {
             move || {
-                let mut instance = compiled.instance_on(&pools[t % pools.len()]).unwrap();
+                let mut instance = backends[t % backends.len()].instance(compiled).unwrap();
                 let images = images(1, t as u64);
                 let first = logits(compiled, &mut *instance, &images, 1);
                 for _ in 1..times {
@@ -104,15 +110,15 @@ fn at_once(compiled: &Compiled, pools: &[Arc<ThreadPool>], times: usize) -> Vec<
 }
 
 fn single(compiled: &Compiled) -> Vec<Vec<f32>> {
-    let one = |t| logits(compiled, &mut *compiled.instance().unwrap(), &images(1, t as u64), 1);
+    let one = |t| logits(compiled, &mut *cpu(2).instance(compiled).unwrap(), &images(1, t as u64), 1);
     (0..THREADS).map(one).collect()
 }
 
 #[test]
 fn a_network_is_run_by_many_threads_at_once() {
-    let (model, pool) = (resnet18(), Arc::new(ThreadPool::new(2)));
+    let (model, backend) = (resnet18(), cpu(2));
     let weights = Arc::new(weights(&model));
-    let one = compiled(&model.eval, 1, &weights, &pool);
+    let one = compiled(&model.eval, 1, &weights);
     let (tensors, packed) = weights.bytes();
     assert!(
         packed > tensors / 10 * 9 && packed < tensors / 10 * 11,
@@ -121,18 +127,18 @@ fn a_network_is_run_by_many_threads_at_once() {
     let expected = single(&one);
     assert!(expected.iter().flatten().all(|x| x.is_finite()), "{:?}", &expected[0][..5]);
     assert!(expected[0] != expected[1], "{:?}", &expected[0][..5]);
-    assert!(at_once(&one, std::slice::from_ref(&pool), 3) == expected, "on one pool");
-    let own: Vec<_> = (0..THREADS).map(|_| Arc::new(ThreadPool::new(1))).collect();
+    assert!(at_once(&one, std::slice::from_ref(&backend), 3) == expected, "on one pool");
+    let own: Vec<_> = (0..THREADS).map(|_| cpu(1)).collect();
     assert!(at_once(&one, &own, 3) == expected, "on pools of their own");
     for batch in [8, 32] {
-        let many = compiled(&model.eval, batch, &weights, &pool);
-        let rows = logits(&many, &mut *many.instance().unwrap(), &images(batch, 0), batch);
+        let many = compiled(&model.eval, batch, &weights);
+        let rows = logits(&many, &mut *backend.instance(&many).unwrap(), &images(batch, 0), batch);
         assert!(rows[..CLASSES] == expected[0], "a row of {batch} has the bits of a row alone");
     }
     assert_eq!(weights.bytes(), (tensors, packed), "neither threads nor batch sizes pack anything again");
     // The same with weights that are given to each run, and packed there.
-    let given = compile(&CpuBackend, &model.eval, 1, &CompileOptions::new(pool)).unwrap();
-    let out = logits_with(&given, &mut *given.instance().unwrap(), &weights, &images(1, 0), 1);
+    let given = compile(&backend, &model.eval, 1, &CompileOptions::default()).unwrap();
+    let out = logits_with(&given, &mut *backend.instance(&given).unwrap(), &weights, &images(1, 0), 1);
     assert!(out == expected[0], "packed beforehand or in the run: the same bits");
 }
 
@@ -147,16 +153,16 @@ fn resident() -> f64 {
 #[test]
 #[ignore = "a measurement"]
 fn measure() {
-    let (model, pool) = (resnet18(), Arc::new(ThreadPool::new(1)));
+    let (model, backend) = (resnet18(), cpu(1));
     let weights = Arc::new(weights(&model));
     let start = resident();
     println!("tensors {:.1} MB; resident {start:.1} MiB", weights.bytes().0 as f64 / 1e6);
-    let one = compiled(&model.eval, 1, &weights, &pool);
+    let one = compiled(&model.eval, 1, &weights);
     let expected = single(&one);
     println!("packed {:.1} MB; one instance has run: {:.1} MiB", weights.bytes().1 as f64 / 1e6, resident());
-    let given = compile(&CpuBackend, &model.eval, 1, &CompileOptions::new(pool.clone())).unwrap();
+    let given = compile(&backend, &model.eval, 1, &CompileOptions::default()).unwrap();
     let mut best = [f64::INFINITY; 2];
-    let (mut bound_one, mut given_one) = (one.instance().unwrap(), given.instance().unwrap());
+    let (mut bound_one, mut given_one) = (backend.instance(&one).unwrap(), backend.instance(&given).unwrap());
     for _ in 0..50 {
         let begin = Instant::now();
         logits(&one, &mut *bound_one, &images(1, 0), 1);
@@ -167,12 +173,12 @@ fn measure() {
     }
     println!("a run alone: {:.2} ms, packed in the run {:.2} ms", best[0] * 1e3, best[1] * 1e3);
     drop((given, bound_one, given_one));
-    for (what, pools) in [
-        ("pools of one thread each", (0..THREADS).map(|_| Arc::new(ThreadPool::new(1))).collect()),
-        ("one pool of two threads", vec![Arc::new(ThreadPool::new(2))]),
+    for (what, backends) in [
+        ("pools of one thread each", (0..THREADS).map(|_| cpu(1)).collect()),
+        ("one pool of two threads", vec![cpu(2)]),
     ] {
         let begin = Instant::now();
-        assert!(at_once(&one, &pools, 1_000) == expected, "{what}");
+        assert!(at_once(&one, &backends, 1_000) == expected, "{what}");
         let seconds = begin.elapsed().as_secs_f64();
         println!(
             "{THREADS} threads, 1,000 runs each, {what}: {seconds:.1} s, {:.0} runs/s; resident {:.1} MiB",
@@ -181,8 +187,8 @@ fn measure() {
         );
     }
     for batch in [8, 32] {
-        let many = compiled(&model.eval, batch, &weights, &pool);
-        let rows = logits(&many, &mut *many.instance().unwrap(), &images(batch, 0), batch);
+        let many = compiled(&model.eval, batch, &weights);
+        let rows = logits(&many, &mut *backend.instance(&many).unwrap(), &images(batch, 0), batch);
         assert!(rows[..CLASSES] == expected[0]);
         println!(
             "batch {batch} besides (arena {:.1} MB): packed {:.1} MB, resident {:.1} MiB",

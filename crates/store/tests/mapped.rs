@@ -65,10 +65,10 @@ fn two_gigabytes_are_used_without_being_read_whole() {
     let index = b.input("index", InputKind::Feed, TensorType::new(DType::I32, [rows.len()]));
     let found = b.gather(from, index);
     b.output("found", found);
-    let options = CompileOptions::new(Arc::new(ThreadPool::new(1)));
-    let program = compile(&CpuBackend, &b.finish().unwrap(), 1, &options).unwrap();
+    let backend = CpuBackend::new(Arc::new(ThreadPool::new(1)));
+    let program = compile(&backend, &b.finish().unwrap(), 1, &CompileOptions::default()).unwrap();
     let index = Tensor::vector(rows.map(|row| row as i32).to_vec());
-    let found = run_tensors(&program, &[table, index]).unwrap().remove(0);
+    let found = run_tensors(&backend, &program, &[table, index]).unwrap().remove(0);
     let expected = Tensor::from_f64(DType::F32, [rows.len(), WIDTH], |i| rows[i / WIDTH] as f64);
     assert_eq!(found, expected);
 

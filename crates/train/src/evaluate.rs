@@ -1,16 +1,18 @@
 //! Evaluation: the metrics of a model on a pass over data, in evaluation mode.
 
-use crate::memory::{filled, in_evaluation};
+use crate::memory::in_evaluation;
 use crate::metric::auc;
-use crate::program::{ModelProgram, Sample};
+use crate::program::{ModelProgram, Sample, bytes};
 use crate::source::Batches;
 use crate::spec::MetricName;
+use crate::vector::{DeviceVector, floats};
 use outgrow_ir::Diagnostics;
 use outgrow_models::{BuiltModel, TargetSpec};
-use outgrow_runtime::{Backend, CompileOptions};
+use outgrow_runtime::{Backend, Buffer, CompileOptions};
 use outgrow_tensor::Tensor;
 use outgrow_transform::Batch;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// What an evaluation gives; metrics that do not apply are left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -56,7 +58,10 @@ pub struct Evaluator {
     program: ModelProgram,
     target: TargetSpec,
     batch: usize,
-    out: Vec<f32>,
+    backend: Arc<dyn Backend>,
+    out: Box<dyn Buffer>,
+    /// The outputs on the host, where the device's memory is not.
+    host: Vec<f32>,
 }
 
 /// Sums over the batches seen so far, in f64.
@@ -71,29 +76,59 @@ struct Sums {
     scores: Vec<(f64, bool)>,
 }
 
+impl Sums {
+    /// Adds a batch with the program's outputs.
+    fn add(&mut self, program: &ModelProgram, target: &TargetSpec, batch: &Batch, out: &[f32]) {
+        let scalar = |name: &str| program.output(name, out).and_then(|v| v.first()).map(|v| f64::from(*v));
+        self.samples += batch.real as u64;
+        self.weight += scalar("weight_sum").unwrap_or_default();
+        self.loss += scalar("loss_sum").unwrap_or(f64::NAN);
+        let more = |sum: &mut Option<f64>, name: &str| {
+            if let Some(value) = scalar(name) {
+                *sum = Some(sum.unwrap_or_default() + value);
+            }
+        };
+        more(&mut self.correct, "correct");
+        more(&mut self.correct5, "correct5");
+        let output = program.output("output", out).unwrap_or_default();
+        let label = |i: usize| batch.target.as_ref().is_some_and(|t: &Tensor| t.get_f64(i) > 0.5);
+        match target {
+            TargetSpec::Binary => {
+                self.scores.extend((0..batch.real).map(|i| (f64::from(output[i]), label(i))))
+            }
+            TargetSpec::Class { classes: 2 } => {
+                let score = |i: usize| f64::from(output[2 * i + 1]) - f64::from(output[2 * i]);
+                self.scores.extend((0..batch.real).map(|i| (score(i), label(i))));
+            }
+            _ => {}
+        }
+    }
+}
+
 impl Evaluator {
     /// Compiles the evaluation program for batches of this size.
     pub fn new(
         model: &BuiltModel,
         batch: usize,
-        backend: &dyn Backend,
+        backend: &Arc<dyn Backend>,
         options: &CompileOptions,
     ) -> Result<Self, Diagnostics> {
-        let program = ModelProgram::new(model, &model.eval, in_evaluation, batch, backend, options)?;
-        let out = filled(program.outputs.total(), 0.0)?;
-        Ok(Self { program, target: model.target.clone(), batch, out })
+        let program = ModelProgram::new(model, &model.eval, in_evaluation, batch, &**backend, options)?;
+        let out = backend.allocate(bytes(&program.outputs))?;
+        let target = model.target.clone();
+        Ok(Self { program, target, batch, backend: backend.clone(), out, host: Vec::new() })
     }
 
     /// Bytes of the memory that it owns.
     pub fn bytes(&self) -> u64 {
-        self.program.compiled.memory.bytes().saturating_add(4 * self.out.len() as u64)
+        self.program.compiled.memory.bytes().saturating_add(self.out.bytes() as u64)
     }
 
     /// Evaluates weights on batches, in their order, and shows each with the model's outputs to `observe`.
     pub fn run(
         &mut self,
-        params: &[f32],
-        buffers: &[f32],
+        params: &DeviceVector,
+        buffers: &DeviceVector,
         mut batches: Batches,
         observe: &mut dyn FnMut(&Batch, &[f32]),
     ) -> Result<Metrics, Diagnostics> {
@@ -101,39 +136,13 @@ impl Evaluator {
         while let Some(batch) = batches.next() {
             let batch = batch?;
             let sample = Sample { batch: &batch, rows: (0, self.batch), scale: 1.0, key: 0 };
-            self.program.run(params, buffers, sample, &mut self.out, None)?;
-            self.add(&mut sums, &batch);
-            observe(&batch, self.program.output("output", &self.out).unwrap_or_default());
+            self.program.run(params, buffers, sample, &mut *self.out, None)?;
+            let out = floats(&*self.backend, &*self.out, &mut self.host)?;
+            sums.add(&self.program, &self.target, &batch, out);
+            observe(&batch, self.program.output("output", out).unwrap_or_default());
             batches.recycle(batch);
         }
         Ok(self.metrics(sums))
-    }
-
-    fn add(&self, sums: &mut Sums, batch: &Batch) {
-        let scalar =
-            |name: &str| self.program.output(name, &self.out).and_then(|v| v.first()).map(|v| f64::from(*v));
-        sums.samples += batch.real as u64;
-        sums.weight += scalar("weight_sum").unwrap_or_default();
-        sums.loss += scalar("loss_sum").unwrap_or(f64::NAN);
-        let more = |sum: &mut Option<f64>, name: &str| {
-            if let Some(value) = scalar(name) {
-                *sum = Some(sum.unwrap_or_default() + value);
-            }
-        };
-        more(&mut sums.correct, "correct");
-        more(&mut sums.correct5, "correct5");
-        let output = self.program.output("output", &self.out).unwrap_or_default();
-        let label = |i: usize| batch.target.as_ref().is_some_and(|t: &Tensor| t.get_f64(i) > 0.5);
-        match self.target {
-            TargetSpec::Binary => {
-                sums.scores.extend((0..batch.real).map(|i| (f64::from(output[i]), label(i))))
-            }
-            TargetSpec::Class { classes: 2 } => {
-                let score = |i: usize| f64::from(output[2 * i + 1]) - f64::from(output[2 * i]);
-                sums.scores.extend((0..batch.real).map(|i| (score(i), label(i))));
-            }
-            _ => {}
-        }
     }
 
     fn metrics(&self, sums: Sums) -> Metrics {

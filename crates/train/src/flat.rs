@@ -2,7 +2,6 @@
 //! kept this way, so that an update is one sweep and a norm is a sum over fixed blocks. A flat vector can be cut
 //! between these blocks into ranges that are worked on, kept and summed apart, with the bits of the whole.
 
-use crate::memory::filled;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_kernels::SUM_BLOCK;
 use outgrow_tensor::{DType, Element, Tensor};
@@ -50,12 +49,6 @@ impl Layout {
         layout
     }
 
-    /// The same tensors at the same places in a vector of another type.
-    #[must_use]
-    pub fn with_dtype(&self, dtype: DType) -> Self {
-        Self { dtype, ..self.clone() }
-    }
-
     /// The element type.
     pub fn dtype(&self) -> DType {
         self.dtype
@@ -78,21 +71,9 @@ impl Layout {
 
     /// The elements of tensor `i`.
     pub fn slice<'a, T: Element>(&self, i: usize, flat: &'a [T]) -> &'a [T] {
-        self.expect::<T>();
+        assert_eq!(T::DTYPE, self.dtype, "invariant: a flat vector has its layout's type");
         let entry = &self.entries[i];
         &flat[entry.offset..entry.offset + entry.elements]
-    }
-
-    /// The elements of all tensors, for writing.
-    pub fn split_mut<'a, T: Element>(&self, mut flat: &'a mut [T]) -> Vec<&'a mut [T]> {
-        self.expect::<T>();
-        let mut parts = Vec::with_capacity(self.entries.len());
-        for entry in &self.entries {
-            let (part, rest) = flat.split_at_mut(entry.elements.next_multiple_of(ALIGN).min(flat.len()));
-            parts.push(&mut part[..entry.elements]);
-            flat = rest;
-        }
-        parts
     }
 
     /// The flat vector cut into `parts` ranges of elements, one after the other, that differ by a block of
@@ -113,33 +94,20 @@ impl Layout {
         })
     }
 
-    /// The tensors by name.
-    pub fn tensors<T: Element>(&self, flat: &[T]) -> BTreeMap<String, Tensor> {
-        let tensor = |(i, entry): (usize, &Entry)| {
-            let tensor = Tensor::new(entry.dims.clone(), self.slice(i, flat).to_vec());
-            (entry.name.clone(), tensor.expect("a layout's extents agree with its elements"))
-        };
-        self.entries.iter().enumerate().map(tensor).collect()
-    }
-
-    /// The flat vector of these tensors; every tensor must be there with its extents and type, and no other.
-    pub fn flatten<T: Element>(&self, tensors: &BTreeMap<String, Tensor>) -> Result<Vec<T>, Diagnostics> {
-        self.expect::<T>();
-        let mut flat = filled(self.total, T::default())?;
+    /// Checks that these tensors are those of the layout: every one there with its extents and type, and no other.
+    ///
+    /// # Errors
+    /// A diagnostic for each that is missing, unknown, or of another type or extents.
+    pub fn check(&self, tensors: &BTreeMap<String, Tensor>) -> Result<(), Diagnostics> {
         let mut found = Diagnostics::default();
         for entry in &self.entries {
-            let Some(tensor) = tensors.get(&entry.name) else {
-                found.push(
+            match tensors.get(&entry.name) {
+                None => found.push(
                     Diagnostic::new("weights.missing", format!("there is no tensor `{}`", entry.name))
                         .hint("the weights are of another model"),
-                );
-                continue;
-            };
-            match tensor.as_slice::<T>() {
-                Ok(elements) if tensor.shape().dims() == entry.dims => {
-                    flat[entry.offset..entry.offset + entry.elements].copy_from_slice(elements);
-                }
-                _ => {
+                ),
+                Some(tensor) if tensor.dtype() == self.dtype && tensor.shape().dims() == entry.dims => {}
+                Some(tensor) => {
                     let problem = format!("tensor `{}` is {}{}", entry.name, tensor.dtype(), tensor.shape());
                     let expected = format!("{}{:?}", self.dtype, entry.dims);
                     found.push(Diagnostic::new("weights.shape", problem).expected(expected));
@@ -151,12 +119,7 @@ impl Layout {
             let problem = format!("the model has no tensor `{name}`");
             found.push(Diagnostic::new("weights.unknown", problem).hint("the weights are of another model"));
         }
-        found.into_result(flat)
-    }
-
-    /// A vector of another type than the layout's is a mistake of whoever has both.
-    fn expect<T: Element>(&self) {
-        assert_eq!(T::DTYPE, self.dtype, "invariant: a flat vector has its layout's type");
+        found.into_result(())
     }
 }
 
@@ -177,42 +140,30 @@ pub(crate) fn block_ranges(elements: usize, parts: usize) -> Vec<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use outgrow_kernels::{ThreadPool, sum_of_squares_blocks};
-    use outgrow_tensor::{RngKey, bf16};
+    use outgrow_tensor::RngKey;
 
     fn layout() -> Layout {
         Layout::new(DType::F32, [("a", &[3usize][..]), ("b", &[2, 10]), ("c", &[])])
     }
 
     #[test]
-    fn flattening_and_naming_are_inverse() {
+    fn tensors_begin_at_cache_lines() {
         let layout = layout();
         assert_eq!((layout.total(), layout.bytes()), (16 + 32 + 16, 4 * 64));
-        let mut flat = vec![0.0f32; layout.total()];
-        for (i, part) in layout.split_mut(&mut flat).into_iter().enumerate() {
-            part.fill(i as f32 + 1.0);
-        }
-        let tensors = layout.tensors(&flat);
-        assert_eq!(tensors["b"].shape().dims(), [2, 10]);
-        assert_eq!(layout.flatten::<f32>(&tensors).unwrap(), flat);
-        // The same of another type.
-        let half = layout.with_dtype(DType::BF16);
-        let flat: Vec<bf16> = flat.into_iter().map(bf16::from_f32).collect();
-        let tensors = half.tensors(&flat);
-        assert_eq!((half.bytes(), tensors["b"].dtype()), (2 * 64, DType::BF16));
-        assert_eq!(half.flatten::<bf16>(&tensors).unwrap(), flat);
-        let text = layout.flatten::<f32>(&tensors).unwrap_err().to_string();
-        assert!(text.contains("`b` is bf16[2, 10]") && text.contains("f32[2, 10]"), "{text}");
+        let flat: Vec<f32> = (0..64).map(|i| i as f32).collect();
+        assert_eq!(layout.slice(1, &flat), &flat[16..36]);
+        assert_eq!(Layout::new(DType::BF16, [("a", &[3usize][..])]).bytes(), 32);
     }
 
     #[test]
     fn what_does_not_fit_is_named() {
-        let mut tensors = layout().tensors(&[0.0f32; 64]);
-        tensors.remove("a");
-        tensors.insert("b".into(), Tensor::vector(vec![1.0f32]));
-        tensors.insert("d".into(), Tensor::vector(vec![1.0f32]));
-        let text = layout().flatten::<f32>(&tensors).unwrap_err().to_string();
-        for expected in ["no tensor `a`", "`b` is f32[1]", "no tensor `d`"] {
+        let tensor = |dims: &[usize]| Tensor::zeros(DType::F32, dims.to_vec());
+        let named = |tensors: [(&str, Tensor); 3]| tensors.map(|(name, t)| (name.to_owned(), t)).into();
+        let fits: BTreeMap<_, _> = named([("a", tensor(&[3])), ("b", tensor(&[2, 10])), ("c", tensor(&[]))]);
+        assert!(layout().check(&fits).is_ok());
+        let wrong = named([("b", tensor(&[1])), ("c", Tensor::scalar(1.0f64)), ("d", tensor(&[1]))]);
+        let text = layout().check(&wrong).unwrap_err().to_string();
+        for expected in ["no tensor `a`", "`b` is f32[1]", "f32[2, 10]", "`c` is f64", "no tensor `d`"] {
             assert!(text.contains(expected), "{text}");
         }
     }
@@ -248,24 +199,6 @@ mod tests {
                 }
                 let all: Vec<usize> = layout.entries().iter().map(|e| e.elements).collect();
                 assert_eq!(seen, all);
-            }
-        }
-    }
-
-    #[test]
-    fn sums_over_blocks_of_ranges_are_those_of_the_whole() {
-        let pool = ThreadPool::new(2);
-        for layout in layouts() {
-            let mut random = RngKey::new(5).stream();
-            let flat: Vec<f32> = (0..layout.total()).map(|_| random.normal() as f32).collect();
-            let mut whole = Vec::new();
-            sum_of_squares_blocks(&pool, &flat, &mut whole);
-            for parts in [1, 2, 5] {
-                let mut cut = Vec::new();
-                for range in layout.ranges(parts) {
-                    sum_of_squares_blocks(&pool, &flat[range], &mut cut);
-                }
-                assert_eq!(cut, whole);
             }
         }
     }

@@ -22,6 +22,7 @@ mod state;
 pub mod step;
 mod trainer;
 mod update;
+mod vector;
 mod watch;
 
 pub use evaluate::{Evaluator, Metrics};
@@ -34,3 +35,4 @@ pub use state::TrainState;
 pub use step::{LocalStep, StepOutcome};
 pub use trainer::{Outcome, Trainer, TrainerOptions};
 pub use update::Update;
+pub use vector::DeviceVector;

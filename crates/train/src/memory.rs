@@ -2,13 +2,13 @@
 
 use crate::flat::Layout;
 use crate::optim::from_spec;
-use crate::program::layouts;
+use crate::program::{Interface, layouts};
 use crate::spec::Train;
 use outgrow_ir::{Diagnostic, Diagnostics, Graph};
 use outgrow_models::BuiltModel;
 use outgrow_passes::{GRAD_PREFIX, add_gradients};
 use outgrow_runtime::{Backend, CompileOptions, plan};
-use outgrow_tensor::{DType, Element};
+use outgrow_tensor::DType;
 
 /// The graph of a step of a micro-shard. Its gradients come first: they are then laid out as the parameters are.
 pub(crate) fn step_graph(model: &BuiltModel) -> Result<Graph, Diagnostics> {
@@ -48,14 +48,12 @@ pub fn memory_needed(
     model: &BuiltModel,
     config: &Train,
     backend: &dyn Backend,
-    options: &CompileOptions,
     checkpoints: bool,
 ) -> Result<u64, Diagnostics> {
     let planned = |graph: &Graph, wanted: fn(&str) -> bool, rows: usize| {
-        let mut graph = graph.clone();
-        graph.outputs.retain(|(name, _)| wanted(name));
-        let bytes = plan(backend, &graph, rows, options)?.bytes();
-        Ok::<_, Diagnostics>((bytes, output_layout(&graph, rows)))
+        let Interface { graph, bindings, outputs, .. } = Interface::new(model, graph, wanted, rows)?;
+        let options = CompileOptions { bindings: Some(bindings), ..CompileOptions::default() };
+        Ok::<_, Diagnostics>((plan(backend, &graph, rows, &options)?.bytes(), outputs))
     };
     let (step, gradients) = planned(&step_graph(model)?, in_step, config.batch / config.micro_shards)?;
     let (evaluation, outputs) = planned(&model.eval, in_evaluation, config.batch)?;
@@ -87,20 +85,9 @@ impl Budget {
     }
 
     /// The options of a program that gets what is left.
-    pub fn options(&self, options: &CompileOptions) -> CompileOptions {
-        CompileOptions { memory: self.0, ..options.clone() }
+    pub fn options(&self) -> CompileOptions {
+        CompileOptions { memory: self.0, ..CompileOptions::default() }
     }
-}
-
-/// A vector of one number, where the system gives the memory for it.
-pub(crate) fn filled<T: Element>(elements: usize, number: T) -> Result<Vec<T>, Diagnostic> {
-    let mut vector = Vec::new();
-    if vector.try_reserve_exact(elements).is_err() {
-        let problem = format!("the system does not give the memory for a vector of {elements} numbers");
-        return Err(no_memory(problem));
-    }
-    vector.resize(elements, number);
-    Ok(vector)
 }
 
 fn no_memory(problem: String) -> Diagnostic {

@@ -1,33 +1,38 @@
 //! What to do when the loss or a gradient is no longer finite: find the first op that made it so. The programs keep
 //! only what they need, so the batch is run once more with every value of the graph as an output, in order.
 
-use crate::flat::Layout;
-use crate::memory::filled;
-use crate::program::layouts;
+use crate::program::{ModelProgram, bytes};
 use crate::step::sample;
 use crate::trainer::Trainer;
+use crate::vector::floats;
 use outgrow_ir::{Diagnostic, Graph, Op, Value};
 use outgrow_kernels::all_finite;
-use outgrow_runtime::{CompileOptions, CpuBackend};
+use outgrow_runtime::CompileOptions;
+use outgrow_store::Checkpoint;
+use outgrow_tensor::{DType, Tensor};
 use outgrow_transform::Batch;
 
 const HINT: &str = "the last good checkpoint is kept; try a smaller `train.lr`, `train.clip_norm`, or look at the data of this step";
 
-/// The first tensor with a value that is not finite.
-fn first_bad<'a>(layout: &'a Layout, values: &[f32]) -> Option<&'a str> {
-    if all_finite(values) {
-        return None;
-    }
-    let bad = layout.entries().iter().enumerate().find(|(i, _)| !all_finite(layout.slice(*i, values)));
-    bad.map(|(_, entry)| entry.name.as_str())
+fn is_finite(tensor: &Tensor) -> bool {
+    tensor.as_slice::<f32>().is_ok_and(all_finite)
+}
+
+/// Refuses a snapshot of a state that an update has made infinite or NaN: it would take the place of a good one.
+pub(crate) fn check_finite(snapshot: &Checkpoint) -> Result<(), Diagnostic> {
+    let Some((name, _)) = snapshot.tensors.iter().find(|(_, tensor)| !is_finite(tensor)) else {
+        return Ok(());
+    };
+    let (kind, name) = name.split_once('/').unwrap_or(("", name));
+    let problem = format!("after step {}, the {kind} of `{name}` is no longer finite", snapshot.step);
+    Err(Diagnostic::new("train.non-finite", problem).item(name.to_owned()).hint(HINT))
 }
 
 /// The graph with every float value as an output, named by its number.
 fn with_every_value(graph: &Graph) -> Graph {
     let mut graph = graph.clone();
     let floats = |(value, node): (Value, &outgrow_ir::Node)| {
-        let interesting =
-            node.ty.dtype == outgrow_tensor::DType::F32 && !matches!(node.op, Op::Input(_) | Op::Constant(_));
+        let interesting = node.ty.dtype == DType::F32 && !matches!(node.op, Op::Input(_) | Op::Constant(_));
         interesting.then(|| (value.0.to_string(), value))
     };
     graph.outputs = graph.iter().filter_map(floats).collect();
@@ -50,48 +55,32 @@ impl Trainer {
         diagnostic.hint(HINT)
     }
 
-    /// Refuses a state that an update has made infinite or NaN: a checkpoint of it would take the place of a good one.
-    pub(crate) fn check_finite(&self) -> Result<(), Diagnostic> {
-        let (params, buffers) = layouts(&self.model);
-        let names = self.step.update().slot_names();
-        let slots = names.iter().zip(&self.state.slots).map(|(name, slot)| (*name, &params, slot));
-        let groups = [("parameter", &params, &self.state.params), ("buffer", &buffers, &self.state.buffers)];
-        for (kind, layout, values) in groups.into_iter().chain(slots) {
-            if let Some(name) = first_bad(layout, values) {
-                let problem =
-                    format!("after step {}, the {kind} of `{name}` is no longer finite", self.state.step);
-                return Err(Diagnostic::new("train.non-finite", problem).item(name.to_owned()).hint(HINT));
-            }
-        }
-        Ok(())
-    }
-
     fn first_non_finite(&mut self, batch: &Batch) -> Result<Option<String>, Diagnostic> {
-        let (params, _) = layouts(&self.model);
-        if let Some(name) = first_bad(&params, &self.state.params) {
+        if let Some((name, _)) = self.state.params.tensors()?.iter().find(|(_, tensor)| !is_finite(tensor)) {
             return Ok(Some(format!("parameter `{name}`, before the step")));
         }
-        let bad_input =
-            |t: &outgrow_tensor::Tensor| t.as_slice::<f32>().is_ok_and(|v| v.iter().any(|x| !x.is_finite()));
+        let bad_input = |t: &Tensor| t.as_slice::<f32>().is_ok_and(|elements| !all_finite(elements));
         if batch.inputs.iter().chain(&batch.target).any(bad_input) {
             return Ok(Some("the input data itself".into()));
         }
         let graph = with_every_value(&self.step_graph);
         let shard = self.config.batch / self.config.micro_shards;
         let total: f32 = batch.weight.iter().sum();
-        let options = CompileOptions { in_place: Vec::new(), ..self.options.compile.clone() };
+        let options = CompileOptions { memory: self.options.memory, ..CompileOptions::default() };
+        let backend = self.options.backend.clone();
         let first = |found: outgrow_ir::Diagnostics| {
             found.0.into_iter().next().unwrap_or_else(|| Diagnostic::fault("train.non-finite", "unknown"))
         };
         let mut program =
-            crate::program::ModelProgram::new(&self.model, &graph, |_| true, shard, &CpuBackend, &options)
-                .map_err(first)?;
-        let mut out = filled(program.outputs.total(), 0.0)?;
+            ModelProgram::new(&self.model, &graph, |_| true, shard, &*backend, &options).map_err(first)?;
+        let mut out = backend.allocate(bytes(&program.outputs))?;
+        let mut host = Vec::new();
         for part in 0..self.config.micro_shards {
             let sample = sample(batch, self.options.seed, self.state.step, part, total, shard);
-            program.run(&self.state.params, &self.state.buffers, sample, &mut out, None)?;
+            program.run(&self.state.params, &self.state.buffers, sample, &mut *out, None)?;
+            let out = floats(&*backend, &*out, &mut host)?;
             for (i, (_, value)) in graph.outputs.iter().enumerate() {
-                if program.outputs.slice(i, &out).iter().any(|x| !x.is_finite()) {
+                if !all_finite(program.outputs.slice(i, out)) {
                     let node = graph.node(*value);
                     return Ok(Some(format!("op `{}` of layer `{}`", node.op.rule().name(), node.origin)));
                 }

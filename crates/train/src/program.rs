@@ -1,20 +1,23 @@
 //! The programs of a step: gradients of one micro-shard, the update, and evaluation, each compiled from a graph and
 //! fed from flat vectors and batches.
 
-use crate::flat::Layout;
+use crate::flat::{Entry, Layout};
 use crate::memory::output_layout;
+use crate::vector::DeviceVector;
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, InputKind, Op, Value};
 use outgrow_models::BuiltModel;
-use outgrow_runtime::{Backend, BufferRef, CompileOptions, Compiled, Instance, compile};
+use outgrow_runtime::{
+    Argument, Backend, Bindings, Buffer, CompileOptions, Compiled, Instance, Place, compile,
+};
 use outgrow_tensor::{DType, Tensor};
 use outgrow_transform::Batch;
+use smallvec::{SmallVec, smallvec};
+use std::collections::HashMap;
 use std::ops::Range;
 
-/// Where an input of a program comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where an input of a program comes from that is given anew to each run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Feed {
-    Param(usize),
-    Buffer(usize),
     /// Input of this number of the batch.
     Input(usize),
     Target,
@@ -43,11 +46,16 @@ pub struct ModelProgram {
     pub compiled: Compiled,
     instance: Box<dyn Instance>,
     feeds: Vec<Feed>,
-    params: Layout,
-    buffers: Layout,
     /// The outputs side by side.
     pub outputs: Layout,
 }
+
+/// The arguments of a run: few, however many tensors a model has.
+type Arguments<'a> = SmallVec<[Argument<'a>; 12]>;
+
+/// The buffers of a [`ModelProgram`]: parameters, running statistics, then each feed, then the outputs.
+const PARAMS: usize = 0;
+const BUFFERS: usize = 1;
 
 /// The elements of rows `rows` of a tensor, as bytes.
 fn rows(tensor: &Tensor, rows: Range<usize>) -> &[u8] {
@@ -90,51 +98,45 @@ impl ModelProgram {
         backend: &dyn Backend,
         options: &CompileOptions,
     ) -> Result<Self, Diagnostics> {
-        let mut graph = graph.clone();
-        graph.outputs.retain(|(name, _)| wanted(name));
-        only_f32(&graph)?;
-        let compiled = compile(backend, &graph, batch, options)?;
-        let (params, buffers) = layouts(model);
-        let feeds = feeds(&graph)?;
-        let outputs = output_layout(&graph, batch);
-        let instance = compiled.instance()?;
-        Ok(Self { feeds, params, buffers, outputs, instance, compiled })
+        let Interface { graph, feeds, bindings, outputs } = Interface::new(model, graph, wanted, batch)?;
+        let options = CompileOptions { bindings: Some(bindings), ..options.clone() };
+        let compiled = compile(backend, &graph, batch, &options)?;
+        let instance = backend.instance(&compiled)?;
+        Ok(Self { feeds, outputs, instance, compiled })
     }
 
     /// Runs on some rows of a batch; the outputs come into `out`, laid out as [`ModelProgram::outputs`]. With
     /// `nanoseconds`, adds the time of each step.
     pub fn run(
         &mut self,
-        params: &[f32],
-        buffers: &[f32],
+        params: &DeviceVector,
+        buffers: &DeviceVector,
         sample: Sample<'_>,
-        out: &mut [f32],
+        out: &mut dyn Buffer,
         nanoseconds: Option<&mut [u64]>,
     ) -> Result<(), Diagnostic> {
         let (scale, key) = ([sample.scale], [sample.key]);
         let range = sample.rows.0..sample.rows.1;
-        let mut refs = Vec::with_capacity(self.feeds.len() + self.outputs.entries().len());
+        let mut arguments: Arguments<'_> = smallvec![params.read(), buffers.read()];
         for feed in &self.feeds {
-            refs.push(match feed {
-                Feed::Param(i) => BufferRef::read(self.params.slice(*i, params)),
-                Feed::Buffer(i) => BufferRef::read(self.buffers.slice(*i, buffers)),
-                Feed::Input(i) => BufferRef::Read(rows(&sample.batch.inputs[*i], range.clone())),
+            arguments.push(match feed {
+                Feed::Input(i) => Argument::Host(rows(&sample.batch.inputs[*i], range.clone())),
                 Feed::Target => match &sample.batch.target {
-                    Some(target) => BufferRef::Read(rows(target, range.clone())),
+                    Some(target) => Argument::Host(rows(target, range.clone())),
                     None => {
                         return Err(Diagnostic::new("train.no-labels", "the data has no labels")
                             .expected("`label` in `[data]`, and a value of it for each sample"));
                     }
                 },
-                Feed::Weight => BufferRef::read(&sample.batch.weight[range.clone()]),
-                Feed::Scale => BufferRef::read(&scale),
-                Feed::Key => BufferRef::read(&key),
+                Feed::Weight => Argument::host(&sample.batch.weight[range.clone()]),
+                Feed::Scale => Argument::host(&scale),
+                Feed::Key => Argument::host(&key),
             });
         }
-        refs.extend(self.outputs.split_mut(out).into_iter().map(BufferRef::write));
+        arguments.push(Argument::write(out));
         match nanoseconds {
-            Some(nanoseconds) => self.instance.run_profiled(&mut refs, nanoseconds),
-            None => self.instance.run(&mut refs),
+            Some(nanoseconds) => self.instance.run_profiled(&mut arguments, nanoseconds),
+            None => self.instance.run(&mut arguments),
         }
     }
 
@@ -145,28 +147,77 @@ impl ModelProgram {
     }
 }
 
-/// Where each input of a model's graph comes from, by the convention that `models` builds graphs by.
-fn feeds(graph: &Graph) -> Result<Vec<Feed>, Diagnostics> {
-    let (mut params, mut buffers, mut inputs) = (0, 0, 0);
-    let next = |counter: &mut usize| {
-        *counter += 1;
-        *counter - 1
-    };
-    let feed = |value: &Value| {
-        let Op::Input(input) = &graph.node(*value).op else {
-            return Err(Diagnostic::fault("train.graph", "invariant: inputs of a graph are inputs").into());
-        };
-        Ok(match (input.kind, input.name.as_str()) {
-            (InputKind::Param, _) => Feed::Param(next(&mut params)),
-            (InputKind::Buffer, _) => Feed::Buffer(next(&mut buffers)),
-            (InputKind::Feed, "target") => Feed::Target,
-            (InputKind::Feed, "weight") => Feed::Weight,
-            (InputKind::Feed, "scale") => Feed::Scale,
-            (InputKind::Feed, "key") => Feed::Key,
-            (InputKind::Feed, _) => Feed::Input(next(&mut inputs)),
-        })
-    };
-    graph.inputs.iter().map(feed).collect()
+/// How a graph of a model is given what it works on.
+pub(crate) struct Interface {
+    /// The graph, with the outputs that are wanted.
+    pub graph: Graph,
+    feeds: Vec<Feed>,
+    /// Where its inputs and outputs lie.
+    pub bindings: Bindings,
+    /// The outputs side by side.
+    pub outputs: Layout,
+}
+
+impl Interface {
+    /// By the convention that `models` builds graphs by.
+    pub fn new(
+        model: &BuiltModel,
+        graph: &Graph,
+        wanted: impl Fn(&str) -> bool,
+        batch: usize,
+    ) -> Result<Self, Diagnostics> {
+        let mut graph = graph.clone();
+        graph.outputs.retain(|(name, _)| wanted(name));
+        only_f32(&graph)?;
+        let (params, buffers) = layouts(model);
+        let offset = |entry: &Entry| (entry.name.clone(), 4 * entry.offset);
+        let offsets = [&params, &buffers].map(|l| l.entries().iter().map(offset).collect::<HashMap<_, _>>());
+        let mut bindings = Bindings { bytes: vec![bytes(&params), bytes(&buffers)], ..Bindings::default() };
+        let (mut feeds, mut inputs) = (Vec::new(), 0);
+        for value in &graph.inputs {
+            let Op::Input(input) = &graph.node(*value).op else {
+                return Err(fault("inputs of a graph are inputs").into());
+            };
+            let held = |buffer: usize| {
+                let offset = offsets[buffer].get(input.name.as_str());
+                let offset = *offset.ok_or_else(|| fault("a model has what its graphs take"))?;
+                Ok::<_, Diagnostic>(Place { buffer, offset })
+            };
+            let place = match input.kind {
+                InputKind::Param => held(PARAMS)?,
+                InputKind::Buffer => held(BUFFERS)?,
+                InputKind::Feed => {
+                    feeds.push(match input.name.as_str() {
+                        "target" => Feed::Target,
+                        "weight" => Feed::Weight,
+                        "scale" => Feed::Scale,
+                        "key" => Feed::Key,
+                        _ => {
+                            inputs += 1;
+                            Feed::Input(inputs - 1)
+                        }
+                    });
+                    let elements = input.dims.iter().map(|d| d.bind(batch)).fold(1, usize::saturating_mul);
+                    bindings.buffer(elements.saturating_mul(input.dtype.bytes()))
+                }
+            };
+            bindings.inputs.push(place);
+        }
+        let outputs = output_layout(&graph, batch);
+        let Place { buffer, .. } = bindings.buffer(bytes(&outputs));
+        let place = |entry: &Entry| Place { buffer, offset: 4 * entry.offset };
+        bindings.outputs = outputs.entries().iter().map(place).collect();
+        Ok(Self { graph, feeds, bindings, outputs })
+    }
+}
+
+/// The length of a buffer that holds a flat vector.
+pub(crate) fn bytes(layout: &Layout) -> usize {
+    usize::try_from(layout.bytes()).unwrap_or(usize::MAX)
+}
+
+fn fault(invariant: &str) -> Diagnostic {
+    Diagnostic::fault("train.graph", format!("invariant: {invariant}"))
 }
 
 #[cfg(test)]

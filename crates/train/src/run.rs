@@ -60,7 +60,7 @@ impl Trainer {
         }
         self.save(observer)?;
         self.wait_saved(observer)?;
-        self.restore_best();
+        self.restore_best()?;
         Ok(self.outcome())
     }
 
@@ -122,8 +122,7 @@ impl Trainer {
         let Some(batches) = data.validation()? else { return Ok(()) };
         let metrics = self.evaluate(batches)?;
         observer.on_event(&TrainEvent::Evaluated { step: self.state.step, epoch, metrics: &metrics });
-        self.watch(&metrics, observer);
-        Ok(())
+        Ok(self.watch(&metrics, observer)?)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Checkpoints of a trainer: snapshots of its state, written in the background while training goes on, and where
 //! training goes on from.
 
+use crate::nonfinite::check_finite;
 use crate::observe::{TrainEvent, TrainObserver};
-use crate::state::TrainState;
 use crate::trainer::Trainer;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_store::{Checkpoint, CheckpointStore, StoreError};
@@ -80,7 +80,7 @@ impl Trainer {
         for problem in &loaded.skipped.0 {
             observer.on_event(&TrainEvent::Skipped { problem: &problem.to_string() });
         }
-        self.state = TrainState::from_checkpoint(loaded.checkpoint, &self.model, self.step.update())?;
+        self.state.restore(loaded.checkpoint, self.step.update())?;
         Ok(true)
     }
 
@@ -90,13 +90,14 @@ impl Trainer {
     /// When the state is not finite, when the observer cannot keep what it was told, or when the checkpoint before could
     /// not be written.
     pub(crate) fn save(&mut self, observer: &mut dyn TrainObserver) -> Result<(), Diagnostics> {
-        self.check_finite()?;
-        observer.sync()?;
-        let Some(saver) = &mut self.saver else { return Ok(()) };
         // There is memory for one snapshot at a time.
-        tell(saver.wait()?, observer);
-        let checkpoint = self.state.to_checkpoint(&self.options.fingerprint, &self.model, self.step.update());
-        tell(saver.start(checkpoint)?, observer);
+        self.wait_saved(observer)?;
+        let snapshot = self.state.to_checkpoint(&self.options.fingerprint, self.step.update())?;
+        check_finite(&snapshot)?;
+        observer.sync()?;
+        if let Some(saver) = &mut self.saver {
+            tell(saver.start(snapshot)?, observer);
+        }
         Ok(())
     }
 

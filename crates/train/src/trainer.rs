@@ -3,17 +3,17 @@
 
 use crate::evaluate::{Evaluator, Metrics};
 use crate::memory::{Budget, gradient_bytes, in_step, state_bytes, step_graph};
-use crate::program::ModelProgram;
+use crate::program::{ModelProgram, bytes};
 use crate::saving::Saver;
 use crate::source::Batches;
 use crate::spec::{Interval, Train};
 use crate::state::TrainState;
-use crate::step::{LocalStep, StepOutcome};
+use crate::step::{LocalStep, StepOutcome, Sums};
 use crate::update::Update;
 use outgrow_env::Clock;
 use outgrow_ir::{Diagnostics, Graph};
 use outgrow_models::BuiltModel;
-use outgrow_runtime::{Backend, CompileOptions, StepInfo};
+use outgrow_runtime::{Backend, StepInfo};
 use outgrow_store::CheckpointStore;
 use outgrow_tensor::RngKey;
 use outgrow_transform::Batch;
@@ -22,8 +22,10 @@ use std::sync::Arc;
 /// What a trainer works with.
 #[derive(Clone, Debug)]
 pub struct TrainerOptions {
-    /// Threads, kernel path.
-    pub compile: CompileOptions,
+    /// What trains.
+    pub backend: Arc<dyn Backend>,
+    /// Bytes that all of training may take, where it is known.
+    pub memory: Option<u64>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Where checkpoints are kept, if they are.
@@ -67,36 +69,27 @@ impl Trainer {
     /// Compiles a model's programs and initialises its state.
     ///
     /// # Errors
-    /// When a program cannot be compiled, or all this takes more than [`CompileOptions::memory`].
-    pub fn new(
-        model: BuiltModel,
-        config: Train,
-        backend: &dyn Backend,
-        mut options: TrainerOptions,
-    ) -> Result<Self, Diagnostics> {
+    /// When a program cannot be compiled, or all this takes more than [`TrainerOptions::memory`].
+    pub fn new(model: BuiltModel, config: Train, mut options: TrainerOptions) -> Result<Self, Diagnostics> {
+        let backend = options.backend.clone();
         // Everything is taken from what memory there is before it is asked for.
-        let mut budget = Budget(options.compile.memory);
+        let mut budget = Budget(options.memory);
         budget
             .take(state_bytes(&model, &config, options.checkpoints.is_some()), "weights and their state")?;
         let step_graph = step_graph(&model)?;
         let shard = config.batch / config.micro_shards;
-        let program = ModelProgram::new(
-            &model,
-            &step_graph,
-            in_step,
-            shard,
-            backend,
-            &budget.options(&options.compile),
-        )?;
+        let program = ModelProgram::new(&model, &step_graph, in_step, shard, &*backend, &budget.options())?;
         budget.take(program.compiled.memory.bytes(), "the values of a step")?;
         budget.take(gradient_bytes(&config, &program.outputs), "gradients")?;
-        let evaluator = Evaluator::new(&model, config.batch, backend, &budget.options(&options.compile))?;
+        let evaluator = Evaluator::new(&model, config.batch, &backend, &budget.options())?;
         budget.take(evaluator.bytes(), "the values of an evaluation")?;
-        let update = Update::new(&config, &model, backend, &budget.options(&options.compile))?;
-        options.compile = budget.options(&options.compile);
-        let state = TrainState::initial(&model, &update, RngKey::new(options.seed))?;
-        let (pool, every) = (options.compile.pool.clone(), options.profile_every);
-        let step = LocalStep::new(&model, &config, program, update, pool, options.seed, every)?;
+        let combined = bytes(&program.outputs);
+        let update = Update::new(&config, &model, combined, &*backend, &budget.options())?;
+        let key = RngKey::new(options.seed);
+        let state = TrainState::initial(&model, &update, key, &backend)?;
+        let sums = Sums::new(&model, &config, &program.outputs, &backend, &budget.options())?;
+        options.memory = budget.0;
+        let step = LocalStep::new(&config, program, update, sums, &options)?;
         let saver = options.checkpoints.take().map(Saver::new);
         Ok(Self { model, config, options, step_graph, step, evaluator, saver, state })
     }

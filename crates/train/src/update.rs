@@ -2,29 +2,40 @@
 //! old. Elementwise optimisers sweep over all parameters as one vector.
 
 use crate::flat::Layout;
-use crate::memory::filled;
-use crate::optim::{Clipping, Optimizer, from_spec, update_graph};
-use crate::program::layouts;
+use crate::optim::{Clipping, Optimizer, Slot, from_spec, update_graph};
+use crate::program::{bytes, layouts};
 use crate::spec::Train;
 use crate::state::TrainState;
+use crate::vector::DeviceVector;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::BuiltModel;
-use outgrow_runtime::{Backend, BufferRef, CompileOptions, Instance, compile};
+use outgrow_runtime::{Argument, Backend, Bindings, Buffer, CompileOptions, Instance, Place, compile};
+use smallvec::{SmallVec, smallvec};
+use std::sync::Arc;
 
 /// The update of all parameters.
 #[derive(Debug)]
 pub struct Update {
     optimizer: Box<dyn Optimizer>,
     instance: Box<dyn Instance>,
-    flat: bool,
-    params: Layout,
+    /// Names of the optimiser's state tensors.
+    slots: Vec<&'static str>,
 }
 
+/// The buffers of the update: parameters, the combined vector, a slot each, and each number.
+const PARAMS: usize = 0;
+const GRADS: usize = 1;
+
 impl Update {
-    /// Compiles the update of a model's parameters by the optimiser that the manifest asks for.
+    /// Compiles the update of a model's parameters by the optimiser that the manifest asks for, from a combined vector of
+    /// `combined` bytes that begins with the gradients, laid out as the parameters.
+    ///
+    /// # Errors
+    /// When it cannot be compiled.
     pub fn new(
         config: &Train,
         model: &BuiltModel,
+        combined: usize,
         backend: &dyn Backend,
         options: &CompileOptions,
     ) -> Result<Self, Diagnostics> {
@@ -39,53 +50,65 @@ impl Update {
         };
         let clipping = Clipping { value: config.clip_value, scale: config.clip_norm.is_some() };
         let graph = update_graph(&*optimizer, &tensors, flat, clipping)?;
-        // Inputs are parameters, gradients, then state; outputs the same without gradients.
-        let (count, slots) = (tensors.len(), optimizer.slots().len());
-        let in_place =
-            (0..count).map(|i| (i, i)).chain((0..slots * count).map(|i| (2 * count + i, count + i)));
-        let options = CompileOptions { in_place: in_place.collect(), ..options.clone() };
-        let instance = compile(backend, &graph, 1, &options)?.instance()?;
-        Ok(Self { optimizer, instance, flat, params })
+        let slots: Vec<&'static str> = optimizer.slots().iter().map(|slot| slot.name).collect();
+        let offsets: Vec<usize> =
+            if flat { vec![0] } else { params.entries().iter().map(|e| 4 * e.offset).collect() };
+        let all = |buffer: usize| offsets.iter().map(move |offset| Place { buffer, offset: *offset });
+        // Inputs are parameters, gradients, then state; outputs the same without gradients, in place.
+        let mut bindings = Bindings { bytes: vec![bytes(&params), combined], ..Bindings::default() };
+        bindings.inputs.extend(all(PARAMS).chain(all(GRADS)));
+        bindings.outputs.extend(all(PARAMS));
+        for _ in &slots {
+            let buffer = bindings.buffer(bytes(&params)).buffer;
+            bindings.inputs.extend(all(buffer));
+            bindings.outputs.extend(all(buffer));
+        }
+        let numbers = graph.inputs.len() - bindings.inputs.len();
+        for _ in 0..numbers {
+            let place = bindings.buffer(4);
+            bindings.inputs.push(place);
+        }
+        let options = CompileOptions { bindings: Some(bindings), ..options.clone() };
+        let instance = backend.instance(&compile(backend, &graph, 1, &options)?)?;
+        Ok(Self { optimizer, instance, slots })
     }
 
     /// The optimiser's state before the first step.
-    pub fn initial_slots(&self) -> Result<Vec<Vec<f32>>, Diagnostic> {
-        self.optimizer.slots().iter().map(|slot| filled(self.params.total(), slot.init as f32)).collect()
+    ///
+    /// # Errors
+    /// When the device has not the memory.
+    pub fn initial_slots(
+        &self,
+        params: &Arc<Layout>,
+        backend: &Arc<dyn Backend>,
+    ) -> Result<Vec<DeviceVector>, Diagnostic> {
+        let slot = |slot: &Slot| DeviceVector::filled(params, backend, slot.init as f32);
+        self.optimizer.slots().iter().map(slot).collect()
     }
 
     /// Names of the optimiser's state tensors.
-    pub fn slot_names(&self) -> Vec<&'static str> {
-        self.optimizer.slots().iter().map(|slot| slot.name).collect()
+    pub fn slot_names(&self) -> &[&'static str] {
+        &self.slots
     }
 
-    /// Updates parameters and optimiser state. `grads` begins with the gradients, laid out as the parameters;
+    /// Updates parameters and optimiser state. `combined` begins with the gradients, laid out as the parameters;
     /// `scale` multiplies them, when the manifest clips by norm.
+    ///
+    /// # Errors
+    /// When the device fails.
     pub fn run(
         &mut self,
         state: &mut TrainState,
-        grads: &[f32],
+        combined: &dyn Buffer,
         lr: f64,
         scale: Option<f64>,
     ) -> Result<(), Diagnostic> {
         let numbers = self.optimizer.scalars(lr, state.step + 1).into_iter().chain(scale);
-        let scalars: Vec<[f32; 1]> = numbers.map(|x| [x as f32]).collect();
-        let tensors = if self.flat { 1 } else { self.params.entries().len() };
-        let mut refs = Vec::with_capacity((2 + state.slots.len()) * tensors + scalars.len());
-        if self.flat {
-            refs.push(BufferRef::write(&mut state.params[..]));
-            refs.push(BufferRef::read(&grads[..self.params.total()]));
-            refs.extend(state.slots.iter_mut().map(|slot| BufferRef::write(&mut slot[..])));
-        } else {
-            let params = self.params.split_mut(&mut state.params);
-            refs.extend(params.into_iter().map(BufferRef::write));
-            refs.extend(
-                (0..self.params.entries().len()).map(|i| BufferRef::read(self.params.slice(i, grads))),
-            );
-            for slot in &mut state.slots {
-                refs.extend(self.params.split_mut(slot).into_iter().map(BufferRef::write));
-            }
-        }
-        refs.extend(scalars.iter().map(|s| BufferRef::read(s)));
-        self.instance.run(&mut refs)
+        let numbers: SmallVec<[[f32; 1]; 4]> = numbers.map(|x| [x as f32]).collect();
+        let mut arguments: SmallVec<[Argument<'_>; 8]> =
+            smallvec![state.params.write(), Argument::read(combined)];
+        arguments.extend(state.slots.iter_mut().map(DeviceVector::write));
+        arguments.extend(numbers.iter().map(|number| Argument::host(number)));
+        self.instance.run(&mut arguments)
     }
 }

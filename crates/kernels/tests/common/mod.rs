@@ -220,8 +220,8 @@ fn run_once(case: &Case<'_>, path: KernelPath, threads: usize, weights: bool) ->
     let mut instance = built.instance(threads).unwrap();
     let mut data = case.data.clone();
     let given = data.iter_mut().zip(&is_weight).filter(|(_, is_weight)| !**is_weight);
-    let mut buffers: Vec<BufferRef<'_>> = given.map(|(d, _)| BufferRef::Write(d.as_bytes_mut())).collect();
-    built.run(&mut instance, &ThreadPool::new(threads), &mut buffers)?;
+    let buffers = given.map(|(d, _)| BufferRef::Write(d.as_bytes_mut()));
+    built.run(&mut instance, &ThreadPool::new(threads), buffers)?;
     Ok(data)
 }
 

@@ -30,12 +30,11 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
             .into());
     }
     let mut trainer = session.trainer(&data, model, None)?;
-    let model = trainer.model().clone();
-    trainer.state.set_weights(&model, &package.weights)?;
+    trainer.state.set_weights(&package.weights)?;
     let meter = usage::Meter::start(&session);
     let result = evaluate_run(&mut trainer, &data, &session.batches(&data)?)?;
     let usage = meter.usage();
-    let mut json = result.to_json(&session, &path, &trainer, &usage);
+    let mut json = result.to_json(&session, &path, &trainer, &usage)?;
     // What only training can say comes from the run itself, where it is finished.
     let before = folder::result(&*session.storage, &path).unwrap_or_else(|found| {
         context.note(&format!("warning: nothing is said of the training: {found}"));

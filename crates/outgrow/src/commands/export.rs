@@ -24,7 +24,7 @@ fn untrained(args: &ExportArgs, context: &Context) -> Result<Package, Failure> {
     let trainer = session.trainer(&data, session.model(&data)?, None)?;
     Ok(Package {
         graph: trainer.model().eval.clone(),
-        weights: trainer.state.weights(trainer.model()),
+        weights: trainer.state.weights()?,
         transform: data.transform().clone(),
         manifest: session.manifest,
     })

@@ -6,14 +6,14 @@ mod model;
 use std::sync::Arc;
 
 use outgrow_ir::{Diagnostic, Problem};
-use outgrow_runtime::{CpuBackend, compile, run_tensors};
+use outgrow_runtime::{compile, run_tensors};
 use outgrow_tensor::Tensor;
 use serde_json::json;
 
 use super::table::aligned;
 use crate::cli::InferArgs;
 use crate::context::{Context, Failure};
-use crate::session::{compile_options, inference_memory};
+use crate::session::{compile_options, cpu_backend, inference_memory};
 use arrays::{Array, named, read_arrays, write_array};
 use model::Model;
 
@@ -23,12 +23,12 @@ pub fn run(args: &InferArgs, context: &Context) -> Result<(), Failure> {
     let model = Model::open(&storage, &args.model)?;
     let inputs = read_arrays(&storage, &args.inputs, &model.input_names())?;
     let wanted = named("--output", &args.outputs, &model.output_names())?;
-    let mut options = compile_options(&args.processor)?;
+    let (backend, mut options) = (cpu_backend(&args.processor)?, compile_options());
     let mut program = model.program(&inputs, &wanted.iter().map(|(i, _)| *i).collect::<Vec<_>>())?;
     options.weights = Arc::new(std::mem::take(&mut program.weights));
     options.memory = inference_memory(&program.graph, program.batch, &options)?;
-    let compiled = compile(&CpuBackend, &program.graph, program.batch, &options)?;
-    let results = run_tensors(&compiled, &program.feeds)?;
+    let compiled = compile(&backend, &program.graph, program.batch, &options)?;
+    let results = run_tensors(&backend, &compiled, &program.feeds)?;
     for ((_, file), tensor) in wanted.iter().zip(&results) {
         write_array(&storage, file, tensor)?;
     }

@@ -18,7 +18,7 @@ use outgrow_transform::{Record, TextInput};
 
 use crate::cli::PredictArgs;
 use crate::context::{Context, Failure};
-use crate::session::{compile_options, load_package};
+use crate::session::{compile_options, cpu_backend, load_package};
 use answer::{Answer, Meaning};
 use input::Reader;
 pub(super) use input::read as read_file;
@@ -68,7 +68,7 @@ pub fn run(args: &PredictArgs, context: &Context) -> Result<(), Failure> {
     let header = data.header.unwrap_or(data.columns.is_none());
     let meaning = Meaning::of(&package.transform);
     let input = package.transform.assembly.text.clone();
-    let mut predictor = Predictor::new(package, compile_options(&args.processor)?)?;
+    let mut predictor = Predictor::new(package, Arc::new(cpu_backend(&args.processor)?), compile_options())?;
     let mut problems = Problems::default();
     let mut output = Output::new(&meaning, &folder, context.json);
     let done = match input {

@@ -175,7 +175,7 @@ impl Search<'_> {
         let steps = self.steps(trainer, first)?;
         // A short run is never longer than the run itself, unless that is asked for.
         let steps = if args.steps.is_some() { steps } else { steps.min(total) };
-        let start = trainer.state.clone();
+        let start = trainer.state.duplicate()?;
         let mut runs = Runs { trainer, start, config: train, steps };
         let judged = if !folds.is_empty() {
             "held-out loss"

@@ -3,7 +3,7 @@
 
 use outgrow_ir::{Diagnostic, Diagnostics, Graph};
 use outgrow_models::BuiltModel;
-use outgrow_runtime::{CompileOptions, CpuBackend};
+use outgrow_runtime::{Backend, CompileOptions};
 use outgrow_train::memory_needed;
 use outgrow_train::spec::Train;
 
@@ -20,15 +20,15 @@ pub(super) fn explained(
     found: Diagnostics,
     model: &BuiltModel,
     train: &Train,
-    compile: &CompileOptions,
+    backend: &dyn Backend,
+    there: Option<u64>,
     checkpoints: bool,
 ) -> Diagnostics {
     if !found.0.iter().any(|d| REFUSALS.contains(&d.code)) {
         return found;
     }
-    let unlimited = CompileOptions { memory: None, ..compile.clone() };
-    let needs = |train: &Train| memory_needed(model, train, &CpuBackend, &unlimited, checkpoints).ok();
-    let (Some(there), Some(needed)) = (compile.memory, needs(train)) else { return found };
+    let needs = |train: &Train| memory_needed(model, train, backend, checkpoints).ok();
+    let (Some(there), Some(needed)) = (there, needs(train)) else { return found };
     if needed <= there {
         return found;
     }

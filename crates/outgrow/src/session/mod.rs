@@ -23,7 +23,7 @@ use outgrow_env::{Clock, StorageBackend};
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::foreign::ForeignModel;
 use outgrow_models::{BuildOptions, BuiltModel, InputSpec, TargetSpec, build};
-use outgrow_runtime::{CompileOptions, CpuBackend, KernelPath, ThreadPool};
+use outgrow_runtime::{Backend, CompileOptions, CpuBackend, KernelPath, ThreadPool};
 use outgrow_store::CheckpointStore;
 use outgrow_train::spec::LossSpec;
 use outgrow_train::{Trainer, TrainerOptions};
@@ -49,8 +49,10 @@ pub struct Session<'a> {
     pub storage: Arc<dyn StorageBackend>,
     /// Time.
     pub clock: Arc<dyn Clock>,
-    /// How graphs are compiled.
-    pub compile: CompileOptions,
+    /// What trains and evaluates.
+    pub backend: Arc<dyn Backend>,
+    /// This machine's threads and kernels: they load data, and are the backend unless there is another.
+    pub cpu: CpuBackend,
     args: &'a ManifestArgs,
     context: &'a Context,
     start: Start,
@@ -64,11 +66,13 @@ impl<'a> Session<'a> {
         context: &'a Context,
     ) -> Result<Self, Failure> {
         let manifest = context.manifest(args)?;
+        let cpu = cpu_backend(processor)?;
         Ok(Self {
             manifest,
             storage: context.world.storage.clone(),
             clock: context.world.clock.clone(),
-            compile: compile_options(processor)?,
+            backend: Arc::new(cpu.clone()),
+            cpu,
             args,
             context,
             start: Start::default(),
@@ -97,7 +101,7 @@ impl<'a> Session<'a> {
     }
 
     fn open_data(&self, pinned: Option<&str>) -> Result<(Dataset, Prepared), Failure> {
-        let threads = self.compile.pool.threads();
+        let threads = self.cpu.pool.threads();
         let opened = open::open_data(&self.manifest, self.args, threads, self.context, pinned)?;
         Ok((opened.dataset, opened.prepared))
     }
@@ -159,7 +163,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// When a file that the run starts from cannot be read.
     pub fn fingerprint(&self, data: &Dataset) -> Result<String, Diagnostics> {
-        let (manifest, path) = (self.manifest.fingerprint(), self.compile.path.name());
+        let (manifest, path) = (self.manifest.fingerprint(), self.cpu.path.name());
         let start = self.start_sha256()?.map_or(String::new(), |sha256| format!(" {sha256}"));
         Ok(format!("{manifest} {} {path}{start}", data.fingerprint()))
     }
@@ -175,9 +179,10 @@ impl<'a> Session<'a> {
         let keep = self.manifest.train.checkpoints.keep;
         let store = |folder| CheckpointStore::new(self.storage.clone(), folder, fingerprint.clone(), keep);
         // As much as there is now: the data is there already.
-        let compile = CompileOptions { memory: process::memory_bytes(), ..self.compile.clone() };
+        let there = process::memory_bytes();
         let options = TrainerOptions {
-            compile: compile.clone(),
+            backend: self.backend.clone(),
+            memory: there,
             clock: self.clock.clone(),
             checkpoints: checkpoints.map(store),
             fingerprint: fingerprint.clone(),
@@ -186,10 +191,9 @@ impl<'a> Session<'a> {
         };
         let train = &self.manifest.train;
         let saved = options.checkpoints.is_some();
-        let mut trainer =
-            Trainer::new(model.clone(), train.clone(), &CpuBackend, options).map_err(|found| {
-                self.manifest.locate(memory::explained(found, &model, train, &compile, saved))
-            })?;
+        let mut trainer = Trainer::new(model.clone(), train.clone(), options).map_err(|found| {
+            self.manifest.locate(memory::explained(found, &model, train, &*self.backend, there, saved))
+        })?;
         if let Some(body) = self.onnx()? {
             let own = body.weights(&model_inputs(data)).map_err(|d| self.manifest.locate(d))?;
             weights::overlay(&mut trainer, &own)?;
@@ -202,7 +206,7 @@ impl<'a> Session<'a> {
 
     /// The batches of this data for this run.
     pub fn batches(&self, data: &Dataset) -> Result<DatasetBatches, Diagnostic> {
-        DatasetBatches::new(data.clone(), &self.manifest, self.compile.pool.threads())
+        DatasetBatches::new(data.clone(), &self.manifest, self.cpu.pool.threads())
     }
 
     /// The folders in which files named in the manifest are looked for.
@@ -223,13 +227,17 @@ fn model_inputs(data: &Dataset) -> Vec<InputSpec> {
 }
 
 /// Threads and kernels as asked for.
-pub fn compile_options(processor: &ProcessorArgs) -> Result<CompileOptions, Failure> {
-    let pool = Arc::new(ThreadPool::new(threads(processor.threads)?));
-    let mut options = CompileOptions { memory: process::memory_bytes(), ..CompileOptions::new(pool) };
+pub fn cpu_backend(processor: &ProcessorArgs) -> Result<CpuBackend, Failure> {
+    let mut backend = CpuBackend::new(Arc::new(ThreadPool::new(threads(processor.threads)?)));
     if let Some(name) = &processor.kernel_path {
-        options.path = kernel_path(name)?;
+        backend.path = kernel_path(name)?;
     }
-    Ok(options)
+    Ok(backend)
+}
+
+/// Options for a program that may take as much memory as there is.
+pub fn compile_options() -> CompileOptions {
+    CompileOptions { memory: process::memory_bytes(), ..CompileOptions::default() }
 }
 
 fn kernel_path(name: &str) -> Result<KernelPath, Diagnostic> {

@@ -1,9 +1,8 @@
 //! The end of a run: the final weights' metrics, the result for machines, and what the report shows.
 
 use outgrow_data::{Dataset, Split};
-use outgrow_ir::Diagnostics;
+use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_store::sha256::weights_sha256;
-use outgrow_tensor::Tensor;
 use outgrow_train::metric::{Confusion, predicted_class};
 use outgrow_train::{Metrics, Trainer};
 use outgrow_transform::{Batch, Target};
@@ -172,9 +171,8 @@ impl RunResult {
         folder: &std::path::Path,
         trainer: &Trainer,
         usage: &Usage,
-    ) -> Json {
+    ) -> Result<Json, Diagnostic> {
         let outcome = trainer.outcome();
-        let weights: std::collections::BTreeMap<String, Tensor> = trainer.state.weights(trainer.model());
         let memory = &trainer.program().compiled.memory;
         let mut json = json!({
             "run": folder,
@@ -192,14 +190,14 @@ impl RunResult {
         if let Some(confusion) = &self.confusion {
             json["test_classes"] = self.classes(confusion);
         }
-        json["weights_sha256"] = json!(weights_sha256(&weights));
+        json["weights_sha256"] = json!(weights_sha256(&trainer.state.weights()?));
         json["cpu_utilisation"] = json!(usage.utilisation);
         json["peak_memory_bytes"] = json!(usage.peak_memory_bytes);
         json["planned_memory_bytes"] = json!(memory.planned_bytes);
         json["naive_memory_bytes"] = json!(memory.naive_bytes);
-        json["threads"] = json!(session.compile.pool.threads());
-        json["kernel_path"] = json!(session.compile.path.name());
-        json
+        json["threads"] = json!(session.cpu.pool.threads());
+        json["kernel_path"] = json!(session.cpu.path.name());
+        Ok(json)
     }
     /// Precision and recall of each class in the test data.
     fn classes(&self, confusion: &Confusion) -> Json {

@@ -62,8 +62,8 @@ pub fn report(
             version: env!("CARGO_PKG_VERSION").into(),
             cpu: cpu_name(),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            threads: session.compile.pool.threads(),
-            kernel_path: session.compile.path.name().into(),
+            threads: session.cpu.pool.threads(),
+            kernel_path: session.cpu.path.name().into(),
             os: std::env::consts::OS.into(),
         },
     }

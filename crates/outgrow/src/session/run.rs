@@ -59,7 +59,7 @@ impl Session<'_> {
         save_package(self, &data, &trainer, &folder.file(MODEL))?;
         let result =
             if evaluate { evaluate_run(&mut trainer, &data, &batches)? } else { RunResult::default() };
-        let json = result.to_json(self, path, &trainer, &usage);
+        let json = result.to_json(self, path, &trainer, &usage)?;
         if evaluate {
             let report = page::report(self, &data, &trainer, &result, &lines, &usage, &json);
             folder.write(REPORT, render(&report).as_bytes())?;

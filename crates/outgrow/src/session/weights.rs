@@ -35,8 +35,7 @@ pub struct Package {
 
 /// Takes the trainer's weights from the file that the manifest names.
 pub(super) fn start_from(first: &FirstWeights, trainer: &mut Trainer) -> Result<(), Diagnostics> {
-    let model = trainer.model().clone();
-    trainer.state.set_weights(&model, &first.tensors).map_err(|mut problems| {
+    trainer.state.set_weights(&first.tensors).map_err(|mut problems| {
         problems.0.iter_mut().for_each(|d| d.place.file = Some(first.path.clone()));
         problems
     })
@@ -44,14 +43,13 @@ pub(super) fn start_from(first: &FirstWeights, trainer: &mut Trainer) -> Result<
 
 /// Gives the trainer those of its weights that are in `own`; the others stay as they were drawn.
 pub(super) fn overlay(trainer: &mut Trainer, own: &BTreeMap<String, Tensor>) -> Result<(), Diagnostics> {
-    let model = trainer.model().clone();
-    let mut all = trainer.state.weights(&model);
+    let mut all = trainer.state.weights()?;
     for (name, tensor) in &mut all {
         if let Some(given) = own.get(name) {
             *tensor = given.clone();
         }
     }
-    trainer.state.set_weights(&model, &all)
+    trainer.state.set_weights(&all)
 }
 
 /// Writes the package of a trained model.
@@ -61,7 +59,7 @@ pub fn save_package(
     trainer: &Trainer,
     folder: &Path,
 ) -> Result<(), Diagnostics> {
-    let weights = trainer.state.weights(trainer.model());
+    let weights = trainer.state.weights()?;
     let mut package = ModelPackage::default();
     let mut part = |name: &str, bytes: Vec<u8>| package.parts.insert(name.to_owned(), bytes.into());
     part(GRAPH, trainer.model().eval.to_string().into_bytes());

@@ -3,7 +3,9 @@
 
 use super::place::{Place, reshape};
 use super::storage::{Home, Lowered, Make, Step, Storage};
-use crate::backend::{CompileOptions, StepInfo};
+use crate::Weights;
+use crate::backend::StepInfo;
+use crate::bindings::{self, Bindings};
 use outgrow_ir::{Cost, Diagnostics, Graph, Op, Value};
 use outgrow_kernels::{Instr, Literal, Map, Slot, View, Weight};
 use outgrow_tensor::{DType, Tensor};
@@ -23,14 +25,16 @@ pub struct Lowering<'a> {
     pub unit_of: Vec<usize>,
     /// Which values something outside their unit reads.
     pub exported: Vec<bool>,
-    /// For a value that is to be written straight into an external output: which external buffer.
-    output_of: Vec<Option<usize>>,
+    /// For a value that is to be written straight to where the caller wants an output: which place.
+    output_of: Vec<Option<bindings::Place>>,
+    /// By output, the storage of the input that it is to be written over, if it is.
+    over: Vec<Option<usize>>,
     /// What the step being emitted computes.
     info: StepInfo,
 }
 
-/// Lowers a prepared graph with static shapes.
-pub fn lower(graph: &Graph, options: &CompileOptions) -> Result<Lowered, Diagnostics> {
+/// Lowers a prepared graph with static shapes, for weights and bindings that fit it.
+pub fn lower(graph: &Graph, bindings: &Bindings, weights: &Weights) -> Result<Lowered, Diagnostics> {
     let units = outgrow_passes::units(graph);
     let mut unit_of = vec![0; graph.nodes.len()];
     units.iter().enumerate().for_each(|(u, nodes)| nodes.iter().for_each(|v| unit_of[v.index()] = u));
@@ -47,6 +51,7 @@ pub fn lower(graph: &Graph, options: &CompileOptions) -> Result<Lowered, Diagnos
         steps: Vec::new(),
         weights: Vec::new(),
         output_of: vec![None; graph.nodes.len()],
+        over: Vec::new(),
         info: StepInfo {
             kernel: String::new(),
             ops: String::new(),
@@ -57,12 +62,13 @@ pub fn lower(graph: &Graph, options: &CompileOptions) -> Result<Lowered, Diagnos
         unit_of,
         exported,
     };
-    let (externals, outputs_from) = lowering.declare(options);
+    lowering.declare(bindings, weights);
     for unit in lowering.order() {
         lowering.unit(unit)?;
     }
-    let targets = lowering.finish_outputs(options, outputs_from);
+    let targets = lowering.finish_outputs(bindings);
     let Lowering { storages, steps, weights, .. } = lowering;
+    let externals = bindings.bytes.iter().copied().zip(bindings.written()).collect();
     let mut lowered = Lowered { storages, steps, externals, weights };
     for (input, output) in lowered.overwrite(targets) {
         lowered.steps.push(copy_back(&lowered.storages, input, output));
@@ -94,40 +100,36 @@ fn make_copy(dims: Vec<usize>) -> Make {
 }
 
 impl Lowering<'_> {
-    /// Declares inputs and outputs; gives the lengths of the external buffers and whether they are written, and which of
-    /// them is the first output.
-    fn declare(&mut self, options: &CompileOptions) -> (Vec<(usize, bool)>, usize) {
-        let mut externals = Vec::new();
+    /// Declares inputs and outputs.
+    fn declare(&mut self, bindings: &Bindings, weights: &Weights) {
+        let mut places = bindings.inputs.iter();
+        let mut given = Vec::new();
         for (i, value) in self.graph.inputs.iter().enumerate() {
             let ty = self.graph.ty(*value);
-            let dims = self.dims(*value);
-            let bytes = dims.iter().product::<usize>() * ty.dtype.bytes();
-            let weight = options.weights.bound(self.graph, *value);
-            let home = match weight {
-                Some(_) => Home::Weight(self.weights.len()),
-                None => Home::External(externals.len()),
+            let home = match weights.bound(self.graph, *value) {
+                Some(weight) => {
+                    self.weights.push(Arc::clone(weight));
+                    Home::Weight(self.weights.len() - 1)
+                }
+                None => Home::External(*places.next().expect("invariant: bindings fit their graph")),
             };
-            let storage = self.storage(format!("input {i}"), bytes, home);
-            self.places[value.index()] = Some(Place::View(View::whole(storage as u32, ty.dtype, dims)));
-            match weight {
-                Some(weight) => self.weights.push(Arc::clone(weight)),
-                None => externals.push((bytes, options.in_place.iter().any(|(input, _)| *input == i))),
+            let external = matches!(home, Home::External(_));
+            let storage = self.storage(format!("input {i}"), bindings::size(ty), home);
+            if external {
+                given.push(storage);
             }
+            let view = View::whole(storage as u32, ty.dtype, self.dims(*value));
+            self.places[value.index()] = Some(Place::View(view));
         }
-        let outputs_from = externals.len();
+        self.over =
+            bindings.overwritten(self.graph).into_iter().map(|input| input.map(|i| given[i])).collect();
         for (o, (_, value)) in self.graph.outputs.iter().enumerate() {
-            if options.in_place.iter().any(|(_, output)| *output == o) {
-                continue;
-            }
-            let bytes = self.dims(*value).iter().product::<usize>() * self.graph.ty(*value).dtype.bytes();
             // The first output of a value is where it is computed; others are copies.
-            let free = self.output_of[value.index()].is_none();
+            let free = self.over[o].is_none() && self.output_of[value.index()].is_none();
             if free {
-                self.output_of[value.index()] = Some(externals.len());
+                self.output_of[value.index()] = Some(bindings.outputs[o]);
             }
-            externals.push((bytes, true));
         }
-        (externals, outputs_from)
     }
 
     /// The order of units: each after those it reads, otherwise as early as its first node stands in the graph.
@@ -328,13 +330,12 @@ impl Lowering<'_> {
 
     /// Copies outputs to where the caller wants them, unless they are there; gives the pairs of storages (input,
     /// output) of what is to be written in place.
-    fn finish_outputs(&mut self, options: &CompileOptions, outputs_from: usize) -> Vec<(usize, usize)> {
+    fn finish_outputs(&mut self, bindings: &Bindings) -> Vec<(usize, usize)> {
         let (mut pairs, mut taken) = (Vec::new(), HashSet::new());
-        let mut external = outputs_from;
         self.info =
             StepInfo { kernel: String::new(), ops: "copy".into(), origin: "".into(), cost: Cost::default() };
         for (o, (_, value)) in self.graph.outputs.iter().enumerate() {
-            if let Some((input, _)) = options.in_place.iter().find(|(_, output)| *output == o) {
+            if let Some(input) = self.over[o] {
                 let mut result = self.output_copy(*value);
                 // One value over two inputs: what is moved into the first must still be there for the second.
                 if !taken.insert(result) {
@@ -342,11 +343,10 @@ impl Lowering<'_> {
                     result = self.copied(&view).slot.buffer as usize;
                     taken.insert(result);
                 }
-                pairs.push((*input, result));
+                pairs.push((input, result));
                 continue;
             }
-            let home = Home::External(external);
-            external += 1;
+            let home = Home::External(bindings.outputs[o]);
             let there = matches!(&self.places[value.index()], Some(Place::View(v))
                 if self.storages[v.slot.buffer as usize].home == home);
             if there {
@@ -373,5 +373,27 @@ impl Lowering<'_> {
             return storage;
         }
         self.copied(&view).slot.buffer as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use outgrow_ir::{Builder, GroupId};
+
+    /// A backend need not have every elementwise op: what it cannot put into a group is told, as any other op is.
+    #[test]
+    fn an_op_that_no_group_can_compute_is_a_diagnostic() {
+        let mut b = Builder::new("product");
+        let (x, y) = (b.param("x", DType::F32, &[2, 3]), b.param("y", DType::F32, &[3, 4]));
+        let product = b.matmul(x, y);
+        b.output("product", product);
+        let mut graph = outgrow_passes::prepare().run(&b.finish().unwrap()).unwrap();
+        let dot = graph.nodes.iter().position(|node| matches!(node.op, Op::Dot(_))).unwrap();
+        graph.nodes[dot].group = Some(GroupId(u32::MAX));
+        let weights = Weights::default();
+        let found = lower(&graph, &Bindings::separate(&graph, &weights, &[]), &weights).unwrap_err();
+        assert_eq!(found.0[0].code, "runtime.unsupported");
+        assert!(found.to_string().contains("no kernel for `dot`"), "{found}");
     }
 }

@@ -6,16 +6,31 @@ mod ops;
 mod place;
 mod storage;
 
-use crate::backend::{Backend, CompileOptions, Compiled, Executable, Instance};
+use crate::backend::{Backend, CompileOptions, Compiled, Executable, Instance, known};
+use crate::buffer::{Argument, no_memory, only_host};
 use crate::reference::interface;
-use crate::{BufferRef, MemoryPlan, ThreadPool};
+use crate::{Bindings, MemoryPlan};
 use outgrow_ir::{Diagnostic, Diagnostics, Graph};
-use outgrow_kernels::{self as kernels, KernelError, Program, RunError};
+use outgrow_kernels::{self as kernels, BufferRef, KernelError, KernelPath, Program, RunError, ThreadPool};
 use std::sync::Arc;
 
-/// Runs graphs on the CPU.
-#[derive(Debug)]
-pub struct CpuBackend;
+/// Runs graphs on the CPU. What one has compiled, another with other threads may run: neither programs nor their results
+/// hang on them.
+#[derive(Clone, Debug)]
+pub struct CpuBackend {
+    /// The threads that instances run on. Backends may share a pool.
+    pub pool: Arc<ThreadPool>,
+    /// The SIMD path that programs are compiled for; results may differ in their last bits between paths, and only
+    /// between them.
+    pub path: KernelPath,
+}
+
+impl CpuBackend {
+    /// On these threads, by the fastest path that this machine has.
+    pub fn new(pool: Arc<ThreadPool>) -> Self {
+        Self { pool, path: KernelPath::detect() }
+    }
+}
 
 #[derive(Debug)]
 struct CpuExecutable {
@@ -29,12 +44,6 @@ struct CpuInstance {
     of: Arc<CpuExecutable>,
     memory: kernels::Instance,
     pool: Arc<ThreadPool>,
-}
-
-fn no_memory(problem: String) -> Diagnostic {
-    Diagnostic::new("runtime.memory", problem)
-        .expected("as much free memory, within the limits of this process (`ulimit -v`, container)")
-        .hint("take a smaller batch or model, fewer threads, or a machine with more memory")
 }
 
 /// Memory that the system does not give is nobody's mistake; a kernel that refuses what the lowering gave it is one of
@@ -56,13 +65,25 @@ impl Backend for CpuBackend {
         "cpu"
     }
 
-    fn plan(&self, graph: &Graph, options: &CompileOptions) -> Result<MemoryPlan, Diagnostics> {
-        Ok(lower::lower(graph, options)?.plan())
+    fn plan(
+        &self,
+        graph: &Graph,
+        bindings: &Bindings,
+        options: &CompileOptions,
+    ) -> Result<MemoryPlan, Diagnostics> {
+        let graph = outgrow_passes::prepare().run(graph)?;
+        Ok(lower::lower(&graph, bindings, &options.weights)?.plan())
     }
 
-    fn compile(&self, graph: Graph, options: &CompileOptions) -> Result<Compiled, Diagnostics> {
+    fn compile(
+        &self,
+        graph: &Graph,
+        bindings: Bindings,
+        options: &CompileOptions,
+    ) -> Result<Compiled, Diagnostics> {
+        let graph = outgrow_passes::prepare().run(graph)?;
         let (inputs, outputs) = interface(&graph, &options.weights);
-        let lowered = lower::lower(&graph, options)?;
+        let lowered = lower::lower(&graph, &bindings, &options.weights)?;
         let memory = lowered.plan();
         if let Some(there) = options.memory.filter(|there| memory.bytes() > *there) {
             let problem =
@@ -71,9 +92,15 @@ impl Backend for CpuBackend {
         }
         let labels = lowered.steps.iter().map(|s| format!("{} at `{}`", s.info.ops, s.info.origin)).collect();
         let steps = lowered.steps.iter().map(|s| s.info.clone()).collect();
-        let program = lowered.build(&memory, options.path).map_err(|e| refusal(&e))?;
+        let program = lowered.build(&memory, self.path).map_err(|e| refusal(&e))?;
         let executable = Arc::new(CpuExecutable { program, labels });
-        Ok(Compiled { executable, pool: options.pool.clone(), inputs, outputs, memory, steps, graph })
+        Ok(Compiled { executable, bindings, inputs, outputs, memory, steps, graph })
+    }
+
+    fn instance(&self, compiled: &Compiled) -> Result<Box<dyn Instance>, Diagnostic> {
+        let of: Arc<CpuExecutable> = known(compiled)?;
+        let memory = of.program.instance(self.pool.threads()).map_err(|e| refusal(&e))?;
+        Ok(Box::new(CpuInstance { of, memory, pool: self.pool.clone() }))
     }
 }
 
@@ -96,25 +123,32 @@ impl CpuExecutable {
     }
 }
 
-impl Executable for CpuExecutable {
-    fn instance(self: Arc<Self>, pool: &Arc<ThreadPool>) -> Result<Box<dyn Instance>, Diagnostic> {
-        let memory = self.program.instance(pool.threads()).map_err(|e| refusal(&e))?;
-        Ok(Box::new(CpuInstance { of: self, memory, pool: pool.clone() }))
-    }
+impl Executable for CpuExecutable {}
+
+/// What the arguments are, which have been found to be the host's.
+fn buffers<'a>(arguments: &'a mut [Argument<'_>]) -> impl Iterator<Item = BufferRef<'a>> {
+    arguments.iter_mut().filter_map(Argument::on_host)
 }
 
+/// A run has ended when it was submitted: there is nothing that could be waited for.
 impl Instance for CpuInstance {
-    fn run(&mut self, buffers: &mut [BufferRef<'_>]) -> Result<(), Diagnostic> {
-        let ran = self.of.program.run(&mut self.memory, &self.pool, buffers);
+    fn submit(&mut self, arguments: &mut [Argument<'_>]) -> Result<(), Diagnostic> {
+        only_host(arguments)?;
+        let ran = self.of.program.run(&mut self.memory, &self.pool, buffers(arguments));
         ran.map_err(|e| self.of.diagnose(&e))
+    }
+
+    fn wait(&mut self) -> Result<(), Diagnostic> {
+        Ok(())
     }
 
     fn run_profiled(
         &mut self,
-        buffers: &mut [BufferRef<'_>],
+        arguments: &mut [Argument<'_>],
         nanoseconds: &mut [u64],
     ) -> Result<(), Diagnostic> {
-        let ran = self.of.program.run_profiled(&mut self.memory, &self.pool, buffers, nanoseconds);
+        only_host(arguments)?;
+        let ran = self.of.program.run_profiled(&mut self.memory, &self.pool, buffers(arguments), nanoseconds);
         ran.map_err(|e| self.of.diagnose(&e))
     }
 }

@@ -1,8 +1,8 @@
 //! Storages and steps: the lowered program before memory is planned, and what turns it into a program.
 
-use crate::Weights;
 use crate::backend::StepInfo;
 use crate::memory::{Lifetime, MemoryPlan, plan_memory};
+use crate::{Place, Weights};
 use outgrow_kernels::{Kernel, KernelError, KernelPath, Program, ProgramBuilder, Slot, View, Weight};
 use std::fmt;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use std::sync::Arc;
 /// Who owns the bytes of a storage.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Home {
-    /// The caller: input or output of this number, inputs first.
-    External(usize),
+    /// The caller: at this place in the buffers that a run is given.
+    External(Place),
     /// An instance, in its arena.
     Arena,
     /// The program: filled when compiled, only read.
@@ -197,7 +197,9 @@ impl Lowered {
         let mut slots: Vec<Option<Slot>> = vec![None; self.storages.len()];
         for (storage, slot) in self.storages.iter().zip(&mut slots) {
             match &storage.home {
-                Home::External(n) => *slot = Some(Slot::new(*n as u32, 0, storage.bytes)),
+                Home::External(Place { buffer, offset }) => {
+                    *slot = Some(Slot::new(*buffer as u32, *offset, storage.bytes));
+                }
                 Home::Constant(bytes) => {
                     *slot = Some(Slot::new(builder.constant(bytes)?, 0, storage.bytes));
                 }

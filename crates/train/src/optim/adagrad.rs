@@ -3,8 +3,10 @@
 
 use outgrow_ir::Builder;
 
+use smallvec::smallvec;
+
 use super::common::{decayed_gradient, descend};
-use super::{Optimizer, Slot, UpdateInputs, Updated};
+use super::{Optimizer, Scalars, Slot, UpdateInputs, Updated};
 use crate::spec;
 
 /// Adagrad.
@@ -26,8 +28,8 @@ impl Optimizer for Adagrad {
     fn scalar_names(&self) -> Vec<&'static str> {
         vec!["step_size"]
     }
-    fn scalars(&self, lr: f64, step: u64) -> Vec<f64> {
-        vec![lr / (1.0 + step.saturating_sub(1) as f64 * self.options.lr_decay.get())]
+    fn scalars(&self, lr: f64, step: u64) -> Scalars {
+        smallvec![lr / (1.0 + step.saturating_sub(1) as f64 * self.options.lr_decay.get())]
     }
     fn update(&self, b: &mut Builder, cx: &UpdateInputs<'_>) -> Updated {
         let grad = decayed_gradient(b, cx, self.weight_decay);

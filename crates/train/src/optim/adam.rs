@@ -3,8 +3,10 @@
 
 use outgrow_ir::{Builder, Value};
 
+use smallvec::smallvec;
+
 use super::common::{decayed_gradient, descend, running_mean};
-use super::{Optimizer, Slot, UpdateInputs, Updated};
+use super::{Optimizer, Scalars, Slot, UpdateInputs, Updated};
 use crate::spec;
 
 /// Adam.
@@ -74,9 +76,9 @@ impl Optimizer for Adam {
     fn scalar_names(&self) -> Vec<&'static str> {
         vec!["step_size", "second_moment_scale"]
     }
-    fn scalars(&self, lr: f64, step: u64) -> Vec<f64> {
+    fn scalars(&self, lr: f64, step: u64) -> Scalars {
         let [first, second] = self.moments().corrections(step);
-        vec![lr * first, second]
+        smallvec![lr * first, second]
     }
     fn update(&self, b: &mut Builder, cx: &UpdateInputs<'_>) -> Updated {
         let grad = decayed_gradient(b, cx, self.weight_decay);

@@ -3,8 +3,10 @@
 
 use outgrow_ir::Builder;
 
+use smallvec::smallvec;
+
 use super::adam::Moments;
-use super::{Optimizer, Slot, UpdateInputs, Updated};
+use super::{Optimizer, Scalars, Slot, UpdateInputs, Updated};
 use crate::spec;
 
 /// Adam with decoupled weight decay.
@@ -33,9 +35,9 @@ impl Optimizer for Adamw {
     fn scalar_names(&self) -> Vec<&'static str> {
         vec!["step_size", "second_moment_scale", "decay"]
     }
-    fn scalars(&self, lr: f64, step: u64) -> Vec<f64> {
+    fn scalars(&self, lr: f64, step: u64) -> Scalars {
         let [first, second] = self.moments().corrections(step);
-        vec![lr * first, second, lr * self.weight_decay]
+        smallvec![lr * first, second, lr * self.weight_decay]
     }
     fn update(&self, b: &mut Builder, cx: &UpdateInputs<'_>) -> Updated {
         let (direction, state) = self.moments().direction(b, cx.state, cx.grad, cx.scalars[1]);

@@ -82,8 +82,8 @@ fn run_on(path: Option<KernelPath>, optimizer: &dyn Optimizer, lr: f64, dtype: D
     let graph = update_graph_of(optimizer, &params, flat, Clipping::default(), dtype).unwrap();
     graph.verify().unwrap();
     let compiled = path.map(|path| {
-        let options = CompileOptions { path, ..CompileOptions::new(Arc::new(ThreadPool::new(1))) };
-        compile(&CpuBackend, &graph, 1, &options).unwrap()
+        let backend = CpuBackend { path, ..CpuBackend::new(Arc::new(ThreadPool::new(1))) };
+        (compile(&backend, &graph, 1, &CompileOptions::default()).unwrap(), backend)
     });
     let shapes: Vec<Vec<usize>> =
         if flat { vec![vec![8]] } else { SHAPES.iter().map(|(_, dims)| dims.to_vec()).collect() };
@@ -104,7 +104,7 @@ fn run_on(path: Option<KernelPath>, optimizer: &dyn Optimizer, lr: f64, dtype: D
         inputs.extend_from_slice(&carried[shapes.len()..]);
         inputs.extend(scalars.iter().map(|x| Tensor::from_f64(dtype, [0; 0], |_| *x)));
         carried = match &compiled {
-            Some(compiled) => run_tensors(compiled, &inputs).unwrap(),
+            Some((compiled, backend)) => run_tensors(backend, compiled, &inputs).unwrap(),
             None => interpret(&graph, &inputs).unwrap(),
         };
     }

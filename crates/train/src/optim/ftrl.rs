@@ -7,7 +7,9 @@
 
 use outgrow_ir::{Builder, ops::compare::Comparison};
 
-use super::{Optimizer, Slot, UpdateInputs, Updated};
+use smallvec::smallvec;
+
+use super::{Optimizer, Scalars, Slot, UpdateInputs, Updated};
 use crate::spec;
 
 /// A divisor of zero is replaced by this: far below the root of the smallest f32, so that it never counts otherwise.
@@ -32,8 +34,8 @@ impl Optimizer for Ftrl {
     fn scalar_names(&self) -> Vec<&'static str> {
         vec!["inverse_alpha"]
     }
-    fn scalars(&self, lr: f64, _: u64) -> Vec<f64> {
-        vec![1.0 / lr]
+    fn scalars(&self, lr: f64, _: u64) -> Scalars {
+        smallvec![1.0 / lr]
     }
     fn update(&self, b: &mut Builder, cx: &UpdateInputs<'_>) -> Updated {
         let dtype = b.dtype(cx.param);

@@ -5,8 +5,10 @@
 use outgrow_ir::{Builder, Value, ops::compare::Comparison};
 
 use super::adam::Moments;
+use smallvec::smallvec;
+
 use super::common::descend;
-use super::{Optimizer, Slot, UpdateInputs, Updated};
+use super::{Optimizer, Scalars, Slot, UpdateInputs, Updated};
 use crate::spec;
 
 /// LAMB.
@@ -51,9 +53,9 @@ impl Optimizer for Lamb {
     fn scalar_names(&self) -> Vec<&'static str> {
         vec!["lr", "first_moment_scale", "second_moment_scale"]
     }
-    fn scalars(&self, lr: f64, step: u64) -> Vec<f64> {
+    fn scalars(&self, lr: f64, step: u64) -> Scalars {
         let [first, second] = self.moments().corrections(step);
-        vec![lr, first, second]
+        smallvec![lr, first, second]
     }
     fn elementwise(&self) -> bool {
         false

@@ -11,6 +11,7 @@ mod check;
 use std::fmt::Debug;
 
 use outgrow_ir::{Builder, Value};
+use smallvec::SmallVec;
 
 use crate::spec;
 
@@ -31,6 +32,9 @@ impl Slot {
         Self { name, init: 0.0 }
     }
 }
+
+/// The numbers of a step: few enough to need no memory of their own.
+pub type Scalars = SmallVec<[f64; 4]>;
 
 /// What an update is computed from. All values are of one float type.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +71,7 @@ pub trait Optimizer: Send + Sync + Debug {
 
     /// The numbers of step `step` (the first is 1) at learning rate `lr`. They reach the graph rounded to f32, so they
     /// are such that nothing is lost by it: `lr / (1 - beta1^step)`, not `beta1^step`.
-    fn scalars(&self, lr: f64, step: u64) -> Vec<f64>;
+    fn scalars(&self, lr: f64, step: u64) -> Scalars;
 
     /// Whether the update of an element depends on that element alone, so that all parameters can be updated as one
     /// vector.

@@ -3,8 +3,10 @@
 
 use outgrow_ir::Builder;
 
+use smallvec::smallvec;
+
 use super::common::{decayed_gradient, descend};
-use super::{Optimizer, Slot, UpdateInputs, Updated};
+use super::{Optimizer, Scalars, Slot, UpdateInputs, Updated};
 use crate::spec;
 
 /// Gradient descent with momentum.
@@ -26,8 +28,8 @@ impl Optimizer for Momentum {
     fn scalar_names(&self) -> Vec<&'static str> {
         vec!["lr", "grad_factor"]
     }
-    fn scalars(&self, lr: f64, step: u64) -> Vec<f64> {
-        vec![lr, if step <= 1 { 1.0 } else { 1.0 - self.options.dampening.get() }]
+    fn scalars(&self, lr: f64, step: u64) -> Scalars {
+        smallvec![lr, if step <= 1 { 1.0 } else { 1.0 - self.options.dampening.get() }]
     }
     fn update(&self, b: &mut Builder, cx: &UpdateInputs<'_>) -> Updated {
         let grad = decayed_gradient(b, cx, self.weight_decay);

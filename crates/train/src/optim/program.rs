@@ -211,11 +211,11 @@ mod tests {
     /// An update is bound by memory: it should read and write everything once.
     #[test]
     fn a_flat_update_is_one_sweep() {
-        let options = CompileOptions::new(Arc::new(ThreadPool::new(1)));
+        let backend = CpuBackend::new(Arc::new(ThreadPool::new(1)));
         for (optimizer, name) in check::every_optimizer().into_iter().filter(|(o, _)| o.elementwise()) {
             let clipping = Clipping { value: Some(1.0), scale: true };
             let graph = update_graph(&*optimizer, &params(), true, clipping).unwrap();
-            let steps = compile(&CpuBackend, &graph, 1, &options).unwrap().steps;
+            let steps = compile(&backend, &graph, 1, &CompileOptions::default()).unwrap().steps;
             assert_eq!(steps.len(), 1, "{name}: {steps:?}");
         }
     }

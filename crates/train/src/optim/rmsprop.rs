@@ -4,8 +4,10 @@
 
 use outgrow_ir::Builder;
 
+use smallvec::smallvec;
+
 use super::common::{decayed_gradient, descend, running_mean};
-use super::{Optimizer, Slot, UpdateInputs, Updated};
+use super::{Optimizer, Scalars, Slot, UpdateInputs, Updated};
 use crate::spec;
 
 /// RMSprop.
@@ -36,8 +38,8 @@ impl Optimizer for Rmsprop {
     fn scalar_names(&self) -> Vec<&'static str> {
         vec!["lr"]
     }
-    fn scalars(&self, lr: f64, _: u64) -> Vec<f64> {
-        vec![lr]
+    fn scalars(&self, lr: f64, _: u64) -> Scalars {
+        smallvec![lr]
     }
     fn update(&self, b: &mut Builder, cx: &UpdateInputs<'_>) -> Updated {
         let grad = decayed_gradient(b, cx, self.weight_decay);

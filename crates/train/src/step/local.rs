@@ -2,19 +2,17 @@
 
 use super::machine::{Action, Event, StepMachine};
 use super::plan::{Node, StepPlan};
+use super::sums::{Sums, Verdict};
 use super::tree::TreeSum;
-use crate::flat::Layout;
-use crate::program::{ModelProgram, Sample, layouts};
+use crate::program::{ModelProgram, Sample, bytes};
 use crate::spec::Train;
 use crate::state::TrainState;
+use crate::trainer::TrainerOptions;
 use crate::update::Update;
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_kernels::{ThreadPool, all_finite, sum_of_squares_blocks, tree_sum};
-use outgrow_models::BuiltModel;
-use outgrow_runtime::StepInfo;
+use outgrow_runtime::{Buffer, StepInfo};
 use outgrow_tensor::RngKey;
 use outgrow_transform::Batch;
-use std::sync::Arc;
 
 /// What one step gave.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,57 +30,18 @@ pub struct StepOutcome {
 pub struct LocalStep {
     program: ModelProgram,
     update: Update,
+    sums: Sums,
     machine: StepMachine,
     tree: TreeSum,
-    pool: Arc<ThreadPool>,
-    places: Places,
-    buffers: Layout,
     seed: u64,
     /// Rows of a micro-shard.
     rows: usize,
-    clip: Clip,
+    /// The largest norm that gradients may have.
+    clip_norm: Option<f64>,
     /// Every so many steps is profiled; 0 never.
     profile_every: u64,
     profiled: u64,
     nanoseconds: Vec<u64>,
-    /// Sums of squares of the gradient's blocks.
-    squares: Vec<f64>,
-}
-
-/// What the manifest says of clipping.
-#[derive(Clone, Copy, Debug)]
-struct Clip {
-    value: Option<f64>,
-    norm: Option<f64>,
-}
-
-/// Where in the combined vector is what a step needs besides gradients.
-#[derive(Debug)]
-struct Places {
-    loss: Option<usize>,
-    weight: Option<usize>,
-    correct: Option<usize>,
-    samples: Option<usize>,
-    /// For each buffer that moves towards a statistic of the batch: its number, where the statistic is, and how fast.
-    statistics: Vec<(usize, usize, f32)>,
-}
-
-impl Places {
-    fn of(program: &ModelProgram, model: &BuiltModel) -> Self {
-        let entries = program.outputs.entries();
-        let at = |name: &str| entries.iter().find(|e| e.name == name).map(|e| e.offset);
-        let buffers = model.buffers.iter().enumerate();
-        let statistic = |(i, buffer): (usize, &outgrow_models::BufferSpec)| {
-            Some((i, at(&format!("stat:{}", buffer.name))?, buffer.momentum as f32))
-        };
-        Self {
-            loss: at("loss_sum"),
-            weight: at("weight_sum"),
-            correct: at("correct"),
-            samples: at("samples"),
-            statistics: buffers.filter_map(statistic).collect(),
-        }
-    }
 }
 
 /// What micro-shard `part` of a batch of total weight `total` runs on at the step after `step` steps. Its random key hangs
@@ -105,31 +64,25 @@ impl LocalStep {
     /// # Errors
     /// When there are micro-shards that make no tree.
     pub(crate) fn new(
-        model: &BuiltModel,
         config: &Train,
         program: ModelProgram,
         update: Update,
-        pool: Arc<ThreadPool>,
-        seed: u64,
-        profile_every: u64,
+        sums: Sums,
+        options: &TrainerOptions,
     ) -> Result<Self, Diagnostics> {
-        let (params, buffers) = layouts(model);
-        let plan = StepPlan::new(config.micro_shards, 1, params.total())?;
+        let plan = StepPlan::new(config.micro_shards, 1, program.outputs.total())?;
         Ok(Self {
-            tree: TreeSum::new(&plan, program.outputs.total()),
+            tree: TreeSum::new(&plan, bytes(&program.outputs), &options.backend),
             machine: StepMachine::new(plan, 0),
-            places: Places::of(&program, model),
-            buffers,
-            seed,
+            seed: options.seed,
             rows: config.batch / config.micro_shards,
-            clip: Clip { value: config.clip_value, norm: config.clip_norm },
-            profile_every,
+            clip_norm: config.clip_norm,
+            profile_every: options.profile_every,
             profiled: 0,
             nanoseconds: vec![0; program.compiled.steps.len()],
-            squares: Vec::new(),
             program,
             update,
-            pool,
+            sums,
         })
     }
 
@@ -168,18 +121,18 @@ impl LocalStep {
                     let sample = sample(batch, self.seed, state.step, leaf, total, self.rows);
                     let mut sum = self.tree.vector()?;
                     let nanoseconds = profile.then_some(self.nanoseconds.as_mut_slice());
-                    self.program.run(&state.params, &state.buffers, sample, &mut sum, nanoseconds)?;
+                    self.program.run(&state.params, &state.buffers, sample, &mut *sum, nanoseconds)?;
                     self.tree.put(self.machine.plan().leaf(leaf), sum);
                     Event::Computed(leaf)
                 }
                 Action::Combine(node) => {
-                    self.tree.combine(&self.pool, node);
+                    self.tree.combine(node, |sum, other| self.sums.add(sum, other))?;
                     Event::Combined(node)
                 }
                 Action::Update => {
-                    let mut sums = self.tree.take(Node::ROOT);
-                    let updated = self.update_by(state, batch, &mut sums, lr);
-                    self.tree.recycle(sums);
+                    let combined = self.tree.take(Node::ROOT);
+                    let updated = self.update_by(state, batch, &*combined, lr);
+                    self.tree.recycle(combined);
                     outcome = Some(updated?);
                     Event::Updated
                 }
@@ -198,45 +151,21 @@ impl LocalStep {
         &mut self,
         state: &mut TrainState,
         batch: &Batch,
-        sums: &mut [f32],
+        combined: &dyn Buffer,
         lr: f64,
     ) -> Result<StepOutcome, Diagnostic> {
-        let at = |place: Option<usize>| place.map(|place| f64::from(sums[place]));
-        let weight = at(self.places.weight).unwrap_or(1.0);
-        let loss = at(self.places.loss).unwrap_or(f64::NAN) / weight;
-        let accuracy = at(self.places.correct).map(|correct| correct / weight);
-        let samples = at(self.places.samples).unwrap_or(1.0) as f32;
-        let (grads, _) = sums.split_at_mut(state.params.len());
-        let finite = loss.is_finite() && all_finite(grads);
+        let Verdict { loss, accuracy, finite, norm } = self.sums.judge(combined)?;
         let outcome = StepOutcome { loss, accuracy, finite };
         if !finite {
             return Ok(outcome);
         }
-        let scale = self.clip.norm.map(|largest| {
-            if let Some(limit) = self.clip.value {
-                grads.iter_mut().for_each(|g| *g = g.clamp(-limit as f32, limit as f32));
-            }
-            self.squares.clear();
-            sum_of_squares_blocks(&self.pool, grads, &mut self.squares);
-            let norm = tree_sum(&self.squares).sqrt();
-            if norm > largest { largest / norm } else { 1.0 }
-        });
-        self.update.run(state, sums, lr, scale)?;
-        self.blend(&mut state.buffers, sums, samples);
+        let shrink = |(norm, largest): (f64, f64)| if norm > largest { largest / norm } else { 1.0 };
+        let scale = norm.zip(self.clip_norm).map(shrink);
+        self.update.run(state, combined, lr, scale)?;
+        self.sums.follow(&mut state.buffers, combined)?;
         state.step += 1;
         state.samples += batch.real as u64;
         Ok(outcome)
-    }
-
-    /// Running statistics move towards those of the batch: `new = old + momentum * (batch - old)`.
-    fn blend(&self, buffers: &mut [f32], sums: &[f32], samples: f32) {
-        for (buffer, at, momentum) in &self.places.statistics {
-            let entry = &self.buffers.entries()[*buffer];
-            let running = &mut buffers[entry.offset..entry.offset + entry.elements];
-            for (old, sum) in running.iter_mut().zip(&sums[*at..]) {
-                *old = (1.0 - momentum) * *old + momentum * (sum / samples);
-            }
-        }
     }
 }
 

@@ -2,68 +2,72 @@
 //! so it has the same bits whoever computes which leaves, and in whatever order they come.
 
 use super::plan::{Node, StepPlan};
-use crate::memory::filled;
 use outgrow_ir::Diagnostic;
-use outgrow_kernels::{ThreadPool, add_assign};
+use outgrow_runtime::{Backend, Buffer};
+use std::sync::Arc;
 
 /// Vectors at the nodes of a step's tree: sums that wait for their siblings. Vectors are used again from step to step.
 #[derive(Debug)]
 pub struct TreeSum {
-    elements: usize,
+    backend: Arc<dyn Backend>,
+    bytes: usize,
     /// By the number of the node.
-    nodes: Vec<Option<Vec<f32>>>,
-    spare: Vec<Vec<f32>>,
+    nodes: Vec<Option<Box<dyn Buffer>>>,
+    spare: Vec<Box<dyn Buffer>>,
 }
 
 impl TreeSum {
-    /// An empty tree over the leaves of a plan, of vectors of so many elements.
-    pub fn new(plan: &StepPlan, elements: usize) -> Self {
+    /// An empty tree over the leaves of a plan, of vectors of so many bytes.
+    pub fn new(plan: &StepPlan, bytes: usize, backend: &Arc<dyn Backend>) -> Self {
         let nodes = (0..2 * plan.leaves()).map(|_| None).collect();
-        Self { elements, nodes, spare: Vec::with_capacity(plan.leaves().ilog2() as usize + 2) }
+        let spare = Vec::with_capacity(plan.leaves().ilog2() as usize + 2);
+        Self { backend: backend.clone(), bytes, nodes, spare }
     }
 
     /// A vector to compute a leaf into, or to receive a subtree in.
     ///
     /// # Errors
-    /// When there is none to be used again, and the system does not give the memory.
-    pub fn vector(&mut self) -> Result<Vec<f32>, Diagnostic> {
-        self.spare.pop().map_or_else(|| filled(self.elements, 0.0), Ok)
+    /// When there is none to be used again, and the device has not the memory.
+    pub fn vector(&mut self) -> Result<Box<dyn Buffer>, Diagnostic> {
+        self.spare.pop().map_or_else(|| self.backend.allocate(self.bytes), Ok)
     }
 
     /// Puts a sum at its node.
     ///
     /// # Panics
     /// When something is there, or the vector has another length.
-    pub fn put(&mut self, node: Node, sum: Vec<f32>) {
-        assert_eq!(sum.len(), self.elements);
+    pub fn put(&mut self, node: Node, sum: Box<dyn Buffer>) {
+        assert_eq!(sum.bytes(), self.bytes);
         let before = self.nodes[node.0].replace(sum);
         assert!(before.is_none(), "invariant: a node is computed once in a step");
     }
 
-    /// Adds the two children of a node, which are there.
-    pub fn combine(&mut self, pool: &ThreadPool, node: Node) {
-        let [left, right] = node.children().map(|child| self.take(child));
-        let mut sum = left;
-        add_assign(pool, &mut sum, &right);
+    /// Adds the two children of a node, which are there: `add(left, right)` adds the right one to the left one.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn combine(
+        &mut self,
+        node: Node,
+        add: impl FnOnce(&mut dyn Buffer, &dyn Buffer) -> Result<(), Diagnostic>,
+    ) -> Result<(), Diagnostic> {
+        let [mut sum, right] = node.children().map(|child| self.take(child));
+        let added = add(&mut *sum, &*right);
         self.spare.push(right);
         self.put(node, sum);
-    }
-
-    /// The sum at a node.
-    ///
-    /// # Panics
-    /// When it is not there.
-    pub fn at(&self, node: Node) -> &[f32] {
-        self.nodes[node.0].as_deref().expect("invariant: a node is used after it was computed")
+        added
     }
 
     /// Takes the sum away from a node. Give it back with [`TreeSum::recycle`].
-    pub fn take(&mut self, node: Node) -> Vec<f32> {
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn take(&mut self, node: Node) -> Box<dyn Buffer> {
         self.nodes[node.0].take().expect("invariant: a node is used after it was computed")
     }
 
     /// Keeps a vector for another leaf.
-    pub fn recycle(&mut self, vector: Vec<f32>) {
+    pub fn recycle(&mut self, vector: Box<dyn Buffer>) {
         self.spare.push(vector);
     }
 
@@ -78,22 +82,34 @@ impl TreeSum {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use outgrow_runtime::ReferenceBackend;
+
+    fn number(buffer: &dyn Buffer) -> f32 {
+        bytemuck::cast_slice(buffer.host().unwrap())[0]
+    }
 
     #[test]
     fn the_tree_is_balanced_in_whatever_order_leaves_come() {
-        let pool = ThreadPool::new(1);
+        let backend: Arc<dyn Backend> = Arc::new(ReferenceBackend);
         let leaves = [1.0e8f32, 1.0, -1.0e8, 1.0];
         let plan = StepPlan::new(4, 1, 1).unwrap();
         for order in [[0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]] {
-            let mut tree = TreeSum::new(&plan, 1);
+            let mut tree = TreeSum::new(&plan, 4, &backend);
             for leaf in order {
-                tree.put(plan.leaf(leaf), vec![leaves[leaf]]);
+                let mut vector = tree.vector().unwrap();
+                backend.upload(&leaves[leaf].to_ne_bytes(), &mut *vector, 0).unwrap();
+                tree.put(plan.leaf(leaf), vector);
             }
             for node in [Node(3), Node(2), Node::ROOT] {
-                tree.combine(&pool, node);
+                let add = |left: &mut dyn Buffer, right: &dyn Buffer| {
+                    let sum = number(left) + number(right);
+                    backend.upload(&sum.to_ne_bytes(), left, 0)
+                };
+                tree.combine(node, add).unwrap();
             }
             // (1e8 + 1) + (-1e8 + 1): both ones are lost. From left to right the last one would survive.
-            assert_eq!(tree.at(Node::ROOT), [(leaves[0] + leaves[1]) + (leaves[2] + leaves[3])]);
+            let sum = number(&*tree.take(Node::ROOT));
+            assert_eq!(sum, (leaves[0] + leaves[1]) + (leaves[2] + leaves[3]));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, InputKind, Op, TensorType};
-use outgrow_runtime::{BufferRef, CompileOptions, Compiled, CpuBackend, Instance, Weights, compile};
+use outgrow_runtime::{Argument, Backend, Buffer, CompileOptions, Compiled, Instance, Weights, compile};
 use outgrow_tensor::{DType, Tensor};
 use outgrow_transform::{Record, Transform};
 
@@ -31,6 +31,7 @@ pub struct Predictor {
     transform: Transform,
     graph: Graph,
     sources: Vec<Source>,
+    backend: Arc<dyn Backend>,
     options: CompileOptions,
     program: Option<Program>,
 }
@@ -41,6 +42,7 @@ struct Program {
     compiled: Compiled,
     instance: Box<dyn Instance>,
     rows: usize,
+    out: Box<dyn Buffer>,
 }
 
 fn unfit(problem: String) -> Diagnostic {
@@ -53,7 +55,11 @@ impl Predictor {
     ///
     /// # Errors
     /// When they do not fit each other.
-    pub fn new(mut package: Package, mut options: CompileOptions) -> Result<Self, Diagnostics> {
+    pub fn new(
+        mut package: Package,
+        backend: Arc<dyn Backend>,
+        mut options: CompileOptions,
+    ) -> Result<Self, Diagnostics> {
         let mut graph = package.graph;
         graph.outputs.retain(|(name, _)| name == OUTPUT);
         if graph.outputs.len() != 1 {
@@ -83,7 +89,8 @@ impl Predictor {
             }
         }
         options.weights = Arc::new(Weights::new(weights));
-        problems.into_result(Self { transform: package.transform, graph, sources, options, program: None })
+        let transform = package.transform;
+        problems.into_result(Self { transform, graph, sources, backend, options, program: None })
     }
 
     /// What turns records into the model's inputs.
@@ -106,12 +113,13 @@ impl Predictor {
     /// # Errors
     /// As [`Predictor::outputs`].
     pub fn outputs_of(&mut self, inputs: Vec<Tensor>, count: usize) -> Result<Vec<f32>, Diagnostics> {
-        let Program { compiled, instance, rows } = match &mut self.program {
+        let Program { compiled, instance, rows, out } = match &mut self.program {
             Some(program) if program.rows >= count => program,
             program => {
-                let compiled = compile(&CpuBackend, &self.graph, count, &self.options)?;
-                let instance = compiled.instance()?;
-                program.insert(Program { compiled, instance, rows: count })
+                let compiled = compile(&*self.backend, &self.graph, count, &self.options)?;
+                let instance = self.backend.instance(&compiled)?;
+                let out = self.backend.allocate(*compiled.bindings.bytes.last().unwrap_or(&0))?;
+                program.insert(Program { compiled, instance, rows: count, out })
             }
         };
         let rows = *rows;
@@ -131,13 +139,13 @@ impl Predictor {
         if ty.is_none_or(|ty| ty.dtype != DType::F32) || elements == 0 || !elements.is_multiple_of(rows) {
             return Err(unfit(format!("the output `{OUTPUT}` does not hold numbers for each row")).into());
         }
-        let mut out = vec![0.0f32; elements];
-        let mut buffers: Vec<BufferRef<'_>> =
-            given.iter().map(|tensor| BufferRef::Read(tensor.as_bytes())).collect();
-        buffers.push(BufferRef::write(&mut out));
-        instance.run(&mut buffers)?;
-        out.truncate(elements / rows * count);
-        Ok(out)
+        let mut arguments: Vec<Argument<'_>> =
+            given.iter().map(|tensor| Argument::Host(tensor.as_bytes())).collect();
+        arguments.push(Argument::write(&mut **out));
+        instance.run(&mut arguments)?;
+        let mut numbers = vec![0.0f32; elements / rows * count];
+        self.backend.download(&**out, 0, bytemuck::cast_slice_mut(&mut numbers))?;
+        Ok(numbers)
     }
 }
 

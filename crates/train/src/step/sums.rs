@@ -1,0 +1,326 @@
+//! What is done with the vectors of a step besides computing them: two are added, the combined one is judged, and running
+//! statistics follow it. Each is a program of the backend.
+
+use crate::flat::Layout;
+use crate::program::{bytes, layouts};
+use crate::spec::Train;
+use crate::vector::DeviceVector;
+use outgrow_ir::{Builder, Diagnostic, Diagnostics, Dim, Graph, InputKind, TensorType, Value};
+use outgrow_kernels::{SUM_BLOCK, tree_sum};
+use outgrow_models::BuiltModel;
+use outgrow_runtime::{Argument, Backend, Bindings, Buffer, CompileOptions, Instance, Place, compile};
+use outgrow_tensor::DType;
+use std::sync::Arc;
+
+/// What the combined vector says of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Verdict {
+    /// The mean loss of the batch before the step.
+    pub loss: f64,
+    /// The fraction of right answers before the step, for classes.
+    pub accuracy: Option<f64>,
+    /// Whether loss and gradients are finite.
+    pub finite: bool,
+    /// The norm of the gradients, cut to the largest value that is allowed, where the manifest clips by norm.
+    pub norm: Option<f64>,
+}
+
+/// The programs over a step's vectors.
+#[derive(Debug)]
+pub struct Sums {
+    backend: Arc<dyn Backend>,
+    add: Box<dyn Instance>,
+    judge: Box<dyn Instance>,
+    findings: Findings,
+    follow: Option<Box<dyn Instance>>,
+    /// Where in the vector the sums over the batch are.
+    loss: Option<usize>,
+    weight: Option<usize>,
+    correct: Option<usize>,
+}
+
+/// What judging writes.
+#[derive(Debug)]
+struct Findings {
+    buffer: Box<dyn Buffer>,
+    host: Vec<u64>,
+    /// Whether norms are asked for: the sums of squares of this many blocks come first.
+    blocks: Option<usize>,
+    /// Whether the largest absolute value stands behind them.
+    largest: bool,
+}
+
+impl Sums {
+    /// Compiles the programs for vectors that are laid out so: gradients as the parameters, then sums over the batch.
+    ///
+    /// # Errors
+    /// When one cannot be compiled, or the device has not the memory.
+    pub fn new(
+        model: &BuiltModel,
+        config: &Train,
+        outputs: &Layout,
+        backend: &Arc<dyn Backend>,
+        options: &CompileOptions,
+    ) -> Result<Self, Diagnostics> {
+        let program = |(graph, bindings): (Graph, Bindings)| {
+            let options = CompileOptions { bindings: Some(bindings), ..options.clone() };
+            let compiled = compile(&**backend, &graph, 1, &options)?;
+            Ok::<_, Diagnostics>(backend.instance(&compiled)?)
+        };
+        let (params, buffers) = layouts(model);
+        let at = |name: &str| outputs.entries().iter().find(|e| e.name == name).map(|e| e.offset);
+        let judge = judge(config, params.total(), bytes(outputs))?;
+        let follow = follow(model, &buffers, outputs)?;
+        let findings = Findings {
+            buffer: backend.allocate(judge.1.bytes[1])?,
+            host: vec![0; judge.1.bytes[1] / 8],
+            blocks: config.clip_norm.map(|_| params.total().div_ceil(SUM_BLOCK)),
+            largest: judge.0.outputs.iter().any(|(name, _)| name == LARGEST),
+        };
+        Ok(Self {
+            backend: backend.clone(),
+            add: program(add(outputs)?)?,
+            judge: program(judge)?,
+            findings,
+            follow: follow.map(program).transpose()?,
+            loss: at("loss_sum"),
+            weight: at("weight_sum"),
+            correct: at("correct"),
+        })
+    }
+
+    /// Adds one vector to another.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn add(&mut self, sum: &mut dyn Buffer, other: &dyn Buffer) -> Result<(), Diagnostic> {
+        self.add.run(&mut [Argument::write(sum), Argument::read(other)])
+    }
+
+    /// Judges the combined vector.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn judge(&mut self, combined: &dyn Buffer) -> Result<Verdict, Diagnostic> {
+        let number = |place: Option<usize>| {
+            let read = |place: usize| {
+                let mut number = [0.0f32];
+                self.backend.download(combined, 4 * place, bytemuck::cast_slice_mut(&mut number))?;
+                Ok::<_, Diagnostic>(f64::from(number[0]))
+            };
+            place.map(read).transpose()
+        };
+        let weight = number(self.weight)?.unwrap_or(1.0);
+        let loss = number(self.loss)?.unwrap_or(f64::NAN) / weight;
+        let accuracy = number(self.correct)?.map(|correct| correct / weight);
+        self.judge.run(&mut [Argument::read(combined), Argument::write(&mut *self.findings.buffer)])?;
+        let Findings { buffer, host, blocks, largest } = &mut self.findings;
+        self.backend.download(&**buffer, 0, bytemuck::cast_slice_mut(host))?;
+        let squares: &[f64] = &bytemuck::cast_slice(host)[..blocks.unwrap_or(0)];
+        let norm = blocks.map(|_| tree_sum(squares).sqrt());
+        let largest = largest.then(|| bytemuck::cast_slice::<u64, f32>(host)[2 * squares.len()]);
+        // Squares of f32 do not overflow in f64, so that a norm is finite when all gradients are.
+        let finite = loss.is_finite() && largest.map_or(norm.is_none_or(f64::is_finite), f32::is_finite);
+        Ok(Verdict { loss, accuracy, finite, norm })
+    }
+
+    /// Running statistics move towards those of the batch: `new = old + momentum (batch - old)`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn follow(&mut self, buffers: &mut DeviceVector, combined: &dyn Buffer) -> Result<(), Diagnostic> {
+        match &mut self.follow {
+            Some(program) => program.run(&mut [buffers.write(), Argument::read(combined)]),
+            None => Ok(()),
+        }
+    }
+}
+
+fn vector(elements: usize) -> TensorType {
+    TensorType::new(DType::F32, [elements])
+}
+
+fn at(buffer: usize, element: usize) -> Place {
+    Place { buffer, offset: 4 * element }
+}
+
+/// `sum += other`.
+fn add(outputs: &Layout) -> Result<(Graph, Bindings), Diagnostics> {
+    let mut b = Builder::new("add");
+    let [sum, other] = ["sum", "other"].map(|name| b.input(name, InputKind::Feed, vector(outputs.total())));
+    let whole = b.add(sum, other);
+    b.output("sum", whole);
+    let bindings = Bindings {
+        bytes: vec![bytes(outputs); 2],
+        inputs: vec![at(0, 0), at(1, 0)],
+        outputs: vec![at(0, 0)],
+    };
+    Ok((b.finish()?, bindings))
+}
+
+/// The output that is the largest absolute value of a gradient.
+const LARGEST: &str = "largest";
+
+/// From the combined vector, all gradients of which are looked at once: the sum of the squares of each block of
+/// [`SUM_BLOCK`] elements in f64, where the norm is asked for, and the largest absolute value, where the squares do not say
+/// whether all are finite. Sums over blocks are those of any range that is cut between them.
+fn judge(config: &Train, elements: usize, combined: usize) -> Result<(Graph, Bindings), Diagnostics> {
+    let mut b = Builder::new("judge");
+    let grads = b.input("grads", InputKind::Feed, vector(elements));
+    let mut bindings = Bindings { bytes: vec![combined, 0], inputs: vec![at(0, 0)], ..Bindings::default() };
+    let mut end = 0;
+    let mut output = |b: &mut Builder, name: &str, value: Value, words: usize| {
+        b.output(name, value);
+        bindings.outputs.push(Place { buffer: 1, offset: 8 * end });
+        end += words;
+    };
+    if config.clip_norm.is_some() {
+        let cut = match config.clip_value {
+            Some(limit) => {
+                let (low, high) = (b.scalar(-limit, DType::F32), b.scalar(limit, DType::F32));
+                let cut = b.max(grads, low);
+                b.min(cut, high)
+            }
+            None => grads,
+        };
+        let (blocks, whole) = (elements / SUM_BLOCK, elements / SUM_BLOCK * SUM_BLOCK);
+        let squares = |b: &mut Builder, part: Value, axis: usize| {
+            let wide = b.cast(part, DType::F64);
+            let square = b.mul(wide, wide);
+            b.reduce_sum(square, &[axis])
+        };
+        if blocks > 0 {
+            let part = b.slice(cut, 0, 0, whole);
+            let part = b.reshape(part, &[Dim::Fixed(blocks), Dim::Fixed(SUM_BLOCK)]);
+            let sums = squares(&mut b, part, 1);
+            output(&mut b, "squares", sums, blocks);
+        }
+        if elements > whole {
+            let part = b.slice(cut, 0, whole, elements);
+            let sum = squares(&mut b, part, 0);
+            output(&mut b, "last", sum, 1);
+        }
+    }
+    if config.clip_norm.is_none() || config.clip_value.is_some() {
+        let size = b.abs(grads);
+        let largest = b.reduce_max(size, &[0]);
+        output(&mut b, LARGEST, largest, 1);
+    }
+    bindings.bytes[1] = 8 * end;
+    Ok((b.finish()?, bindings))
+}
+
+/// The running statistics of a model, which follow those that the combined vector has; none if there are none.
+fn follow(
+    model: &BuiltModel,
+    buffers: &Layout,
+    outputs: &Layout,
+) -> Result<Option<(Graph, Bindings)>, Diagnostics> {
+    let offset = |name: &str| outputs.entries().iter().find(|e| e.name == name).map(|e| e.offset);
+    let mut b = Builder::new("follow");
+    let mut bindings = Bindings { bytes: vec![bytes(buffers), bytes(outputs)], ..Bindings::default() };
+    let samples = match offset("samples") {
+        Some(element) => {
+            bindings.inputs.push(at(1, element));
+            b.input("samples", InputKind::Feed, TensorType::scalar(DType::F32))
+        }
+        None => b.scalar(1.0, DType::F32),
+    };
+    for (entry, buffer) in buffers.entries().iter().zip(&model.buffers) {
+        let Some(statistic) = offset(&format!("stat:{}", buffer.name)) else { continue };
+        let old = b.input(&buffer.name, InputKind::Buffer, vector(entry.elements));
+        let sum = b.input(&format!("stat:{}", buffer.name), InputKind::Feed, vector(entry.elements));
+        bindings.inputs.extend([at(0, entry.offset), at(1, statistic)]);
+        let momentum = buffer.momentum as f32;
+        let kept = b.mul_scalar(old, f64::from(1.0 - momentum));
+        let mean = b.div(sum, samples);
+        let moved = b.mul_scalar(mean, f64::from(momentum));
+        let new = b.add(kept, moved);
+        b.output(&buffer.name, new);
+        bindings.outputs.push(at(0, entry.offset));
+    }
+    if bindings.outputs.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some((b.finish()?, bindings)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flat::block_ranges;
+    use outgrow_runtime::{CpuBackend, ThreadPool, run_tensors};
+    use outgrow_tensor::{RngKey, Tensor};
+
+    fn train(clip_value: Option<f64>, clip_norm: Option<f64>) -> Train {
+        let spec: crate::spec::TrainSpec = serde_json::from_str(r#"{ "steps": 1 }"#).unwrap();
+        Train { clip_value, clip_norm, ..spec.validate().unwrap() }
+    }
+
+    /// Sums of squares of blocks, and the largest absolute value, of those that are asked for.
+    fn judged(grads: &[f32], config: &Train, threads: usize) -> (Vec<f64>, Option<f32>) {
+        let (graph, bindings) = judge(config, grads.len(), 4 * grads.len()).unwrap();
+        let options = CompileOptions { bindings: Some(bindings), ..CompileOptions::default() };
+        let backend = CpuBackend::new(Arc::new(ThreadPool::new(threads)));
+        let compiled = compile(&backend, &graph, 1, &options).unwrap();
+        let out = run_tensors(&backend, &compiled, &[Tensor::vector(grads.to_vec())]).unwrap();
+        let (mut squares, mut largest) = (Vec::new(), None);
+        for ((name, _), tensor) in compiled.outputs.iter().zip(&out) {
+            match name.as_str() {
+                LARGEST => largest = Some(tensor.as_slice::<f32>().unwrap()[0]),
+                _ => squares.extend_from_slice(tensor.as_slice::<f64>().unwrap()),
+            }
+        }
+        (squares, largest)
+    }
+
+    fn numbers(count: usize) -> Vec<f32> {
+        let mut random = RngKey::new(5).stream();
+        (0..count).map(|_| random.normal() as f32).collect()
+    }
+
+    #[test]
+    fn sums_over_blocks_of_ranges_are_those_of_the_whole() {
+        for elements in [1, 16, 4_096, 5_000, 70_000, 200_016] {
+            let (grads, config) = (numbers(elements), train(None, Some(1.0)));
+            let (whole, _) = judged(&grads, &config, 2);
+            assert_eq!(whole.len(), elements.div_ceil(SUM_BLOCK));
+            let exact: f64 = grads.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+            assert!((tree_sum(&whole) - exact).abs() < 1e-12 * exact);
+            for parts in [1, 2, 5] {
+                let ranges = block_ranges(elements, parts).into_iter().filter(|range| !range.is_empty());
+                let cut: Vec<f64> = ranges.flat_map(|range| judged(&grads[range], &config, 1).0).collect();
+                assert_eq!(cut, whole, "{elements} in {parts} parts");
+            }
+        }
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_is_found_wherever_it_is() {
+        let count = 3 * SUM_BLOCK + 100;
+        for (value, norm) in [(None, None), (Some(0.5), None), (None, Some(1.0)), (Some(0.5), Some(1.0))] {
+            let config = train(value, norm);
+            let finite = |grads: &[f32]| {
+                let (squares, largest) = judged(grads, &config, 2);
+                squares.iter().all(|x| x.is_finite()) && largest.is_none_or(f32::is_finite)
+            };
+            let good: Vec<f32> = numbers(count).iter().map(|x| x * 1e38).collect();
+            let good: Vec<f32> = good.iter().map(|x| x.clamp(f32::MIN, f32::MAX)).collect();
+            assert!(finite(&good), "{value:?} {norm:?}");
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for at in [0, 5_000, count - 1] {
+                    let mut grads = good.clone();
+                    grads[at] = bad;
+                    assert!(!finite(&grads), "{bad} at {at}, clipped by {value:?} and {norm:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn values_are_cut_before_the_norm_is_taken() {
+        let grads = [3.0f32, -4.0, 0.5];
+        let (squares, largest) = judged(&grads, &train(Some(1.0), Some(1.0)), 1);
+        assert_eq!((squares, largest), (vec![2.25], Some(4.0)));
+    }
+}
