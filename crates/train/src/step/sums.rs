@@ -32,6 +32,8 @@ pub struct Sums {
     add: Box<dyn Instance>,
     judge: Box<dyn Instance>,
     findings: Findings,
+    /// Finds the largest absolute value, when the sum of all gradients leaves a doubt.
+    largest: Box<dyn Instance>,
     follow: Option<Box<dyn Instance>>,
     /// Where in the vector the sums over the batch are.
     loss: Option<usize>,
@@ -46,8 +48,8 @@ struct Findings {
     host: Vec<u64>,
     /// Whether norms are asked for: the sums of squares of this many blocks come first.
     blocks: Option<usize>,
-    /// Whether the largest absolute value stands behind them.
-    largest: bool,
+    /// Whether the sum of all gradients stands behind them.
+    sum: bool,
 }
 
 impl Sums {
@@ -62,26 +64,40 @@ impl Sums {
         backend: &Arc<dyn Backend>,
         options: &CompileOptions,
     ) -> Result<Self, Diagnostics> {
+        let (params, buffers) = layouts(model);
+        let follow = follow(model, &buffers, outputs)?;
+        Self::over(params.total(), follow, config, outputs, backend, options)
+    }
+
+    /// The same, of vectors that begin with so many gradients, with the program of the running statistics.
+    fn over(
+        elements: usize,
+        follow: Option<(Graph, Bindings)>,
+        config: &Train,
+        outputs: &Layout,
+        backend: &Arc<dyn Backend>,
+        options: &CompileOptions,
+    ) -> Result<Self, Diagnostics> {
         let program = |(graph, bindings): (Graph, Bindings)| {
             let options = CompileOptions { bindings: Some(bindings), ..options.clone() };
             let compiled = compile(&**backend, &graph, 1, &options)?;
             Ok::<_, Diagnostics>(backend.instance(&compiled)?)
         };
-        let (params, buffers) = layouts(model);
         let at = |name: &str| outputs.entries().iter().find(|e| e.name == name).map(|e| e.offset);
-        let judge = judge(config, params.total(), bytes(outputs))?;
-        let follow = follow(model, &buffers, outputs)?;
+        let combined = bytes(outputs);
+        let judge = judge(config, elements, combined)?;
         let findings = Findings {
             buffer: backend.allocate(judge.1.bytes[1])?,
             host: vec![0; judge.1.bytes[1] / 8],
-            blocks: config.clip_norm.map(|_| params.total().div_ceil(SUM_BLOCK)),
-            largest: judge.0.outputs.iter().any(|(name, _)| name == LARGEST),
+            blocks: config.clip_norm.map(|_| elements.div_ceil(SUM_BLOCK)),
+            sum: judge.0.outputs.iter().any(|(name, _)| name == SUM),
         };
         Ok(Self {
             backend: backend.clone(),
             add: program(add(outputs)?)?,
             judge: program(judge)?,
             findings,
+            largest: program(largest(elements, combined)?)?,
             follow: follow.map(program).transpose()?,
             loss: at("loss_sum"),
             weight: at("weight_sum"),
@@ -114,14 +130,27 @@ impl Sums {
         let loss = number(self.loss)?.unwrap_or(f64::NAN) / weight;
         let accuracy = number(self.correct)?.map(|correct| correct / weight);
         self.judge.run(&mut [Argument::read(combined), Argument::write(&mut *self.findings.buffer)])?;
-        let Findings { buffer, host, blocks, largest } = &mut self.findings;
+        let Findings { buffer, host, blocks, sum } = &mut self.findings;
         self.backend.download(&**buffer, 0, bytemuck::cast_slice_mut(host))?;
         let squares: &[f64] = &bytemuck::cast_slice(host)[..blocks.unwrap_or(0)];
         let norm = blocks.map(|_| tree_sum(squares).sqrt());
-        let largest = largest.then(|| bytemuck::cast_slice::<u64, f32>(host)[2 * squares.len()]);
-        // Squares of f32 do not overflow in f64, so that a norm is finite when all gradients are.
-        let finite = loss.is_finite() && largest.map_or(norm.is_none_or(f64::is_finite), f32::is_finite);
-        Ok(Verdict { loss, accuracy, finite, norm })
+        let sum = sum.then(|| bytemuck::cast_slice::<u64, f32>(host)[2 * squares.len()]);
+        // Squares of f32 do not overflow in f64. A sum that is finite has finite terms; one that is not may have them, too.
+        let finite = match (sum, norm) {
+            (Some(sum), _) if sum.is_finite() => true,
+            (Some(_), _) => self.largest(combined)?.is_finite(),
+            (None, norm) => norm.is_none_or(f64::is_finite),
+        };
+        Ok(Verdict { loss, accuracy, finite: finite && loss.is_finite(), norm })
+    }
+
+    /// The largest absolute value of a gradient.
+    fn largest(&mut self, combined: &dyn Buffer) -> Result<f32, Diagnostic> {
+        let mut buffer = self.backend.allocate(4)?;
+        self.largest.run(&mut [Argument::read(combined), Argument::write(&mut *buffer)])?;
+        let mut largest = [0.0f32];
+        self.backend.download(&*buffer, 0, bytemuck::cast_slice_mut(&mut largest))?;
+        Ok(largest[0])
     }
 
     /// Running statistics move towards those of the batch: `new = old + momentum (batch - old)`.
@@ -158,11 +187,11 @@ fn add(outputs: &Layout) -> Result<(Graph, Bindings), Diagnostics> {
     Ok((b.finish()?, bindings))
 }
 
-/// The output that is the largest absolute value of a gradient.
-const LARGEST: &str = "largest";
+/// The output that is the sum of all gradients.
+const SUM: &str = "sum";
 
 /// From the combined vector, all gradients of which are looked at once: the sum of the squares of each block of
-/// [`SUM_BLOCK`] elements in f64, where the norm is asked for, and the largest absolute value, where the squares do not say
+/// [`SUM_BLOCK`] elements in f64, where the norm is asked for, and the sum of all gradients, where the squares do not say
 /// whether all are finite. Sums over blocks are those of any range that is cut between them.
 fn judge(config: &Train, elements: usize, combined: usize) -> Result<(Graph, Bindings), Diagnostics> {
     let mut b = Builder::new("judge");
@@ -202,11 +231,21 @@ fn judge(config: &Train, elements: usize, combined: usize) -> Result<(Graph, Bin
         }
     }
     if config.clip_norm.is_none() || config.clip_value.is_some() {
-        let size = b.abs(grads);
-        let largest = b.reduce_max(size, &[0]);
-        output(&mut b, LARGEST, largest, 1);
+        let sum = b.reduce_sum(grads, &[0]);
+        output(&mut b, SUM, sum, 1);
     }
     bindings.bytes[1] = 8 * end;
+    Ok((b.finish()?, bindings))
+}
+
+/// The largest absolute value of a gradient; NaN if there is one.
+fn largest(elements: usize, combined: usize) -> Result<(Graph, Bindings), Diagnostics> {
+    let mut b = Builder::new("largest");
+    let grads = b.input("grads", InputKind::Feed, vector(elements));
+    let sizes = b.abs(grads);
+    let largest = b.reduce_max(sizes, &[0]);
+    b.output("largest", largest);
+    let bindings = Bindings { bytes: vec![combined, 4], inputs: vec![at(0, 0)], outputs: vec![at(1, 0)] };
     Ok((b.finish()?, bindings))
 }
 
@@ -249,29 +288,27 @@ fn follow(
 mod tests {
     use super::*;
     use crate::flat::block_ranges;
+    use crate::spec::TrainSpec;
     use outgrow_runtime::{CpuBackend, ThreadPool, run_tensors};
     use outgrow_tensor::{RngKey, Tensor};
 
     fn train(clip_value: Option<f64>, clip_norm: Option<f64>) -> Train {
-        let spec: crate::spec::TrainSpec = serde_json::from_str(r#"{ "steps": 1 }"#).unwrap();
+        let spec: TrainSpec = serde_json::from_str(r#"{ "steps": 1 }"#).unwrap();
         Train { clip_value, clip_norm, ..spec.validate().unwrap() }
     }
 
-    /// Sums of squares of blocks, and the largest absolute value, of those that are asked for.
-    fn judged(grads: &[f32], config: &Train, threads: usize) -> (Vec<f64>, Option<f32>) {
-        let (graph, bindings) = judge(config, grads.len(), 4 * grads.len()).unwrap();
+    fn backend(threads: usize) -> Arc<dyn Backend> {
+        Arc::new(CpuBackend::new(Arc::new(ThreadPool::new(threads))))
+    }
+
+    /// Sums of squares of blocks.
+    fn squares(grads: &[f32], threads: usize) -> Vec<f64> {
+        let (graph, bindings) = judge(&train(None, Some(1.0)), grads.len(), 4 * grads.len()).unwrap();
         let options = CompileOptions { bindings: Some(bindings), ..CompileOptions::default() };
-        let backend = CpuBackend::new(Arc::new(ThreadPool::new(threads)));
-        let compiled = compile(&backend, &graph, 1, &options).unwrap();
-        let out = run_tensors(&backend, &compiled, &[Tensor::vector(grads.to_vec())]).unwrap();
-        let (mut squares, mut largest) = (Vec::new(), None);
-        for ((name, _), tensor) in compiled.outputs.iter().zip(&out) {
-            match name.as_str() {
-                LARGEST => largest = Some(tensor.as_slice::<f32>().unwrap()[0]),
-                _ => squares.extend_from_slice(tensor.as_slice::<f64>().unwrap()),
-            }
-        }
-        (squares, largest)
+        let backend = backend(threads);
+        let compiled = compile(&*backend, &graph, 1, &options).unwrap();
+        let out = run_tensors(&*backend, &compiled, &[Tensor::vector(grads.to_vec())]).unwrap();
+        out.iter().flat_map(|tensor| tensor.as_slice::<f64>().unwrap().to_vec()).collect()
     }
 
     fn numbers(count: usize) -> Vec<f32> {
@@ -282,36 +319,64 @@ mod tests {
     #[test]
     fn sums_over_blocks_of_ranges_are_those_of_the_whole() {
         for elements in [1, 16, 4_096, 5_000, 70_000, 200_016] {
-            let (grads, config) = (numbers(elements), train(None, Some(1.0)));
-            let (whole, _) = judged(&grads, &config, 2);
+            let grads = numbers(elements);
+            let whole = squares(&grads, 2);
             assert_eq!(whole.len(), elements.div_ceil(SUM_BLOCK));
             let exact: f64 = grads.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
             assert!((tree_sum(&whole) - exact).abs() < 1e-12 * exact);
             for parts in [1, 2, 5] {
                 let ranges = block_ranges(elements, parts).into_iter().filter(|range| !range.is_empty());
-                let cut: Vec<f64> = ranges.flat_map(|range| judged(&grads[range], &config, 1).0).collect();
+                let cut: Vec<f64> = ranges.flat_map(|range| squares(&grads[range], 1)).collect();
                 assert_eq!(cut, whole, "{elements} in {parts} parts");
             }
         }
     }
 
+    /// Judges vectors of so many gradients.
+    struct Judge {
+        sums: Sums,
+        combined: Box<dyn Buffer>,
+        outputs: Layout,
+    }
+
+    impl Judge {
+        fn new(elements: usize, config: &Train) -> Self {
+            let tensors: [(&str, &[usize]); 3] =
+                [("grads", &[elements]), ("loss_sum", &[]), ("weight_sum", &[])];
+            let (outputs, backend) = (Layout::new(DType::F32, tensors), backend(2));
+            let options = CompileOptions::default();
+            let sums = Sums::over(elements, None, config, &outputs, &backend, &options).unwrap();
+            let combined = backend.allocate(bytes(&outputs)).unwrap();
+            Self { sums, combined, outputs }
+        }
+
+        fn judge(&mut self, grads: &[f32], loss: f32, weight: f32) -> Verdict {
+            let places = self.outputs.entries().iter().map(|e| 4 * e.offset);
+            for (at, numbers) in places.zip([grads, &[loss], &[weight]]) {
+                let numbers = bytemuck::cast_slice(numbers);
+                self.sums.backend.upload(numbers, &mut *self.combined, at).unwrap();
+            }
+            self.sums.judge(&*self.combined).unwrap()
+        }
+    }
+
     #[test]
-    fn a_gradient_that_is_not_finite_is_found_wherever_it_is() {
+    fn a_number_that_is_not_finite_is_found_wherever_it_is() {
         let count = 3 * SUM_BLOCK + 100;
+        // Finite, but their sum is not.
+        let good: Vec<f32> = numbers(count).iter().map(|x| (x.abs() * 1e38).min(f32::MAX)).collect();
         for (value, norm) in [(None, None), (Some(0.5), None), (None, Some(1.0)), (Some(0.5), Some(1.0))] {
-            let config = train(value, norm);
-            let finite = |grads: &[f32]| {
-                let (squares, largest) = judged(grads, &config, 2);
-                squares.iter().all(|x| x.is_finite()) && largest.is_none_or(f32::is_finite)
-            };
-            let good: Vec<f32> = numbers(count).iter().map(|x| x * 1e38).collect();
-            let good: Vec<f32> = good.iter().map(|x| x.clamp(f32::MIN, f32::MAX)).collect();
-            assert!(finite(&good), "{value:?} {norm:?}");
+            let mut judge = Judge::new(count, &train(value, norm));
+            let verdict = judge.judge(&good, 3.0, 2.0);
+            assert!(verdict.finite && verdict.loss == 1.5, "{value:?} {norm:?}: {verdict:?}");
+            assert_eq!(verdict.norm.is_some(), norm.is_some());
+            assert!(!judge.judge(&good, f32::NAN, 2.0).finite);
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 for at in [0, 5_000, count - 1] {
                     let mut grads = good.clone();
                     grads[at] = bad;
-                    assert!(!finite(&grads), "{bad} at {at}, clipped by {value:?} and {norm:?}");
+                    let verdict = judge.judge(&grads, 3.0, 2.0);
+                    assert!(!verdict.finite, "{bad} at {at}, clipped by {value:?} and {norm:?}");
                 }
             }
         }
@@ -319,8 +384,7 @@ mod tests {
 
     #[test]
     fn values_are_cut_before_the_norm_is_taken() {
-        let grads = [3.0f32, -4.0, 0.5];
-        let (squares, largest) = judged(&grads, &train(Some(1.0), Some(1.0)), 1);
-        assert_eq!((squares, largest), (vec![2.25], Some(4.0)));
+        let mut judge = Judge::new(3, &train(Some(1.0), Some(1.0)));
+        assert_eq!(judge.judge(&[3.0, -4.0, 0.5], 1.0, 1.0).norm, Some(1.5));
     }
 }
