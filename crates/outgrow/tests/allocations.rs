@@ -1,0 +1,98 @@
+//! What a step asks of the allocator on the thread that trains: nothing. Runs of two lengths differ by steps alone, so
+//! what the longer one asks for more is what steps ask for.
+#![allow(unsafe_code, clippy::print_stdout)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::Parser;
+use outgrow::cli::{Cli, Command};
+use outgrow::context::{Context, World};
+use outgrow::places::Environment;
+use outgrow::session::Session;
+use outgrow_env::{SimClock, SimStorage};
+
+struct Counting;
+
+thread_local! {
+    /// How often this thread has asked for memory.
+    static ASKED: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is handed to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ASKED.try_with(|asked| asked.set(asked.get() + 1));
+        // SAFETY: the caller's contract is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(start, layout) }
+    }
+
+    unsafe fn realloc(&self, start: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        let _ = ASKED.try_with(|asked| asked.set(asked.get() + 1));
+        // SAFETY: as above.
+        unsafe { System.realloc(start, layout, bytes) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const MANIFEST: &str = r#"
+[data]
+source = "synthetic:glyphs"
+samples = 12_000
+split = { validation = 0.0, test = 0.0 }
+
+[model]
+layers = [
+    { conv = 4, kernel = 3 }, { batch_norm = true }, { activation = "relu" }, { flatten = true }, { dropout = 0.2 },
+    { dense = 10 },
+]
+
+[train]
+batch = 8
+micro_shards = 4
+optimizer = "OPTIMIZER"
+lr = 0.01
+clip_norm = 1.0
+log_every_steps = 1_000_000
+steps = STEPS
+"#;
+
+/// How often the training thread asks for memory in a run of so many steps, all in the first epoch.
+fn asked(optimizer: &str, steps: u64) -> u64 {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outgrow.toml");
+    let text = MANIFEST.replace("OPTIMIZER", optimizer).replace("STEPS", &steps.to_string());
+    std::fs::write(&file, text).unwrap();
+    let command = ["outgrow".as_ref(), "train".as_ref(), file.as_os_str()];
+    let flags = ["--threads", "2", "--cache", "/cache", "--out", "/run", "--quiet"].map(AsRef::as_ref);
+    let Command::Train(args) = Cli::parse_from(command.into_iter().chain(flags)).command else {
+        unreachable!("it says train")
+    };
+    let output = Cli::parse_from(["outgrow", "--quiet", "schema"]).output;
+    let world = World { storage: Arc::new(SimStorage::new(0)), clock: Arc::new(SimClock::new(0)) };
+    let context = Context { world, ..Context::new(&output, Environment::default()) };
+    let session = Session::open(&args.manifest, &args.processor, &context).unwrap();
+    let before = ASKED.get();
+    let result = session.run(Path::new("/run"), false, false).unwrap();
+    assert_eq!(result["steps"], steps);
+    ASKED.get() - before
+}
+
+#[test]
+fn a_step_asks_for_no_memory() {
+    for optimizer in ["adam", "lamb"] {
+        let (short, long) = (asked(optimizer, 200), asked(optimizer, 1_000));
+        println!("{optimizer}: {short} allocations in 200 steps, {long} in 1,000");
+        // Tables of random hashes ask for a little more or less from run to run; a step that asks does so 800 times.
+        assert!(long.abs_diff(short) < 20, "{optimizer}: {short} and {long}");
+    }
+}
