@@ -34,7 +34,7 @@ pub enum Fails {
 /// Half a unit in the last place, relative to the value.
 fn rounding(dtype: DType) -> f64 {
     match dtype {
-        DType::BF16 => 2f64.powi(-9),
+        DType::BF16 => 2f64.powi(-8),
         DType::F32 => 2f64.powi(-24),
         _ => 2f64.powi(-53),
     }
