@@ -18,7 +18,7 @@ pub struct Cost {
 impl Cost {
     /// The cost of an operation that reads its inputs once, writes its output once and does `flops` operations.
     pub fn streaming(flops: u64, inputs: &[&TensorType], output: &TensorType) -> Self {
-        let bytes = |ty: &TensorType| (ty.unit_elements() as u64).saturating_mul(ty.dtype.bytes() as u64);
+        let bytes = |ty: &TensorType| ty.unit_bytes() as u64;
         Self {
             flops,
             bytes_read: saturating_sum(inputs.iter().map(|ty| bytes(ty))),

@@ -49,6 +49,11 @@ impl TensorType {
     pub fn unit_elements(&self) -> usize {
         self.dims.iter().fold(1usize, |n, d| n.saturating_mul(d.bind(1)))
     }
+
+    /// Bytes of these elements, saturating.
+    pub fn unit_bytes(&self) -> usize {
+        self.unit_elements().saturating_mul(self.dtype.bytes())
+    }
 }
 
 impl fmt::Display for TensorType {

@@ -74,7 +74,7 @@ impl HostMemory {
     /// # Errors
     /// When the system does not give them.
     pub fn new(bytes: usize) -> Result<Self, KernelError> {
-        Ok(Self { memory: AlignedBytes::new("a buffer", bytes)?, bytes })
+        Ok(Self { memory: AlignedBytes::new("buffers", bytes)?, bytes })
     }
 
     /// The bytes.

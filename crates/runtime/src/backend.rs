@@ -21,6 +21,19 @@ pub struct CompileOptions {
     pub memory: Option<u64>,
 }
 
+/// What a backend compiles: a graph with static shapes, and what it is compiled for, which fits it.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// The graph, before any pass.
+    pub graph: Graph,
+    /// How its inputs and outputs lie in buffers.
+    pub bindings: Bindings,
+    /// The weights of inputs that a run is not given.
+    pub weights: Arc<Weights>,
+    /// As [`CompileOptions::memory`].
+    pub memory: Option<u64>,
+}
+
 /// One step of an executable, for reports.
 #[derive(Clone, Debug)]
 pub struct StepInfo {
@@ -101,28 +114,17 @@ pub trait Backend: Send + Sync + Debug {
     /// A short name.
     fn name(&self) -> &'static str;
 
-    /// Where the values of a graph with static shapes would live, had it been compiled. Nothing as large as a value is
-    /// allocated.
+    /// Where the values of a graph would live, had it been compiled. Nothing as large as a value is allocated.
     ///
     /// # Errors
     /// When it cannot be compiled.
-    fn plan(
-        &self,
-        graph: &Graph,
-        bindings: &Bindings,
-        options: &CompileOptions,
-    ) -> Result<MemoryPlan, Diagnostics>;
+    fn plan(&self, work: &Work) -> Result<MemoryPlan, Diagnostics>;
 
-    /// Compiles a graph with static shapes, by passes of the backend's own choice, for bindings and weights that fit.
+    /// Compiles, by passes of the backend's own choice.
     ///
     /// # Errors
-    /// When it has an op that the backend does not know, or needs more memory than it may.
-    fn compile(
-        &self,
-        graph: &Graph,
-        bindings: Bindings,
-        options: &CompileOptions,
-    ) -> Result<Compiled, Diagnostics>;
+    /// When the graph has an op that the backend does not know, or needs more memory than it may.
+    fn compile(&self, work: Work) -> Result<Compiled, Diagnostics>;
 
     /// What one thread needs to run what this backend (or another of its kind) has compiled.
     ///
@@ -161,12 +163,9 @@ pub trait Backend: Send + Sync + Debug {
     /// # Errors
     /// When the lengths differ, or one is another device's.
     fn copy(&self, from: &dyn Buffer, to: &mut dyn Buffer) -> Result<(), Diagnostic> {
-        match (from.host(), to.host_mut()) {
-            (Some(from), Some(to)) if from.len() == to.len() => {
-                to.copy_from_slice(from);
-                Ok(())
-            }
-            _ => Err(outside(from.bytes(), 0)),
+        match from.host().filter(|from| from.len() == to.bytes()) {
+            Some(from) => self.upload(from, to, 0),
+            None => Err(outside(from.bytes(), 0)),
         }
     }
 }
@@ -197,8 +196,7 @@ pub fn compile(
     batch: usize,
     options: &CompileOptions,
 ) -> Result<Compiled, Diagnostics> {
-    let (graph, bindings) = bound(graph, batch, options)?;
-    backend.compile(&graph, bindings, options)
+    backend.compile(bound(graph, batch, options)?)
 }
 
 /// Binds the batch size, and plans the memory of the program that [`compile`] would make.
@@ -211,16 +209,15 @@ pub fn plan(
     batch: usize,
     options: &CompileOptions,
 ) -> Result<MemoryPlan, Diagnostics> {
-    let (graph, bindings) = bound(graph, batch, options)?;
-    backend.plan(&graph, &bindings, options)
+    backend.plan(&bound(graph, batch, options)?)
 }
 
-/// The graph for one batch size, which its weights and bindings fit.
-fn bound(graph: &Graph, batch: usize, options: &CompileOptions) -> Result<(Graph, Bindings), Diagnostics> {
-    let graph = graph.bind(batch);
-    options.weights.check(&graph)?;
-    let separate = || Bindings::separate(&graph, &options.weights, &[]);
+/// The graph for one batch size, with weights and bindings that fit it.
+fn bound(graph: &Graph, batch: usize, options: &CompileOptions) -> Result<Work, Diagnostics> {
+    let (graph, weights) = (graph.bind(batch), options.weights.clone());
+    weights.check(&graph)?;
+    let separate = || Bindings::separate(&graph, &weights, &[]);
     let bindings = options.bindings.clone().unwrap_or_else(separate);
-    bindings.check(&graph, &options.weights)?;
-    Ok((graph, bindings))
+    bindings.check(&graph, &weights)?;
+    Ok(Work { graph, bindings, weights, memory: options.memory })
 }

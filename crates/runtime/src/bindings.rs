@@ -27,11 +27,6 @@ pub struct Bindings {
     pub outputs: Vec<Place>,
 }
 
-/// Bytes of a value of static shape.
-pub(crate) fn size(ty: &TensorType) -> usize {
-    ty.dims.iter().fold(ty.dtype.bytes(), |bytes, dim| bytes.saturating_mul(dim.bind(1)))
-}
-
 /// The inputs that a run is given.
 fn given<'a>(graph: &'a Graph, weights: &'a Weights) -> impl Iterator<Item = Value> + 'a {
     graph.inputs.iter().copied().filter(|v| weights.bound(graph, *v).is_none())
@@ -42,12 +37,12 @@ impl Bindings {
     /// that have a place) and an output: the output is written over the input. The first pair of an output counts.
     pub fn separate(graph: &Graph, weights: &Weights, over: &[(usize, usize)]) -> Self {
         let mut bindings = Self::default();
-        bindings.inputs = given(graph, weights).map(|v| bindings.buffer(size(graph.ty(v)))).collect();
+        bindings.inputs = given(graph, weights).map(|v| bindings.buffer(graph.ty(v).unit_bytes())).collect();
         let place = |(o, (_, v)): (usize, &(String, Value))| {
             let input =
                 over.iter().find(|(_, output)| *output == o).and_then(|(i, _)| bindings.inputs.get(*i));
             input.copied().unwrap_or_else(|| {
-                bindings.bytes.push(size(graph.ty(*v)));
+                bindings.bytes.push(graph.ty(*v).unit_bytes());
                 Place { buffer: bindings.bytes.len() - 1, offset: 0 }
             })
         };
@@ -73,7 +68,7 @@ impl Bindings {
         let input: BTreeMap<Place, usize> =
             self.inputs.iter().enumerate().map(|(i, place)| (*place, i)).collect();
         let over = |(place, (_, v)): (&Place, &(String, Value))| {
-            input.get(place).copied().filter(|_| size(graph.ty(*v)) > 0)
+            input.get(place).copied().filter(|_| graph.ty(*v).unit_bytes() > 0)
         };
         self.outputs.iter().zip(&graph.outputs).map(over).collect()
     }
@@ -112,9 +107,9 @@ impl Bindings {
         place: Place,
     ) -> Result<Option<Tensor<'a>>, Diagnostic> {
         let length = self.bytes.get(place.buffer).copied().unwrap_or_default();
-        let Some(end) = place.offset.checked_add(size(ty)).filter(|end| *end <= length) else {
+        let Some(end) = place.offset.checked_add(ty.unit_bytes()).filter(|end| *end <= length) else {
             let problem = format!("`{name}` does not lie in buffer {}", place.buffer);
-            return Err(wrong(problem).expected(format!("{} bytes of it", size(ty))));
+            return Err(wrong(problem).expected(format!("{} bytes of it", ty.unit_bytes())));
         };
         if !place.offset.is_multiple_of(ty.dtype.bytes()) {
             let problem = format!("`{name}` of {} begins at byte {}", ty.dtype, place.offset);

@@ -14,12 +14,12 @@ mod reference;
 mod tensors;
 mod weights;
 
-pub use backend::{Backend, CompileOptions, Compiled, Executable, Instance, StepInfo, compile, plan};
+pub use backend::{Backend, CompileOptions, Compiled, Executable, Instance, StepInfo, Work, compile, plan};
 pub use bindings::{Bindings, Place};
 pub use buffer::{Argument, Buffer};
 pub use cpu::CpuBackend;
 pub use memory::{Lifetime, MemoryPlan, plan_memory};
 pub use outgrow_kernels::{HostMemory, KernelPath, ThreadPool};
 pub use reference::ReferenceBackend;
-pub use tensors::{run_instance, run_tensors};
+pub use tensors::run_tensors;
 pub use weights::Weights;

@@ -1,7 +1,7 @@
 //! The reference backend: the interpreter behind the same trait as every other backend.
 
-use crate::backend::{Backend, CompileOptions, Compiled, Executable, Instance, StepInfo, known};
-use crate::bindings::{Bindings, Place, size};
+use crate::backend::{Backend, Compiled, Executable, Instance, StepInfo, Work, known};
+use crate::bindings::Place;
 use crate::buffer::{Argument, only_host};
 use crate::{Lifetime, MemoryPlan, Weights, plan_memory};
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, Op, Value, interpret};
@@ -14,11 +14,7 @@ use std::sync::Arc;
 pub struct ReferenceBackend;
 
 #[derive(Debug)]
-struct Interpreted {
-    graph: Graph,
-    bindings: Bindings,
-    weights: Arc<Weights>,
-}
+struct Interpreted(Work);
 
 /// Names and types of inputs or outputs.
 pub(crate) type Interface = Vec<(String, outgrow_ir::TensorType)>;
@@ -51,7 +47,7 @@ pub(crate) fn node_lifetimes(graph: &Graph) -> Vec<Lifetime> {
     graph.outputs.iter().for_each(|(_, v)| last[v.index()] = graph.nodes.len());
     let life = |(value, node): (Value, &outgrow_ir::Node)| Lifetime {
         name: format!("%{} {}", value.0, node.origin),
-        bytes: node.ty.unit_elements() * node.ty.dtype.bytes(),
+        bytes: node.ty.unit_bytes(),
         first: value.index(),
         last: last[value.index()],
     };
@@ -63,20 +59,15 @@ impl Backend for ReferenceBackend {
         "reference"
     }
 
-    fn plan(&self, graph: &Graph, _: &Bindings, _: &CompileOptions) -> Result<MemoryPlan, Diagnostics> {
-        Ok(plan_memory(node_lifetimes(graph)))
+    fn plan(&self, work: &Work) -> Result<MemoryPlan, Diagnostics> {
+        Ok(plan_memory(node_lifetimes(&work.graph)))
     }
 
-    fn compile(
-        &self,
-        graph: &Graph,
-        bindings: Bindings,
-        options: &CompileOptions,
-    ) -> Result<Compiled, Diagnostics> {
-        let (inputs, outputs) = interface(graph, &options.weights);
-        let (graph, weights) = (graph.clone(), options.weights.clone());
-        let (memory, steps) = (plan_memory(node_lifetimes(&graph)), node_steps(&graph));
-        let executable = Arc::new(Interpreted { graph: graph.clone(), bindings: bindings.clone(), weights });
+    fn compile(&self, work: Work) -> Result<Compiled, Diagnostics> {
+        let (inputs, outputs) = interface(&work.graph, &work.weights);
+        let (memory, steps) = (plan_memory(node_lifetimes(&work.graph)), node_steps(&work.graph));
+        let (bindings, graph) = (work.bindings.clone(), work.graph.clone());
+        let executable = Arc::new(Interpreted(work));
         Ok(Compiled { executable, bindings, inputs, outputs, memory, steps, graph })
     }
 
@@ -100,30 +91,29 @@ fn read<'a>(arguments: &'a mut [Argument<'_>], place: Place, bytes: usize) -> Op
 impl Instance for Arc<Interpreted> {
     fn submit(&mut self, arguments: &mut [Argument<'_>]) -> Result<(), Diagnostic> {
         only_host(arguments)?;
+        let Work { graph, bindings, weights, .. } = &self.0;
         let mut tensors = Vec::new();
-        let mut places = self.bindings.inputs.iter();
+        let mut places = bindings.inputs.iter();
         let missing = |what: &str, name: &str| {
             Diagnostic::fault(
                 "runtime.run",
                 format!("the {what} `{name}` is not in the buffers that were given"),
             )
         };
-        for input in &self.graph.inputs {
-            if let Some(weight) = self.weights.bound(&self.graph, *input) {
+        for input in &graph.inputs {
+            if let Some(weight) = weights.bound(graph, *input) {
                 tensors.push(weight.tensor().clone());
                 continue;
             }
-            let (name, ty) = (self.graph.input_name(*input), self.graph.ty(*input));
-            let bytes = places.next().and_then(|place| read(arguments, *place, size(ty)));
+            let (name, ty) = (graph.input_name(*input), graph.ty(*input));
+            let bytes = places.next().and_then(|place| read(arguments, *place, ty.unit_bytes()));
             let shape = ty.static_shape().unwrap_or_default();
             let tensor = Tensor::from_le_bytes(ty.dtype, shape, bytes.ok_or_else(|| missing("input", name))?);
             let problem = |e: outgrow_tensor::TensorError| Diagnostic::fault("runtime.input", e.to_string());
             tensors.push(tensor.map_err(|e| problem(e).item(format!("input `{name}`")))?);
         }
-        let results = interpret(&self.graph, &tensors)?;
-        for ((result, place), (name, _)) in
-            results.iter().zip(&self.bindings.outputs).zip(&self.graph.outputs)
-        {
+        let results = interpret(graph, &tensors)?;
+        for ((result, place), (name, _)) in results.iter().zip(&bindings.outputs).zip(&graph.outputs) {
             let source = result.as_bytes();
             let target = match arguments.get_mut(place.buffer).and_then(Argument::on_host) {
                 Some(BufferRef::Write(all)) => {

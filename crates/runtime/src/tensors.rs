@@ -1,6 +1,6 @@
 //! Running executables on whole tensors, for tests and for work outside the step loop.
 
-use crate::{Argument, Backend, Buffer, Compiled, Instance, Place};
+use crate::{Argument, Backend, Buffer, Compiled, Place};
 use outgrow_ir::{Diagnostic, TensorType};
 use outgrow_tensor::{Shape, Tensor};
 
@@ -15,19 +15,6 @@ fn shape(ty: &TensorType) -> Shape {
 pub fn run_tensors(
     backend: &dyn Backend,
     compiled: &Compiled,
-    inputs: &[Tensor],
-) -> Result<Vec<Tensor>, Diagnostic> {
-    run_instance(backend, compiled, &mut *backend.instance(compiled)?, inputs)
-}
-
-/// The same with an instance that is there.
-///
-/// # Errors
-/// As [`run_tensors`].
-pub fn run_instance(
-    backend: &dyn Backend,
-    compiled: &Compiled,
-    instance: &mut dyn Instance,
     inputs: &[Tensor],
 ) -> Result<Vec<Tensor>, Diagnostic> {
     for ((name, ty), tensor) in compiled.inputs.iter().zip(inputs) {
@@ -63,7 +50,7 @@ pub fn run_instance(
     };
     let buffers = owned.iter_mut().map(|buffer: &mut Box<dyn Buffer>| &mut **buffer);
     let mut arguments: Vec<Argument<'_>> = buffers.enumerate().map(argument).collect();
-    instance.run(&mut arguments)?;
+    backend.instance(compiled)?.run(&mut arguments)?;
     drop(arguments);
     let tensor = |((_, ty), place): (&(String, TensorType), &Place)| {
         let mut bytes = vec![0; shape(ty).elements() * ty.dtype.bytes()];

@@ -34,10 +34,14 @@ impl Weights {
         if self.0.is_empty() { None } else { self.get(graph.input_name(input)) }
     }
 
-    /// Bytes that a packed copy of a weight takes: as many as matrices and filters of f32 have themselves.
+    /// Bytes that a packed copy of a weight takes: as many as matrices and filters have as f32. (Filters of bf16 are not
+    /// packed, but widened in each run.)
     pub(crate) fn packed_bytes(weight: &Weight) -> usize {
-        let tensor = weight.tensor();
-        if tensor.dtype() == DType::F32 && tensor.shape().rank() >= 2 { tensor.bytes() } else { 0 }
+        let (tensor, wide) = (weight.tensor(), DType::F32.bytes());
+        match (tensor.dtype(), tensor.shape().rank()) {
+            (DType::F32, 2..) | (DType::BF16, 2..4) => tensor.elements().saturating_mul(wide),
+            _ => 0,
+        }
     }
 
     /// Checks that the weights are of the types of the inputs that they are bound to.

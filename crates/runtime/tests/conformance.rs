@@ -323,3 +323,21 @@ fn arguments_that_do_not_fit_are_refused() {
     // What another backend has compiled is not run.
     assert!(ReferenceBackend.instance(&compiled).is_err());
 }
+
+/// What a program plans for packed weights is what they take: as f32, of whatever type they are.
+#[test]
+fn packed_weights_are_planned() {
+    for dtype in [DType::F32, DType::BF16] {
+        let mut b = Builder::new("product");
+        let x = b.input("x", InputKind::Feed, TensorType::new(dtype, [64usize, 96]));
+        let w = b.param("w", dtype, &[96, 128]);
+        let y = b.dot_as(DType::F32, x, w, (&[], &[]), (&[1], &[0]));
+        b.output("y", y);
+        let tensor = Tensor::from_f64(dtype, [96, 128], |i| (i % 7) as f64);
+        let weights = Arc::new(Weights::new([("w".to_owned(), tensor)]));
+        let options = CompileOptions { weights: weights.clone(), ..CompileOptions::default() };
+        let compiled = compile(&cpu(1), &b.finish().unwrap(), 1, &options).unwrap();
+        let packed = weights.bytes().1;
+        assert_eq!((packed, compiled.memory.packed_bytes), (4 * 96 * 128, packed), "{dtype}");
+    }
+}

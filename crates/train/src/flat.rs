@@ -5,7 +5,7 @@
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_kernels::SUM_BLOCK;
 use outgrow_tensor::{DType, Element, Tensor};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 /// Every tensor begins at a multiple of this many elements: of f32, a cache line.
@@ -57,6 +57,11 @@ impl Layout {
     /// The tensors, in order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// The first element of each tensor, by its name.
+    pub fn offsets(&self) -> HashMap<&str, usize> {
+        self.entries.iter().map(|entry| (entry.name.as_str(), entry.offset)).collect()
     }
 
     /// Elements of the flat vector, with the gaps between tensors.

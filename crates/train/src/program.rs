@@ -12,7 +12,6 @@ use outgrow_runtime::{
 use outgrow_tensor::{DType, Tensor};
 use outgrow_transform::Batch;
 use smallvec::{SmallVec, smallvec};
-use std::collections::HashMap;
 use std::ops::Range;
 
 /// Where an input of a program comes from that is given anew to each run.
@@ -170,8 +169,7 @@ impl Interface {
         graph.outputs.retain(|(name, _)| wanted(name));
         only_f32(&graph)?;
         let (params, buffers) = layouts(model);
-        let offset = |entry: &Entry| (entry.name.clone(), 4 * entry.offset);
-        let offsets = [&params, &buffers].map(|l| l.entries().iter().map(offset).collect::<HashMap<_, _>>());
+        let offsets = [&params, &buffers].map(Layout::offsets);
         let mut bindings = Bindings { bytes: vec![bytes(&params), bytes(&buffers)], ..Bindings::default() };
         let (mut feeds, mut inputs) = (Vec::new(), 0);
         for value in &graph.inputs {
@@ -181,7 +179,7 @@ impl Interface {
             let held = |buffer: usize| {
                 let offset = offsets[buffer].get(input.name.as_str());
                 let offset = *offset.ok_or_else(|| fault("a model has what its graphs take"))?;
-                Ok::<_, Diagnostic>(Place { buffer, offset })
+                Ok::<_, Diagnostic>(Place { buffer, offset: 4 * offset })
             };
             let place = match input.kind {
                 InputKind::Param => held(PARAMS)?,

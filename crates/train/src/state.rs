@@ -92,17 +92,38 @@ impl TrainState {
     /// # Errors
     /// When the device has not the memory.
     pub fn duplicate(&self) -> Result<Self, Diagnostic> {
-        let best = |(params, buffers): &(DeviceVector, DeviceVector)| {
-            Ok::<_, Diagnostic>((params.duplicate()?, buffers.duplicate()?))
-        };
         Ok(Self {
             params: self.params.duplicate()?,
             buffers: self.buffers.duplicate()?,
             slots: self.slots.iter().map(DeviceVector::duplicate).collect::<Result<_, _>>()?,
             early_stopping: self.early_stopping.clone(),
-            best: self.best.as_ref().map(best).transpose()?,
+            best: self.duplicate_best()?,
             ..*self
         })
+    }
+
+    /// Becomes the state that another of the same model and optimiser is, in the memory that it has.
+    ///
+    /// # Errors
+    /// When the other is another device's, or there is not the memory for best weights that this one has not.
+    pub fn copy_from(&mut self, other: &Self) -> Result<(), Diagnostic> {
+        self.params.copy_from(&other.params)?;
+        self.buffers.copy_from(&other.buffers)?;
+        for (own, slot) in self.slots.iter_mut().zip(&other.slots) {
+            own.copy_from(slot)?;
+        }
+        self.best = other.duplicate_best()?;
+        self.early_stopping.clone_from(&other.early_stopping);
+        (self.step, self.samples) = (other.step, other.samples);
+        (self.train_ns, self.stopped) = (other.train_ns, other.stopped);
+        Ok(())
+    }
+
+    fn duplicate_best(&self) -> Result<Option<(DeviceVector, DeviceVector)>, Diagnostic> {
+        let best = |(params, buffers): &(DeviceVector, DeviceVector)| {
+            Ok((params.duplicate()?, buffers.duplicate()?))
+        };
+        self.best.as_ref().map(best).transpose()
     }
 
     /// Parameters and buffers by name.

@@ -1,6 +1,7 @@
 //! Named tensors of f32 side by side in a buffer of a device: parameters, running statistics, the optimiser's state.
 
 use crate::flat::{Entry, Layout};
+use crate::program::bytes;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_runtime::{Argument, Backend, Buffer};
 use outgrow_tensor::Tensor;
@@ -24,8 +25,7 @@ impl DeviceVector {
     /// # Errors
     /// When the device has not the memory.
     pub fn zeros(layout: &Arc<Layout>, backend: &Arc<dyn Backend>) -> Result<Self, Diagnostic> {
-        let bytes = usize::try_from(layout.bytes()).unwrap_or(usize::MAX);
-        let buffer = backend.allocate(bytes)?;
+        let buffer = backend.allocate(bytes(layout))?;
         Ok(Self { layout: layout.clone(), buffer, backend: backend.clone() })
     }
 
@@ -78,18 +78,6 @@ impl DeviceVector {
         Argument::write(&mut *self.buffer)
     }
 
-    /// The elements of tensor `i`.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn elements(&self, i: usize) -> Result<Vec<f32>, Diagnostic> {
-        let entry = &self.layout.entries()[i];
-        let mut elements = vec![0.0f32; entry.elements];
-        let to = bytemuck::cast_slice_mut(&mut elements);
-        self.backend.download(&*self.buffer, 4 * entry.offset, to)?;
-        Ok(elements)
-    }
-
     /// Gives tensor `i` these elements.
     ///
     /// # Errors
@@ -105,11 +93,14 @@ impl DeviceVector {
     /// # Errors
     /// When the device fails.
     pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>, Diagnostic> {
-        let tensor = |(i, entry): (usize, &Entry)| {
-            let tensor = Tensor::new(entry.dims.clone(), self.elements(i)?);
+        let tensor = |entry: &Entry| {
+            let mut elements = vec![0.0f32; entry.elements];
+            let to = bytemuck::cast_slice_mut(&mut elements);
+            self.backend.download(&*self.buffer, 4 * entry.offset, to)?;
+            let tensor = Tensor::new(entry.dims.clone(), elements);
             Ok((entry.name.clone(), tensor.expect("a layout's extents agree with its elements")))
         };
-        self.layout.entries().iter().enumerate().map(tensor).collect()
+        self.layout.entries().iter().map(tensor).collect()
     }
 
     /// Takes the elements of these tensors, which must be those of the layout. Nothing changes otherwise.

@@ -114,7 +114,7 @@ impl Lowering<'_> {
                 None => Home::External(*places.next().expect("invariant: bindings fit their graph")),
             };
             let external = matches!(home, Home::External(_));
-            let storage = self.storage(format!("input {i}"), bindings::size(ty), home);
+            let storage = self.storage(format!("input {i}"), ty.unit_bytes(), home);
             if external {
                 given.push(storage);
             }

@@ -6,11 +6,11 @@ mod ops;
 mod place;
 mod storage;
 
-use crate::backend::{Backend, CompileOptions, Compiled, Executable, Instance, known};
+use crate::MemoryPlan;
+use crate::backend::{Backend, Compiled, Executable, Instance, Work, known};
 use crate::buffer::{Argument, no_memory, only_host};
 use crate::reference::interface;
-use crate::{Bindings, MemoryPlan};
-use outgrow_ir::{Diagnostic, Diagnostics, Graph};
+use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_kernels::{self as kernels, BufferRef, KernelError, KernelPath, Program, RunError, ThreadPool};
 use std::sync::Arc;
 
@@ -65,27 +65,18 @@ impl Backend for CpuBackend {
         "cpu"
     }
 
-    fn plan(
-        &self,
-        graph: &Graph,
-        bindings: &Bindings,
-        options: &CompileOptions,
-    ) -> Result<MemoryPlan, Diagnostics> {
-        let graph = outgrow_passes::prepare().run(graph)?;
-        Ok(lower::lower(&graph, bindings, &options.weights)?.plan())
+    fn plan(&self, work: &Work) -> Result<MemoryPlan, Diagnostics> {
+        let graph = outgrow_passes::prepare().run(&work.graph)?;
+        Ok(lower::lower(&graph, &work.bindings, &work.weights)?.plan())
     }
 
-    fn compile(
-        &self,
-        graph: &Graph,
-        bindings: Bindings,
-        options: &CompileOptions,
-    ) -> Result<Compiled, Diagnostics> {
-        let graph = outgrow_passes::prepare().run(graph)?;
-        let (inputs, outputs) = interface(&graph, &options.weights);
-        let lowered = lower::lower(&graph, &bindings, &options.weights)?;
+    fn compile(&self, work: Work) -> Result<Compiled, Diagnostics> {
+        let Work { graph, bindings, weights, memory: there } = work;
+        let graph = outgrow_passes::prepare().run(&graph)?;
+        let (inputs, outputs) = interface(&graph, &weights);
+        let lowered = lower::lower(&graph, &bindings, &weights)?;
         let memory = lowered.plan();
-        if let Some(there) = options.memory.filter(|there| memory.bytes() > *there) {
+        if let Some(there) = there.filter(|there| memory.bytes() > *there) {
             let problem =
                 format!("the program needs {} bytes of memory, and may take {there}", memory.bytes());
             return Err(no_memory(problem).into());

@@ -83,7 +83,8 @@ impl Sums {
             let compiled = compile(&**backend, &graph, 1, &options)?;
             Ok::<_, Diagnostics>(backend.instance(&compiled)?)
         };
-        let at = |name: &str| outputs.entries().iter().find(|e| e.name == name).map(|e| e.offset);
+        let offsets = outputs.offsets();
+        let at = |name: &str| offsets.get(name).copied();
         let combined = bytes(outputs);
         let judge = judge(config, elements, combined)?;
         let findings = Findings {
@@ -255,7 +256,8 @@ fn follow(
     buffers: &Layout,
     outputs: &Layout,
 ) -> Result<Option<(Graph, Bindings)>, Diagnostics> {
-    let offset = |name: &str| outputs.entries().iter().find(|e| e.name == name).map(|e| e.offset);
+    let offsets = outputs.offsets();
+    let offset = |name: &str| offsets.get(name).copied();
     let mut b = Builder::new("follow");
     let mut bindings = Bindings { bytes: vec![bytes(buffers), bytes(outputs)], ..Bindings::default() };
     let samples = match offset("samples") {

@@ -74,7 +74,7 @@ impl Runs<'_> {
         lr: f64,
         mut watch: impl FnMut(u64),
     ) -> Result<Option<f64>, Diagnostics> {
-        self.trainer.state = self.start.duplicate()?;
+        self.trainer.state.copy_from(&self.start)?;
         let per_epoch = self.trainer.steps_per_epoch(data.samples());
         let total = self.trainer.total_steps(data.samples());
         let config = shortened(self.config, lr, self.steps, per_epoch, total);
