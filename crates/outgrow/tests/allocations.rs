@@ -1,9 +1,7 @@
 //! What a step asks of the allocator on the thread that trains: nothing. Runs of two lengths differ by steps alone, so
 //! what the longer one asks for more is what steps ask for.
-#![allow(unsafe_code, clippy::print_stdout)]
+#![allow(clippy::print_stdout)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,36 +11,6 @@ use outgrow::context::{Context, World};
 use outgrow::places::Environment;
 use outgrow::session::Session;
 use outgrow_env::{SimClock, SimStorage};
-
-struct Counting;
-
-thread_local! {
-    /// How often this thread has asked for memory.
-    static ASKED: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is handed to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ASKED.try_with(|asked| asked.set(asked.get() + 1));
-        // SAFETY: the caller's contract is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(start, layout) }
-    }
-
-    unsafe fn realloc(&self, start: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        let _ = ASKED.try_with(|asked| asked.set(asked.get() + 1));
-        // SAFETY: as above.
-        unsafe { System.realloc(start, layout, bytes) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const MANIFEST: &str = r#"
 [data]
@@ -81,10 +49,11 @@ fn asked(optimizer: &str, steps: u64) -> u64 {
     let world = World { storage: Arc::new(SimStorage::new(0)), clock: Arc::new(SimClock::new(0)) };
     let context = Context { world, ..Context::new(&output, Environment::default()) };
     let session = Session::open(&args.manifest, &args.processor, &context).unwrap();
-    let before = ASKED.get();
-    let result = session.run(Path::new("/run"), false, false).unwrap();
-    assert_eq!(result["steps"], steps);
-    ASKED.get() - before
+    let asked = allocation_counter::measure(|| {
+        let result = session.run(Path::new("/run"), false, false).unwrap();
+        assert_eq!(result["steps"], steps);
+    });
+    asked.count_total
 }
 
 #[test]
