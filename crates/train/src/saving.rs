@@ -80,7 +80,7 @@ impl Trainer {
         for problem in &loaded.skipped.0 {
             observer.on_event(&TrainEvent::Skipped { problem: &problem.to_string() });
         }
-        self.state.restore(loaded.checkpoint, self.step.update())?;
+        self.state.restore(loaded.checkpoint)?;
         Ok(true)
     }
 
@@ -92,7 +92,7 @@ impl Trainer {
     pub(crate) fn save(&mut self, observer: &mut dyn TrainObserver) -> Result<(), Diagnostics> {
         // There is memory for one snapshot at a time.
         self.wait_saved(observer)?;
-        let snapshot = self.state.to_checkpoint(&self.options.fingerprint, self.step.update())?;
+        let snapshot = self.state.to_checkpoint(&self.options.fingerprint)?;
         check_finite(&snapshot)?;
         observer.sync()?;
         if let Some(saver) = &mut self.saver {

@@ -1,8 +1,8 @@
 //! The state of training: everything that the next step depends on, and its form in a checkpoint.
 
 use crate::early_stopping::EarlyStopping;
+use crate::optim::Slot;
 use crate::program::layouts;
-use crate::update::Update;
 use crate::vector::DeviceVector;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::{BuiltModel, Init};
@@ -29,8 +29,8 @@ pub struct TrainState {
     pub params: DeviceVector,
     /// Buffers.
     pub buffers: DeviceVector,
-    /// The optimiser's state, a vector for each slot.
-    pub slots: Vec<DeviceVector>,
+    /// The optimiser's state: a vector for each of its slots, with the slot's name.
+    pub slots: Vec<(&'static str, DeviceVector)>,
     /// What early stopping has seen.
     pub early_stopping: Option<EarlyStopping>,
     /// Parameters and buffers of the best evaluation, when they are to be the result.
@@ -49,19 +49,21 @@ struct Progress {
 const PROGRESS: &str = "progress";
 
 impl TrainState {
-    /// The state before the first step: parameters drawn by their initialisers, each from a random stream of its own.
+    /// The state before the first step, for an optimiser with these slots: parameters drawn by their initialisers, each
+    /// from a random stream of its own.
     ///
     /// # Errors
     /// When the device has not the memory.
     pub fn initial(
         model: &BuiltModel,
-        update: &Update,
+        slots: &[Slot],
         key: RngKey,
         backend: &Arc<dyn Backend>,
     ) -> Result<Self, Diagnostic> {
         let (params, buffers) = layouts(model);
         let (params, buffers) = (Arc::new(params), Arc::new(buffers));
         let init = key.fold_in_name("init");
+        let filled = |slot: &Slot| Ok((slot.name, DeviceVector::filled(&params, backend, slot.init as f32)?));
         // One tensor after the other, so that never all of them are there twice.
         let set = |vector: &mut DeviceVector, i: usize, of: &Init, name: &str, dims: &[usize]| {
             let tensor = of.tensor(init.fold_in_name(name), vector.layout().dtype(), dims);
@@ -74,7 +76,7 @@ impl TrainState {
             stopped: false,
             params: DeviceVector::zeros(&params, backend)?,
             buffers: DeviceVector::zeros(&buffers, backend)?,
-            slots: update.initial_slots(&params, backend)?,
+            slots: slots.iter().map(filled).collect::<Result<_, _>>()?,
             early_stopping: None,
             best: None,
         };
@@ -92,10 +94,11 @@ impl TrainState {
     /// # Errors
     /// When the device has not the memory.
     pub fn duplicate(&self) -> Result<Self, Diagnostic> {
+        let duplicate = |(name, slot): &(_, DeviceVector)| Ok((*name, slot.duplicate()?));
         Ok(Self {
             params: self.params.duplicate()?,
             buffers: self.buffers.duplicate()?,
-            slots: self.slots.iter().map(DeviceVector::duplicate).collect::<Result<_, _>>()?,
+            slots: self.slots.iter().map(duplicate).collect::<Result<_, _>>()?,
             early_stopping: self.early_stopping.clone(),
             best: self.duplicate_best()?,
             ..*self
@@ -109,7 +112,7 @@ impl TrainState {
     pub fn copy_from(&mut self, other: &Self) -> Result<(), Diagnostic> {
         self.params.copy_from(&other.params)?;
         self.buffers.copy_from(&other.buffers)?;
-        for (own, slot) in self.slots.iter_mut().zip(&other.slots) {
+        for ((_, own), (_, slot)) in self.slots.iter_mut().zip(&other.slots) {
             own.copy_from(slot)?;
         }
         self.best = other.duplicate_best()?;
@@ -158,12 +161,12 @@ impl TrainState {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn to_checkpoint(&self, fingerprint: &str, update: &Update) -> Result<Checkpoint, Diagnostic> {
+    pub fn to_checkpoint(&self, fingerprint: &str) -> Result<Checkpoint, Diagnostic> {
         let mut checkpoint =
             Checkpoint { step: self.step, model: fingerprint.into(), ..Checkpoint::default() };
         checkpoint.insert_group("param", &self.params.tensors()?);
         checkpoint.insert_group("buffer", &self.buffers.tensors()?);
-        for (name, slot) in update.slot_names().iter().zip(&self.slots) {
+        for (name, slot) in &self.slots {
             checkpoint.insert_group(&format!("optimizer.{name}"), &slot.tensors()?);
         }
         if let Some((best_params, best_buffers)) = &self.best {
@@ -184,7 +187,7 @@ impl TrainState {
     ///
     /// # Errors
     /// When it is not one of this model and optimiser; the state is of no use then.
-    pub fn restore(&mut self, mut checkpoint: Checkpoint, update: &Update) -> Result<(), Diagnostics> {
+    pub fn restore(&mut self, mut checkpoint: Checkpoint) -> Result<(), Diagnostics> {
         let progress: Progress = serde_json::from_value(checkpoint.part(PROGRESS)?.clone()).map_err(|e| {
             Diagnostic::new("train.checkpoint", format!("the training state cannot be read: {e}"))
                 .item(PROGRESS)
@@ -192,7 +195,7 @@ impl TrainState {
         })?;
         self.params.set_tensors(&checkpoint.take_group("param"))?;
         self.buffers.set_tensors(&checkpoint.take_group("buffer"))?;
-        for (name, slot) in update.slot_names().iter().zip(&mut self.slots) {
+        for (name, slot) in &mut self.slots {
             slot.set_tensors(&checkpoint.take_group(&format!("optimizer.{name}")))?;
         }
         let best = checkpoint.take_group("best.param");

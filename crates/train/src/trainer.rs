@@ -3,6 +3,7 @@
 
 use crate::evaluate::{Evaluator, Metrics};
 use crate::memory::{Budget, gradient_bytes, in_step, state_bytes, step_graph};
+use crate::optim::from_spec;
 use crate::program::{ModelProgram, bytes};
 use crate::saving::Saver;
 use crate::source::Batches;
@@ -86,7 +87,8 @@ impl Trainer {
         let combined = bytes(&program.outputs);
         let update = Update::new(&config, &model, combined, &*backend, &budget.options())?;
         let key = RngKey::new(options.seed);
-        let state = TrainState::initial(&model, &update, key, &backend)?;
+        let slots = from_spec(&config.optimizer, config.weight_decay).slots();
+        let state = TrainState::initial(&model, &slots, key, &backend)?;
         let sums = Sums::new(&model, &config, &program.outputs, &backend, &budget.options())?;
         options.memory = budget.0;
         let step = LocalStep::new(&config, program, update, sums, &options)?;

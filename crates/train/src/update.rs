@@ -1,25 +1,20 @@
 //! The update program: from parameters, the combined gradient and the optimiser's state to new ones, written over the
 //! old. Elementwise optimisers sweep over all parameters as one vector.
 
-use crate::flat::Layout;
-use crate::optim::{Clipping, Optimizer, Slot, from_spec, update_graph};
+use crate::optim::{Clipping, Optimizer, from_spec, update_graph};
 use crate::program::{bytes, layouts};
 use crate::spec::Train;
 use crate::state::TrainState;
-use crate::vector::DeviceVector;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::BuiltModel;
 use outgrow_runtime::{Argument, Backend, Bindings, Buffer, CompileOptions, Instance, Place, compile};
 use smallvec::{SmallVec, smallvec};
-use std::sync::Arc;
 
 /// The update of all parameters.
 #[derive(Debug)]
 pub struct Update {
     optimizer: Box<dyn Optimizer>,
     instance: Box<dyn Instance>,
-    /// Names of the optimiser's state tensors.
-    slots: Vec<&'static str>,
 }
 
 /// The buffers of the update: parameters, the combined vector, a slot each, and each number.
@@ -50,7 +45,6 @@ impl Update {
         };
         let clipping = Clipping { value: config.clip_value, scale: config.clip_norm.is_some() };
         let graph = update_graph(&*optimizer, &tensors, flat, clipping)?;
-        let slots: Vec<&'static str> = optimizer.slots().iter().map(|slot| slot.name).collect();
         let offsets: Vec<usize> =
             if flat { vec![0] } else { params.entries().iter().map(|e| 4 * e.offset).collect() };
         let all = |buffer: usize| offsets.iter().map(move |offset| Place { buffer, offset: *offset });
@@ -58,7 +52,7 @@ impl Update {
         let mut bindings = Bindings { bytes: vec![bytes(&params), combined], ..Bindings::default() };
         bindings.inputs.extend(all(PARAMS).chain(all(GRADS)));
         bindings.outputs.extend(all(PARAMS));
-        for _ in &slots {
+        for _ in optimizer.slots() {
             let buffer = bindings.buffer(bytes(&params)).buffer;
             bindings.inputs.extend(all(buffer));
             bindings.outputs.extend(all(buffer));
@@ -70,25 +64,7 @@ impl Update {
         }
         let options = CompileOptions { bindings: Some(bindings), ..options.clone() };
         let instance = backend.instance(&compile(backend, &graph, 1, &options)?)?;
-        Ok(Self { optimizer, instance, slots })
-    }
-
-    /// The optimiser's state before the first step.
-    ///
-    /// # Errors
-    /// When the device has not the memory.
-    pub fn initial_slots(
-        &self,
-        params: &Arc<Layout>,
-        backend: &Arc<dyn Backend>,
-    ) -> Result<Vec<DeviceVector>, Diagnostic> {
-        let slot = |slot: &Slot| DeviceVector::filled(params, backend, slot.init as f32);
-        self.optimizer.slots().iter().map(slot).collect()
-    }
-
-    /// Names of the optimiser's state tensors.
-    pub fn slot_names(&self) -> &[&'static str] {
-        &self.slots
+        Ok(Self { optimizer, instance })
     }
 
     /// Updates parameters and optimiser state. `combined` begins with the gradients, laid out as the parameters;
@@ -107,7 +83,7 @@ impl Update {
         let numbers: SmallVec<[[f32; 1]; 4]> = numbers.map(|x| [x as f32]).collect();
         let mut arguments: SmallVec<[Argument<'_>; 8]> =
             smallvec![state.params.write(), Argument::read(combined)];
-        arguments.extend(state.slots.iter_mut().map(DeviceVector::write));
+        arguments.extend(state.slots.iter_mut().map(|(_, slot)| slot.write()));
         arguments.extend(numbers.iter().map(|number| Argument::host(number)));
         self.instance.run(&mut arguments)
     }

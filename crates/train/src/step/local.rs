@@ -91,11 +91,6 @@ impl LocalStep {
         &self.program
     }
 
-    /// The program that updates parameters.
-    pub fn update(&self) -> &Update {
-        &self.update
-    }
-
     /// The steps of the micro-shard's program with the nanoseconds that each took in the profiled runs, and how many these
     /// were.
     pub fn profile(&self) -> (impl Iterator<Item = (&StepInfo, u64)>, u64) {
