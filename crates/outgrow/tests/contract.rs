@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Place, checkpoints, files, finish};
+use common::{Place, checkpoint_parts, checkpoints, files, finish};
 use outgrow_env::LocalStorage;
 use outgrow_store::safetensors;
 use serde_json::Value as Json;
@@ -233,11 +233,19 @@ fn a_run_leaves_all_that_belongs_to_it() {
     let place = Place::with(CLASSES);
     place.json(&["run", "m.toml", "--out", "r", "--set", "train.checkpoint_every_steps=3"]);
     let files = files(&place.path("r"));
-    let names: Vec<String> = files.keys().map(|path| path.to_string_lossy().into_owned()).collect();
+    // Parts have names by their content.
+    let name = |path: &std::path::PathBuf| match path.to_string_lossy().strip_suffix(".safetensors") {
+        Some(stem) if stem.starts_with("checkpoints") => format!("{}-", stem.rsplit_once('-').unwrap().0),
+        _ => path.to_string_lossy().into_owned(),
+    };
+    let names: Vec<String> = files.keys().map(name).collect();
     let expect = [
-        "checkpoints/step-00000009.ckpt",
-        "checkpoints/step-00000012.ckpt",
-        "checkpoints/step-00000014.ckpt",
+        "checkpoints/step-00000009-",
+        "checkpoints/step-00000009.json",
+        "checkpoints/step-00000012-",
+        "checkpoints/step-00000012.json",
+        "checkpoints/step-00000014-",
+        "checkpoints/step-00000014.json",
         "manifest.toml",
         "metrics.jsonl",
         "model/graph.txt",
@@ -265,8 +273,10 @@ fn a_run_leaves_all_that_belongs_to_it() {
             "{line}"
         );
     }
-    let read = safetensors::read(&LocalStorage::new(), &place.path("r/checkpoints/step-00000014.ckpt"));
-    assert!(read.is_ok(), "any tool that reads safetensors can look into a checkpoint");
+    for part in checkpoint_parts(&place.path("r")) {
+        let read = safetensors::read(&LocalStorage::new(), &part);
+        assert!(read.is_ok(), "any tool that reads safetensors can look into a checkpoint");
+    }
 }
 
 /// The page loads nothing from anywhere and shows what the issue names.

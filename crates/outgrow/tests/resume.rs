@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use common::{Dice, Place, checkpoints, files, flip_bit};
+use common::{Dice, Place, checkpoint_parts, checkpoints, files, flip_bit};
 use serde_json::Value as Json;
 
 /// Everything that must survive a crash is in this run: batch norm's running statistics, dropout's random stream, two
@@ -259,7 +259,9 @@ fn killed_while_data_is_prepared() {
         }
         place.json(&args);
         check_same(&essence(&place, &out), &expect, &format!("attempt {attempt}"));
-        let again = files(&place.path(&cache));
+        let mut again = files(&place.path(&cache));
+        // A kill just after the last record leaves what says how far preparation came, which harms nobody.
+        again.retain(|path, _| !path.ends_with("progress.json"));
         assert!(again == prepared, "attempt {attempt}: {:?} {:?}", again.keys(), prepared.keys());
     }
 }
@@ -267,13 +269,21 @@ fn killed_while_data_is_prepared() {
 #[test]
 fn a_damaged_checkpoint_is_passed_over() {
     let (place, expect, _) = calm(MANIFEST);
-    for (i, at) in [0.0, 0.001, 0.5, 0.999].into_iter().enumerate() {
+    let parts = [0.0, 0.001, 0.5, 0.999].map(|at| (at, true));
+    for (i, (at, is_part)) in parts.into_iter().chain([(0.0, false), (0.6, false)]).enumerate() {
         let out = format!("r{i}");
         let run = place.path(&out);
         assert!(kill_when(place.start(&["run", "m.toml", "--out", &out]), || newest(&run) >= 20));
         let all = checkpoints(&run);
         assert!(all.len() >= 2);
-        let damaged = all.last().unwrap();
+        let record = all.last().unwrap();
+        // A part may be there already whose record is not.
+        let named = |part: &PathBuf| {
+            let name = part.file_name().unwrap().to_string_lossy().into_owned();
+            std::fs::read_to_string(record).unwrap().contains(&name)
+        };
+        let part = checkpoint_parts(&run).into_iter().find(named).unwrap();
+        let damaged = if is_part { &part } else { record };
         flip_bit(damaged, at);
         let bytes = std::fs::read(damaged).unwrap();
         let done = place.run(&["run", "m.toml", "--out", &out, "--json"]);

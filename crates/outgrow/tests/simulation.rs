@@ -106,7 +106,7 @@ fn result(disk: &SimStorage) -> Json {
 /// The names that differ, which say more than bytes do. A crash may undo the removal of a checkpoint that is too old to
 /// be kept, so one that is older than all that are expected is no difference.
 fn differing(expect: &BTreeMap<PathBuf, Vec<u8>>, found: &BTreeMap<PathBuf, Vec<u8>>) -> Vec<PathBuf> {
-    let is_checkpoint = |name: &Path| name.extension().is_some_and(|e| e == "ckpt");
+    let is_checkpoint = |name: &Path| name.parent().is_some_and(|folder| folder.ends_with("checkpoints"));
     let oldest = expect.keys().find(|name| is_checkpoint(name));
     let more = found.keys().filter(|name| !expect.contains_key(*name));
     let more = more.filter(|name| !(is_checkpoint(name) && oldest.is_some_and(|oldest| *name < oldest)));

@@ -1,18 +1,20 @@
-//! The checkpoints of one run in one folder: `step-00000123.ckpt` each, the last few kept, and the best one if asked.
+//! The checkpoints of one run in one folder, of which the last few are kept. [`crate::checkpoint`] says what the files are.
 //!
-//! One process at a time may save into a folder: who saves holds the lock of the run. Loading never removes or changes
-//! anything, however damaged it is.
+//! One process at a time may commit checkpoints into a folder: the one that holds the lock of the run. Others may write
+//! parts meanwhile. Loading never removes or changes anything, however damaged it is.
 
-use crate::checkpoint::{self, Checkpoint};
-use crate::{StoreError, in_file, safetensors};
+use crate::checkpoint::{Part, PartFile, Record, State, Stored, part};
+use crate::{StoreError, in_file};
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The file that says which checkpoint is the best.
-const BEST: &str = "best.json";
+/// What the name of a record ends with.
+const RECORD: &str = ".json";
+/// What the name of a checkpoint of the first form of this format ends with: a file of its own.
+const FIRST_FORM: &str = ".ckpt";
 
 /// A folder of checkpoints of one model.
 #[derive(Clone, Debug)]
@@ -23,36 +25,24 @@ pub struct CheckpointStore {
     keep_last: usize,
 }
 
-/// One checkpoint file.
+/// One committed checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
     /// The step in its name.
     pub step: u64,
-    /// Where it is.
+    /// Where its record is.
     pub path: PathBuf,
-    /// Its length.
-    pub bytes: u64,
 }
 
-/// A checkpoint that was read and verified.
-#[derive(Clone, Debug, PartialEq)]
+/// A checkpoint that was found to be sound.
+#[derive(Debug)]
 pub struct Loaded {
     /// What it holds.
-    pub checkpoint: Checkpoint,
-    /// Where it was.
+    pub stored: Stored,
+    /// Where its record is.
     pub path: PathBuf,
     /// What was wrong with newer ones, which were passed over and left where they are.
     pub skipped: Diagnostics,
-}
-
-/// Which checkpoint is the best, and how good it is.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Best {
-    /// Its step.
-    pub step: u64,
-    /// Its score, in the caller's measure.
-    pub score: f64,
 }
 
 impl CheckpointStore {
@@ -67,121 +57,175 @@ impl CheckpointStore {
         Self { storage, folder: folder.into(), model: model.into(), keep_last: keep_last.max(1) }
     }
 
-    /// Saves a checkpoint durably; one of the same step is replaced. Older ones that need not be kept are removed
-    /// afterwards. On an error, all that could be loaded before can be loaded still.
-    pub fn save(&self, checkpoint: &Checkpoint) -> Result<PathBuf, StoreError> {
-        if checkpoint.model != self.model {
-            return Err(other_model(&checkpoint.model, &self.model).into());
-        }
-        let header = checkpoint.header()?;
-        let path = self.path(checkpoint.step);
+    /// Saves a checkpoint of one part durably; one of the same step is replaced. Older ones that need not be kept are
+    /// removed afterwards. On an error, all that could be loaded before can be loaded still. Only for who holds the
+    /// lock of the run, while nobody else writes parts.
+    ///
+    /// # Errors
+    /// When the part is another model's, or the storage fails.
+    pub fn save(&self, part: &Part, state: &State) -> Result<PathBuf, StoreError> {
+        self.sweep()?;
+        let written = self.write_part(part)?;
+        self.commit(part.step, state, vec![written])
+    }
+
+    /// Removes what processes that were killed were writing; it would fill the disk. Only while nobody writes parts.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub fn sweep(&self) -> Result<(), StoreError> {
         self.storage.create_folder(&self.folder)?;
-        // An earlier process may have been killed while it wrote; its temporary files would fill the disk.
         self.storage.sweep(&self.folder)?;
-        self.storage
-            .write_with(&path, &mut |out| safetensors::write_parts(out, &header, &checkpoint.tensors))?;
-        self.prune(checkpoint.step)?;
+        Ok(())
+    }
+
+    /// Writes one part of a checkpoint durably, and says how the record will name it. It changes nothing of what can be
+    /// loaded. Any number of processes may do this, in any order.
+    ///
+    /// # Errors
+    /// When the part is another model's, or the storage fails.
+    pub fn write_part(&self, part: &Part) -> Result<PartFile, StoreError> {
+        if part.model != self.model {
+            return Err(Diagnostics::from(part::other_model(&part.model, &self.model)).into());
+        }
+        let encoded = part.encode()?;
+        self.storage.create_folder(&self.folder)?;
+        let path = self.folder.join(&encoded.file.file);
+        self.storage.write_with(&path, &mut |out| encoded.write(out))?;
+        Ok(encoded.file)
+    }
+
+    /// Commits the checkpoint of `step` that these parts make up, durably and atomically, and gives the path of its
+    /// record. One of the same step is replaced; what need not be kept is removed afterwards. On an error, all that
+    /// could be loaded before can be loaded still. Only for who holds the lock of the run.
+    ///
+    /// # Errors
+    /// When the parts do not give each element of each tensor once, are of another step or model, or not there; or
+    /// when the storage fails.
+    pub fn commit(&self, step: u64, state: &State, parts: Vec<PartFile>) -> Result<PathBuf, StoreError> {
+        let record = Record { step, model: self.model.clone(), state: state.clone(), parts };
+        let bytes = record.to_bytes()?;
+        Stored::open(&*self.storage, &self.folder, record)?;
+        let path = self.path(step);
+        self.storage.write(&path, &bytes)?;
+        self.prune(step)?;
         Ok(path)
     }
 
-    /// Marks the checkpoint of `step` as the best so far, which keeps it from being removed.
-    pub fn mark_best(&self, best: Best) -> Result<(), StoreError> {
-        Ok(self.storage.write(&self.folder.join(BEST), serde_json::json!(best).to_string().as_bytes())?)
-    }
-
-    /// Which checkpoint was marked as the best.
-    pub fn best(&self) -> Result<Option<Best>, StoreError> {
-        let path = self.folder.join(BEST);
-        let bytes = match self.storage.read(&path) {
-            Err(e) if e.is_not_found() => return Ok(None),
-            bytes => bytes?,
-        };
-        match serde_json::from_slice(&bytes) {
-            Ok(best) => Ok(Some(best)),
-            Err(e) => {
-                let problem = format!("not a valid mark of the best checkpoint: {e}");
-                Err(Diagnostics::from(
-                    Diagnostic::new("store.checkpoint.best", problem)
-                        .file(path)
-                        .hint("remove it: the best checkpoint is then marked anew"),
-                )
-                .into())
-            }
-        }
-    }
-
-    /// All checkpoint files, oldest step first. A folder that does not exist has none.
+    /// All committed checkpoints, oldest step first. A folder that does not exist has none.
+    ///
+    /// # Errors
+    /// When the storage fails.
     pub fn list(&self) -> Result<Vec<Saved>, StoreError> {
-        let entries = match self.storage.list(&self.folder) {
-            Err(e) if e.is_not_found() => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        let mut saved: Vec<Saved> = entries
-            .into_iter()
-            .filter(|e| !e.is_folder)
-            .filter_map(|e| {
-                let step = e.name.strip_prefix("step-")?.strip_suffix(".ckpt")?.parse().ok()?;
-                Some(Saved { step, path: self.folder.join(&e.name), bytes: e.bytes })
-            })
-            .collect();
+        let step = |name: &str| name.strip_prefix("step-")?.strip_suffix(RECORD)?.parse().ok();
+        let saved = |name: &String| Some(Saved { step: step(name)?, path: self.folder.join(name) });
+        let mut saved: Vec<Saved> = self.files()?.iter().filter_map(saved).collect();
         saved.sort_by_key(|s| s.step);
         Ok(saved)
     }
 
-    /// The newest checkpoint that is whole. Damaged ones are passed over, and told in [`Loaded::skipped`]; when
-    /// there are files but none is whole, that is an error, and so is the checkpoint of another model: silently
-    /// starting anew would lose work. `None` when there is no file at all.
+    /// The newest checkpoint that is whole, verified to its last byte. Damaged ones are passed over, and told in
+    /// [`Loaded::skipped`]; when there are checkpoints but none is whole, that is an error, and so is the checkpoint of
+    /// another model: silently starting anew would lose work. `None` when there is none at all.
+    ///
+    /// # Errors
+    /// As above, and when the storage fails.
     pub fn load_latest(&self) -> Result<Option<Loaded>, StoreError> {
         let mut skipped = Diagnostics::default();
         for saved in self.list()?.into_iter().rev() {
-            match self.read(&saved.path) {
-                Ok(checkpoint) if checkpoint.model == self.model => {
-                    return Ok(Some(Loaded { checkpoint, path: saved.path, skipped }));
+            let record = match self.record(&saved.path) {
+                Ok(record) if record.model == self.model => record,
+                Ok(record) => return Err(self.not_ours(&record, &saved.path)),
+                Err(e) => {
+                    skipped.0.extend(e.into_diagnostics().0);
+                    continue;
                 }
-                Ok(checkpoint) => {
-                    return Err(in_file(other_model(&checkpoint.model, &self.model), &saved.path).into());
-                }
+            };
+            let stored = self.open_record(record, &saved.path);
+            match stored.and_then(|stored| Ok(stored.verify().map(|()| stored)?)) {
+                Ok(stored) => return Ok(Some(Loaded { stored, path: saved.path, skipped })),
                 Err(e) => skipped.0.extend(e.into_diagnostics().0),
             }
         }
+        let first_form = self.files()?.into_iter().filter(|name| name.ends_with(FIRST_FORM));
+        skipped.0.extend(first_form.map(|name| {
+            let problem = "the checkpoint was written by an earlier version of this program";
+            Diagnostic::new("store.checkpoint.version", problem)
+                .file(self.folder.join(name))
+                .expected("a record `step-NUMBER.json` with its parts")
+                .hint("end the run with the version that wrote it, or start it anew with --fresh")
+        }));
         Ok(skipped.into_result(None)?)
     }
 
-    /// The checkpoint in a file, verified to be whole and of this model.
-    pub fn load(&self, path: &Path) -> Result<Checkpoint, StoreError> {
-        let checkpoint = self.read(path)?;
-        if checkpoint.model == self.model {
-            Ok(checkpoint)
-        } else {
-            Err(in_file(other_model(&checkpoint.model, &self.model), path).into())
+    /// The checkpoint that a record commits, of this model. Of its data nothing is looked at, nor verified, until it is
+    /// read.
+    ///
+    /// # Errors
+    /// When the record or a part is damaged, missing or another model's.
+    pub fn open(&self, path: &Path) -> Result<Stored, StoreError> {
+        let record = self.record(path)?;
+        if record.model != self.model {
+            return Err(self.not_ours(&record, path));
+        }
+        self.open_record(record, path)
+    }
+
+    /// The record of the checkpoint of `step`.
+    pub fn path(&self, step: u64) -> PathBuf {
+        self.folder.join(format!("step-{step:08}{RECORD}"))
+    }
+
+    fn open_record(&self, record: Record, path: &Path) -> Result<Stored, StoreError> {
+        match Stored::open(&*self.storage, &self.folder, record) {
+            Err(StoreError::Invalid(found)) => Err(in_file(found, path).into()),
+            stored => stored,
         }
     }
 
-    /// The file of the checkpoint of `step`.
-    pub fn path(&self, step: u64) -> PathBuf {
-        self.folder.join(format!("step-{step:08}.ckpt"))
+    fn record(&self, path: &Path) -> Result<Record, StoreError> {
+        Ok(Record::parse(&self.storage.read(path)?).map_err(|d| in_file(d, path))?)
     }
 
-    fn read(&self, path: &Path) -> Result<Checkpoint, StoreError> {
-        Ok(checkpoint::parse(self.storage.map(path)?).map_err(|d| in_file(d, path))?)
+    fn not_ours(&self, record: &Record, path: &Path) -> StoreError {
+        in_file(part::other_model(&record.model, &self.model).into(), path).into()
     }
 
-    /// Removes what is older than the last `keep_last` up to `newest`, which has just been written. Files of later
-    /// steps are left alone: they could not be read, or else training would have gone on from them.
+    /// The names of the files in the folder.
+    fn files(&self) -> Result<Vec<String>, StoreError> {
+        match self.storage.list(&self.folder) {
+            Err(e) if e.is_not_found() => Ok(Vec::new()),
+            entries => Ok(entries?.into_iter().filter(|e| !e.is_folder).map(|e| e.name).collect()),
+        }
+    }
+
+    /// Removes what is older than the last `keep_last` up to `newest`, which has just been committed: records first, then
+    /// the parts that none of those kept names. Files of later steps are left alone: they could not be read, or else
+    /// training would have gone on from them.
     fn prune(&self, newest: u64) -> Result<(), StoreError> {
-        // When the mark cannot be read, nothing is removed: it might be the best one.
-        let Ok(best) = self.best() else { return Ok(()) };
-        let old = self.list()?.into_iter().rev().filter(|s| s.step <= newest).skip(self.keep_last);
-        for saved in old.filter(|s| best.is_none_or(|best| best.step != s.step)) {
-            self.storage.remove_file(&saved.path)?;
+        let mut kept = BTreeMap::new();
+        for saved in self.list()?.into_iter().rev().filter(|s| s.step <= newest) {
+            if kept.len() < self.keep_last {
+                kept.insert(saved.step, self.record(&saved.path).ok());
+            } else {
+                self.storage.remove_file(&saved.path)?;
+            }
+        }
+        for name in self.files()? {
+            let step = name.strip_prefix("step-").and_then(|rest| rest.split_once('-')?.0.parse().ok());
+            let Some(step) = step.filter(|step| *step <= newest && name.ends_with(part::SUFFIX)) else {
+                continue;
+            };
+            let needed = match kept.get(&step) {
+                Some(Some(record)) => record.parts.iter().any(|part| part.file == name),
+                // Of a record that cannot be read nobody knows which parts it names.
+                Some(None) => true,
+                None => false,
+            };
+            if !needed {
+                self.storage.remove_file(&self.folder.join(&name))?;
+            }
         }
         Ok(())
     }
-}
-
-fn other_model(found: &str, expected: &str) -> Diagnostics {
-    Diagnostic::new("store.checkpoint.model", format!("the checkpoint is of another model, `{found}`"))
-        .expected(format!("a checkpoint of the model `{expected}`"))
-        .hint("use another folder, or the manifest that the checkpoint was made with")
-        .into()
 }

@@ -1,7 +1,7 @@
 //! What is kept of a run, as durable files that are verified on every read: tensors in the safetensors format,
 //! checkpoints of the whole training state, model packages, metrics as JSON lines, and NumPy arrays.
 //!
-//! The formats know nothing of trainers and graphs: a checkpoint holds named tensors and named JSON parts, a package
+//! The formats know nothing of trainers and graphs: a checkpoint holds named tensors, whole or in pieces, and named JSON, a package
 //! named parts of bytes. Whatever is read may be hostile or damaged; it gets diagnostics, never a panic, and never
 //! makes more memory be allocated than a small multiple of the file's size. Files are reached only through
 //! [`outgrow_env::StorageBackend`].
@@ -17,8 +17,7 @@ pub mod package;
 pub mod safetensors;
 pub mod sha256;
 
-pub use checkpoint::Checkpoint;
-pub use checkpoint_store::{Best, CheckpointStore, Loaded, Saved};
+pub use checkpoint_store::{CheckpointStore, Loaded, Saved};
 pub use json_lines::JsonLines;
 pub use package::ModelPackage;
 

@@ -19,7 +19,7 @@ use std::path::Path;
 /// Longest header that is read: the limit of the format's own implementation.
 const HEADER_BYTES_MAX: u64 = 100_000_000;
 /// Bytes in front of the header that hold its length.
-pub(crate) const LENGTH_BYTES: usize = 8;
+const LENGTH_BYTES: usize = 8;
 /// The data starts at a multiple of this, so that every element is aligned when the file is mapped.
 const ALIGNMENT: usize = 8;
 /// A damaged header can be wrong in every entry; this many are told.
@@ -163,35 +163,47 @@ pub(crate) struct Header {
     data_start: usize,
 }
 
-struct Entry {
-    name: String,
-    dtype: DType,
-    shape: Shape,
+/// One tensor in the header.
+pub(crate) struct Entry {
+    pub name: String,
+    pub dtype: DType,
+    pub shape: Shape,
     begin: usize,
     end: usize,
 }
 
 impl Header {
-    /// The bytes of every tensor in the file, by name.
-    pub(crate) fn data(&self, file: &Bytes) -> impl Iterator<Item = (&str, Bytes)> {
+    /// The tensors, in the order of their data.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// The bytes of each of them.
+    pub(crate) fn data(&self, file: &Bytes) -> impl Iterator<Item = Bytes> {
         let data = file.slice(self.data_start..);
-        self.entries.iter().map(move |e| (e.name.as_str(), data.slice(e.begin..e.end)))
+        self.entries.iter().map(move |e| data.slice(e.begin..e.end))
+    }
+
+    /// Everything before the data.
+    pub(crate) fn before_data<'a>(&self, file: &'a [u8]) -> &'a [u8] {
+        &file[..self.data_start]
     }
 
     /// The tensors themselves, which share the file's bytes.
     pub(crate) fn tensors(&self, file: &Bytes) -> Result<BTreeMap<String, Tensor>, Diagnostics> {
         let mut tensors = BTreeMap::new();
-        for (entry, (name, bytes)) in self.entries.iter().zip(self.data(file)) {
+        for (entry, bytes) in self.entries.iter().zip(self.data(file)) {
+            let name = entry.name.clone();
             let tensor = Tensor::from_shared(entry.dtype, entry.shape.clone(), bytes)
-                .map_err(|e| Diagnostic::fault("store.safetensors.size", e.to_string()).item(name))?;
-            tensors.insert(name.to_owned(), tensor);
+                .map_err(|e| Diagnostic::fault("store.safetensors.size", e.to_string()).item(name.clone()))?;
+            tensors.insert(name, tensor);
         }
         Ok(tensors)
     }
 }
 
 /// The header's JSON text of a file, which is shorter than the file says when the file is cut short.
-pub(crate) fn header_text(file: &[u8]) -> Result<&[u8], Diagnostics> {
+fn header_text(file: &[u8]) -> Result<&[u8], Diagnostics> {
     let Some((length, rest)) = file.split_first_chunk::<LENGTH_BYTES>() else {
         return Err(Diagnostic::new(
             "store.safetensors.short",

@@ -4,7 +4,7 @@
 
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_kernels::SUM_BLOCK;
-use outgrow_tensor::{DType, Element, Tensor};
+use outgrow_tensor::{DType, Element, Shape, Tensor};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
@@ -99,33 +99,43 @@ impl Layout {
         })
     }
 
-    /// Checks that these tensors are those of the layout: every one there with its extents and type, and no other.
+    /// Checks that tensors of these names, types and extents are those of the layout: every one there, and no other.
     ///
     /// # Errors
     /// A diagnostic for each that is missing, unknown, or of another type or extents.
-    pub fn check(&self, tensors: &BTreeMap<String, Tensor>) -> Result<(), Diagnostics> {
+    pub fn check<'a>(
+        &self,
+        tensors: impl IntoIterator<Item = (&'a str, DType, &'a Shape)>,
+    ) -> Result<(), Diagnostics> {
+        let tensors: BTreeMap<&str, (DType, &Shape)> =
+            tensors.into_iter().map(|(name, dtype, shape)| (name, (dtype, shape))).collect();
         let mut found = Diagnostics::default();
         for entry in &self.entries {
-            match tensors.get(&entry.name) {
+            match tensors.get(entry.name.as_str()) {
                 None => found.push(
                     Diagnostic::new("weights.missing", format!("there is no tensor `{}`", entry.name))
                         .hint("the weights are of another model"),
                 ),
-                Some(tensor) if tensor.dtype() == self.dtype && tensor.shape().dims() == entry.dims => {}
-                Some(tensor) => {
-                    let problem = format!("tensor `{}` is {}{}", entry.name, tensor.dtype(), tensor.shape());
+                Some((dtype, shape)) if *dtype == self.dtype && shape.dims() == entry.dims => {}
+                Some((dtype, shape)) => {
+                    let problem = format!("tensor `{}` is {dtype}{shape}", entry.name);
                     let expected = format!("{}{:?}", self.dtype, entry.dims);
                     found.push(Diagnostic::new("weights.shape", problem).expected(expected));
                 }
             }
         }
         let names: HashSet<&str> = self.entries.iter().map(|e| e.name.as_str()).collect();
-        for name in tensors.keys().filter(|name| !names.contains(name.as_str())) {
+        for name in tensors.keys().filter(|name| !names.contains(*name)) {
             let problem = format!("the model has no tensor `{name}`");
             found.push(Diagnostic::new("weights.unknown", problem).hint("the weights are of another model"));
         }
         found.into_result(())
     }
+}
+
+/// What tensors are, for [`Layout::check`].
+pub(crate) fn kinds(tensors: &BTreeMap<String, Tensor>) -> impl Iterator<Item = (&str, DType, &Shape)> {
+    tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.dtype(), tensor.shape()))
 }
 
 /// `0..items` cut into so many runs, one after the other, of which the first ones have one item more than the others.
@@ -163,11 +173,12 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_named() {
         let tensor = |dims: &[usize]| Tensor::zeros(DType::F32, dims.to_vec());
-        let named = |tensors: [(&str, Tensor); 3]| tensors.map(|(name, t)| (name.to_owned(), t)).into();
-        let fits: BTreeMap<_, _> = named([("a", tensor(&[3])), ("b", tensor(&[2, 10])), ("c", tensor(&[]))]);
-        assert!(layout().check(&fits).is_ok());
+        let named =
+            |tensors: [(&str, Tensor); 3]| BTreeMap::from(tensors.map(|(name, t)| (name.to_owned(), t)));
+        let fits = named([("a", tensor(&[3])), ("b", tensor(&[2, 10])), ("c", tensor(&[]))]);
+        assert!(layout().check(kinds(&fits)).is_ok());
         let wrong = named([("b", tensor(&[1])), ("c", Tensor::scalar(1.0f64)), ("d", tensor(&[1]))]);
-        let text = layout().check(&wrong).unwrap_err().to_string();
+        let text = layout().check(kinds(&wrong)).unwrap_err().to_string();
         for expected in ["no tensor `a`", "`b` is f32[1]", "f32[2, 10]", "`c` is f64", "no tensor `d`"] {
             assert!(text.contains(expected), "{text}");
         }

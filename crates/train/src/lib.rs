@@ -31,7 +31,7 @@ pub use memory::memory_needed;
 pub use observe::{Silent, TrainEvent, TrainObserver};
 pub use program::{ModelProgram, Sample};
 pub use source::{BatchStream, Batches, TrainingData};
-pub use state::TrainState;
+pub use state::{StateRange, TrainState};
 pub use step::{LocalStep, StepOutcome};
 pub use trainer::{Outcome, Trainer, TrainerOptions};
 pub use update::Update;

@@ -8,7 +8,7 @@ use crate::vector::floats;
 use outgrow_ir::{Diagnostic, Graph, Op, Value};
 use outgrow_kernels::all_finite;
 use outgrow_runtime::CompileOptions;
-use outgrow_store::Checkpoint;
+use outgrow_store::checkpoint::Part;
 use outgrow_tensor::{DType, Tensor};
 use outgrow_transform::Batch;
 
@@ -19,8 +19,9 @@ fn is_finite(tensor: &Tensor) -> bool {
 }
 
 /// Refuses a snapshot of a state that an update has made infinite or NaN: it would take the place of a good one.
-pub(crate) fn check_finite(snapshot: &Checkpoint) -> Result<(), Diagnostic> {
-    let Some((name, _)) = snapshot.tensors.iter().find(|(_, tensor)| !is_finite(tensor)) else {
+pub(crate) fn check_finite(snapshot: &Part) -> Result<(), Diagnostic> {
+    let pieces = snapshot.pieces.iter().map(|(name, piece)| (name, &piece.elements));
+    let Some((name, _)) = snapshot.tensors.iter().chain(pieces).find(|(_, tensor)| !is_finite(tensor)) else {
         return Ok(());
     };
     let (kind, name) = name.split_once('/').unwrap_or(("", name));

@@ -54,7 +54,7 @@ pub enum TrainEvent<'a> {
     Checkpointed {
         /// Steps done.
         step: u64,
-        /// The file.
+        /// Its record.
         path: &'a Path,
     },
     /// A newer checkpoint could not be used and was passed over.

@@ -5,11 +5,13 @@ use crate::nonfinite::check_finite;
 use crate::observe::{TrainEvent, TrainObserver};
 use crate::trainer::Trainer;
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_store::{Checkpoint, CheckpointStore, StoreError};
+use outgrow_store::checkpoint::{Part, State};
+use outgrow_store::{CheckpointStore, StoreError};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-/// A checkpoint that is on the disk: its step and its file.
+/// A checkpoint that is on the disk: its step and its record.
 type Written = Result<(u64, PathBuf), StoreError>;
 
 /// Writes checkpoints, one after the other, each in a thread of its own. Dropping it waits for the last one.
@@ -37,18 +39,19 @@ impl Saver {
     }
 
     /// Begins to write a checkpoint. Where the system starts no thread, it is written when this returns.
-    fn start(&mut self, checkpoint: Checkpoint) -> Result<Option<(u64, PathBuf)>, Diagnostics> {
+    fn start(&mut self, part: Part, state: State) -> Result<Option<(u64, PathBuf)>, Diagnostics> {
         debug_assert!(self.writing.is_none(), "one checkpoint is written at a time");
-        let (store, checkpoint) = (self.store.clone(), std::sync::Arc::new(checkpoint));
+        let (store, snapshot) = (self.store.clone(), Arc::new((part, state)));
         let write = {
-            let (store, checkpoint) = (store.clone(), checkpoint.clone());
-            move || Ok((checkpoint.step, store.save(&checkpoint)?))
+            let (store, snapshot) = (store.clone(), snapshot.clone());
+            move || Ok((snapshot.0.step, store.save(&snapshot.0, &snapshot.1)?))
         };
         match thread::Builder::new().name("checkpoint".into()).spawn(write) {
             Ok(writing) => self.writing = Some(writing),
             Err(_) => {
-                let path = store.save(&checkpoint).map_err(|e| e.into_diagnostics())?;
-                return Ok(Some((checkpoint.step, path)));
+                let (part, state) = &*snapshot;
+                let path = store.save(part, state).map_err(|e| e.into_diagnostics())?;
+                return Ok(Some((part.step, path)));
             }
         }
         Ok(None)
@@ -80,7 +83,7 @@ impl Trainer {
         for problem in &loaded.skipped.0 {
             observer.on_event(&TrainEvent::Skipped { problem: &problem.to_string() });
         }
-        self.state.restore(loaded.checkpoint)?;
+        self.state.restore(&loaded.stored, &self.state.whole())?;
         Ok(true)
     }
 
@@ -92,11 +95,11 @@ impl Trainer {
     pub(crate) fn save(&mut self, observer: &mut dyn TrainObserver) -> Result<(), Diagnostics> {
         // There is memory for one snapshot at a time.
         self.wait_saved(observer)?;
-        let snapshot = self.state.to_checkpoint(&self.options.fingerprint)?;
+        let snapshot = self.state.to_part(&self.options.fingerprint, &self.state.whole())?;
         check_finite(&snapshot)?;
         observer.sync()?;
         if let Some(saver) = &mut self.saver {
-            tell(saver.start(snapshot)?, observer);
+            tell(saver.start(snapshot, self.state.progress())?, observer);
         }
         Ok(())
     }

@@ -1,16 +1,18 @@
 //! The state of training: everything that the next step depends on, and its form in a checkpoint.
 
 use crate::early_stopping::EarlyStopping;
+use crate::flat::kinds;
 use crate::optim::Slot;
 use crate::program::layouts;
 use crate::vector::DeviceVector;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::{BuiltModel, Init};
 use outgrow_runtime::Backend;
-use outgrow_store::Checkpoint;
+use outgrow_store::checkpoint::{Part, State, Stored};
 use outgrow_tensor::{RngKey, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Everything that the next step depends on. The position in the data follows from the step, and every random key from
@@ -35,6 +37,15 @@ pub struct TrainState {
     pub early_stopping: Option<EarlyStopping>,
     /// Parameters and buffers of the best evaluation, when they are to be the result.
     pub best: Option<(DeviceVector, DeviceVector)>,
+}
+
+/// Which elements of a state somebody holds. Both ranges are of flat vectors, and may cut tensors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateRange {
+    /// Of the parameters, and of all that is laid out as they are: the optimiser's state, the best parameters.
+    pub params: Range<usize>,
+    /// Of the buffers, and of the best ones.
+    pub buffers: Range<usize>,
 }
 
 /// The part of a checkpoint that is not tensors.
@@ -152,61 +163,77 @@ impl TrainState {
         for (name, tensor) in own {
             buffers.entry(name).or_insert(tensor);
         }
-        self.buffers.layout().check(&buffers)?;
+        self.buffers.layout().check(kinds(&buffers))?;
         self.params.set_tensors(&params)?;
         self.buffers.set_tensors(&buffers)
     }
 
-    /// The checkpoint of this state: a copy of it on the host.
+    /// All of the state.
+    pub fn whole(&self) -> StateRange {
+        StateRange { params: 0..self.params.layout().total(), buffers: 0..self.buffers.layout().total() }
+    }
+
+    /// The state cut into `parts` ranges, as [`crate::Layout::ranges`] cuts.
+    pub fn ranges(&self, parts: usize) -> Vec<StateRange> {
+        let (params, buffers) = (self.params.layout().ranges(parts), self.buffers.layout().ranges(parts));
+        params.into_iter().zip(buffers).map(|(params, buffers)| StateRange { params, buffers }).collect()
+    }
+
+    /// A range of this state as a part of a checkpoint: a copy of it on the host.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn to_checkpoint(&self, fingerprint: &str) -> Result<Checkpoint, Diagnostic> {
-        let mut checkpoint =
-            Checkpoint { step: self.step, model: fingerprint.into(), ..Checkpoint::default() };
-        checkpoint.insert_group("param", &self.params.tensors()?);
-        checkpoint.insert_group("buffer", &self.buffers.tensors()?);
+    pub fn to_part(&self, fingerprint: &str, range: &StateRange) -> Result<Part, Diagnostic> {
+        let mut part = Part { step: self.step, model: fingerprint.into(), ..Part::default() };
+        self.params.save_into(&mut part, "param", &range.params)?;
+        self.buffers.save_into(&mut part, "buffer", &range.buffers)?;
         for (name, slot) in &self.slots {
-            checkpoint.insert_group(&format!("optimizer.{name}"), &slot.tensors()?);
+            slot.save_into(&mut part, &format!("optimizer.{name}"), &range.params)?;
         }
-        if let Some((best_params, best_buffers)) = &self.best {
-            checkpoint.insert_group("best.param", &best_params.tensors()?);
-            checkpoint.insert_group("best.buffer", &best_buffers.tensors()?);
+        if let Some((params, buffers)) = &self.best {
+            params.save_into(&mut part, "best.param", &range.params)?;
+            buffers.save_into(&mut part, "best.buffer", &range.buffers)?;
         }
+        Ok(part)
+    }
+
+    /// What of the state is not tensors, as a checkpoint has it.
+    pub fn progress(&self) -> State {
         let progress = Progress {
             samples: self.samples,
             train_ns: self.train_ns,
             stopped: self.stopped,
             early_stopping: self.early_stopping.clone(),
         };
-        checkpoint.state.insert(PROGRESS.into(), serde_json::json!(progress));
-        Ok(checkpoint)
+        State::from([(PROGRESS.into(), serde_json::json!(progress))])
     }
 
-    /// Takes the state that a checkpoint holds.
+    /// Takes a range of the state that a checkpoint holds, however many parts that has.
     ///
     /// # Errors
-    /// When it is not one of this model and optimiser; the state is of no use then.
-    pub fn restore(&mut self, mut checkpoint: Checkpoint) -> Result<(), Diagnostics> {
-        let progress: Progress = serde_json::from_value(checkpoint.part(PROGRESS)?.clone()).map_err(|e| {
+    /// When it is not one of this model and optimiser, or damaged; the state is of no use then.
+    pub fn restore(&mut self, stored: &Stored, range: &StateRange) -> Result<(), Diagnostics> {
+        let progress: Progress = serde_json::from_value(stored.state(PROGRESS)?.clone()).map_err(|e| {
             Diagnostic::new("train.checkpoint", format!("the training state cannot be read: {e}"))
                 .item(PROGRESS)
                 .hint("the checkpoint was made by another version: start anew with --fresh")
         })?;
-        self.params.set_tensors(&checkpoint.take_group("param"))?;
-        self.buffers.set_tensors(&checkpoint.take_group("buffer"))?;
+        self.params.load_from(stored, "param", &range.params)?;
+        self.buffers.load_from(stored, "buffer", &range.buffers)?;
         for (name, slot) in &mut self.slots {
-            slot.set_tensors(&checkpoint.take_group(&format!("optimizer.{name}")))?;
+            slot.load_from(stored, &format!("optimizer.{name}"), &range.params)?;
         }
-        let best = checkpoint.take_group("best.param");
-        self.best = None;
-        if !best.is_empty() {
-            let (mut params, mut buffers) = (self.params.duplicate()?, self.buffers.duplicate()?);
-            params.set_tensors(&best)?;
-            buffers.set_tensors(&checkpoint.take_group("best.buffer"))?;
+        let best = self.best.take();
+        if stored.tensors().any(|(name, ..)| name.starts_with("best.param/")) {
+            let (mut params, mut buffers) = match best {
+                Some(best) => best,
+                None => (self.params.duplicate()?, self.buffers.duplicate()?),
+            };
+            params.load_from(stored, "best.param", &range.params)?;
+            buffers.load_from(stored, "best.buffer", &range.buffers)?;
             self.best = Some((params, buffers));
         }
-        self.step = checkpoint.step;
+        self.step = stored.step();
         self.samples = progress.samples;
         self.train_ns = progress.train_ns;
         self.stopped = progress.stopped;

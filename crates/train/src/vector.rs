@@ -1,11 +1,13 @@
 //! Named tensors of f32 side by side in a buffer of a device: parameters, running statistics, the optimiser's state.
 
-use crate::flat::{Entry, Layout};
+use crate::flat::{Entry, Layout, kinds};
 use crate::program::bytes;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_runtime::{Argument, Backend, Buffer};
-use outgrow_tensor::Tensor;
+use outgrow_store::checkpoint::{Part, Piece, Stored};
+use outgrow_tensor::{Shape, Tensor};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Elements that are set to one number at a time.
@@ -88,18 +90,21 @@ impl DeviceVector {
         self.backend.upload(bytemuck::cast_slice(elements), &mut *self.buffer, 4 * entry.offset)
     }
 
+    /// Elements `elements` of tensor `entry`, copied to the host as a tensor of these extents.
+    fn download(&self, entry: &Entry, elements: Range<usize>, dims: &[usize]) -> Result<Tensor, Diagnostic> {
+        let mut numbers = vec![0.0f32; elements.len()];
+        let to = bytemuck::cast_slice_mut(&mut numbers);
+        self.backend.download(&*self.buffer, 4 * (entry.offset + elements.start), to)?;
+        Ok(Tensor::new(dims, numbers).expect("a layout's extents agree with its elements"))
+    }
+
     /// The tensors by name, copied to the host.
     ///
     /// # Errors
     /// When the device fails.
     pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>, Diagnostic> {
-        let tensor = |entry: &Entry| {
-            let mut elements = vec![0.0f32; entry.elements];
-            let to = bytemuck::cast_slice_mut(&mut elements);
-            self.backend.download(&*self.buffer, 4 * entry.offset, to)?;
-            let tensor = Tensor::new(entry.dims.clone(), elements);
-            Ok((entry.name.clone(), tensor.expect("a layout's extents agree with its elements")))
-        };
+        let tensor =
+            |entry: &Entry| Ok((entry.name.clone(), self.download(entry, 0..entry.elements, &entry.dims)?));
         self.layout.entries().iter().map(tensor).collect()
     }
 
@@ -108,10 +113,58 @@ impl DeviceVector {
     /// # Errors
     /// When one is missing, unknown or of another type or extents.
     pub fn set_tensors(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<(), Diagnostics> {
-        self.layout.check(tensors)?;
+        self.layout.check(kinds(tensors))?;
         let layout = self.layout.clone();
         for (entry, tensor) in layout.entries().iter().filter_map(|e| Some((e, tensors.get(&e.name)?))) {
             self.backend.upload(tensor.as_bytes(), &mut *self.buffer, 4 * entry.offset)?;
+        }
+        Ok(())
+    }
+
+    /// Copies the elements in a range of the flat vector into a part of a checkpoint, by their tensors' names under
+    /// `group/`: whole tensors, and pieces of those that the range cuts.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn save_into(&self, part: &mut Part, group: &str, range: &Range<usize>) -> Result<(), Diagnostic> {
+        for (i, elements) in self.layout.within(range.clone()) {
+            let entry = &self.layout.entries()[i];
+            let name = format!("{group}/{}", entry.name);
+            if elements.len() == entry.elements {
+                part.tensors.insert(name, self.download(entry, elements, &entry.dims)?);
+            } else {
+                let (shape, from) = (Shape::new(entry.dims.clone()), elements.start);
+                let elements = self.download(entry, elements.clone(), &[elements.len()])?;
+                part.pieces.insert(name, Piece { shape, from, elements });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the elements in a range of the flat vector from the tensors under `group/` of a checkpoint, however that was
+    /// cut, and looks at no others.
+    ///
+    /// # Errors
+    /// When these tensors are not those of the layout, and then nothing changes; or when what is read is damaged.
+    pub fn load_from(
+        &mut self,
+        stored: &Stored,
+        group: &str,
+        range: &Range<usize>,
+    ) -> Result<(), Diagnostics> {
+        let prefix = format!("{group}/");
+        // What has no elements is in no part.
+        let empty = self.layout.entries().iter().filter(|entry| entry.elements == 0);
+        let empty: Vec<_> = empty.map(|e| (e.name.clone(), Shape::new(e.dims.clone()))).collect();
+        let empty = empty.iter().map(|(name, shape)| (name.as_str(), self.layout.dtype(), shape));
+        let of_group = |(name, dtype, shape)| Some((str::strip_prefix(name, prefix.as_str())?, dtype, shape));
+        self.layout.check(stored.tensors().filter_map(of_group).chain(empty))?;
+        let layout = self.layout.clone();
+        for (i, elements) in layout.within(range.clone()) {
+            let entry = &layout.entries()[i];
+            let at = 4 * (entry.offset + elements.start);
+            let read = stored.read(&format!("{prefix}{}", entry.name), elements)?;
+            self.backend.upload(read.as_bytes(), &mut *self.buffer, at)?;
         }
         Ok(())
     }

@@ -153,11 +153,21 @@ pub fn check_kept(before: &BTreeMap<PathBuf, Vec<u8>>, after: &BTreeMap<PathBuf,
     }
 }
 
-/// The checkpoint files of a run, oldest first.
+/// The records of a run's checkpoints, oldest first.
 pub fn checkpoints(run: &Path) -> Vec<PathBuf> {
+    checkpoint_files(run, ".json")
+}
+
+/// The parts of a run's checkpoints, oldest first.
+pub fn checkpoint_parts(run: &Path) -> Vec<PathBuf> {
+    checkpoint_files(run, ".safetensors")
+}
+
+fn checkpoint_files(run: &Path, suffix: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(run.join("checkpoints")) else { return Vec::new() };
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("step-")));
+    let of_kind = |name: &str| name.starts_with("step-") && name.ends_with(suffix);
+    paths.retain(|path| path.file_name().is_some_and(|name| of_kind(&name.to_string_lossy())));
     paths.sort();
     paths
 }
