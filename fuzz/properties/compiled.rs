@@ -2,7 +2,7 @@
 //! what the interpreter computes, within what rounding explains; in place of its inputs, and in an arena that an
 //! earlier run has used, to the bit the same. The bytes are a program for building a graph.
 
-use outgrow_ir::{Graph, Node, TensorType, evaluate_all};
+use outgrow_ir::{Graph, Node, Output, OutputRole, TensorType, evaluate_all};
 use outgrow_passes::add_gradients;
 use outgrow_runtime::{
     Argument, Backend, Bindings, Buffer, CompileOptions, Compiled, CpuBackend, Instance, KernelPath, Place,
@@ -59,8 +59,9 @@ pub fn compare(data: &[u8], compared: &mut Compared) {
     let graph = program::graph(data);
     let fold = |key: RngKey, byte: &u8| key.fold_in(u64::from(*byte));
     let key = data.iter().fold(RngKey::new(0), fold);
-    let gradients =
-        graph.output("loss").map(|_| add_gradients(&graph, "loss").expect("a float scalar has gradients"));
+    let gradients = graph
+        .output_of(&OutputRole::Loss)
+        .map(|_| add_gradients(&graph).expect("a float scalar has gradients"));
     for (g, graph) in [Some(graph), gradients].into_iter().flatten().enumerate() {
         let mut stream = key.fold_in(g as u64).stream();
         for batches in [&[1, 2, 3][..], &[5, 17, 64, 300]] {
@@ -148,7 +149,7 @@ impl Case {
         for (got, expected) in got.iter().zip(expected) {
             assert_eq!(got.is_some(), expected.is_some(), "{what}: only one fails\n{}", self.graph);
             let tensors = got.iter().flatten().zip(expected.iter().flatten());
-            for ((name, _), (got, expected)) in self.graph.outputs.iter().zip(tensors) {
+            for (Output { name, .. }, (got, expected)) in self.graph.outputs.iter().zip(tensors) {
                 let differs = |i: &usize| !same_number(got, expected, *i);
                 if let Some(i) = (0..expected.elements()).find(differs) {
                     let (got, expected) = (got.get_f64(i), expected.get_f64(i));
@@ -170,10 +171,10 @@ impl Case {
         };
         assert!(after.bounds.fails < Fails::Surely, "an index is outside its table {}", context());
         let mut judged = 0;
-        for (o, (name, value)) in prepared.outputs.iter().enumerate() {
+        for (o, Output { name, value, .. }) in prepared.outputs.iter().enumerate() {
             let errors = &after.bounds.errors[value.index()];
             let middle = &after.values[value.index()];
-            let (_, old) = self.graph.outputs[o];
+            let old = self.graph.outputs[o].value;
             let original = (&before.values[old.index()], &before.bounds.errors[old.index()]);
             for (i, error) in errors.iter().enumerate() {
                 if *error == f64::INFINITY {
@@ -255,7 +256,7 @@ fn inputs(graph: &Graph, stream: &mut RngStream) -> Vec<Tensor> {
 /// Pairs of an input and an output of one type, each at most once.
 fn pairs(graph: &Graph, stream: &mut RngStream) -> Vec<(usize, usize)> {
     let mut pairs: Vec<(usize, usize)> = Vec::new();
-    for (o, (_, value)) in graph.outputs.iter().enumerate() {
+    for (o, Output { value, .. }) in graph.outputs.iter().enumerate() {
         let fits = |i: &usize| graph.ty(graph.inputs[*i]) == graph.ty(*value);
         let free: Vec<usize> =
             (0..graph.inputs.len()).filter(fits).filter(|i| pairs.iter().all(|p| p.0 != *i)).collect();

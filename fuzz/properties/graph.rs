@@ -1,7 +1,7 @@
 //! The text form of graphs: whatever parses verifies, prints, and parses back to the very same graph. A small one is
 //! also evaluated: what the verifier accepts, the interpreter can run.
 
-use outgrow_ir::{Graph, Op, interpret};
+use outgrow_ir::{Graph, Op, Output, interpret};
 use outgrow_tensor::Tensor;
 
 /// Elements and operations up to which a graph is evaluated.
@@ -47,7 +47,7 @@ fn evaluate(graph: &Graph) {
         return;
     }
     let outputs = interpret(graph, &inputs(graph)).expect("what verifies can be evaluated");
-    for ((name, value), tensor) in graph.outputs.iter().zip(&outputs) {
+    for (Output { name, value, .. }, tensor) in graph.outputs.iter().zip(&outputs) {
         let ty = graph.ty(*value);
         assert_eq!((tensor.dtype(), Some(tensor.shape().clone())), (ty.dtype, ty.static_shape()), "{name}");
     }

@@ -1,7 +1,7 @@
 //! Gradient and passes on any graph: what comes out verifies, and computes the same. The bytes are a program for
 //! building a graph.
 
-use outgrow_ir::{Graph, Value, evaluate_all};
+use outgrow_ir::{Graph, Output, OutputRole, evaluate_all};
 use outgrow_passes::{add_gradients, prepare};
 use outgrow_tensor::Tensor;
 
@@ -16,8 +16,8 @@ pub fn check(data: &[u8]) {
     graph.verify().unwrap_or_else(|found| panic!("what was built verifies: {found}\n{graph}"));
     graph::check(graph.to_string().as_bytes());
     agree(&graph);
-    if graph.output("loss").is_some() {
-        let gradients = add_gradients(&graph, "loss").unwrap_or_else(|found| panic!("{found}\n{graph}"));
+    if graph.output_of(&OutputRole::Loss).is_some() {
+        let gradients = add_gradients(&graph).unwrap_or_else(|found| panic!("{found}\n{graph}"));
         gradients.verify().unwrap_or_else(|found| panic!("gradients verify: {found}\n{gradients}"));
         agree(&gradients);
     }
@@ -38,9 +38,8 @@ fn agree(graph: &Graph) {
         return;
     }
     let pairs = bound.outputs.iter().zip(&prepared.outputs);
-    for ((name, x), (_, y)) in pairs {
-        let value = |values: &[Tensor], v: &Value| values[v.index()].clone();
-        let (x, y) = (value(&before, x), value(&after, y));
+    for (Output { name, value: x, .. }, Output { value: y, .. }) in pairs {
+        let (x, y) = (before[x.index()].clone(), after[y.index()].clone());
         assert_eq!((x.dtype(), x.shape()), (y.dtype(), y.shape()), "{name}");
         if let Some(i) = (0..x.elements()).find(|i| !close(&x, &y, *i)) {
             panic!("`{name}`[{i}] is {} before, {} after\n{bound}\n{prepared}", x.get_f64(i), y.get_f64(i));

@@ -2,7 +2,7 @@
 //! are, and what does not fit is left out. So fuzzing meets graphs that verify, which random text hardly ever is.
 
 use outgrow_ir::ops::conv2d::Conv2d;
-use outgrow_ir::{Attr, AttrReader, Builder, Dim, Graph, InputKind, Op, TensorType, Value};
+use outgrow_ir::{Attr, AttrReader, Builder, Dim, Graph, InputRole, Op, OutputRole, TensorType, Value};
 use outgrow_tensor::DType;
 
 /// A graph has at most this many nodes besides its inputs.
@@ -32,7 +32,7 @@ pub fn graph(data: &[u8]) -> Graph {
     }
     if let Some(value) = last.iter().find(|v| b.dtype(**v).is_float()) {
         let loss = b.sum_all(*value);
-        b.output("loss", loss);
+        b.output_as("loss", OutputRole::Loss, loss);
     }
     b.finish().unwrap_or_else(|found| panic!("only what fits is built: {found}"))
 }
@@ -71,7 +71,7 @@ impl Program<'_> {
     }
 
     fn inputs(&mut self) {
-        let kinds = [InputKind::Param, InputKind::Param, InputKind::Feed];
+        let kinds = [InputRole::Param, InputRole::Param, InputRole::Data];
         // Windows need operands that no two random shapes would be.
         let images = self.byte() < 40;
         for (i, kind) in kinds.into_iter().enumerate() {
@@ -80,7 +80,7 @@ impl Program<'_> {
             let value = self.b.input(&format!("x{i}"), kind, ty);
             self.values.push(value);
         }
-        let key = self.b.input("key", InputKind::Feed, TensorType::scalar(DType::I64));
+        let key = self.b.input("key", InputRole::Key, TensorType::scalar(DType::I64));
         self.values.push(key);
     }
 

@@ -2,7 +2,7 @@
 //! happened in and reported by [`Builder::finish`], so that code that builds models reads as plain formulas.
 
 use crate::graph::{Graph, Node, Region, RegionId, Value};
-use crate::{Diagnostic, Diagnostics, Dim, Op, TensorType};
+use crate::{Diagnostic, Diagnostics, Dim, Op, Output, OutputRole, TensorType};
 use outgrow_tensor::DType;
 use std::sync::Arc;
 
@@ -183,9 +183,14 @@ impl Builder {
         ok
     }
 
-    /// Names a value as the next output.
+    /// Names a value as the next output: a result.
     pub fn output(&mut self, name: &str, value: Value) {
-        self.graph.outputs.push((name.into(), value));
+        self.output_as(name, OutputRole::Result, value);
+    }
+
+    /// Names a value as the next output, of this role.
+    pub fn output_as(&mut self, name: &str, role: OutputRole, value: Value) {
+        self.graph.outputs.push(Output { name: name.into(), role, value });
     }
 
     /// The finished graph, or every mistake that was made.

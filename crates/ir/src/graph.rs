@@ -1,6 +1,6 @@
 //! The graph: nodes in topological order, each with one value, named regions, and named outputs.
 
-use crate::{Cost, Dim, Op, TensorType};
+use crate::{Cost, Dim, Op, Output, TensorType};
 use std::sync::Arc;
 
 /// A value: the result of the node of this number.
@@ -61,8 +61,8 @@ pub struct Graph {
     pub regions: Vec<Region>,
     /// The inputs in the order in which a caller gives them.
     pub inputs: Vec<Value>,
-    /// The named outputs in the order in which a caller gets them.
-    pub outputs: Vec<(String, Value)>,
+    /// The outputs in the order in which a caller gets them.
+    pub outputs: Vec<Output>,
 }
 
 impl Graph {
@@ -81,24 +81,6 @@ impl Graph {
         self.nodes.iter().enumerate().map(|(i, node)| (Value(i as u32), node))
     }
 
-    /// The output of this name.
-    pub fn output(&self, name: &str) -> Option<Value> {
-        self.outputs.iter().find(|(n, _)| n == name).map(|(_, v)| *v)
-    }
-
-    /// The input of this name.
-    pub fn input(&self, name: &str) -> Option<Value> {
-        self.inputs.iter().copied().find(|v| matches!(&self.node(*v).op, Op::Input(i) if i.name == name))
-    }
-
-    /// The name of an input; empty for a value that is none.
-    pub fn input_name(&self, value: Value) -> &str {
-        match &self.node(value).op {
-            Op::Input(input) => &input.name,
-            _ => "",
-        }
-    }
-
     /// For each node, whether one of `values` depends on it.
     pub fn needed(&self, values: impl IntoIterator<Item = Value>) -> Vec<bool> {
         let mut needed = vec![false; self.nodes.len()];
@@ -114,8 +96,8 @@ impl Graph {
     /// How many nodes (and outputs) read each value.
     pub fn uses(&self) -> Vec<u32> {
         let mut uses = vec![0; self.nodes.len()];
-        let reads =
-            self.nodes.iter().flat_map(|n| n.inputs.iter()).chain(self.outputs.iter().map(|(_, v)| v));
+        let outputs = self.outputs.iter().map(|output| &output.value);
+        let reads = self.nodes.iter().flat_map(|n| n.inputs.iter()).chain(outputs);
         for value in reads {
             uses[value.index()] += 1;
         }

@@ -1,22 +1,12 @@
 //! The reference interpreter: every node in order, each by its op's own slow and obvious evaluation.
 
 use crate::{Diagnostic, Graph, Op};
-use outgrow_tensor::{DType, Tensor};
+use outgrow_tensor::Tensor;
 
 /// Evaluates a graph with static shapes on `inputs`, in the graph's order; gives the outputs in theirs.
 pub fn interpret(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, Diagnostic> {
-    let mut values = evaluate_all(graph, inputs)?;
-    let mut uses = vec![0; values.len()];
-    graph.outputs.iter().for_each(|(_, v)| uses[v.index()] += 1);
-    let take = |(_, v): &(String, crate::Value)| {
-        uses[v.index()] -= 1;
-        if uses[v.index()] == 0 {
-            std::mem::replace(&mut values[v.index()], Tensor::zeros(DType::F32, [0]))
-        } else {
-            values[v.index()].clone()
-        }
-    };
-    Ok(graph.outputs.iter().map(take).collect())
+    let values = evaluate_all(graph, inputs)?;
+    Ok(graph.outputs.iter().map(|output| values[output.value.index()].clone()).collect())
 }
 
 /// Evaluates a graph with static shapes on `inputs` and gives the value of every node.

@@ -1,7 +1,23 @@
 //! Rebuilding a graph node by node: the frame in which passes rewrite. Names, origins and regions are kept; a region
 //! inside which something was rewritten loses its mark, since it is no longer the composite it was built as.
 
-use crate::{Builder, Diagnostics, Graph, Node, RegionId, Value};
+use crate::ops::input::Input;
+use crate::{Builder, Diagnostics, Graph, Node, Op, Output, RegionId, Value};
+
+/// The graph without nodes that no output depends on, and without such inputs where `removable` accepts them.
+///
+/// # Errors
+/// None for a graph that verifies.
+pub fn prune(graph: &Graph, removable: impl Fn(&Input) -> bool) -> Result<Graph, Diagnostics> {
+    let needed = graph.needed(graph.outputs.iter().map(|output| output.value));
+    let mut rewriter = Rewriter::new(graph);
+    for (value, node) in graph.iter() {
+        if needed[value.index()] || matches!(&node.op, Op::Input(input) if !removable(input)) {
+            rewriter.keep(value);
+        }
+    }
+    rewriter.finish()
+}
 
 /// Rebuilds a graph from front to back.
 pub struct Rewriter<'a> {
@@ -60,9 +76,9 @@ impl<'a> Rewriter<'a> {
 
     /// The rebuilt graph, with the outputs of the old one.
     pub fn finish(mut self) -> Result<Graph, Diagnostics> {
-        for (name, old) in &self.source.outputs {
-            let new = self.new_value(*old);
-            self.b.output(name, new);
+        for Output { name, role, value } in &self.source.outputs {
+            let new = self.new_value(*value);
+            self.b.output_as(name, role.clone(), new);
         }
         let mut graph = self.b.finish()?;
         let standing = |mut region: Option<RegionId>| {

@@ -1,6 +1,7 @@
 //! The verifier: everything that must hold of a graph. It runs after every pass.
 
-use crate::{Diagnostic, Diagnostics, Graph, GroupId, Op, TensorType, Value};
+use crate::{Diagnostic, Diagnostics, Graph, GroupId, InputRole, Op, Output, OutputRole, TensorType, Value};
+use outgrow_tensor::DType;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// A graph can be wrong at every node; this many problems are told.
@@ -16,6 +17,7 @@ impl Graph {
         self.verify_interface(&mut found);
         self.verify_regions(&mut found);
         if found.0.is_empty() {
+            self.verify_roles(&mut found);
             self.verify_groups(&mut found);
         }
         found.into_result(())
@@ -74,12 +76,55 @@ impl Graph {
             }
         }
         let mut names = HashSet::new();
-        for (name, value) in &self.outputs {
+        for Output { name, value, .. } in &self.outputs {
             if value.index() >= self.nodes.len() {
                 self.report(found, *value, format!("output `{name}` does not exist"));
             }
             if !names.insert(name) {
                 self.report(found, *value, format!("a second output is named `{name}`"));
+            }
+        }
+    }
+
+    /// Inputs and outputs have the types that their roles ask for, and what there can be one of is there once.
+    fn verify_roles(&self, found: &mut Diagnostics) {
+        let mut inputs = HashMap::new();
+        let mut singles = HashSet::new();
+        for (value, input) in self.signature() {
+            inputs.insert(input.name.as_str(), (input.role, self.ty(value)));
+            if input.role.is_single() && !singles.insert(input.role) {
+                self.report(found, value, format!("is a second input of the role `{}`", input.role.name()));
+            }
+            let ty = self.ty(value);
+            let expected = match input.role {
+                InputRole::Weight if ty.rank() != 1 || !ty.dtype.is_float() => "a float for each sample",
+                InputRole::Scale if ty.rank() != 0 || !ty.dtype.is_float() => "a float scalar",
+                InputRole::Key if *ty != TensorType::scalar(DType::I64) => "i64[]",
+                _ => continue,
+            };
+            self.report(found, value, format!("is {ty}, but a {} is {expected}", input.role.name()));
+        }
+        let mut roles = HashSet::new();
+        for Output { role, value, .. } in &self.outputs {
+            let ty = self.ty(*value);
+            if *role != OutputRole::Result && !roles.insert(role) {
+                self.report(found, *value, format!("is a second output of the role `{}`", role.name()));
+            }
+            match role.of() {
+                None if *role == OutputRole::Result || ty.rank() == 0 && ty.dtype.is_float() => {}
+                None => {
+                    let problem = format!("is {ty}, but a {} is a float scalar", role.name());
+                    self.report(found, *value, problem);
+                }
+                Some((name, kind)) if inputs.get(name) != Some(&(kind, ty)) => {
+                    let problem = format!(
+                        "is a {} of {ty}, but there is no {} `{name}` of this type",
+                        role.name(),
+                        kind.name()
+                    );
+                    self.report(found, *value, problem);
+                }
+                Some(_) => {}
             }
         }
     }
@@ -174,7 +219,7 @@ mod tests {
 
     fn input(value: u32, ty: &str) -> String {
         let dims = &ty[ty.find('[').unwrap()..];
-        format!("%{value} = input {{name = \"x{value}\", kind = feed, dtype = f32, dims = {dims}}} : {ty}\n")
+        format!("%{value} = input {{name = \"x{value}\", role = data, dtype = f32, dims = {dims}}} : {ty}\n")
     }
 
     #[test]
@@ -191,6 +236,62 @@ mod tests {
             ["f32[2147483648, 1073741824]", "f32[0, 1073741824, 2147483648]", "f32[9223372036854775807B]"]
         {
             check(&input(0, too_large), "is too large");
+        }
+    }
+
+    /// What the verifier tells first of the graph with these inputs and outputs.
+    fn check_roles(inputs: &[&str], outputs: &str, expected: &str) {
+        let line = |(i, text): (usize, &&str)| {
+            let (role, ty) = text.split_once(' ').unwrap();
+            let (dtype, dims) = ty.split_once('[').unwrap();
+            format!(
+                "%{i} = input {{name = \"x{i}\", role = {role}, dtype = {dtype}, dims = [{dims}}} : {ty}\n"
+            )
+        };
+        let lines: String = inputs.iter().enumerate().map(line).collect();
+        match Graph::parse(&format!("graph \"g\" {{\n{lines}return {outputs}\n}}")) {
+            Ok(graph) => {
+                assert_eq!(expected, "", "{inputs:?} {outputs}");
+                assert_eq!(Graph::parse(&graph.to_string()).unwrap(), graph);
+            }
+            Err(found) => {
+                assert!(!expected.is_empty() && found.0[0].to_string().contains(expected), "{found}")
+            }
+        }
+    }
+
+    #[test]
+    fn roles_ask_for_types() {
+        let all = ["param f32[2]", "buffer f32[3]", "data u8[B, 4]", "target i32[B]", "weight f32[B]"];
+        let all = [&all[..], &["scale f32[]", "key i64[]"]].concat();
+        check_roles(&all, "\"a\" = %5 as loss, \"b\" = %5 as metric \"correct5\", \"c\" = %2", "");
+        check_roles(&all, "\"a\" = %0 as gradient \"x0\", \"b\" = %1 as statistic \"x1\"", "");
+        for (input, expected) in [
+            ("weight f32[B, 2]", "is f32[B, 2], but a weight is a float for each sample"),
+            ("weight i32[B]", "is i32[B], but a weight"),
+            ("scale f32[1]", "is f32[1], but a scale is a float scalar"),
+            ("key i32[]", "is i32[], but a key is i64[]"),
+            ("feed f32[2]", "`feed` is no role of an input: param, buffer, data"),
+        ] {
+            check_roles(&[input], "", expected);
+        }
+        for single in ["target i32[B]", "weight f32[B]", "scale f32[]", "key i64[]"] {
+            check_roles(&[single, "data f32[2]", single], "", "is a second input of the role");
+        }
+        for (outputs, expected) in [
+            ("\"a\" = %0 as loss", "is f32[2], but a loss is a float scalar"),
+            ("\"a\" = %6 as loss", "is i64[], but a loss"),
+            ("\"a\" = %0 as metric \"loss\"", "is f32[2], but a metric"),
+            ("\"a\" = %5 as metric \"speed\"", "`speed` is no metric: loss, weight"),
+            ("\"a\" = %5 as metric", "`metric` must say of what, in quotes"),
+            ("\"a\" = %5 as gain", "`gain` is not result, loss, metric"),
+            ("\"a\" = %5 as loss, \"b\" = %5 as loss", "is a second output of the role `loss`"),
+            ("\"a\" = %1 as gradient \"x0\"", "but there is no param `x0` of this type"),
+            ("\"a\" = %1 as gradient \"x1\"", "but there is no param `x1` of this type"),
+            ("\"a\" = %0 as statistic \"x0\"", "but there is no buffer `x0` of this type"),
+            ("\"a\" = %0 as gradient", "`gradient` must say of what, in quotes"),
+        ] {
+            check_roles(&all, outputs, expected);
         }
     }
 

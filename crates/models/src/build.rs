@@ -3,8 +3,8 @@
 use crate::foreign::ForeignModel;
 use crate::net::Net;
 use crate::spec::{Architecture, Layer, Model, Output};
-use crate::{Init, architecture, foreign, objective};
-use outgrow_ir::{Diagnostic, Diagnostics, Dim, Graph, InputKind, Op, TensorType, Value};
+use crate::{Init, architecture, objective};
+use outgrow_ir::{Diagnostic, Diagnostics, Dim, Graph, InputRole, Op, TensorType, Value, prune};
 use outgrow_tensor::DType;
 
 /// An input that the data gives the model.
@@ -112,19 +112,16 @@ impl Default for BuildOptions<'_> {
 
 /// A model as graphs. Both are of the symbolic batch size B.
 ///
-/// Inputs, in this order: the parameters, the buffers, then as feeds the inputs by their names, `target`,
-/// `weight` f32 `[B]` (of the sample in the loss; 0 for padding), `scale` f32 (1 / the total weight of the whole batch), and, in training when
-/// there is dropout, `key` i64.
+/// Inputs, in this order: the parameters, the buffers, the data by its names, target, weight, scale, and, in training
+/// when there is dropout, the key.
 ///
-/// Outputs: `loss` (`scale · Σ weight · loss of the sample`, the scalar to differentiate), `loss_sum`
-/// (`Σ weight · loss`), `weight_sum` (`Σ weight`), for classes `correct` and (unless there are two classes with one
-/// logit) `correct5` (sums of the weights of samples whose target has the greatest, or one of the five greatest,
-/// logits), `output` (logits or predictions), and in training, where there are buffers, `samples` (how many are no
-/// padding) and for each buffer `stat:<buffer>` (`samples · statistic`). Of mixed samples the class with the greatest
-/// share counts as the target.
-/// A token model's sample counts with the mean over its tokens.
+/// Outputs: the loss (`scale · Σ weight · loss of the sample`); as metrics the sum of losses, of weights, for classes of
+/// right answers and (unless there are two classes with one logit) of those with the target among the five greatest
+/// logits; as the result `output` (logits or predictions); and in training, where there are buffers, the number of
+/// samples and each buffer's statistic. Of mixed samples the class with the greatest share counts as the target. A token
+/// model's sample counts with the mean over its tokens.
 ///
-/// `output` is `[B, classes]`, `[B]` for one logit, `[B, width]` for numbers, `[B, context, vocab]` for tokens.
+/// The result is `[B, classes]`, `[B]` for one logit, `[B, width]` for numbers, `[B, context, vocab]` for tokens.
 #[derive(Clone, Debug)]
 pub struct BuiltModel {
     /// The graph for training.
@@ -139,8 +136,6 @@ pub struct BuiltModel {
     pub loss: LossKind,
     /// What is predicted.
     pub target: TargetSpec,
-    /// Whether the training graph takes a `key`.
-    pub random: bool,
 }
 
 /// More parameters than this are taken for a mistake.
@@ -252,17 +247,8 @@ pub fn build(
     }
     let (train, net) = graph(model, inputs, target, options, Mode::Train)?;
     let (eval, _) = graph(model, inputs, target, options, Mode::Eval)?;
-    let random = train.input("key").is_some();
     let loss = target.loss();
-    Ok(BuiltModel {
-        train,
-        eval,
-        params: net.params,
-        buffers: net.buffers,
-        loss,
-        target: target.clone(),
-        random,
-    })
+    Ok(BuiltModel { train, eval, params: net.params, buffers: net.buffers, loss, target: target.clone() })
 }
 
 fn graph<'a>(
@@ -279,9 +265,9 @@ fn graph<'a>(
     let foreign = matches!(model.architecture, Architecture::Onnx(_));
     let mut graph = inputs_first(&std::mem::take(&mut net.b).finish()?, foreign);
     if foreign {
-        let (pruned, gone) = foreign::prune(&graph)?;
-        graph = pruned;
-        net.params.retain(|param| !gone.contains(&param.name));
+        // As the parameters of a head that was replaced.
+        graph = prune(&graph, |input| input.role == InputRole::Param)?;
+        net.params.retain(|param| graph.input(&param.name).is_some());
         net.params.sort_by(|a, b| a.name.cmp(&b.name));
         net.buffers.sort_by(|a, b| a.name.cmp(&b.name));
     }
@@ -306,10 +292,10 @@ fn check_size(params: &[ParamSpec]) -> Result<(), Diagnostic> {
 fn inputs_first(graph: &Graph, by_name: bool) -> Graph {
     let named = |name: &str| if by_name { name.to_owned() } else { String::new() };
     let rank = |op: &Op| match op {
-        Op::Input(input) => match input.kind {
-            InputKind::Param => (0, named(&input.name)),
-            InputKind::Buffer => (1, named(&input.name)),
-            InputKind::Feed => (2, String::new()),
+        Op::Input(input) => match input.role {
+            InputRole::Param => (0, named(&input.name)),
+            InputRole::Buffer => (1, named(&input.name)),
+            _ => (2, String::new()),
         },
         _ => (3, String::new()),
     };
@@ -324,7 +310,7 @@ fn inputs_first(graph: &Graph, by_name: bool) -> Graph {
     for node in &mut sorted.nodes {
         node.inputs.iter_mut().for_each(|v| *v = place[v.index()]);
     }
-    sorted.outputs.iter_mut().for_each(|(_, v)| *v = place[v.index()]);
+    sorted.outputs.iter_mut().for_each(|output| output.value = place[output.value.index()]);
     sorted.inputs.iter_mut().for_each(|v| *v = place[v.index()]);
     sorted.inputs.sort_unstable();
     sorted

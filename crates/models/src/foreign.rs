@@ -4,7 +4,7 @@
 use crate::net::Net;
 use crate::spec::{Head, OnnxSpec};
 use crate::{BufferSpec, Init, InputSpec, Mode, ParamSpec, TargetSpec};
-use outgrow_ir::{Builder, Diagnostic, Diagnostics, Dim, Graph, InputKind, Op, Rewriter, Value};
+use outgrow_ir::{Builder, Diagnostic, Diagnostics, Dim, Op, Value};
 use std::fmt::Debug;
 
 /// A model that is brought along.
@@ -90,33 +90,11 @@ fn check_width(net: &Net<'_>, prediction: Value) -> Result<(), Diagnostic> {
         .hint("set head = \"new\" for a last layer that predicts what the data has"))
 }
 
-/// The graph without the parameters that nothing depends on, as those of a head that was replaced; gives their names.
-pub(crate) fn prune(graph: &Graph) -> Result<(Graph, Vec<String>), Diagnostics> {
-    let needed = graph.needed(graph.outputs.iter().map(|(_, value)| *value));
-    let mut rewriter = Rewriter::new(graph);
-    let mut gone = Vec::new();
-    for (value, node) in graph.iter() {
-        match &node.op {
-            Op::Input(input) if input.kind == InputKind::Param && !needed[value.index()] => {
-                gone.push(input.name.clone());
-            }
-            Op::Input(_) => {
-                rewriter.keep(value);
-            }
-            _ if needed[value.index()] => {
-                rewriter.keep(value);
-            }
-            _ => {}
-        }
-    }
-    Ok((rewriter.finish()?, gone))
-}
-
 /// What the last dense layer takes: back from the prediction over additions and whatever only rearranges, to the product
 /// with a weight.
 fn before_last_dense(net: &Net<'_>, prediction: Value) -> Result<Value, Diagnostic> {
     let graph = net.b.graph();
-    let is_feed = |op: &Op| matches!(op, Op::Input(input) if input.kind == InputKind::Feed);
+    let is_feed = |op: &Op| matches!(op, Op::Input(input) if !input.role.is_model());
     let weights = |value: Value| {
         let needed = graph.needed([value]);
         !graph.iter().any(|(v, node)| needed[v.index()] && is_feed(&node.op))

@@ -7,7 +7,7 @@ use crate::{BufferSpec, BuildOptions, Init, InputSpec, Mode, ParamSpec, TargetSp
 use outgrow_ir::nn::BatchNormStatistics;
 use outgrow_ir::ops::Window;
 use outgrow_ir::ops::compare::Comparison;
-use outgrow_ir::{Builder, Diagnostic, Dim, InputKind, TensorType, Value};
+use outgrow_ir::{Builder, Diagnostic, Dim, InputRole, TensorType, Value};
 use outgrow_tensor::{DType, Tensor};
 
 /// Builds one graph of a model.
@@ -70,20 +70,19 @@ impl<'a> Net<'a> {
             Mode::Eval => "eval",
         });
         let wide = if dtype == DType::BF16 { DType::F32 } else { dtype };
-        let mut feed = |name: &str, ty: TensorType| b.input(name, InputKind::Feed, ty);
         let inputs = inputs.iter().map(|input| {
             let of = if input.dtype.is_float() { wide } else { input.dtype };
             let dims = [Dim::B].into_iter().chain(input.dims.iter().copied().map(Dim::Fixed));
-            (input.clone(), feed(&input.name, TensorType::new(of, dims)))
+            (input.clone(), b.input(&input.name, InputRole::Data, TensorType::new(of, dims)))
         });
         let inputs = inputs.collect();
         let target_ty = match (mode, mixed) {
             (Mode::Train, true) => TensorType::new(wide, [Dim::B, Dim::Fixed(target.width())]),
             _ => target.feed(wide),
         };
-        let target_value = feed("target", target_ty);
-        let sample_weight = feed("weight", TensorType::new(wide, [Dim::B]));
-        let scale = feed("scale", TensorType::scalar(wide));
+        let target_value = b.input("target", InputRole::Target, target_ty);
+        let sample_weight = b.input("weight", InputRole::Weight, TensorType::new(wide, [Dim::B]));
+        let scale = b.input("scale", InputRole::Scale, TensorType::scalar(wide));
         let zero = b.scalar(0.0, wide);
         let counts = b.compare(Comparison::Gt, sample_weight, zero);
         let mask = b.cast(counts, wide);
@@ -176,7 +175,7 @@ impl<'a> Net<'a> {
     fn buffer(&mut self, name: &str, dims: &[usize], init: Init, momentum: f64) -> (String, Value) {
         let name = self.b.path(name);
         let ty = TensorType::new(self.wide, dims.iter().copied());
-        let value = self.b.input(&name, InputKind::Buffer, ty);
+        let value = self.b.input(&name, InputRole::Buffer, ty);
         let (of, dtype, dims) = (name.clone(), self.wide, dims.to_vec());
         self.buffers.push(BufferSpec { name: of, dtype, dims, init, momentum });
         (name, value)
@@ -303,7 +302,7 @@ impl<'a> Net<'a> {
     /// The key of random numbers.
     pub fn key(&mut self) -> Value {
         let Self { key, b, .. } = self;
-        *key.get_or_insert_with(|| b.input("key", InputKind::Feed, TensorType::scalar(DType::I64)))
+        *key.get_or_insert_with(|| b.input("key", InputRole::Key, TensorType::scalar(DType::I64)))
     }
 
     /// An activation.

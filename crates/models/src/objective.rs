@@ -4,7 +4,7 @@ use crate::TargetSpec;
 use crate::net::Net;
 use crate::spec::Output;
 use outgrow_ir::ops::compare::Comparison;
-use outgrow_ir::{Diagnostic, Diagnostics, Dim, Value};
+use outgrow_ir::{Diagnostic, Diagnostics, Dim, Metric, OutputRole, Value};
 
 /// Adds the outputs that [`crate::BuiltModel`] promises.
 pub(crate) fn add(net: &mut Net, output: Output, prediction: Value) -> Result<(), Diagnostics> {
@@ -28,22 +28,22 @@ pub(crate) fn add(net: &mut Net, output: Output, prediction: Value) -> Result<()
         let loss_sum = weighed_sum(net, losses);
         let weight_sum = net.b.sum_all(net.sample_weight);
         let loss = net.b.mul(loss_sum, net.scale);
-        net.b.output("loss", loss);
-        net.b.output("loss_sum", loss_sum);
-        net.b.output("weight_sum", weight_sum);
-        for (name, hits) in metrics {
+        net.b.output_as("loss", OutputRole::Loss, loss);
+        net.b.output_as("loss_sum", OutputRole::Metric(Metric::Loss), loss_sum);
+        net.b.output_as("weight_sum", OutputRole::Metric(Metric::Weight), weight_sum);
+        for (metric, hits) in metrics {
             let hits = net.as_wide(hits);
             let hits = weighed_sum(net, hits);
-            net.b.output(name, hits);
+            net.b.output_as(metric.name(), OutputRole::Metric(metric), hits);
         }
         net.b.output("output", output);
         let statistics = std::mem::take(&mut net.statistics);
         if !statistics.is_empty() {
             let samples = net.b.sum_all(net.mask);
-            net.b.output("samples", samples);
+            net.b.output_as("samples", OutputRole::Metric(Metric::Samples), samples);
             for (name, statistic) in statistics {
                 let statistic = net.b.mul(statistic, samples);
-                net.b.output(&format!("stat:{name}"), statistic);
+                net.b.output_as(&format!("stat:{name}"), OutputRole::Statistic(name), statistic);
             }
         }
     });
@@ -76,7 +76,7 @@ fn weighed_sum(net: &mut Net, values: Value) -> Value {
     if tokens == 1 { sum } else { net.b.mul_scalar(sum, 1.0 / tokens as f64) }
 }
 
-type Parts = (Value, Value, Vec<(&'static str, Value)>);
+type Parts = (Value, Value, Vec<(Metric, Value)>);
 
 /// Of `logits [.., classes]`: the losses, and whether the target's logit is the greatest or among the five greatest.
 /// Among equal logits the one of the lower class counts as greater; a NaN is beaten by every other.
@@ -130,12 +130,12 @@ fn shares(net: &mut Net, logits: Value) -> Parts {
 }
 
 /// Whether so few logits are above the target's.
-fn hits(net: &mut Net, rank: Value) -> Vec<(&'static str, Value)> {
+fn hits(net: &mut Net, rank: Value) -> Vec<(Metric, Value)> {
     let mut below = |n: f64| {
         let n = net.b.scalar(n, net.b.dtype(rank));
         net.b.compare(Comparison::Lt, rank, n)
     };
-    vec![("correct", below(1.0)), ("correct5", below(5.0))]
+    vec![(Metric::Correct, below(1.0)), (Metric::Correct5, below(5.0))]
 }
 
 /// Of `logits [B, 1]`: the losses, and whether the sign of the logit is the target's.
@@ -148,5 +148,5 @@ fn binary(net: &mut Net, logits: Value) -> Parts {
     let half = net.b.scalar(0.5, net.b.dtype(target));
     let wanted = net.b.compare(Comparison::Gt, target, half);
     let correct = net.b.compare(Comparison::Eq, positive, wanted);
-    (logits, losses, vec![("correct", correct)])
+    (logits, losses, vec![(Metric::Correct, correct)])
 }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{categories, features, image, model, run, tokens, values};
 use outgrow_models::{InputSpec, TargetSpec};
-use outgrow_passes::{GRAD_PREFIX, add_gradients};
+use outgrow_passes::add_gradients;
 use outgrow_tensor::{DType, RngKey};
 
 const SAMPLES: usize = 3;
@@ -13,13 +13,13 @@ fn check(json: &str, inputs: &[InputSpec], target: TargetSpec) {
     let built = model(json, inputs, &target, DType::F64);
     let classes = if target == TargetSpec::Binary { 2 } else { target.width() };
     let plain = built.train.bind(SAMPLES);
-    let graph = add_gradients(&built.train, "loss").unwrap().bind(SAMPLES);
+    let graph = add_gradients(&built.train).unwrap().bind(SAMPLES);
     graph.verify().unwrap();
     let values = values(&built, &plain, classes, RngKey::new(3));
     let outputs = run(&graph, &values);
     let mut nonzero = 0;
     for param in &built.params {
-        let grad = &outputs[&format!("{GRAD_PREFIX}{}", param.name)];
+        let grad = &outputs[&format!("grad:{}", param.name)];
         let elements = grad.elements();
         for j in (0..elements).step_by(elements.div_ceil(5)) {
             let step = 1e-5;

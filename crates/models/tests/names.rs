@@ -36,7 +36,7 @@ fn check_as(
         let declared: Vec<_> = params.chain(buffers).collect();
         assert!(built.params.iter().all(|p| p.dtype == dtype), "{json}");
         assert!(built.buffers.iter().all(|b| b.dtype == DType::F32), "{json}");
-        assert!(graph.outputs.iter().all(|(_, y)| graph.ty(*y).dtype == DType::F32), "{json}");
+        assert!(graph.outputs.iter().all(|y| graph.ty(y.value).dtype == DType::F32), "{json}");
         assert_eq!(given.take(declared.len()).collect::<Vec<_>>(), declared, "{json}");
         assert_eq!(outgrow_ir::Graph::parse(&graph.to_string()).unwrap(), *graph, "{json}");
         assert!(graph.cost().flops > 2 * count as u64 / 4, "{json}: {:?}", graph.cost());

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{categories, features, image, inputs, model, run, tokens, values};
-use outgrow_ir::InputKind;
+use outgrow_ir::InputRole;
 use outgrow_models::spec::ModelSpec;
 use outgrow_models::{Init, LossKind, TargetSpec};
 use outgrow_tensor::{DType, RngKey, Tensor};
@@ -26,30 +26,29 @@ fn inputs_come_in_the_promised_order() {
     let json = r#"{"layers": [{"dense": 3}, {"batch_norm": true}, {"dropout": 0.5}, {"dense": 2}]}"#;
     let built = model(json, &[features(4)], &TargetSpec::Class { classes: 2 }, DType::F32);
     let of = |graph| {
-        inputs(graph).into_iter().map(|(name, _, kind, dtype)| (name, kind, dtype)).collect::<Vec<_>>()
+        inputs(graph).into_iter().map(|(name, _, role, dtype)| (name, role, dtype)).collect::<Vec<_>>()
     };
     let expected: Vec<_> = [
-        ("0.weight", InputKind::Param, DType::F32),
-        ("0.bias", InputKind::Param, DType::F32),
-        ("1.weight", InputKind::Param, DType::F32),
-        ("1.bias", InputKind::Param, DType::F32),
-        ("3.weight", InputKind::Param, DType::F32),
-        ("3.bias", InputKind::Param, DType::F32),
-        ("1.running_mean", InputKind::Buffer, DType::F32),
-        ("1.running_var", InputKind::Buffer, DType::F32),
-        ("features", InputKind::Feed, DType::F32),
-        ("target", InputKind::Feed, DType::I32),
-        ("weight", InputKind::Feed, DType::F32),
-        ("scale", InputKind::Feed, DType::F32),
-        ("key", InputKind::Feed, DType::I64),
+        ("0.weight", InputRole::Param, DType::F32),
+        ("0.bias", InputRole::Param, DType::F32),
+        ("1.weight", InputRole::Param, DType::F32),
+        ("1.bias", InputRole::Param, DType::F32),
+        ("3.weight", InputRole::Param, DType::F32),
+        ("3.bias", InputRole::Param, DType::F32),
+        ("1.running_mean", InputRole::Buffer, DType::F32),
+        ("1.running_var", InputRole::Buffer, DType::F32),
+        ("features", InputRole::Data, DType::F32),
+        ("target", InputRole::Target, DType::I32),
+        ("weight", InputRole::Weight, DType::F32),
+        ("scale", InputRole::Scale, DType::F32),
+        ("key", InputRole::Key, DType::I64),
     ]
     .into_iter()
-    .map(|(name, kind, dtype)| (name.to_owned(), kind, dtype))
+    .map(|(name, role, dtype)| (name.to_owned(), role, dtype))
     .collect();
     assert_eq!(of(&built.train), expected);
     assert_eq!(of(&built.eval), expected[..12]);
-    assert!(built.random);
-    let names = |graph: &outgrow_ir::Graph| graph.outputs.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
+    let names = |graph: &outgrow_ir::Graph| graph.outputs.iter().map(|o| o.name.clone()).collect::<Vec<_>>();
     let common = ["loss", "loss_sum", "weight_sum", "correct", "correct5", "output"];
     assert_eq!(names(&built.eval), common);
     let statistics = ["samples", "stat:1.running_mean", "stat:1.running_var"];

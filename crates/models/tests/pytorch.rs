@@ -4,8 +4,9 @@
 mod common;
 
 use common::{image, inputs, model, run, tokens};
+use outgrow_ir::InputRole;
 use outgrow_models::{BuiltModel, InputSpec, TargetSpec};
-use outgrow_passes::{GRAD_PREFIX, add_gradients};
+use outgrow_passes::add_gradients;
 use outgrow_tensor::{DType, Tensor};
 use std::collections::HashMap;
 
@@ -39,9 +40,9 @@ fn filled(name: &str, dims: &[usize]) -> Tensor {
 /// A batch of these models: sines for images, a fixed walk for tokens and targets.
 fn batch(built: &BuiltModel, samples: usize, classes: usize) -> HashMap<String, Tensor> {
     let mut values = HashMap::new();
-    for (name, mut dims, kind, dtype) in inputs(&built.train) {
+    for (name, mut dims, role, dtype) in inputs(&built.train) {
         let tensor = match name.as_str() {
-            _ if kind != outgrow_ir::InputKind::Feed => filled(&name, &dims),
+            _ if role.is_model() => filled(&name, &dims),
             "scale" => Tensor::scalar(1.0 / samples as f64),
             "weight" => Tensor::vector(vec![1.0; samples]),
             name => {
@@ -71,13 +72,13 @@ fn check(json: &str, input: InputSpec, target: TargetSpec, samples: usize, expec
     near("correct", evaluated["correct"].get_f64(0), expected.hits[0]);
     near("correct5", evaluated["correct5"].get_f64(0), expected.hits[1]);
     let graph = match expected.grads {
-        Some(_) => add_gradients(&built.train, "loss").unwrap(),
+        Some(_) => add_gradients(&built.train).unwrap(),
         None => built.train.clone(),
     };
     let trained = run(&graph.bind(samples), &values);
     near("the loss in training", trained["loss"].get_f64(0), expected.train);
     if let Some(expected) = expected.grads {
-        let of = |name: &String| checksum(name, &trained[&format!("{GRAD_PREFIX}{name}")]);
+        let of = |name: &String| checksum(name, &trained[&format!("grad:{name}")]);
         near("the checksum of gradients", built.params.iter().map(|p| of(&p.name)).sum(), expected);
     }
     let mut buffers = 0.0;
@@ -90,7 +91,7 @@ fn check(json: &str, input: InputSpec, target: TargetSpec, samples: usize, expec
         buffers += checksum(&buffer.name, &new);
     }
     near("the checksum of buffers", buffers, expected.buffers);
-    assert!(!built.random, "{json}: there is no dropout");
+    assert!(built.train.inputs_of(InputRole::Key).next().is_none(), "{json}: there is no dropout");
 }
 
 #[test]

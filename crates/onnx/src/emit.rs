@@ -7,7 +7,7 @@ use crate::proto::{FunctionProto, GraphProto, NodeProto};
 use crate::tensors::OnnxTensor;
 use crate::weights::{Role, Weight, Weights};
 use crate::{Elem, ExternalData, NoExternalData, fold, ops, sizes};
-use outgrow_ir::{Builder, Diagnostic, Diagnostics, Dim, Graph, InputKind, TensorType, Value};
+use outgrow_ir::{Builder, Diagnostic, Diagnostics, Dim, Graph, InputRole, TensorType, Value};
 use outgrow_tensor::Tensor;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -156,8 +156,8 @@ impl OnnxModel {
         }
         for (name, read) in &self.weights {
             let kind = match wanted[name.as_str()] {
-                Role::Param => InputKind::Param,
-                Role::Buffer => InputKind::Buffer,
+                Role::Param => InputRole::Param,
+                Role::Buffer => InputRole::Buffer,
                 Role::Constant => {
                     names.insert(name.clone(), Datum::known(read.elem, read.tensor.clone()));
                     continue;
@@ -211,7 +211,7 @@ impl Emitter<'_> {
                         continue;
                     }
                     let ty = TensorType { dtype: info.elem.dtype(), dims: dims.clone() };
-                    let value = self.b.input(&info.name, InputKind::Feed, ty);
+                    let value = self.b.input(&info.name, InputRole::Data, ty);
                     Datum::value(info.elem, value)
                 }
                 Given::Tensor(tensor) => Datum::known(info.elem, tensor.clone()),

@@ -1,7 +1,7 @@
 //! The initialisers of a model, and what becomes of them in a graph.
 
 use crate::tensors::OnnxTensor;
-use outgrow_ir::{Builder, Dim, InputKind, TensorType, Value};
+use outgrow_ir::{Builder, Dim, InputRole, TensorType, Value};
 use outgrow_tensor::Tensor;
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub struct Weight {
     /// Its name in the file.
     pub name: String,
     /// A parameter or a buffer.
-    pub kind: InputKind,
+    pub kind: InputRole,
     /// Its value in the file.
     pub tensor: Arc<Tensor>,
     /// The input of the graph.
@@ -41,7 +41,7 @@ pub(crate) struct Weights {
 struct Initialiser {
     name: String,
     tensor: Arc<Tensor>,
-    kind: InputKind,
+    kind: InputRole,
     value: Option<Value>,
 }
 
@@ -51,7 +51,7 @@ impl Weights {
     }
 
     /// Notes an initialiser that becomes an input once it is used; gives its number.
-    pub fn add(&mut self, name: &str, read: &OnnxTensor, kind: InputKind) -> usize {
+    pub fn add(&mut self, name: &str, read: &OnnxTensor, kind: InputRole) -> usize {
         let tensor = Arc::new(read.tensor.clone());
         self.all.push(Initialiser { name: name.to_owned(), tensor, kind, value: None });
         self.all.len() - 1

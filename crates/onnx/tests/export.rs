@@ -2,7 +2,7 @@
 //! and nothing but the batch is symbolic. That other programs run them is checked by `benchmarks/onnx_export.py`.
 
 use outgrow_ir::ops::Window;
-use outgrow_ir::{Builder, Dim, Graph, InputKind, TensorType};
+use outgrow_ir::{Builder, Dim, Graph, InputRole, TensorType};
 use outgrow_models::spec::ModelSpec;
 use outgrow_models::{BuildOptions, BuiltModel, InputSpec, TargetSpec, build};
 use outgrow_onnx::export::{ExportOptions, export, to_files};
@@ -110,7 +110,7 @@ fn every_architecture_holds_together() {
 fn graph(make: impl FnOnce(&mut Builder, outgrow_ir::Value) -> outgrow_ir::Value) -> Graph {
     let mut b = Builder::new("test");
     let x =
-        b.input("x", InputKind::Feed, TensorType::new(DType::F32, [Dim::B, Dim::Fixed(4), Dim::Fixed(6)]));
+        b.input("x", InputRole::Data, TensorType::new(DType::F32, [Dim::B, Dim::Fixed(4), Dim::Fixed(6)]));
     let y = make(&mut b, x);
     b.output("y", y);
     b.finish().unwrap()

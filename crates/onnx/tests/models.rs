@@ -3,7 +3,7 @@
 //! can be differentiated with batch statistics.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // says what it does
 
-use outgrow_ir::{Builder, Dim, Graph, InputKind, TensorType};
+use outgrow_ir::{Builder, Dim, Graph, InputRole, TensorType};
 use outgrow_onnx::{DimInfo, FolderData, Given, Imported, Mode, OnnxModel, Training};
 use outgrow_runtime::{CompileOptions, CpuBackend, ThreadPool, compile, run_tensors};
 use outgrow_tensor::{DType, Tensor};
@@ -75,8 +75,8 @@ fn a_symbolic_batch_gives_the_same_bits() {
 fn imported_models_have_gradients() {
     for (file, model) in models() {
         let mut b = Builder::new("train");
-        let weight = b.input("weight", InputKind::Feed, TensorType::new(DType::F32, [Dim::B]));
-        let key = b.input("key", InputKind::Feed, TensorType::scalar(DType::I64));
+        let weight = b.input("weight", InputRole::Weight, TensorType::new(DType::F32, [Dim::B]));
+        let key = b.input("key", InputRole::Key, TensorType::scalar(DType::I64));
         let given: Vec<Given> = dims(&model, Dim::B).into_iter().map(Given::Dims).collect();
         let training = Training { sample_weight: weight, key };
         let role = |name: &str, tensor: &_| model.role(name, tensor);
@@ -84,7 +84,7 @@ fn imported_models_have_gradients() {
             .emit(&mut b, &given, Mode::Training(&training), &role)
             .unwrap_or_else(|r| panic!("{}", r.diagnostics));
         let loss = b.sum_all(imported.outputs[0].value);
-        let params = imported.weights.iter().filter(|w| w.kind == InputKind::Param).map(|w| w.value);
+        let params = imported.weights.iter().filter(|w| w.kind == InputRole::Param).map(|w| w.value);
         let params: Vec<_> = params.collect();
         b.output("loss", loss);
         let graph = b.finish().unwrap();

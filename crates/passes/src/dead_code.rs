@@ -13,7 +13,7 @@ impl Pass for DeadCode {
     }
 
     fn run(&self, graph: &Graph) -> Result<Graph, Diagnostics> {
-        let live = graph.needed(graph.outputs.iter().map(|(_, value)| *value));
+        let live = graph.needed(graph.outputs.iter().map(|output| output.value));
         let mut rewriter = Rewriter::new(graph);
         for (value, node) in graph.iter() {
             if live[value.index()] || matches!(node.op, Op::Input(_)) {

@@ -48,7 +48,7 @@ impl Pass for Fuse {
             node.inputs.iter().for_each(|v| users[v.index()].push(value.index()));
         }
         let mut is_output = vec![false; count];
-        graph.outputs.iter().for_each(|(_, v)| is_output[v.index()] = true);
+        graph.outputs.iter().for_each(|output| is_output[output.value.index()] = true);
         let (users, reach) = (users.as_slice(), Reach::new(graph, &users));
         let mut fuser =
             Fuser { graph, groups: Vec::new(), group_of: vec![None; count], users, is_output, reach };
@@ -191,7 +191,7 @@ pub fn units(graph: &Graph) -> Vec<Vec<Value>> {
 mod tests {
     use super::*;
     use crate::add_gradients;
-    use outgrow_ir::{Builder, InputKind, TensorType};
+    use outgrow_ir::{Builder, InputRole, OutputRole, TensorType};
     use outgrow_tensor::DType;
     use outgrow_tensor::RngKey;
 
@@ -246,7 +246,7 @@ mod tests {
             let all = values.iter().skip(2).step_by(9).copied().chain(values.last().copied());
             let square = all.collect::<Vec<_>>().into_iter().reduce(|x, y| b.mul(x, y)).unwrap();
             let loss = b.sum_all(square);
-            b.output("loss", loss);
+            b.output_as("loss", OutputRole::Loss, loss);
             crate::prepare().run(&b.finish().unwrap()).unwrap();
         }
     }
@@ -268,8 +268,8 @@ mod tests {
         }
         let square = b.mul(x, x);
         let loss = b.sum_all(square);
-        b.output("loss", loss);
-        let graph = add_gradients(&b.finish().unwrap(), "loss").unwrap();
+        b.output_as("loss", OutputRole::Loss, loss);
+        let graph = add_gradients(&b.finish().unwrap()).unwrap();
         crate::prepare().run(&graph).unwrap();
     }
 
@@ -291,7 +291,7 @@ mod tests {
     }
 
     fn feed(b: &mut Builder, name: &str, dims: &[usize]) -> Value {
-        b.input(name, InputKind::Feed, TensorType::new(DType::F32, dims.iter().copied()))
+        b.input(name, InputRole::Data, TensorType::new(DType::F32, dims.iter().copied()))
     }
 
     #[test]
@@ -335,8 +335,8 @@ mod tests {
         }
         let square = b.mul(x, x);
         let loss = b.sum_all(square);
-        b.output("loss", loss);
-        let graph = add_gradients(&b.finish().unwrap(), "loss").unwrap();
+        b.output_as("loss", OutputRole::Loss, loss);
+        let graph = add_gradients(&b.finish().unwrap()).unwrap();
         // The verifier, which runs inside, refuses groups that are left and entered again.
         let count = kernels(&graph).len();
         assert!(count <= 12 * 5 + 2, "{count} kernels");

@@ -1,11 +1,11 @@
 //! Reverse-mode gradient on the graph: walks it from back to front and lets every op's derivative rule add the nodes
 //! by which gradient flows into its inputs.
 
-use outgrow_ir::{Builder, Diagnostic, Diagnostics, Graph, InputKind, Op, Value, Vjp};
+use outgrow_ir::{Builder, Diagnostic, Diagnostics, Graph, InputRole, Output, OutputRole, Value, Vjp};
 use std::sync::Arc;
 
 /// What stands before the name of a parameter in the name of its gradient's output.
-pub const GRAD_PREFIX: &str = "grad:";
+const GRAD_PREFIX: &str = "grad:";
 
 /// The graph with the gradient of the scalar `loss` by each of `wrt` added (zeros where it does not depend on one),
 /// and these gradients. The values of `graph` keep their numbers.
@@ -47,20 +47,24 @@ pub fn gradient(graph: &Graph, loss: Value, wrt: &[Value]) -> Result<(Graph, Vec
     Ok((b.finish()?, found))
 }
 
-/// The graph with the gradient of its output `loss` by every parameter added as an output `grad:<parameter>`, in the
-/// order of the parameters.
-pub fn add_gradients(graph: &Graph, loss: &str) -> Result<Graph, Diagnostics> {
-    let Some(loss) = graph.output(loss) else {
-        let problem = format!("graph `{}` has no output `{loss}`", graph.name);
-        return Err(Diagnostic::new("graph.gradient", problem).expected("an output to differentiate").into());
+/// The graph with the gradient of its loss by every parameter added as an output `grad:<parameter>`, in the order of the
+/// parameters.
+pub fn add_gradients(graph: &Graph) -> Result<Graph, Diagnostics> {
+    let Some(loss) = graph.output_of(&OutputRole::Loss) else {
+        let problem = format!("graph `{}` has no loss", graph.name);
+        return Err(Diagnostic::new("graph.gradient", problem)
+            .expected("an output to differentiate: `\"loss\" = %9 as loss`")
+            .into());
     };
-    let name = |v: &Value| match &graph.node(*v).op {
-        Op::Input(input) if input.kind == InputKind::Param => Some((input.name.clone(), *v)),
-        _ => None,
+    let params = graph.inputs_of(InputRole::Param).map(|(value, input)| (input.name.clone(), value));
+    let (names, params): (Vec<_>, Vec<_>) = params.unzip();
+    let (mut graph, grads) = gradient(graph, loss.value, &params)?;
+    let output = |(name, value): (String, Value)| Output {
+        name: format!("{GRAD_PREFIX}{name}"),
+        role: OutputRole::Gradient(name),
+        value,
     };
-    let (names, params): (Vec<_>, Vec<_>) = graph.inputs.iter().filter_map(name).unzip();
-    let (mut graph, grads) = gradient(graph, loss, &params)?;
-    graph.outputs.extend(names.into_iter().map(|n| format!("{GRAD_PREFIX}{n}")).zip(grads));
+    graph.outputs.extend(names.into_iter().zip(grads).map(output));
     Ok(graph)
 }
 
@@ -76,16 +80,16 @@ mod tests {
         let mut b = Builder::new("square");
         let w = b.param("w", DType::F32, &[2]);
         let _unused = b.param("unused", DType::F32, &[1]);
-        let x = b.input("x", InputKind::Feed, TensorType::new(DType::F32, [2usize]));
+        let x = b.input("x", InputRole::Data, TensorType::new(DType::F32, [2usize]));
         let y = b.mul(w, x);
         let square = b.mul(y, y);
         let loss = b.sum_all(square);
-        b.output("loss", loss);
-        let graph = add_gradients(&b.finish().unwrap(), "loss").unwrap();
+        b.output_as("loss", OutputRole::Loss, loss);
+        let graph = add_gradients(&b.finish().unwrap()).unwrap();
         graph.verify().unwrap();
         let inputs = [vec![1.0f32, -2.0], vec![5.0], vec![3.0, 0.5]].map(Tensor::vector);
         let outputs = interpret(&graph, &inputs).unwrap();
-        assert_eq!(graph.outputs[1].0, "grad:w");
+        assert_eq!(graph.outputs[1].role, OutputRole::Gradient("w".into()));
         assert_eq!(outputs[1].as_slice::<f32>().unwrap(), [18.0, -1.0]);
         assert_eq!(outputs[2].as_slice::<f32>().unwrap(), [0.0]);
     }
@@ -94,9 +98,10 @@ mod tests {
     fn only_scalars_have_gradients() {
         let mut b = Builder::new("vector");
         let w = b.param("w", DType::F32, &[2]);
-        b.output("loss", w);
+        b.output_as("loss", OutputRole::Loss, w);
         let graph = b.finish().unwrap();
-        assert!(add_gradients(&graph, "loss").unwrap_err().to_string().contains("f32[2]"));
-        assert!(add_gradients(&graph, "nothing").is_err());
+        assert!(add_gradients(&graph).unwrap_err().to_string().contains("f32[2]"));
+        let none = Graph { outputs: Vec::new(), ..graph };
+        assert!(add_gradients(&none).unwrap_err().to_string().contains("has no loss"));
     }
 }

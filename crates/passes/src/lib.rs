@@ -9,6 +9,6 @@ mod simplify;
 
 pub use dead_code::DeadCode;
 pub use fuse::{Fuse, units};
-pub use gradient::{GRAD_PREFIX, add_gradients, gradient};
+pub use gradient::{add_gradients, gradient};
 pub use pipeline::{Pass, PassManager, prepare};
 pub use simplify::Simplify;

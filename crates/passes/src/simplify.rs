@@ -161,13 +161,13 @@ mod tests {
     use super::*;
     use crate::{DeadCode, PassManager};
     use outgrow_ir::ops::compare::Comparison;
-    use outgrow_ir::{InputKind, interpret};
+    use outgrow_ir::{InputRole, interpret};
     use outgrow_tensor::{DType, Tensor};
 
     /// Builds `f(x)` for x of f32[B, 4], simplifies it, and says which ops are left.
     fn check(build: impl Fn(&mut Builder, Value) -> Value, expected: &[&str]) {
         let mut b = Builder::new("test");
-        let x = b.input("x", InputKind::Feed, TensorType::new(DType::F32, [Dim::B, Dim::Fixed(4)]));
+        let x = b.input("x", InputRole::Data, TensorType::new(DType::F32, [Dim::B, Dim::Fixed(4)]));
         let y = build(&mut b, x);
         b.output("y", y);
         let before = b.finish().unwrap();
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn rewriting_inside_a_region_dissolves_it() {
         let mut b = Builder::new("test");
-        let x = b.input("x", InputKind::Feed, TensorType::new(DType::F32, [Dim::B]));
+        let x = b.input("x", InputRole::Data, TensorType::new(DType::F32, [Dim::B]));
         let y = b.composite("kept", |b| b.exp(x));
         let z = b.composite("gone", |b| {
             let y = b.add_scalar(y, 0.0);

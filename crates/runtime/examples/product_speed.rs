@@ -4,7 +4,7 @@
 #![allow(clippy::print_stdout)]
 
 use outgrow_ir::ops::Window;
-use outgrow_ir::{Builder, Graph, InputKind, TensorType};
+use outgrow_ir::{Builder, Graph, InputRole, TensorType};
 use outgrow_runtime::{
     Argument, Backend, Buffer, CompileOptions, CpuBackend, Instance, KernelPath, ThreadPool, compile,
 };
@@ -17,7 +17,7 @@ const ROUNDS: usize = 12;
 /// A product of `[n, n]` and `[n, n]`.
 fn product(n: usize, from: DType, to: DType) -> Graph {
     let mut b = Builder::new("product");
-    let [x, y] = ["x", "y"].map(|name| b.input(name, InputKind::Feed, TensorType::new(from, [n, n])));
+    let [x, y] = ["x", "y"].map(|name| b.input(name, InputRole::Data, TensorType::new(from, [n, n])));
     let z = b.dot_as(to, x, y, (&[], &[]), (&[1], &[0]));
     b.output("z", z);
     b.finish().expect("a valid graph")
@@ -26,8 +26,8 @@ fn product(n: usize, from: DType, to: DType) -> Graph {
 /// A convolution of 3x3 of 32 images of 64 channels.
 fn convolution(from: DType, to: DType) -> Graph {
     let mut b = Builder::new("convolution");
-    let x = b.input("x", InputKind::Feed, TensorType::new(from, [32usize, 64, 32, 32]));
-    let w = b.input("w", InputKind::Feed, TensorType::new(from, [64usize, 64, 3, 3]));
+    let x = b.input("x", InputRole::Data, TensorType::new(from, [32usize, 64, 32, 32]));
+    let w = b.input("w", InputRole::Data, TensorType::new(from, [64usize, 64, 3, 3]));
     let y = b.conv2d_as(to, x, w, Window::new(1, 1), 1);
     b.output("y", y);
     b.finish().expect("a valid graph")
@@ -50,7 +50,7 @@ impl Case {
             Tensor::from_f64(ty.dtype, ty.static_shape().expect("static"), |_| stream.normal())
         };
         let inputs = graph.inputs.iter().map(|v| values(graph.ty(*v)).le_bytes().to_vec()).collect();
-        let result = graph.ty(graph.outputs[0].1);
+        let result = graph.ty(graph.outputs[0].value);
         let bytes = result.static_shape().expect("static").elements() * result.dtype.bytes();
         let instance = backend.instance(&compiled).expect("memory");
         let output = backend.allocate(bytes).expect("memory");

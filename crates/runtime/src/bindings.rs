@@ -2,7 +2,7 @@
 //! buffer, side by side, so that a run is given few buffers however many tensors a model has.
 
 use crate::Weights;
-use outgrow_ir::{Diagnostic, Graph, Problem, TensorType, Value};
+use outgrow_ir::{Diagnostic, Graph, Output, Problem, TensorType, Value};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -38,11 +38,10 @@ impl Bindings {
     pub fn separate(graph: &Graph, weights: &Weights, over: &[(usize, usize)]) -> Self {
         let mut bindings = Self::default();
         bindings.inputs = given(graph, weights).map(|v| bindings.buffer(graph.ty(v).unit_bytes())).collect();
-        let place = |(o, (_, v)): (usize, &(String, Value))| {
-            let input =
-                over.iter().find(|(_, output)| *output == o).and_then(|(i, _)| bindings.inputs.get(*i));
+        let place = |(o, output): (usize, &Output)| {
+            let input = over.iter().find(|(_, over)| *over == o).and_then(|(i, _)| bindings.inputs.get(*i));
             input.copied().unwrap_or_else(|| {
-                bindings.bytes.push(graph.ty(*v).unit_bytes());
+                bindings.bytes.push(graph.ty(output.value).unit_bytes());
                 Place { buffer: bindings.bytes.len() - 1, offset: 0 }
             })
         };
@@ -67,8 +66,8 @@ impl Bindings {
     pub(crate) fn overwritten(&self, graph: &Graph) -> Vec<Option<usize>> {
         let input: BTreeMap<Place, usize> =
             self.inputs.iter().enumerate().map(|(i, place)| (*place, i)).collect();
-        let over = |(place, (_, v)): (&Place, &(String, Value))| {
-            input.get(place).copied().filter(|_| graph.ty(*v).unit_bytes() > 0)
+        let over = |(place, Output { value, .. }): (&Place, &Output)| {
+            input.get(place).copied().filter(|_| graph.ty(*value).unit_bytes() > 0)
         };
         self.outputs.iter().zip(&graph.outputs).map(over).collect()
     }
@@ -94,7 +93,7 @@ impl Bindings {
         let inputs =
             names.zip(&self.inputs).filter_map(|(tensor, place)| self.tensor(tensor, *place).transpose());
         let inputs: Vec<Tensor<'_>> = inputs.collect::<Result<_, _>>()?;
-        let names = graph.outputs.iter().map(|(name, v)| (name.as_str(), graph.ty(*v)));
+        let names = graph.outputs.iter().map(|output| (output.name.as_str(), graph.ty(output.value)));
         let outputs =
             names.zip(&self.outputs).filter_map(|(tensor, place)| self.tensor(tensor, *place).transpose());
         apart(&inputs, outputs.collect::<Result<_, _>>()?)

@@ -4,7 +4,7 @@ use crate::backend::{Backend, Compiled, Executable, Instance, StepInfo, Work, kn
 use crate::bindings::Place;
 use crate::buffer::{Argument, only_host};
 use crate::{Lifetime, MemoryPlan, Weights, plan_memory};
-use outgrow_ir::{Diagnostic, Diagnostics, Graph, Op, Value, interpret};
+use outgrow_ir::{Diagnostic, Diagnostics, Graph, Op, Output, Value, interpret};
 use outgrow_kernels::BufferRef;
 use outgrow_tensor::Tensor;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(crate) type Interface = Vec<(String, outgrow_ir::TensorType)>;
 pub(crate) fn interface(graph: &Graph, weights: &Weights) -> (Interface, Interface) {
     let given = graph.inputs.iter().filter(|v| weights.bound(graph, **v).is_none());
     let input = |v: &Value| (graph.input_name(*v).to_owned(), graph.ty(*v).clone());
-    let output = |(name, v): &(String, Value)| (name.clone(), graph.ty(*v).clone());
+    let output = |output: &Output| (output.name.clone(), graph.ty(output.value).clone());
     (given.map(input).collect(), graph.outputs.iter().map(output).collect())
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn node_lifetimes(graph: &Graph) -> Vec<Lifetime> {
     for (value, node) in graph.iter() {
         node.inputs.iter().for_each(|v| last[v.index()] = value.index());
     }
-    graph.outputs.iter().for_each(|(_, v)| last[v.index()] = graph.nodes.len());
+    graph.outputs.iter().for_each(|output| last[output.value.index()] = graph.nodes.len());
     let life = |(value, node): (Value, &outgrow_ir::Node)| Lifetime {
         name: format!("%{} {}", value.0, node.origin),
         bytes: node.ty.unit_bytes(),
@@ -113,7 +113,9 @@ impl Instance for Arc<Interpreted> {
             tensors.push(tensor.map_err(|e| problem(e).item(format!("input `{name}`")))?);
         }
         let results = interpret(graph, &tensors)?;
-        for ((result, place), (name, _)) in results.iter().zip(&bindings.outputs).zip(&graph.outputs) {
+        for ((result, place), Output { name, .. }) in
+            results.iter().zip(&bindings.outputs).zip(&graph.outputs)
+        {
             let source = result.as_bytes();
             let target = match arguments.get_mut(place.buffer).and_then(Argument::on_host) {
                 Some(BufferRef::Write(all)) => {

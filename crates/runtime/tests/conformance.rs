@@ -1,6 +1,6 @@
 //! Every backend against the reference, on the samples of every registered op and on whole graphs.
 
-use outgrow_ir::{Builder, Dim, Graph, InputKind, Op, Sample, TensorType, interpret};
+use outgrow_ir::{Builder, Dim, Graph, InputRole, Op, Output, OutputRole, Sample, TensorType, interpret};
 use outgrow_passes::add_gradients;
 use outgrow_runtime::{
     Argument, Backend, Bindings, CompileOptions, CpuBackend, KernelPath, Place, ReferenceBackend, ThreadPool,
@@ -82,7 +82,7 @@ fn small_network() -> Graph {
         b.param("b1", DType::F32, &[7]),
         b.param("w2", DType::F32, &[7, 3]),
     );
-    let x = b.input("x", InputKind::Feed, TensorType::new(DType::F32, [Dim::B, Dim::Fixed(5)]));
+    let x = b.input("x", InputRole::Data, TensorType::new(DType::F32, [Dim::B, Dim::Fixed(5)]));
     let h = b.matmul(x, w1);
     let h = b.add(h, b1);
     let zero = b.scalar(0.0, DType::F32);
@@ -90,11 +90,11 @@ fn small_network() -> Graph {
     let y = b.matmul(h, w2);
     let square = b.mul(y, y);
     let loss = b.sum_all(square);
-    b.output("loss", loss);
+    b.output_as("loss", OutputRole::Loss, loss);
     b.output("y", y);
     b.output("x again", x);
     b.output("y again", y);
-    add_gradients(&b.finish().unwrap(), "loss").unwrap()
+    add_gradients(&b.finish().unwrap()).unwrap()
 }
 
 /// The same with weights and products of bf16, and everything between them in f32.
@@ -102,7 +102,7 @@ fn mixed_network() -> Graph {
     let mut b = Builder::new("mixed");
     let (w1, b1) = (b.param("w1", DType::BF16, &[5, 7]), b.param("b1", DType::F32, &[7]));
     let w2 = b.param("w2", DType::BF16, &[7, 3]);
-    let x = b.input("x", InputKind::Feed, TensorType::new(DType::F32, [Dim::B, Dim::Fixed(5)]));
+    let x = b.input("x", InputRole::Data, TensorType::new(DType::F32, [Dim::B, Dim::Fixed(5)]));
     let product = |b: &mut Builder, x, w| {
         let x = b.cast(x, DType::BF16);
         b.dot_as(DType::F32, x, w, (&[], &[]), (&[1], &[0]))
@@ -114,15 +114,15 @@ fn mixed_network() -> Graph {
     let y = product(&mut b, h, w2);
     let square = b.mul(y, y);
     let loss = b.sum_all(square);
-    b.output("loss", loss);
-    add_gradients(&b.finish().unwrap(), "loss").unwrap()
+    b.output_as("loss", OutputRole::Loss, loss);
+    add_gradients(&b.finish().unwrap()).unwrap()
 }
 
 #[test]
 fn a_network_with_gradients_agrees_with_the_reference() {
     agrees(&small_network().bind(9), 1e-4);
     let mixed = mixed_network();
-    let types = mixed.outputs.iter().map(|(_, value)| mixed.ty(*value).to_string());
+    let types = mixed.outputs.iter().map(|output| mixed.ty(output.value).to_string());
     let expected = ["f32[]", "bf16[5, 7]", "f32[7]", "bf16[7, 3]"];
     assert_eq!(types.collect::<Vec<_>>(), expected, "a gradient has the type of its parameter");
     // What is rounded to bf16 between two products may round the other way, which is a part in 256 of it.
@@ -139,7 +139,7 @@ fn agrees(graph: &Graph, tolerance: f64) {
     let expected = interpret(graph, &inputs).unwrap();
     for threads in [1, 2] {
         let got = run(&cpu(threads), graph, &inputs);
-        for ((name, _), (g, e)) in graph.outputs.iter().zip(got.iter().zip(&expected)) {
+        for (Output { name, .. }, (g, e)) in graph.outputs.iter().zip(got.iter().zip(&expected)) {
             assert_close(g, e, tolerance, name);
         }
     }
@@ -150,7 +150,7 @@ fn updates_in_place_give_the_same_as_beside() {
     // p' = p - 0.1 g, m' = p' + m; p and m are overwritten although m' reads p'.
     let mut b = Builder::new("update");
     let ty = TensorType::new(DType::F32, [1000usize]);
-    let [p, m, g] = ["p", "m", "g"].map(|n| b.input(n, InputKind::Feed, ty.clone()));
+    let [p, m, g] = ["p", "m", "g"].map(|n| b.input(n, InputRole::Data, ty.clone()));
     let step = b.mul_scalar(g, 0.1);
     let p2 = b.sub(p, step);
     let m2 = b.add(p2, m);
@@ -173,7 +173,7 @@ fn updates_in_place_give_the_same_as_beside() {
 fn one_value_is_written_over_two_inputs() {
     let mut b = Builder::new("twice");
     let ty = TensorType::new(DType::F32, [5usize]);
-    let [x, y] = ["x", "y"].map(|n| b.input(n, InputKind::Feed, ty.clone()));
+    let [x, y] = ["x", "y"].map(|n| b.input(n, InputRole::Data, ty.clone()));
     let sum = b.add(x, y);
     b.output("first", sum);
     b.output("second", sum);
@@ -258,7 +258,7 @@ fn tensors_lie_side_by_side_in_buffers() {
 fn bindings_that_do_not_fit_are_refused() {
     let mut b = Builder::new("two");
     let ty = TensorType::new(DType::F32, [4usize]);
-    let [x, y] = ["x", "y"].map(|n| b.input(n, InputKind::Feed, ty.clone()));
+    let [x, y] = ["x", "y"].map(|n| b.input(n, InputRole::Data, ty.clone()));
     let [sum, product] = [b.add(x, y), b.mul(x, y)];
     b.output("sum", sum);
     b.output("product", product);
@@ -296,7 +296,7 @@ fn bindings_that_do_not_fit_are_refused() {
 #[test]
 fn arguments_that_do_not_fit_are_refused() {
     let mut b = Builder::new("twice");
-    let x = b.input("x", InputKind::Feed, TensorType::new(DType::F32, [4usize]));
+    let x = b.input("x", InputRole::Data, TensorType::new(DType::F32, [4usize]));
     let y = b.add(x, x);
     b.output("y", y);
     let graph = b.finish().unwrap();
@@ -329,7 +329,7 @@ fn arguments_that_do_not_fit_are_refused() {
 fn packed_weights_are_planned() {
     for dtype in [DType::F32, DType::BF16] {
         let mut b = Builder::new("product");
-        let x = b.input("x", InputKind::Feed, TensorType::new(dtype, [64usize, 96]));
+        let x = b.input("x", InputRole::Data, TensorType::new(dtype, [64usize, 96]));
         let w = b.param("w", dtype, &[96, 128]);
         let y = b.dot_as(DType::F32, x, w, (&[], &[]), (&[1], &[0]));
         b.output("y", y);

@@ -1,6 +1,6 @@
 //! Programs whose memory cannot be had.
 
-use outgrow_ir::{Builder, Dim, Graph, InputKind, TensorType};
+use outgrow_ir::{Builder, Dim, Graph, InputRole, TensorType};
 use outgrow_runtime::{Backend, CompileOptions, CpuBackend, ThreadPool, compile, plan};
 use outgrow_tensor::DType;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 fn graph(elements: usize) -> Graph {
     let mut b = Builder::new("large");
     let many = Dim::Fixed(elements);
-    let x = b.input("x", InputKind::Feed, TensorType::new(DType::F32, [many]));
+    let x = b.input("x", InputRole::Data, TensorType::new(DType::F32, [many]));
     let y = b.exp(x);
     let max = b.reduce_max(y, &[0]);
     let max = b.broadcast(max, &[many], &[]);

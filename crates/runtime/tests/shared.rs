@@ -1,7 +1,7 @@
 //! One compiled network, many who run it: the same bits as single runs, with the weights in memory once.
 #![allow(clippy::print_stdout)]
 
-use outgrow_ir::{Graph, InputKind, Op, TensorType};
+use outgrow_ir::{Graph, Input, InputRole, OutputRole, TensorType};
 use outgrow_models::spec::ModelSpec;
 use outgrow_models::{BuildOptions, BuiltModel, InputSpec, TargetSpec, build};
 use outgrow_runtime::{
@@ -22,29 +22,27 @@ fn resnet18() -> BuiltModel {
         InputSpec { name: "image".into(), dtype: DType::F32, dims: IMAGE.to_vec(), cardinalities: vec![] };
     let target = TargetSpec::Class { classes: CLASSES };
     let mut model = build(&spec.validate().unwrap(), &[inputs], &target, BuildOptions::default()).unwrap();
-    model.eval.outputs.retain(|(name, _)| name == "output");
+    model.eval.outputs.retain(|output| output.role == OutputRole::Result);
     model
 }
 
 fn weights(model: &BuiltModel) -> Weights {
-    let graph = &model.eval;
-    let weight = |v: &outgrow_ir::Value| {
-        let Op::Input(input) = &graph.node(*v).op else { return None };
+    let weight = |(_, input): (_, &Input)| {
         let key = RngKey::new(1).fold_in_name(&input.name);
         let dims: Vec<usize> = input.dims.iter().map(|d| d.bind(1)).collect();
-        let tensor = match input.kind {
-            InputKind::Param => {
+        let tensor = match input.role {
+            InputRole::Param => {
                 model.params.iter().find(|p| p.name == input.name)?.init.tensor(key, DType::F32, &dims)
             }
-            InputKind::Buffer => {
+            InputRole::Buffer => {
                 let (mut stream, least) = (key.stream(), f64::from(input.name.ends_with("var")));
                 Tensor::from_f64(DType::F32, dims, |_| least / 10.0 + 0.2 * stream.uniform())
             }
-            InputKind::Feed => return None,
+            _ => return None,
         };
         Some((input.name.clone(), tensor))
     };
-    Weights::new(graph.inputs.iter().filter_map(weight))
+    Weights::new(model.eval.signature().filter_map(weight))
 }
 
 fn cpu(threads: usize) -> CpuBackend {

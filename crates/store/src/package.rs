@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// The file that lists the parts.
 pub const INDEX: &str = "package.json";
 const FORMAT: &str = "outgrow-package";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Digits of the checksum that tell two versions of a part apart.
 const TAG_DIGITS: usize = 12;
 const NAME_BYTES_MAX: usize = 100;

@@ -2,7 +2,7 @@
 //! alone in their process, because one looks at how much memory that has.
 
 use outgrow_env::{LocalStorage, StorageBackend};
-use outgrow_ir::{Builder, InputKind, TensorType};
+use outgrow_ir::{Builder, InputRole, TensorType};
 use outgrow_runtime::{CompileOptions, CpuBackend, ThreadPool, compile, run_tensors};
 use outgrow_store::safetensors::{parse, read, to_bytes};
 use outgrow_tensor::{DType, Tensor};
@@ -61,8 +61,8 @@ fn two_gigabytes_are_used_without_being_read_whole() {
         "the elements lie in the mapped file"
     );
     let mut b = Builder::new("lookup");
-    let from = b.input("table", InputKind::Feed, TensorType::new(DType::F32, [ROWS, WIDTH]));
-    let index = b.input("index", InputKind::Feed, TensorType::new(DType::I32, [rows.len()]));
+    let from = b.input("table", InputRole::Data, TensorType::new(DType::F32, [ROWS, WIDTH]));
+    let index = b.input("index", InputRole::Data, TensorType::new(DType::I32, [rows.len()]));
     let found = b.gather(from, index);
     b.output("found", found);
     let backend = CpuBackend::new(Arc::new(ThreadPool::new(1)));

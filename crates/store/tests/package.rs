@@ -122,7 +122,7 @@ fn names_stay_in_the_folder() {
         assert_eq!(problems.0[0].code, "store.package.name", "{name}");
         let entry = serde_json::json!({"name": "a", "file": name, "bytes": 1, "sha256": ""});
         let index =
-            serde_json::json!({"format": "outgrow-package", "version": 1, "parts": [entry], "sha256": ""});
+            serde_json::json!({"format": "outgrow-package", "version": 2, "parts": [entry], "sha256": ""});
         assert_eq!(
             parse_index(index.to_string().as_bytes()).unwrap_err().0[0].code,
             "store.package.name",

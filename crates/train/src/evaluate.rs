@@ -2,11 +2,11 @@
 
 use crate::memory::in_evaluation;
 use crate::metric::auc;
-use crate::program::{ModelProgram, Sample, bytes};
+use crate::program::{ModelProgram, Outputs, Sample};
 use crate::source::Batches;
 use crate::spec::MetricName;
 use crate::vector::{DeviceVector, floats};
-use outgrow_ir::Diagnostics;
+use outgrow_ir::{Diagnostics, Metric, OutputRole};
 use outgrow_models::{BuiltModel, TargetSpec};
 use outgrow_runtime::{Backend, Buffer, CompileOptions};
 use outgrow_tensor::Tensor;
@@ -78,19 +78,19 @@ struct Sums {
 
 impl Sums {
     /// Adds a batch with the program's outputs.
-    fn add(&mut self, program: &ModelProgram, target: &TargetSpec, batch: &Batch, out: &[f32]) {
-        let scalar = |name: &str| program.output(name, out).and_then(|v| v.first()).map(|v| f64::from(*v));
+    fn add(&mut self, outputs: &Outputs, target: &TargetSpec, batch: &Batch, out: &[f32]) {
+        let sum = |metric| outputs.offset(&OutputRole::Metric(metric)).map(|at| f64::from(out[at]));
         self.samples += batch.real as u64;
-        self.weight += scalar("weight_sum").unwrap_or_default();
-        self.loss += scalar("loss_sum").unwrap_or(f64::NAN);
-        let more = |sum: &mut Option<f64>, name: &str| {
-            if let Some(value) = scalar(name) {
-                *sum = Some(sum.unwrap_or_default() + value);
+        self.weight += sum(Metric::Weight).unwrap_or_default();
+        self.loss += sum(Metric::Loss).unwrap_or(f64::NAN);
+        let more = |all: &mut Option<f64>, metric| {
+            if let Some(value) = sum(metric) {
+                *all = Some(all.unwrap_or_default() + value);
             }
         };
-        more(&mut self.correct, "correct");
-        more(&mut self.correct5, "correct5");
-        let output = program.output("output", out).unwrap_or_default();
+        more(&mut self.correct, Metric::Correct);
+        more(&mut self.correct5, Metric::Correct5);
+        let output = result(outputs, out);
         let label = |i: usize| batch.target.as_ref().is_some_and(|t: &Tensor| t.get_f64(i) > 0.5);
         match target {
             TargetSpec::Binary => {
@@ -105,6 +105,11 @@ impl Sums {
     }
 }
 
+/// What the model says, of all outputs.
+fn result<'a>(outputs: &Outputs, out: &'a [f32]) -> &'a [f32] {
+    outputs.find(&OutputRole::Result).map_or(&[], |i| outputs.layout.slice(i, out))
+}
+
 impl Evaluator {
     /// Compiles the evaluation program for batches of this size.
     pub fn new(
@@ -114,7 +119,7 @@ impl Evaluator {
         options: &CompileOptions,
     ) -> Result<Self, Diagnostics> {
         let program = ModelProgram::new(model, &model.eval, in_evaluation, batch, &**backend, options)?;
-        let out = backend.allocate(bytes(&program.outputs))?;
+        let out = backend.allocate(program.outputs.bytes())?;
         let target = model.target.clone();
         Ok(Self { program, target, batch, backend: backend.clone(), out, host: Vec::new() })
     }
@@ -138,8 +143,8 @@ impl Evaluator {
             let sample = Sample { batch: &batch, rows: (0, self.batch), scale: 1.0, key: 0 };
             self.program.run(params, buffers, sample, &mut *self.out, None)?;
             let out = floats(&*self.backend, &*self.out, &mut self.host)?;
-            sums.add(&self.program, &self.target, &batch, out);
-            observe(&batch, self.program.output("output", out).unwrap_or_default());
+            sums.add(&self.program.outputs, &self.target, &batch, out);
+            observe(&batch, result(&self.program.outputs, out));
             batches.recycle(batch);
         }
         Ok(self.metrics(sums))

@@ -1,30 +1,28 @@
 //! How much memory training takes, found from plans: known before any of it is asked for.
 
-use crate::flat::Layout;
 use crate::optim::from_spec;
-use crate::program::{Interface, layouts};
+use crate::program::{Interface, Outputs, layouts};
 use crate::spec::Train;
-use outgrow_ir::{Diagnostic, Diagnostics, Graph};
+use outgrow_ir::{Diagnostic, Diagnostics, Graph, OutputRole};
 use outgrow_models::BuiltModel;
-use outgrow_passes::{GRAD_PREFIX, add_gradients};
+use outgrow_passes::add_gradients;
 use outgrow_runtime::{Backend, CompileOptions, plan};
-use outgrow_tensor::DType;
 
 /// The graph of a step of a micro-shard. Its gradients come first: they are then laid out as the parameters are.
 pub(crate) fn step_graph(model: &BuiltModel) -> Result<Graph, Diagnostics> {
-    let mut graph = add_gradients(&model.train, "loss")?;
-    graph.outputs.sort_by_key(|(name, _)| !name.starts_with(GRAD_PREFIX));
+    let mut graph = add_gradients(&model.train)?;
+    graph.outputs.sort_by_key(|output| !matches!(output.role, OutputRole::Gradient(_)));
     Ok(graph)
 }
 
 /// Whether the step's program computes an output.
-pub(crate) fn in_step(name: &str) -> bool {
-    name != "loss" && name != "output"
+pub(crate) fn in_step(role: &OutputRole) -> bool {
+    !matches!(role, OutputRole::Loss | OutputRole::Result)
 }
 
 /// Whether the evaluation's program computes an output.
-pub(crate) fn in_evaluation(name: &str) -> bool {
-    name != "loss"
+pub(crate) fn in_evaluation(role: &OutputRole) -> bool {
+    matches!(role, OutputRole::Metric(_) | OutputRole::Result)
 }
 
 /// Bytes of all that is as long as the parameters: themselves, the optimiser's state, the best weights so far, and
@@ -36,8 +34,8 @@ pub(crate) fn state_bytes(model: &BuiltModel, config: &Train, checkpoints: bool)
 }
 
 /// Bytes of the gradients of a step: the micro-shard's own, and the partial sums of the tree.
-pub(crate) fn gradient_bytes(config: &Train, outputs: &Layout) -> u64 {
-    outputs.bytes().saturating_mul(1 + u64::from(config.micro_shards.ilog2()))
+pub(crate) fn gradient_bytes(config: &Train, outputs: &Outputs) -> u64 {
+    outputs.layout.bytes().saturating_mul(1 + u64::from(config.micro_shards.ilog2()))
 }
 
 /// Bytes that training takes at the least.
@@ -50,22 +48,15 @@ pub fn memory_needed(
     backend: &dyn Backend,
     checkpoints: bool,
 ) -> Result<u64, Diagnostics> {
-    let planned = |graph: &Graph, wanted: fn(&str) -> bool, rows: usize| {
+    let planned = |graph: &Graph, wanted: fn(&OutputRole) -> bool, rows: usize| {
         let Interface { graph, bindings, outputs, .. } = Interface::new(model, graph, wanted, rows)?;
         let options = CompileOptions { bindings: Some(bindings), ..CompileOptions::default() };
         Ok::<_, Diagnostics>((plan(backend, &graph, rows, &options)?.bytes(), outputs))
     };
     let (step, gradients) = planned(&step_graph(model)?, in_step, config.batch / config.micro_shards)?;
     let (evaluation, outputs) = planned(&model.eval, in_evaluation, config.batch)?;
-    let kept = [gradient_bytes(config, &gradients), outputs.bytes(), step, evaluation];
+    let kept = [gradient_bytes(config, &gradients), outputs.layout.bytes(), step, evaluation];
     Ok(kept.into_iter().fold(state_bytes(model, config, checkpoints), u64::saturating_add))
-}
-
-/// The outputs of a graph for so many rows, which are all of f32, side by side.
-pub(crate) fn output_layout(graph: &Graph, rows: usize) -> Layout {
-    let extents = |value| graph.ty(value).dims.iter().map(|d| d.bind(rows)).collect::<Vec<_>>();
-    let dims: Vec<_> = graph.outputs.iter().map(|(name, v)| (name.as_str(), extents(*v))).collect();
-    Layout::new(DType::F32, dims.iter().map(|(name, dims)| (*name, dims.as_slice())))
 }
 
 /// What is left of the memory there is while a trainer is put together; unlimited where nothing says how much there is.

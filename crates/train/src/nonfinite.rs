@@ -1,11 +1,11 @@
 //! What to do when the loss or a gradient is no longer finite: find the first op that made it so. The programs keep
 //! only what they need, so the batch is run once more with every value of the graph as an output, in order.
 
-use crate::program::{ModelProgram, bytes};
+use crate::program::ModelProgram;
 use crate::step::sample;
 use crate::trainer::Trainer;
 use crate::vector::floats;
-use outgrow_ir::{Diagnostic, Graph, Op, Value};
+use outgrow_ir::{Diagnostic, Graph, Op, Output, OutputRole, Value};
 use outgrow_kernels::all_finite;
 use outgrow_runtime::CompileOptions;
 use outgrow_store::checkpoint::Part;
@@ -34,7 +34,7 @@ fn with_every_value(graph: &Graph) -> Graph {
     let mut graph = graph.clone();
     let floats = |(value, node): (Value, &outgrow_ir::Node)| {
         let interesting = node.ty.dtype == DType::F32 && !matches!(node.op, Op::Input(_) | Op::Constant(_));
-        interesting.then(|| (value.0.to_string(), value))
+        interesting.then(|| Output { name: value.0.to_string(), role: OutputRole::Result, value })
     };
     graph.outputs = graph.iter().filter_map(floats).collect();
     graph
@@ -74,15 +74,15 @@ impl Trainer {
         };
         let mut program =
             ModelProgram::new(&self.model, &graph, |_| true, shard, &*backend, &options).map_err(first)?;
-        let mut out = backend.allocate(bytes(&program.outputs))?;
+        let mut out = backend.allocate(program.outputs.bytes())?;
         let mut host = Vec::new();
         for part in 0..self.config.micro_shards {
             let sample = sample(batch, self.options.seed, self.state.step, part, total, shard);
             program.run(&self.state.params, &self.state.buffers, sample, &mut *out, None)?;
             let out = floats(&*backend, &*out, &mut host)?;
-            for (i, (_, value)) in graph.outputs.iter().enumerate() {
-                if !all_finite(program.outputs.slice(i, out)) {
-                    let node = graph.node(*value);
+            for (i, output) in graph.outputs.iter().enumerate() {
+                if !all_finite(program.outputs.layout.slice(i, out)) {
+                    let node = graph.node(output.value);
                     return Ok(Some(format!("op `{}` of layer `{}`", node.op.rule().name(), node.origin)));
                 }
             }

@@ -2,9 +2,8 @@
 //! fed from flat vectors and batches.
 
 use crate::flat::{Entry, Layout};
-use crate::memory::output_layout;
 use crate::vector::DeviceVector;
-use outgrow_ir::{Diagnostic, Diagnostics, Graph, InputKind, Op, Value};
+use outgrow_ir::{Diagnostic, Diagnostics, Graph, InputRole, OutputRole};
 use outgrow_models::BuiltModel;
 use outgrow_runtime::{
     Argument, Backend, Bindings, Buffer, CompileOptions, Compiled, Instance, Place, compile,
@@ -13,17 +12,6 @@ use outgrow_tensor::{DType, Tensor};
 use outgrow_transform::Batch;
 use smallvec::{SmallVec, smallvec};
 use std::ops::Range;
-
-/// Where an input of a program comes from that is given anew to each run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Feed {
-    /// Input of this number of the batch.
-    Input(usize),
-    Target,
-    Weight,
-    Scale,
-    Key,
-}
 
 /// What a program is run on.
 #[derive(Clone, Copy, Debug)]
@@ -44,9 +32,47 @@ pub struct ModelProgram {
     /// The compiled program.
     pub compiled: Compiled,
     instance: Box<dyn Instance>,
-    feeds: Vec<Feed>,
-    /// The outputs side by side.
-    pub outputs: Layout,
+    /// What is given anew to each run.
+    feeds: Vec<InputRole>,
+    /// What it gives.
+    pub outputs: Outputs,
+}
+
+/// The outputs of a program side by side.
+#[derive(Clone, Debug)]
+pub struct Outputs {
+    /// Where they lie.
+    pub layout: Layout,
+    /// What they are.
+    roles: Vec<OutputRole>,
+}
+
+impl Outputs {
+    /// Of a graph for so many rows, whose outputs are all of f32.
+    pub(crate) fn new(graph: &Graph, rows: usize) -> Self {
+        let dims = graph.outputs.iter().map(|output| {
+            let dims = graph.ty(output.value).dims.iter().map(|d| d.bind(rows)).collect::<Vec<_>>();
+            (output.name.as_str(), dims)
+        });
+        let dims: Vec<_> = dims.collect();
+        let layout = Layout::new(DType::F32, dims.iter().map(|(name, dims)| (*name, dims.as_slice())));
+        Self { layout, roles: graph.outputs.iter().map(|output| output.role.clone()).collect() }
+    }
+
+    /// The number of the output of a role.
+    pub fn find(&self, role: &OutputRole) -> Option<usize> {
+        self.roles.iter().position(|own| own == role)
+    }
+
+    /// Where the output of a role begins.
+    pub fn offset(&self, role: &OutputRole) -> Option<usize> {
+        self.find(role).map(|i| self.layout.entries()[i].offset)
+    }
+
+    /// The bytes of them all.
+    pub fn bytes(&self) -> usize {
+        bytes(&self.layout)
+    }
 }
 
 /// The arguments of a run: few, however many tensors a model has.
@@ -72,12 +98,9 @@ pub fn layouts(model: &BuiltModel) -> (Layout, Layout) {
 /// Refuses a graph with weights or wanted outputs of another type than f32, which is what flat vectors are of that are
 /// trained, evaluated and summed.
 fn only_f32(graph: &Graph) -> Result<(), Diagnostics> {
-    let weight = |value: &Value| match &graph.node(*value).op {
-        Op::Input(input) if input.kind != InputKind::Feed => Some((input.name.clone(), input.dtype)),
-        _ => None,
-    };
-    let weights = graph.inputs.iter().filter_map(weight);
-    let outputs = graph.outputs.iter().map(|(name, value)| (name.clone(), graph.ty(*value).dtype));
+    let weights = graph.signature().filter(|(_, input)| input.role.is_model());
+    let weights = weights.map(|(_, input)| (input.name.clone(), input.dtype));
+    let outputs = graph.outputs.iter().map(|output| (output.name.clone(), graph.ty(output.value).dtype));
     let others = weights.chain(outputs).filter(|(_, dtype)| *dtype != DType::F32);
     let refused = others.map(|(name, dtype)| {
         Diagnostic::new("train.type", format!("`{name}` is of {dtype}")).item("model").expected(
@@ -92,7 +115,7 @@ impl ModelProgram {
     pub fn new(
         model: &BuiltModel,
         graph: &Graph,
-        wanted: impl Fn(&str) -> bool,
+        wanted: impl Fn(&OutputRole) -> bool,
         batch: usize,
         backend: &dyn Backend,
         options: &CompileOptions,
@@ -104,7 +127,7 @@ impl ModelProgram {
         Ok(Self { feeds, outputs, instance, compiled })
     }
 
-    /// Runs on some rows of a batch; the outputs come into `out`, laid out as [`ModelProgram::outputs`]. With
+    /// Runs on some rows of a batch; the outputs come into `out`, laid out as [`ModelProgram::outputs`] says. With
     /// `nanoseconds`, adds the time of each step.
     pub fn run(
         &mut self,
@@ -117,19 +140,24 @@ impl ModelProgram {
         let (scale, key) = ([sample.scale], [sample.key]);
         let range = sample.rows.0..sample.rows.1;
         let mut arguments: Arguments<'_> = smallvec![params.read(), buffers.read()];
+        let mut inputs = sample.batch.inputs.iter();
         for feed in &self.feeds {
             arguments.push(match feed {
-                Feed::Input(i) => Argument::Host(rows(&sample.batch.inputs[*i], range.clone())),
-                Feed::Target => match &sample.batch.target {
+                InputRole::Param | InputRole::Buffer => return Err(fault("weights are no feeds")),
+                InputRole::Data => match inputs.next() {
+                    Some(input) => Argument::Host(rows(input, range.clone())),
+                    None => return Err(fault("a batch has what its model takes")),
+                },
+                InputRole::Target => match &sample.batch.target {
                     Some(target) => Argument::Host(rows(target, range.clone())),
                     None => {
                         return Err(Diagnostic::new("train.no-labels", "the data has no labels")
                             .expected("`label` in `[data]`, and a value of it for each sample"));
                     }
                 },
-                Feed::Weight => Argument::host(&sample.batch.weight[range.clone()]),
-                Feed::Scale => Argument::host(&scale),
-                Feed::Key => Argument::host(&key),
+                InputRole::Weight => Argument::host(&sample.batch.weight[range.clone()]),
+                InputRole::Scale => Argument::host(&scale),
+                InputRole::Key => Argument::host(&key),
             });
         }
         arguments.push(Argument::write(out));
@@ -138,73 +166,56 @@ impl ModelProgram {
             None => self.instance.run(&mut arguments),
         }
     }
-
-    /// The output of this name in a vector laid out as [`ModelProgram::outputs`].
-    pub fn output<'a>(&self, name: &str, out: &'a [f32]) -> Option<&'a [f32]> {
-        let i = self.outputs.entries().iter().position(|e| e.name == name)?;
-        Some(self.outputs.slice(i, out))
-    }
 }
 
 /// How a graph of a model is given what it works on.
 pub(crate) struct Interface {
     /// The graph, with the outputs that are wanted.
     pub graph: Graph,
-    feeds: Vec<Feed>,
+    feeds: Vec<InputRole>,
     /// Where its inputs and outputs lie.
     pub bindings: Bindings,
-    /// The outputs side by side.
-    pub outputs: Layout,
+    /// What it gives.
+    pub outputs: Outputs,
 }
 
 impl Interface {
-    /// By the convention that `models` builds graphs by.
+    /// By the roles of a graph's inputs and outputs: weights where they lie in their vectors, each feed in a buffer of
+    /// its own, the wanted outputs side by side.
     pub fn new(
         model: &BuiltModel,
         graph: &Graph,
-        wanted: impl Fn(&str) -> bool,
+        wanted: impl Fn(&OutputRole) -> bool,
         batch: usize,
     ) -> Result<Self, Diagnostics> {
         let mut graph = graph.clone();
-        graph.outputs.retain(|(name, _)| wanted(name));
+        graph.outputs.retain(|output| wanted(&output.role));
         only_f32(&graph)?;
         let (params, buffers) = layouts(model);
         let offsets = [&params, &buffers].map(Layout::offsets);
         let mut bindings = Bindings { bytes: vec![bytes(&params), bytes(&buffers)], ..Bindings::default() };
-        let (mut feeds, mut inputs) = (Vec::new(), 0);
-        for value in &graph.inputs {
-            let Op::Input(input) = &graph.node(*value).op else {
-                return Err(fault("inputs of a graph are inputs").into());
-            };
+        let mut feeds = Vec::new();
+        for (_, input) in graph.signature() {
             let held = |buffer: usize| {
                 let offset = offsets[buffer].get(input.name.as_str());
                 let offset = *offset.ok_or_else(|| fault("a model has what its graphs take"))?;
                 Ok::<_, Diagnostic>(Place { buffer, offset: 4 * offset })
             };
-            let place = match input.kind {
-                InputKind::Param => held(PARAMS)?,
-                InputKind::Buffer => held(BUFFERS)?,
-                InputKind::Feed => {
-                    feeds.push(match input.name.as_str() {
-                        "target" => Feed::Target,
-                        "weight" => Feed::Weight,
-                        "scale" => Feed::Scale,
-                        "key" => Feed::Key,
-                        _ => {
-                            inputs += 1;
-                            Feed::Input(inputs - 1)
-                        }
-                    });
+            let place = match input.role {
+                InputRole::Param => held(PARAMS)?,
+                InputRole::Buffer => held(BUFFERS)?,
+                feed => {
+                    feeds.push(feed);
                     let elements = input.dims.iter().map(|d| d.bind(batch)).fold(1, usize::saturating_mul);
                     bindings.buffer(elements.saturating_mul(input.dtype.bytes()))
                 }
             };
             bindings.inputs.push(place);
         }
-        let outputs = output_layout(&graph, batch);
-        let Place { buffer, .. } = bindings.buffer(bytes(&outputs));
+        let outputs = Outputs::new(&graph, batch);
+        let Place { buffer, .. } = bindings.buffer(outputs.bytes());
         let place = |entry: &Entry| Place { buffer, offset: 4 * entry.offset };
-        bindings.outputs = outputs.entries().iter().map(place).collect();
+        bindings.outputs = outputs.layout.entries().iter().map(place).collect();
         Ok(Self { graph, feeds, bindings, outputs })
     }
 }
@@ -227,8 +238,8 @@ mod tests {
     fn weights_and_outputs_of_another_type_are_refused() {
         let graph = |weight: DType, output: DType| {
             let mut b = Builder::new("m");
-            let w = b.input("w", InputKind::Param, TensorType::new(weight, [2usize]));
-            let _index = b.input("index", InputKind::Feed, TensorType::new(DType::I32, [2usize]));
+            let w = b.input("w", InputRole::Param, TensorType::new(weight, [2usize]));
+            let _index = b.input("index", InputRole::Data, TensorType::new(DType::I32, [2usize]));
             let y = b.cast(w, output);
             b.output("y", y);
             b.finish().unwrap()

@@ -4,7 +4,7 @@
 use crate::evaluate::{Evaluator, Metrics};
 use crate::memory::{Budget, gradient_bytes, in_step, state_bytes, step_graph};
 use crate::optim::from_spec;
-use crate::program::{ModelProgram, bytes};
+use crate::program::ModelProgram;
 use crate::saving::Saver;
 use crate::source::Batches;
 use crate::spec::{Interval, Train};
@@ -84,7 +84,7 @@ impl Trainer {
         budget.take(gradient_bytes(&config, &program.outputs), "gradients")?;
         let evaluator = Evaluator::new(&model, config.batch, &backend, &budget.options())?;
         budget.take(evaluator.bytes(), "the values of an evaluation")?;
-        let combined = bytes(&program.outputs);
+        let combined = program.outputs.bytes();
         let update = Update::new(&config, &model, combined, &*backend, &budget.options())?;
         let key = RngKey::new(options.seed);
         let slots = from_spec(&config.optimizer, config.weight_decay).slots();

@@ -4,7 +4,7 @@
 mod formulas;
 
 use crate::ops::{SampleInput, Vjp, Window};
-use crate::{Builder, Dim, Graph, InputKind, TensorType, Value, interpret};
+use crate::{Builder, Dim, Graph, InputRole, TensorType, Value, interpret};
 use formulas as f;
 use outgrow_tensor::{DType, RngKey, Tensor};
 
@@ -207,7 +207,7 @@ impl Case {
             .map(|i| {
                 let input = self.input(i, dtype);
                 let ty = TensorType::new(input.dtype, input.dims.iter().copied());
-                b.input(&format!("x{i}"), InputKind::Feed, ty)
+                b.input(&format!("x{i}"), InputRole::Data, ty)
             })
             .collect();
         let y = (self.build)(&mut b, &values);
@@ -248,7 +248,7 @@ fn backwards(b: &mut Builder, graph: &Graph, y: Value, grad: Value) -> Vec<Optio
 /// The graph with `sum(y * weights)` and its gradients by every float input.
 fn with_gradients(graph: &Graph) -> Graph {
     let mut b = Builder::extend(Graph { outputs: Vec::new(), ..graph.clone() });
-    let y = graph.outputs[0].1;
+    let y = graph.outputs[0].value;
     let weights = SampleInput { dtype: b.dtype(y), ..x(&b.ty(y).static_shape().unwrap()) };
     let weights = b.constant(weights.values(RngKey::new(9)));
     let product = b.mul(y, weights);
@@ -289,7 +289,7 @@ fn derivatives_agree_with_central_differences() {
         let sum = |inputs: &[Tensor]| interpret(&graph, inputs).unwrap()[0].get_f64(0);
         let mut nonzero = 0;
         for i in (0..inputs.len()).filter(|i| inputs[*i].dtype() == DType::F64) {
-            let place = graph.outputs.iter().position(|(name, _)| *name == i.to_string());
+            let place = graph.outputs.iter().position(|o| o.name == i.to_string());
             for j in 0..inputs[i].elements().min(40) {
                 let step = 1e-5;
                 let moved = |by: f64| {
@@ -331,7 +331,7 @@ fn composites_are_regions_and_print_and_parse_back() {
 fn at_points(inputs: &[&[f32]], build: fn(&mut Builder, &[Value]) -> Value) -> (Vec<f32>, Vec<f32>) {
     let mut b = Builder::new("points");
     let ty = |v: &[f32]| TensorType::new(DType::F32, [v.len()]);
-    let values: Vec<_> = inputs.iter().map(|v| b.input(&format!("{v:?}"), InputKind::Feed, ty(v))).collect();
+    let values: Vec<_> = inputs.iter().map(|v| b.input(&format!("{v:?}"), InputRole::Data, ty(v))).collect();
     let y = build(&mut b, &values);
     b.output("y", y);
     let graph = b.finish().unwrap();
@@ -379,7 +379,7 @@ fn padding_does_not_count_in_batch_norm() {
     let run = |samples: usize, x: Vec<f64>, weights: &[f64]| {
         let mut b = Builder::new("padding");
         let input = |b: &mut Builder, name: &str, dims: &[usize]| {
-            b.input(name, InputKind::Feed, TensorType::new(DType::F64, dims.iter().copied()))
+            b.input(name, InputRole::Data, TensorType::new(DType::F64, dims.iter().copied()))
         };
         let (x_in, w) = (input(&mut b, "x", &[samples, 2]), input(&mut b, "w", &[samples]));
         let (one, zero) =
@@ -406,7 +406,7 @@ fn padding_does_not_count_in_batch_norm() {
 fn what_does_not_fit_is_said_with_the_layer() {
     let check = |build: fn(&mut Builder, Value) -> Value, expect: &str| {
         let mut b = Builder::new("wrong");
-        let x = b.input("x", InputKind::Feed, TensorType::new(DType::F32, [2usize, 3, 8]));
+        let x = b.input("x", InputRole::Data, TensorType::new(DType::F32, [2usize, 3, 8]));
         b.scoped("block.1", |b| build(b, x));
         let found = b.finish().unwrap_err().to_string();
         assert!(found.contains(expect) && found.contains("block.1"), "{found}");

@@ -1,30 +1,8 @@
-//! `input`: a value that the caller gives: a parameter, a buffer or a feed.
+//! `input`: a value that the caller gives, with its role.
 
 use crate::ops::{OpEntry, OpRule, Sample};
-use crate::{Attr, AttrReader, Builder, Cost, Dim, TensorType, Value};
+use crate::{Attr, AttrReader, Builder, Cost, Dim, InputRole, TensorType, Value};
 use outgrow_tensor::{DType, Shape, Tensor};
-
-/// What an input is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum InputKind {
-    /// A trained parameter.
-    Param,
-    /// State that is not trained by gradient, as running statistics.
-    Buffer,
-    /// Data that differs from step to step.
-    Feed,
-}
-
-impl InputKind {
-    /// The name in text forms.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Param => "param",
-            Self::Buffer => "buffer",
-            Self::Feed => "feed",
-        }
-    }
-}
 
 /// A value that the caller gives.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,7 +10,7 @@ pub struct Input {
     /// The name by which a caller gives it; unique in a graph.
     pub name: String,
     /// What it is for.
-    pub kind: InputKind,
+    pub role: InputRole,
     /// Element type.
     pub dtype: DType,
     /// Dimensions.
@@ -46,7 +24,7 @@ impl OpRule for Input {
     fn attrs(&self) -> Vec<(&'static str, Attr)> {
         vec![
             ("name", Attr::Text(self.name.clone())),
-            ("kind", Attr::Name(self.kind.name().into())),
+            ("role", Attr::Name(self.role.name().into())),
             ("dtype", Attr::Name(self.dtype.name().into())),
             ("dims", Attr::Dims(self.dims.clone())),
         ]
@@ -72,12 +50,12 @@ impl OpRule for Input {
 impl OpEntry for Input {
     const NAME: &'static str = "input";
     fn parse(attrs: &mut AttrReader) -> Result<Self, String> {
-        let kind = attrs.name("kind")?;
-        let kind = [InputKind::Param, InputKind::Buffer, InputKind::Feed]
-            .into_iter()
-            .find(|k| k.name() == kind)
-            .ok_or_else(|| format!("`{kind}` is not param, buffer or feed"))?;
-        Ok(Self { name: attrs.text("name")?, kind, dtype: attrs.dtype("dtype")?, dims: attrs.dims("dims")? })
+        let role = attrs.name("role")?;
+        let role = InputRole::ALL.into_iter().find(|r| r.name() == role).ok_or_else(|| {
+            let all = InputRole::ALL.map(InputRole::name).join(", ");
+            format!("`{role}` is no role of an input: {all}")
+        })?;
+        Ok(Self { name: attrs.text("name")?, role, dtype: attrs.dtype("dtype")?, dims: attrs.dims("dims")? })
     }
     fn samples() -> Vec<Sample> {
         Vec::new()
@@ -86,13 +64,13 @@ impl OpEntry for Input {
 
 impl Builder {
     /// A new input of the graph.
-    pub fn input(&mut self, name: &str, kind: InputKind, ty: TensorType) -> Value {
-        self.push(Input { name: name.into(), kind, dtype: ty.dtype, dims: ty.dims }, &[])
+    pub fn input(&mut self, name: &str, role: InputRole, ty: TensorType) -> Value {
+        self.push(Input { name: name.into(), role, dtype: ty.dtype, dims: ty.dims }, &[])
     }
 
     /// A new trained parameter, named by the path of the current layer.
     pub fn param(&mut self, name: &str, dtype: DType, dims: &[usize]) -> Value {
         let name = self.path(name);
-        self.input(&name, InputKind::Param, TensorType::new(dtype, dims.iter().copied()))
+        self.input(&name, InputRole::Param, TensorType::new(dtype, dims.iter().copied()))
     }
 }

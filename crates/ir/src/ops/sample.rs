@@ -1,6 +1,6 @@
 //! Cases for the tests that run over every op: the op, the types of its inputs and the values they may take.
 
-use crate::{Builder, Dim, Graph, InputKind, Op, TensorType};
+use crate::{Builder, Dim, Graph, InputRole, Op, TensorType};
 use outgrow_tensor::{DType, RngKey, Tensor};
 
 /// One case: an op and its inputs.
@@ -95,7 +95,7 @@ impl Sample {
             .enumerate()
             .map(|(i, input)| {
                 let dims = input.dims.iter().copied().map(Dim::Fixed).collect();
-                b.input(&format!("x{i}"), InputKind::Feed, TensorType { dtype: input.dtype, dims })
+                b.input(&format!("x{i}"), InputRole::Data, TensorType { dtype: input.dtype, dims })
             })
             .collect();
         let y = b.push(self.op.clone(), &inputs);

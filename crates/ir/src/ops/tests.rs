@@ -32,7 +32,7 @@ fn check_derivative(sample: &Sample, case: u64) {
     let outputs = interpret(&graph, &inputs).unwrap();
     let sum = |inputs: &[Tensor]| interpret(&graph, inputs).unwrap()[0].get_f64(0);
     for (i, input) in sample.inputs.iter().enumerate().filter(|(_, input)| input.dtype.is_float()) {
-        let place = graph.outputs.iter().position(|(name, _)| *name == i.to_string());
+        let place = graph.outputs.iter().position(|o| o.name == i.to_string());
         for j in 0..inputs[i].elements().min(40) {
             let step = 1e-6;
             let moved = |by: f64| {
@@ -65,7 +65,7 @@ fn every_derivative_agrees_with_central_differences() {
         let sample = sample.with_floats(DType::F64);
         let graph = sample.graph().unwrap_or_else(|e| panic!("{:?} does not take f64: {e}", sample.op));
         let name = sample.op.rule().name();
-        if graph.ty(graph.outputs[0].1).dtype == DType::F64 {
+        if graph.ty(graph.outputs[0].value).dtype == DType::F64 {
             check_derivative(&sample, case as u64);
             checked.insert(name);
         } else {
@@ -86,7 +86,7 @@ fn wider_sums_have_the_gradients_of_their_operands() {
     for (case, sample) in Op::all_samples().into_iter().enumerate() {
         let graph = sample.graph().unwrap();
         let narrow = sample.inputs.iter().all(|i| i.dtype == DType::BF16) && !sample.inputs.is_empty();
-        let widens = narrow && graph.ty(graph.outputs[0].1).dtype == DType::F32;
+        let widens = narrow && graph.ty(graph.outputs[0].value).dtype == DType::F32;
         if !widens || matches!(sample.op, Op::Cast(_)) {
             continue;
         }
@@ -130,7 +130,7 @@ fn every_reference_result_has_the_inferred_type() {
     for (case, sample) in Op::all_samples().into_iter().enumerate() {
         let graph = sample.graph().unwrap();
         let result = interpret(&graph, &sample.values(RngKey::new(case as u64))).unwrap().remove(0);
-        let ty = graph.ty(graph.outputs[0].1);
+        let ty = graph.ty(graph.outputs[0].value);
         assert_eq!(
             (result.dtype(), Some(result.shape().clone())),
             (ty.dtype, ty.static_shape()),

@@ -3,7 +3,7 @@
 
 use super::lex::{Lexer, SYNTAX, Token};
 use crate::{Attr, AttrReader, Diagnostic, Diagnostics, Dim, Graph, GroupId, Node, Op, Region, RegionId};
-use crate::{TensorType, Value};
+use crate::{Output, OutputRole, TensorType, Value};
 use outgrow_tensor::{DType, Tensor};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -210,6 +210,16 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
+    /// The role of an output, as `gradient "w"`.
+    fn role(&mut self) -> Result<OutputRole> {
+        let name = self.word()?;
+        let of = match &self.token {
+            Token::Text(_) => Some(self.quoted()?),
+            _ => None,
+        };
+        OutputRole::parse(&name, of).or_else(|problem| self.error(problem))
+    }
+
     fn graph(&mut self) -> Result<Graph> {
         if !self.accept_word("graph")? {
             return self.error("expected `graph`");
@@ -228,7 +238,9 @@ impl<'a> Parser<'a> {
             }
             let name = self.quoted()?;
             self.expect('=')?;
-            graph.outputs.push((name, self.value()?));
+            let value = self.value()?;
+            let role = if self.accept_word("as")? { self.role()? } else { OutputRole::Result };
+            graph.outputs.push(Output { name, role, value });
         }
         match self.token {
             Token::End => Ok(graph),

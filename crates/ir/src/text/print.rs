@@ -1,6 +1,6 @@
 //! Prints graphs.
 
-use crate::{Attr, Dim, Graph, Node};
+use crate::{Attr, Dim, Graph, Node, Output, OutputRole};
 use outgrow_tensor::Tensor;
 use std::fmt::{self, Write};
 
@@ -45,6 +45,17 @@ fn attr(value: &Attr) -> String {
     }
 }
 
+/// An output, as `"grad:w" = %3 as gradient "w"`.
+fn output(Output { name, role, value }: &Output) -> String {
+    let of = match role {
+        OutputRole::Metric(metric) => Some(metric.name()),
+        _ => role.of().map(|(input, _)| input),
+    };
+    let of = of.map_or(String::new(), |of| format!(" {}", quote(of)));
+    let role = if *role == OutputRole::Result { String::new() } else { format!(" as {}{of}", role.name()) };
+    format!("{} = %{}{role}", quote(name), value.0)
+}
+
 impl Graph {
     /// The line of one node without its number, as `add %1, %2 : f32[B, 10] @"fc1"`.
     fn node_text(&self, node: &Node) -> String {
@@ -87,8 +98,7 @@ impl fmt::Display for Graph {
         for (value, node) in self.iter() {
             writeln!(f, "  %{} = {}", value.0, self.node_text(node))?;
         }
-        let outputs: Vec<_> =
-            self.outputs.iter().map(|(name, v)| format!("{} = %{}", quote(name), v.0)).collect();
+        let outputs: Vec<_> = self.outputs.iter().map(output).collect();
         writeln!(f, "  return {}", outputs.join(", "))?;
         writeln!(f, "}}")
     }

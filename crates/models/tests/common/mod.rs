@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use outgrow_ir::{Graph, InputKind, Op, interpret};
+use outgrow_ir::{Graph, Input, InputRole, interpret};
 use outgrow_models::spec::ModelSpec;
 use outgrow_models::{BuildOptions, BuiltModel, InputSpec, TargetSpec, build};
 use outgrow_tensor::{DType, RngKey, Tensor};
@@ -45,13 +45,10 @@ pub fn tokens(context: usize) -> InputSpec {
     InputSpec { name: "tokens".into(), dtype: DType::I32, dims: vec![context], cardinalities: vec![] }
 }
 
-/// The name, dimensions and kind of every input of a graph with its batch size bound, in order.
-pub fn inputs(graph: &Graph) -> Vec<(String, Vec<usize>, InputKind, DType)> {
-    let of = |v: &outgrow_ir::Value| match &graph.node(*v).op {
-        Op::Input(i) => (i.name.clone(), i.dims.iter().map(|d| d.bind(1)).collect(), i.kind, i.dtype),
-        other => panic!("{other:?} is no input"),
-    };
-    graph.inputs.iter().map(of).collect()
+/// The name, dimensions, role and type of every input of a graph with its batch size bound, in order.
+pub fn inputs(graph: &Graph) -> Vec<(String, Vec<usize>, InputRole, DType)> {
+    let dims = |input: &Input| input.dims.iter().map(|d| d.bind(1)).collect();
+    graph.signature().map(|(_, i)| (i.name.clone(), dims(i), i.role, i.dtype)).collect()
 }
 
 /// Values for every input of a bound graph by name: parameters drawn as the model says, moved a little so that none is
@@ -59,22 +56,22 @@ pub fn inputs(graph: &Graph) -> Vec<(String, Vec<usize>, InputKind, DType)> {
 /// is padding when there are more than two.
 pub fn values(built: &BuiltModel, graph: &Graph, classes: usize, key: RngKey) -> HashMap<String, Tensor> {
     let mut values = HashMap::new();
-    for (name, dims, kind, dtype) in inputs(graph) {
+    for (name, dims, role, dtype) in inputs(graph) {
         let key = key.fold_in_name(&name);
         let mut stream = key.fold_in(1).stream();
         let param = built.params.iter().find(|p| p.name == name);
-        let tensor = match (kind, name.as_str()) {
-            (InputKind::Param, _) => {
+        let tensor = match role {
+            InputRole::Param => {
                 let drawn = param.unwrap().init.tensor(key, DType::F32, &dims);
                 Tensor::from_f64(dtype, dims, |i| drawn.get_f64(i) + 0.1 * stream.normal())
             }
-            (InputKind::Buffer, _) => Tensor::from_f64(dtype, dims, |_| 0.5 + stream.uniform()),
-            (_, "weight") => {
+            InputRole::Buffer => Tensor::from_f64(dtype, dims, |_| 0.5 + stream.uniform()),
+            InputRole::Weight => {
                 let samples = dims[0];
                 Tensor::from_f64(dtype, dims, |i| if samples > 2 && i + 1 == samples { 0.0 } else { 1.0 })
             }
-            (_, "scale") => Tensor::from_f64(dtype, dims, |_| 0.25),
-            (_, "key") => Tensor::from_i64(dtype, dims, |_| 77),
+            InputRole::Scale => Tensor::from_f64(dtype, dims, |_| 0.25),
+            InputRole::Key => Tensor::from_i64(dtype, dims, |_| 77),
             _ if dtype.is_float() => Tensor::from_f64(dtype, dims, |_| stream.uniform_in(-1.0, 1.0)),
             _ => Tensor::from_i64(dtype, dims, |_| stream.below(classes as u64) as i64),
         };
@@ -87,5 +84,5 @@ pub fn values(built: &BuiltModel, graph: &Graph, classes: usize, key: RngKey) ->
 pub fn run(graph: &Graph, values: &HashMap<String, Tensor>) -> HashMap<String, Tensor> {
     let given: Vec<_> = inputs(graph).into_iter().map(|(name, ..)| values[&name].clone()).collect();
     let outputs = interpret(graph, &given).unwrap_or_else(|e| panic!("{e}"));
-    graph.outputs.iter().map(|(name, _)| name.clone()).zip(outputs).collect()
+    graph.outputs.iter().map(|output| output.name.clone()).zip(outputs).collect()
 }

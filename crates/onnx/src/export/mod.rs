@@ -15,7 +15,7 @@ use crate::proto::{
 };
 use bytes::Bytes;
 use emit::Emitter;
-use outgrow_ir::{Diagnostic, Diagnostics, Dim, Graph, InputKind, Op, TensorType};
+use outgrow_ir::{Diagnostic, Diagnostics, Dim, Graph, TensorType};
 use outgrow_tensor::{DType, Tensor};
 use prost::Message;
 use std::collections::BTreeMap;
@@ -78,16 +78,15 @@ pub fn export(
     let mut emitter = Emitter::new(graph);
     let mut inputs = Vec::new();
     let mut problems = Diagnostics::default();
-    for value in graph.inputs.iter().filter(|v| needed[v.index()]) {
-        let Op::Input(input) = &graph.node(*value).op else { continue };
-        if input.kind == InputKind::Feed {
-            inputs.push(value_info(&input.name, graph.ty(*value)));
-            emitter.feed(*value, &input.name);
-        } else {
-            match weight(&input.name, graph.ty(*value), weights) {
-                Ok(tensor) => emitter.initializer(*value, &input.name, tensor),
+    for (value, input) in graph.signature().filter(|(v, _)| needed[v.index()]) {
+        if input.role.is_model() {
+            match weight(&input.name, graph.ty(value), weights) {
+                Ok(tensor) => emitter.initializer(value, &input.name, tensor),
                 Err(problem) => problems.push(problem),
             }
+        } else {
+            inputs.push(value_info(&input.name, graph.ty(value)));
+            emitter.feed(value, &input.name);
         }
     }
     problems.into_result(())?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use outgrow_ir::{Graph, Op};
+use outgrow_ir::{Graph, Op, Output};
 use outgrow_passes::{add_gradients, prepare};
 use serde_json::json;
 
@@ -17,7 +17,7 @@ pub fn run(args: &GraphArgs, context: &Context) -> Result<(), Failure> {
     let session = Session::open(&args.manifest, &processor, context)?;
     let (data, _) = session.data()?;
     let model = session.model(&data)?;
-    let before = add_gradients(&model.train, "loss")?;
+    let before = add_gradients(&model.train)?;
     let train = &session.manifest.train;
     let after = prepare().run(&before.bind(train.batch / train.micro_shards))?;
     let mut stages = Vec::new();
@@ -70,7 +70,7 @@ fn dot(graph: &Graph) -> String {
         let members: String = nodes.iter().map(|n| format!(" n{n};")).collect();
         let _ = writeln!(text, "  subgraph cluster_{kind}_{number} {{ label = {};{members} }}", quote(&name));
     }
-    for (name, value) in &graph.outputs {
+    for Output { name, value, .. } in &graph.outputs {
         let _ = writeln!(
             text,
             "  out_{0} [label = {1}, shape = ellipse];\n  n{0} -> out_{0};",

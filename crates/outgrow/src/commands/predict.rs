@@ -23,7 +23,7 @@ use answer::{Answer, Meaning};
 use input::Reader;
 pub(super) use input::read as read_file;
 use model::Predictor;
-pub(super) use model::UNUSED;
+pub(super) use model::answering;
 use output::Output;
 use text::Generation;
 

@@ -88,7 +88,7 @@ pub fn inference_memory(
     // Inputs count, although they may be there already; outputs come out of buffers of their own.
     let given = graph.inputs.iter().filter(|v| options.weights.bound(graph, **v).is_none());
     let inputs = given.map(|v| size(graph.ty(*v)));
-    let outputs = graph.outputs.iter().map(|(_, v)| size(graph.ty(*v)).saturating_mul(2));
+    let outputs = graph.outputs.iter().map(|output| size(graph.ty(output.value)).saturating_mul(2));
     let needed = inputs.chain(outputs).fold(0, u64::saturating_add);
     there.checked_sub(needed).map(Some).ok_or_else(|| {
         let problem = format!(

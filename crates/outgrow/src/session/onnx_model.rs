@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use outgrow_env::StorageBackend;
-use outgrow_ir::{Builder, Diagnostic, Diagnostics, Dim, InputKind, TensorType, Value};
+use outgrow_ir::{Builder, Diagnostic, Diagnostics, Dim, InputRole, TensorType, Value};
 use outgrow_models::foreign::{Feeds, ForeignBody, ForeignModel};
 use outgrow_models::spec::OnnxSpec;
 use outgrow_models::{BufferSpec, Init, InputSpec, Mode, ParamSpec};
@@ -85,7 +85,7 @@ impl OnnxBody {
             .map(|input| {
                 let dims = [Dim::B].into_iter().chain(input.dims.iter().copied().map(Dim::Fixed));
                 let ty = TensorType::new(input.dtype, dims);
-                (input.clone(), b.input(&input.name, InputKind::Feed, ty))
+                (input.clone(), b.input(&input.name, InputRole::Data, ty))
             })
             .collect();
         let imported = self.emit(&mut b, &values, onnx::Mode::Evaluation)?;
@@ -184,7 +184,7 @@ impl ForeignModel for OnnxBody {
             let (dtype, init) = (weight.tensor.dtype(), Init::ZEROS);
             // The file's values come in once the trainer has its state.
             match weight.kind {
-                InputKind::Param => params.push(ParamSpec { name, dtype, dims, init }),
+                InputRole::Param => params.push(ParamSpec { name, dtype, dims, init }),
                 _ => buffers.push(BufferSpec { momentum: momentum(&name), name, dtype, dims, init }),
             }
         }

@@ -6,7 +6,7 @@ use super::storage::{Home, Lowered, Make, Step, Storage};
 use crate::Weights;
 use crate::backend::StepInfo;
 use crate::bindings::{self, Bindings};
-use outgrow_ir::{Cost, Diagnostics, Graph, Op, Value};
+use outgrow_ir::{Cost, Diagnostics, Graph, Op, Output, Value};
 use outgrow_kernels::{Instr, Literal, Map, Slot, View, Weight};
 use outgrow_tensor::{DType, Tensor};
 use std::cmp::Reverse;
@@ -43,7 +43,7 @@ pub fn lower(graph: &Graph, bindings: &Bindings, weights: &Weights) -> Result<Lo
         let outside = node.inputs.iter().filter(|v| unit_of[v.index()] != unit_of[value.index()]);
         outside.for_each(|v| exported[v.index()] = true);
     }
-    graph.outputs.iter().for_each(|(_, v)| exported[v.index()] = true);
+    graph.outputs.iter().for_each(|output| exported[output.value.index()] = true);
     let mut lowering = Lowering {
         graph,
         places: vec![None; graph.nodes.len()],
@@ -123,7 +123,7 @@ impl Lowering<'_> {
         }
         self.over =
             bindings.overwritten(self.graph).into_iter().map(|input| input.map(|i| given[i])).collect();
-        for (o, (_, value)) in self.graph.outputs.iter().enumerate() {
+        for (o, Output { value, .. }) in self.graph.outputs.iter().enumerate() {
             // The first output of a value is where it is computed; others are copies.
             let free = self.over[o].is_none() && self.output_of[value.index()].is_none();
             if free {
@@ -334,7 +334,7 @@ impl Lowering<'_> {
         let (mut pairs, mut taken) = (Vec::new(), HashSet::new());
         self.info =
             StepInfo { kernel: String::new(), ops: "copy".into(), origin: "".into(), cost: Cost::default() };
-        for (o, (_, value)) in self.graph.outputs.iter().enumerate() {
+        for (o, Output { value, .. }) in self.graph.outputs.iter().enumerate() {
             if let Some(input) = self.over[o] {
                 let mut result = self.output_copy(*value);
                 // One value over two inputs: what is moved into the first must still be there for the second.

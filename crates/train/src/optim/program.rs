@@ -3,7 +3,7 @@
 //! Elementwise optimisers can update all parameters laid end to end as one vector (`flat`), which is one sweep over
 //! memory and can be cut anywhere; the others take each tensor by itself.
 
-use outgrow_ir::{Builder, Diagnostic, Diagnostics, Dim, Graph, InputKind, TensorType, Value};
+use outgrow_ir::{Builder, Diagnostic, Diagnostics, Dim, Graph, InputRole, TensorType, Value};
 use outgrow_tensor::DType;
 
 use super::{Optimizer, UpdateInputs, Updated};
@@ -55,13 +55,13 @@ pub(super) fn update_graph_of(
         let input = |t: &Tensor| b.input(&format!("{prefix}{}", t.suffix), kind, t.ty(dtype));
         tensors.iter().map(input).collect()
     };
-    let param = all(&mut b, InputKind::Param, "param");
-    let grad = all(&mut b, InputKind::Feed, "grad");
+    let param = all(&mut b, InputRole::Param, "param");
+    let grad = all(&mut b, InputRole::Data, "grad");
     let slots = optimizer.slots();
     let state: Vec<Vec<Value>> =
-        slots.iter().map(|s| all(&mut b, InputKind::Buffer, &format!("state:{}", s.name))).collect();
+        slots.iter().map(|s| all(&mut b, InputRole::Buffer, &format!("state:{}", s.name))).collect();
     let mut scalar =
-        |name: &str| b.input(&format!("scalar:{name}"), InputKind::Feed, TensorType::scalar(dtype));
+        |name: &str| b.input(&format!("scalar:{name}"), InputRole::Data, TensorType::scalar(dtype));
     let scalars: Vec<Value> = optimizer.scalar_names().into_iter().map(&mut scalar).collect();
     let scale = clipping.scale.then(|| scalar(GRAD_SCALE));
     let mut updated = Vec::with_capacity(tensors.len());
@@ -143,7 +143,7 @@ mod tests {
     use super::super::{check, from_spec};
     use super::*;
     use crate::spec::OptimizerName;
-    use outgrow_ir::{Op, interpret};
+    use outgrow_ir::interpret;
     use outgrow_runtime::{CompileOptions, CpuBackend, ThreadPool, compile};
     use outgrow_tensor::Tensor as Host;
     use std::sync::Arc;
@@ -153,11 +153,8 @@ mod tests {
     }
 
     fn names(graph: &Graph) -> (Vec<String>, Vec<String>) {
-        let input = |v: &Value| match &graph.node(*v).op {
-            Op::Input(input) => input.name.clone(),
-            other => panic!("{other:?} is not an input"),
-        };
-        (graph.inputs.iter().map(input).collect(), graph.outputs.iter().map(|(n, _)| n.clone()).collect())
+        let inputs = graph.signature().map(|(_, input)| input.name.clone());
+        (inputs.collect(), graph.outputs.iter().map(|output| output.name.clone()).collect())
     }
 
     #[test]

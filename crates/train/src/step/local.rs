@@ -4,7 +4,7 @@ use super::machine::{Action, Event, StepMachine};
 use super::plan::{Node, StepPlan};
 use super::sums::{Sums, Verdict};
 use super::tree::TreeSum;
-use crate::program::{ModelProgram, Sample, bytes};
+use crate::program::{ModelProgram, Sample};
 use crate::spec::Train;
 use crate::state::TrainState;
 use crate::trainer::TrainerOptions;
@@ -70,9 +70,9 @@ impl LocalStep {
         sums: Sums,
         options: &TrainerOptions,
     ) -> Result<Self, Diagnostics> {
-        let plan = StepPlan::new(config.micro_shards, 1, program.outputs.total())?;
+        let plan = StepPlan::new(config.micro_shards, 1, program.outputs.layout.total())?;
         Ok(Self {
-            tree: TreeSum::new(&plan, bytes(&program.outputs), &options.backend),
+            tree: TreeSum::new(&plan, program.outputs.bytes(), &options.backend),
             machine: StepMachine::new(plan, 0),
             seed: options.seed,
             rows: config.batch / config.micro_shards,

@@ -2,10 +2,12 @@
 //! statistics follow it. Each is a program of the backend.
 
 use crate::flat::Layout;
-use crate::program::{bytes, layouts};
+use crate::program::{Outputs, bytes, layouts};
 use crate::spec::Train;
 use crate::vector::DeviceVector;
-use outgrow_ir::{Builder, Diagnostic, Diagnostics, Dim, Graph, InputKind, TensorType, Value};
+use outgrow_ir::{
+    Builder, Diagnostic, Diagnostics, Dim, Graph, InputRole, Metric, OutputRole, TensorType, Value,
+};
 use outgrow_kernels::{SUM_BLOCK, tree_sum};
 use outgrow_models::BuiltModel;
 use outgrow_runtime::{Argument, Backend, Bindings, Buffer, CompileOptions, Instance, Place, compile};
@@ -60,7 +62,7 @@ impl Sums {
     pub fn new(
         model: &BuiltModel,
         config: &Train,
-        outputs: &Layout,
+        outputs: &Outputs,
         backend: &Arc<dyn Backend>,
         options: &CompileOptions,
     ) -> Result<Self, Diagnostics> {
@@ -74,7 +76,7 @@ impl Sums {
         elements: usize,
         follow: Option<(Graph, Bindings)>,
         config: &Train,
-        outputs: &Layout,
+        outputs: &Outputs,
         backend: &Arc<dyn Backend>,
         options: &CompileOptions,
     ) -> Result<Self, Diagnostics> {
@@ -83,26 +85,25 @@ impl Sums {
             let compiled = compile(&**backend, &graph, 1, &options)?;
             Ok::<_, Diagnostics>(backend.instance(&compiled)?)
         };
-        let offsets = outputs.offsets();
-        let at = |name: &str| offsets.get(name).copied();
-        let combined = bytes(outputs);
+        let at = |metric| outputs.offset(&OutputRole::Metric(metric));
+        let combined = outputs.bytes();
         let judge = judge(config, elements, combined)?;
         let findings = Findings {
             buffer: backend.allocate(judge.1.bytes[1])?,
             host: vec![0; judge.1.bytes[1] / 8],
             blocks: config.clip_norm.map(|_| elements.div_ceil(SUM_BLOCK)),
-            sum: judge.0.outputs.iter().any(|(name, _)| name == SUM),
+            sum: judge.0.output(SUM).is_some(),
         };
         Ok(Self {
             backend: backend.clone(),
-            add: program(add(outputs)?)?,
+            add: program(add(&outputs.layout)?)?,
             judge: program(judge)?,
             findings,
             largest: program(largest(elements, combined)?)?,
             follow: follow.map(program).transpose()?,
-            loss: at("loss_sum"),
-            weight: at("weight_sum"),
-            correct: at("correct"),
+            loss: at(Metric::Loss),
+            weight: at(Metric::Weight),
+            correct: at(Metric::Correct),
         })
     }
 
@@ -177,7 +178,7 @@ fn at(buffer: usize, element: usize) -> Place {
 /// `sum += other`.
 fn add(outputs: &Layout) -> Result<(Graph, Bindings), Diagnostics> {
     let mut b = Builder::new("add");
-    let [sum, other] = ["sum", "other"].map(|name| b.input(name, InputKind::Feed, vector(outputs.total())));
+    let [sum, other] = ["sum", "other"].map(|name| b.input(name, InputRole::Data, vector(outputs.total())));
     let whole = b.add(sum, other);
     b.output("sum", whole);
     let bindings = Bindings {
@@ -196,7 +197,7 @@ const SUM: &str = "sum";
 /// whether all are finite. Sums over blocks are those of any range that is cut between them.
 fn judge(config: &Train, elements: usize, combined: usize) -> Result<(Graph, Bindings), Diagnostics> {
     let mut b = Builder::new("judge");
-    let grads = b.input("grads", InputKind::Feed, vector(elements));
+    let grads = b.input("grads", InputRole::Data, vector(elements));
     let mut bindings = Bindings { bytes: vec![combined, 0], inputs: vec![at(0, 0)], ..Bindings::default() };
     let mut end = 0;
     let mut output = |b: &mut Builder, name: &str, value: Value, words: usize| {
@@ -242,7 +243,7 @@ fn judge(config: &Train, elements: usize, combined: usize) -> Result<(Graph, Bin
 /// The largest absolute value of a gradient; NaN if there is one.
 fn largest(elements: usize, combined: usize) -> Result<(Graph, Bindings), Diagnostics> {
     let mut b = Builder::new("largest");
-    let grads = b.input("grads", InputKind::Feed, vector(elements));
+    let grads = b.input("grads", InputRole::Data, vector(elements));
     let sizes = b.abs(grads);
     let largest = b.reduce_max(sizes, &[0]);
     b.output("largest", largest);
@@ -254,23 +255,22 @@ fn largest(elements: usize, combined: usize) -> Result<(Graph, Bindings), Diagno
 fn follow(
     model: &BuiltModel,
     buffers: &Layout,
-    outputs: &Layout,
+    outputs: &Outputs,
 ) -> Result<Option<(Graph, Bindings)>, Diagnostics> {
-    let offsets = outputs.offsets();
-    let offset = |name: &str| offsets.get(name).copied();
     let mut b = Builder::new("follow");
-    let mut bindings = Bindings { bytes: vec![bytes(buffers), bytes(outputs)], ..Bindings::default() };
-    let samples = match offset("samples") {
+    let mut bindings = Bindings { bytes: vec![bytes(buffers), outputs.bytes()], ..Bindings::default() };
+    let samples = match outputs.offset(&OutputRole::Metric(Metric::Samples)) {
         Some(element) => {
             bindings.inputs.push(at(1, element));
-            b.input("samples", InputKind::Feed, TensorType::scalar(DType::F32))
+            b.input("samples", InputRole::Data, TensorType::scalar(DType::F32))
         }
         None => b.scalar(1.0, DType::F32),
     };
     for (entry, buffer) in buffers.entries().iter().zip(&model.buffers) {
-        let Some(statistic) = offset(&format!("stat:{}", buffer.name)) else { continue };
-        let old = b.input(&buffer.name, InputKind::Buffer, vector(entry.elements));
-        let sum = b.input(&format!("stat:{}", buffer.name), InputKind::Feed, vector(entry.elements));
+        let role = OutputRole::Statistic(buffer.name.clone());
+        let Some(statistic) = outputs.offset(&role) else { continue };
+        let old = b.input(&buffer.name, InputRole::Buffer, vector(entry.elements));
+        let sum = b.input(&format!("stat:{}", buffer.name), InputRole::Data, vector(entry.elements));
         bindings.inputs.extend([at(0, entry.offset), at(1, statistic)]);
         let momentum = buffer.momentum as f32;
         let kept = b.mul_scalar(old, f64::from(1.0 - momentum));
@@ -338,22 +338,30 @@ mod tests {
     struct Judge {
         sums: Sums,
         combined: Box<dyn Buffer>,
-        outputs: Layout,
+        outputs: Outputs,
     }
 
     impl Judge {
         fn new(elements: usize, config: &Train) -> Self {
             let tensors: [(&str, &[usize]); 3] =
                 [("grads", &[elements]), ("loss_sum", &[]), ("weight_sum", &[])];
-            let (outputs, backend) = (Layout::new(DType::F32, tensors), backend(2));
+            let mut b = Builder::new("step");
+            let roles =
+                [OutputRole::Result, OutputRole::Metric(Metric::Loss), OutputRole::Metric(Metric::Weight)];
+            for ((name, dims), role) in tensors.into_iter().zip(roles) {
+                let ty = TensorType::new(DType::F32, dims.iter().copied());
+                let value = b.input(name, InputRole::Data, ty);
+                b.output_as(name, role, value);
+            }
+            let (outputs, backend) = (Outputs::new(&b.finish().unwrap(), 1), backend(2));
             let options = CompileOptions::default();
             let sums = Sums::over(elements, None, config, &outputs, &backend, &options).unwrap();
-            let combined = backend.allocate(bytes(&outputs)).unwrap();
+            let combined = backend.allocate(outputs.bytes()).unwrap();
             Self { sums, combined, outputs }
         }
 
         fn judge(&mut self, grads: &[f32], loss: f32, weight: f32) -> Verdict {
-            let places = self.outputs.entries().iter().map(|e| 4 * e.offset);
+            let places = self.outputs.layout.entries().iter().map(|e| 4 * e.offset);
             for (at, numbers) in places.zip([grads, &[loss], &[weight]]) {
                 let numbers = bytemuck::cast_slice(numbers);
                 self.sums.backend.upload(numbers, &mut *self.combined, at).unwrap();

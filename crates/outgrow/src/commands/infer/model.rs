@@ -5,18 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use outgrow_env::StorageBackend;
-use outgrow_ir::{Diagnostic, Diagnostics, Dim, Graph, InputKind, Op, Value};
+use outgrow_ir::{Diagnostic, Diagnostics, Dim, Graph, Input, Value};
 use outgrow_onnx::{DimInfo, FolderData, Given, OnnxModel, ValueInfo};
 use outgrow_runtime::Weights;
 use outgrow_tensor::Tensor;
 
-use super::super::predict::{UNUSED, model_folder, read_file};
+use super::super::predict::{answering, model_folder, read_file};
 use super::arrays::Array;
 use super::wrong;
 use crate::session::{Package, load_package};
-
-/// The output of a package's graph that holds logits or predictions.
-const OUTPUT: &str = "output";
 
 /// A model that can be run on arrays.
 #[derive(Debug)]
@@ -47,7 +44,9 @@ impl Model {
     pub fn open(storage: &Arc<dyn StorageBackend>, path: &Path) -> Result<Self, Diagnostics> {
         if !path.is_file() {
             let folder = model_folder(&**storage, path)?;
-            return Ok(Self::Package(Box::new(load_package(&**storage, &folder)?)));
+            let mut package = load_package(&**storage, &folder)?;
+            package.graph = answering(&package.graph)?;
+            return Ok(Self::Package(Box::new(package)));
         }
         let bytes = read_file(storage, path)?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -59,7 +58,7 @@ impl Model {
     pub fn input_names(&self) -> Vec<String> {
         match self {
             Self::Onnx(model) => model.inputs.iter().map(|i| i.name.clone()).collect(),
-            Self::Package(package) => feeds(&package.graph).map(|(name, _)| name.to_owned()).collect(),
+            Self::Package(package) => feeds(&package.graph).map(|(_, input)| input.name.clone()).collect(),
         }
     }
 
@@ -67,7 +66,9 @@ impl Model {
     pub fn output_names(&self) -> Vec<String> {
         match self {
             Self::Onnx(model) => model.outputs.clone(),
-            Self::Package(_) => vec![OUTPUT.to_owned()],
+            Self::Package(package) => {
+                package.graph.outputs.iter().map(|output| output.name.clone()).collect()
+            }
         }
     }
 
@@ -86,14 +87,9 @@ fn in_file(mut found: Diagnostics, path: &Path) -> Diagnostics {
     found
 }
 
-/// The feeds of a package's graph that its output depends on.
-fn feeds(graph: &Graph) -> impl Iterator<Item = (&str, Value)> {
-    graph.inputs.iter().filter_map(|value| match &graph.node(*value).op {
-        Op::Input(input) if input.kind == InputKind::Feed && !UNUSED.contains(&input.name.as_str()) => {
-            Some((input.name.as_str(), *value))
-        }
-        _ => None,
-    })
+/// What a package's graph is given beside weights.
+fn feeds(graph: &Graph) -> impl Iterator<Item = (Value, &Input)> {
+    graph.signature().filter(|(_, input)| !input.role.is_model())
 }
 
 /// Whether an array is what the file declares, as far as it does.
@@ -175,15 +171,10 @@ fn package_program(
     arrays: &[Array],
     names: Vec<String>,
 ) -> Result<Program, Diagnostics> {
-    let mut graph = package.graph;
-    graph.outputs.retain(|(name, _)| name == OUTPUT);
-    if graph.outputs.len() != 1 {
-        let problem = format!("the graph has no output `{OUTPUT}`");
-        return Err(wrong("infer.package", problem).hint("train the model again").into());
-    }
+    let graph = package.graph;
     let mut batch = None;
     let mut problems = Diagnostics::default();
-    for ((name, value), array) in feeds(&graph).zip(arrays) {
+    for ((value, Input { name, .. }), array) in feeds(&graph).zip(arrays) {
         let (ty, tensor) = (graph.ty(value), &array.tensor);
         if tensor.dtype() != ty.dtype || !batch_of(&ty.dims, tensor.shape(), &mut batch) {
             let problem = format!("the array for `{name}` is {}{}", tensor.dtype(), tensor.shape());
@@ -194,26 +185,19 @@ fn package_program(
     }
     problems.into_result(())?;
     let batch = batch.unwrap_or(1);
-    let (mut found, mut weights) = (Vec::new(), BTreeMap::new());
-    let mut missing = Diagnostics::default();
-    for value in &graph.inputs {
-        let Op::Input(input) = &graph.node(*value).op else { continue };
-        let array = arrays.iter().find(|a| input.kind == InputKind::Feed && a.name == input.name);
-        match (input.kind, array, package.weights.remove(&input.name)) {
-            (InputKind::Feed, Some(array), _) => found.push(array.tensor.clone()),
-            // What only the loss needs does not reach the output.
-            (InputKind::Feed, None, _) => {
-                found.push(Tensor::zeros(input.dtype, graph.ty(*value).shape(batch)));
-            }
-            (_, _, Some(tensor)) => {
+    let feeds = feeds(&graph).zip(arrays).map(|(_, array)| array.tensor.clone()).collect();
+    let (mut weights, mut missing) = (BTreeMap::new(), Diagnostics::default());
+    for (_, input) in graph.signature().filter(|(_, input)| input.role.is_model()) {
+        match package.weights.remove(&input.name) {
+            Some(tensor) => {
                 weights.insert(input.name.clone(), tensor);
             }
-            (_, _, None) => missing.push(
+            None => missing.push(
                 wrong("infer.package", format!("there is no weight `{}`", input.name))
                     .hint("the parts of the model do not belong together: train it again"),
             ),
         }
     }
     let weights = Weights::new(weights);
-    missing.into_result(Program { graph, batch, weights, feeds: found, outputs: names })
+    missing.into_result(Program { graph, batch, weights, feeds, outputs: names })
 }

@@ -1,36 +1,22 @@
 //! A trained model that is ready to answer: the evaluation graph, the weights and the transform of a package.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use outgrow_ir::{Diagnostic, Diagnostics, Graph, InputKind, Op, TensorType};
+use outgrow_ir::{Diagnostic, Diagnostics, Graph, InputRole, OutputRole, TensorType, prune};
 use outgrow_runtime::{Argument, Backend, Buffer, CompileOptions, Compiled, Instance, Weights, compile};
 use outgrow_tensor::{DType, Tensor};
 use outgrow_transform::{Record, Transform};
 
 use crate::session::Package;
 
-/// The output of a model's graph that holds logits or predictions.
-const OUTPUT: &str = "output";
-/// Feeds that only the loss and training need.
-pub const UNUSED: [&str; 4] = ["target", "weight", "scale", "key"];
-
-/// Where an input of the graph comes from that is no weight.
-#[derive(Debug)]
-enum Source {
-    /// The transform's input of this number.
-    Input(usize),
-    /// Nothing that the output depends on.
-    Unused,
-}
-
 /// A model that answers for raw records.
 #[derive(Debug)]
 pub struct Predictor {
     transform: Transform,
     graph: Graph,
-    sources: Vec<Source>,
+    /// For each input of the graph that is no weight, the number of the transform's.
+    sources: Vec<usize>,
     backend: Arc<dyn Backend>,
     options: CompileOptions,
     program: Option<Program>,
@@ -60,30 +46,22 @@ impl Predictor {
         backend: Arc<dyn Backend>,
         mut options: CompileOptions,
     ) -> Result<Self, Diagnostics> {
-        let mut graph = package.graph;
-        graph.outputs.retain(|(name, _)| name == OUTPUT);
-        if graph.outputs.len() != 1 {
-            return Err(unfit(format!("the graph has no output `{OUTPUT}`")).into());
-        }
+        let graph = answering(&package.graph)?;
         let fields = package.transform.schema().inputs;
         let mut problems = Diagnostics::default();
         let (mut sources, mut weights) = (Vec::new(), BTreeMap::new());
-        for value in &graph.inputs {
-            let Op::Input(input) = &graph.node(*value).op else {
-                return Err(unfit("an input of the graph is no input".into()).into());
-            };
+        for (value, input) in graph.signature() {
             let name = input.name.as_str();
-            match input.kind {
-                InputKind::Param | InputKind::Buffer => match package.weights.remove(name) {
+            match input.role {
+                InputRole::Param | InputRole::Buffer => match package.weights.remove(name) {
                     Some(tensor) => {
-                        problems.0.extend(check(name, graph.ty(*value), &tensor).err());
+                        problems.0.extend(check(name, graph.ty(value), &tensor).err());
                         weights.insert(name.to_owned(), tensor);
                     }
                     None => problems.push(unfit(format!("there is no weight `{name}`"))),
                 },
-                InputKind::Feed => match fields.iter().position(|field| field.name == name) {
-                    Some(i) => sources.push(Source::Input(i)),
-                    None if UNUSED.contains(&name) => sources.push(Source::Unused),
+                _ => match fields.iter().position(|field| field.name == name) {
+                    Some(i) => sources.push(i),
                     None => problems.push(unfit(format!("the transform does not give the input `{name}`"))),
                 },
             }
@@ -127,17 +105,14 @@ impl Predictor {
             inputs.into_iter().map(|input| padded(input, rows)).collect::<Result<_, _>>()?;
         let mut given = Vec::with_capacity(self.sources.len());
         for (source, (name, ty)) in self.sources.iter().zip(&compiled.inputs) {
-            let tensor = match source {
-                Source::Input(i) => Cow::Borrowed(&padded[*i]),
-                Source::Unused => Cow::Owned(Tensor::zeros(ty.dtype, ty.static_shape().unwrap_or_default())),
-            };
-            check(name, ty, &tensor)?;
+            let tensor = &padded[*source];
+            check(name, ty, tensor)?;
             given.push(tensor);
         }
         let ty = compiled.outputs.first().map(|(_, ty)| ty.clone());
         let elements = ty.as_ref().and_then(TensorType::static_shape).map_or(0, |shape| shape.elements());
         if ty.is_none_or(|ty| ty.dtype != DType::F32) || elements == 0 || !elements.is_multiple_of(rows) {
-            return Err(unfit(format!("the output `{OUTPUT}` does not hold numbers for each row")).into());
+            return Err(unfit("the output does not hold numbers for each row".into()).into());
         }
         let mut arguments: Vec<Argument<'_>> =
             given.iter().map(|tensor| Argument::Host(tensor.as_bytes())).collect();
@@ -147,6 +122,16 @@ impl Predictor {
         self.backend.download(&**out, 0, bytemuck::cast_slice_mut(&mut numbers))?;
         Ok(numbers)
     }
+}
+
+/// A model's graph with its one result, and only the inputs that this depends on besides weights.
+pub fn answering(graph: &Graph) -> Result<Graph, Diagnostics> {
+    let mut graph = graph.clone();
+    graph.outputs.retain(|output| output.role == OutputRole::Result);
+    if graph.outputs.len() != 1 {
+        return Err(unfit(format!("the graph has {} results, and not one", graph.outputs.len())).into());
+    }
+    prune(&graph, |input| !input.role.is_model())
 }
 
 /// The tensor with zeros added until it has so many rows.
