@@ -66,7 +66,6 @@ impl Trainer {
         }
         let graph = with_every_value(&self.step_graph);
         let shard = self.config.batch / self.config.micro_shards;
-        let total: f32 = batch.weight.iter().sum();
         let options = CompileOptions { memory: self.options.memory, ..CompileOptions::default() };
         let backend = self.options.backend.clone();
         let first = |found: outgrow_ir::Diagnostics| {
@@ -77,7 +76,7 @@ impl Trainer {
         let mut out = backend.allocate(program.outputs.bytes())?;
         let mut host = Vec::new();
         for part in 0..self.config.micro_shards {
-            let sample = sample(batch, self.options.seed, self.state.step, part, total, shard);
+            let sample = sample(batch, self.options.seed, self.state.step, part, shard);
             program.run(&self.state.params, &self.state.buffers, sample, &mut *out, None)?;
             let out = floats(&*backend, &*out, &mut host)?;
             for (i, output) in graph.outputs.iter().enumerate() {

@@ -75,7 +75,7 @@ impl Trainer {
         if !finite {
             return Err(self.non_finite(batch, loss).into());
         }
-        let (step, epoch, samples) = (self.state.step, batch.epoch, batch.real);
+        let (step, epoch, samples) = (self.state.step, batch.epoch, batch.whole_real);
         observer.on_event(&TrainEvent::Step { step, epoch, loss, accuracy, lr, samples });
         Ok(())
     }

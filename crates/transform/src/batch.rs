@@ -2,7 +2,8 @@
 
 use outgrow_tensor::Tensor;
 
-/// A batch of samples. Every tensor's first dimension is the batch size, padding included.
+/// A batch of samples, or some of its rows, one after the other, where several share it. Every tensor's first dimension is
+/// the number of rows, padding included. Rows have the same bits whether they come with the others or without.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     /// The model's inputs in the order of [`OutputSchema::inputs`](crate::OutputSchema), each `[batch, …]`.
@@ -16,6 +17,22 @@ pub struct Batch {
     pub epoch: u64,
     /// Number of the batch within its epoch, counted from 0.
     pub index: u64,
-    /// Number of samples that are not padding; they come first.
+    /// Number of rows here that are not padding; they come first.
     pub real: usize,
+    /// Which row of the whole batch the first one here is; 0 where all are here.
+    pub first: usize,
+    /// Number of samples in the whole batch, without padding.
+    pub whole_real: usize,
+    /// Sum of the weights of the whole batch in the order of its rows, which losses are divided by.
+    pub whole_weight: f32,
+}
+
+impl Batch {
+    /// A batch that is all here, of so many samples of weight one.
+    pub fn of_samples(inputs: Vec<Tensor>, target: Option<Tensor>, samples: usize) -> Self {
+        let weight = vec![1.0; samples];
+        let whole_weight = weight.iter().sum();
+        let (epoch, index, first) = (0, 0, 0);
+        Self { inputs, target, weight, epoch, index, real: samples, first, whole_real: samples, whole_weight }
+    }
 }

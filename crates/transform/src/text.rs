@@ -39,6 +39,6 @@ impl TextInput {
         let real = samples.len();
         let inputs = Tensor::new([real, self.context], tokens)
             .map_err(|e| Diagnostic::fault("transform.field", e.to_string()))?;
-        Ok(Batch { inputs: vec![inputs], target: None, weight: vec![1.0; real], epoch: 0, index: 0, real })
+        Ok(Batch::of_samples(vec![inputs], None, real))
     }
 }

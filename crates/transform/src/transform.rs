@@ -113,7 +113,7 @@ impl Transform {
         }
         let target = (labelled == records.len()).then(|| tensors.pop()).flatten();
         let real = records.len();
-        Ok(Batch { inputs: tensors, target, weight: vec![1.0; real], epoch: 0, index: 0, real })
+        Ok(Batch::of_samples(tensors, target, real))
     }
 
     /// A stored field of whole records as the model sees it: stored images are normalised to `f32`, everything else

@@ -8,6 +8,7 @@ use outgrow_ir::Diagnostic;
 use outgrow_tensor::{DType, RngKey, Tensor, TensorError};
 use outgrow_transform::augment::{Augmenter, Mix, Share};
 use outgrow_transform::{Batch, ImageInput, Target, TextInput};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// About how many bytes of batches go into a packet.
@@ -83,7 +84,8 @@ impl Maker {
             Some(text) => 2 * text.context,
             None => data.fields.iter().map(|f| f.shape.iter().product::<usize>()).sum(),
         };
-        let bytes = sample_values.saturating_mul(4).saturating_mul(options.batch).max(1);
+        let rows = options.rows.as_ref().map_or(options.batch, ExactSizeIterator::len);
+        let bytes = sample_values.saturating_mul(4).saturating_mul(rows).max(1);
         Ok(Self {
             data,
             image: assembly.image.clone(),
@@ -117,31 +119,69 @@ impl Maker {
         }
     }
 
-    /// The batch at a position, in the memory of a used one where there is one.
+    /// The rows of each batch that are made.
+    fn rows(&self) -> Range<usize> {
+        self.options.rows.clone().unwrap_or(0..self.options.batch)
+    }
+
+    /// The rows of the batch at a position that are asked for, in the memory of a used one where there is one.
     pub fn make(&self, at: Position, spare: Option<Batch>) -> Result<Batch, Diagnostic> {
         let key = RngKey::new(self.options.seed).fold_in_name("data").fold_in(at.epoch);
         let order = self.pool.order(key, &self.options);
         let batch = self.options.batch as u64;
         let first = at.index * batch;
-        let last = (first + batch).min(self.samples_used());
-        let mut chosen: Vec<Chosen> =
-            (first..last).map(|place| Chosen { sample: order.at(place), place }).collect();
-        let real = chosen.len();
+        let whole_real = ((first + batch).min(self.samples_used()) - first) as usize;
         // Padding repeats the first sample: values of the usual size, whose weight is zero.
-        chosen.extend(vec![chosen[0]; self.options.batch - real]);
-        let mut weight = vec![1.0; real];
+        let chosen = |row: usize| {
+            let place = first + if row < whole_real { row as u64 } else { 0 };
+            Chosen { sample: order.at(place), place }
+        };
+        let rows = self.rows();
+        let mut made: Vec<Chosen> = rows.clone().map(chosen).collect();
+        let real = whole_real.clamp(rows.start, rows.end) - rows.start;
+        let mut weight = vec![1.0; whole_real];
         weight.resize(self.options.batch, 0.0);
         let (inputs, target) = match &self.text {
-            Some(text) => self.windows(text, key, &chosen)?,
+            Some(text) => self.windows(text, key, &made)?,
             None => {
                 let key = key.fold_in_name("augment");
-                let (mut inputs, target) = self.records(&chosen, key, spare)?;
-                let shares = self.mix(&mut inputs, &chosen[..real], key);
-                self.weigh(&mut weight[..real], &target, &shares);
-                (inputs, if self.mix.is_some() { self.mixed_target(&target, &shares)? } else { target })
+                let whole: Vec<Chosen> = match self.options.class_weights.is_empty() {
+                    true => Vec::new(),
+                    false => (0..whole_real).map(chosen).collect(),
+                };
+                self.weigh(&mut weight, &whole, key)?;
+                // The last row's partner comes behind the rows, where it is none of them.
+                let partner = (rows.start + real) % whole_real;
+                made.extend(
+                    (self.mix.is_some() && real > 0 && !rows.contains(&partner)).then(|| chosen(partner)),
+                );
+                let (mut inputs, target) = self.records(&made, key, spare)?;
+                let target = match &self.mix {
+                    Some(mix) => {
+                        let shares: Vec<Share> =
+                            made[..real].iter().map(|one| self.share(mix, one, key)).collect();
+                        self.mix(&mut inputs, &shares, rows.len())?;
+                        self.mixed_target(&target, &shares, rows.len())?
+                    }
+                    None => target,
+                };
+                (inputs, target)
             }
         };
-        Ok(Batch { inputs, target: Some(target), weight, epoch: at.epoch, index: at.index, real })
+        let whole_weight = weight.iter().sum();
+        let weight = weight[rows.clone()].to_vec();
+        let (epoch, index, first) = (at.epoch, at.index, rows.start);
+        Ok(Batch {
+            inputs,
+            target: Some(target),
+            weight,
+            epoch,
+            index,
+            real,
+            first,
+            whole_real,
+            whole_weight,
+        })
     }
 
     /// The inputs and the target of the chosen samples.
@@ -210,49 +250,62 @@ impl Maker {
         Ok(out)
     }
 
-    /// Mixes each image with the next one, and says what became of each; nothing when there is no mixing.
-    fn mix(&self, inputs: &mut [Tensor], chosen: &[Chosen], key: RngKey) -> Vec<Share> {
-        let (Some(mix), Some(image), [tensor]) = (&self.mix, &self.image, inputs) else { return Vec::new() };
-        let Ok(values) = tensor.as_mut_slice::<f32>() else { return Vec::new() };
-        let size = [image.height, image.width];
-        let shares: Vec<Share> = chosen.iter().map(|one| mix.share(key.fold_in(one.place), size)).collect();
-        let width = image.channels * image.height * image.width;
-        // The last one is mixed with the first as it was.
-        let first = values[..width].to_vec();
+    /// What becomes of a sample by mixing.
+    fn share(&self, mix: &Mix, one: &Chosen, key: RngKey) -> Share {
+        let size = self.image.as_ref().map_or([0, 0], |image| [image.height, image.width]);
+        mix.share(key.fold_in(one.place), size)
+    }
+
+    /// Mixes each image that has a share with the next one, and leaves `rows` of them. The last one's partner is the one
+    /// behind the rows, or else the first.
+    fn mix(&self, inputs: &mut [Tensor], shares: &[Share], rows: usize) -> Result<(), Diagnostic> {
+        let (Some(image), [tensor]) = (&self.image, inputs) else { return Ok(()) };
+        let dims = [rows, image.channels, image.height, image.width];
+        let width: usize = dims[1..].iter().product();
+        let taken = std::mem::replace(tensor, Tensor::scalar(0.0f32));
+        let mut values: Vec<f32> = taken.into_vec().map_err(|e| tensor_problem(&e))?;
+        // As it was before it was mixed itself.
+        let partner = if values.len() > rows * width { rows * width } else { 0 };
+        let partner = values[partner..partner + width].to_vec();
         for (i, share) in shares.iter().enumerate() {
             let (head, tail) = values.split_at_mut((i + 1) * width);
-            let other = if i + 1 < shares.len() { &tail[..width] } else { &first };
-            share.apply(&mut head[i * width..], other, size);
+            let other = if i + 1 < shares.len() { &tail[..width] } else { &partner };
+            share.apply(&mut head[i * width..], other, [image.height, image.width]);
         }
-        shares
+        values.truncate(rows * width);
+        *tensor = Tensor::new(dims, values).map_err(|e| tensor_problem(&e))?;
+        Ok(())
     }
 
-    /// Multiplies the weights of samples by those of their classes.
-    fn weigh(&self, weight: &mut [f32], target: &Tensor, shares: &[Share]) {
-        let weights = &self.options.class_weights;
-        let Ok(target) = target.as_slice::<i32>() else { return };
-        if weights.is_empty() {
-            return;
+    /// Multiplies the weights of a batch's samples, `whole`, by those of their classes; of these nothing else is read.
+    fn weigh(&self, weight: &mut [f32], whole: &[Chosen], key: RngKey) -> Result<(), Diagnostic> {
+        let mut classes = Vec::with_capacity(whole.len());
+        for one in whole {
+            self.data.read(self.data.fields.len() - 1, one.sample, 1, &mut Sink::I32(&mut classes))?;
         }
-        let of = |i: usize| weights.get(target[i] as usize).copied().unwrap_or(1.0);
-        for i in 0..weight.len() {
-            let own = shares.get(i).map_or(1.0, Share::own);
-            weight[i] *= own * of(i) + (1.0 - own) * of((i + 1) % weight.len());
+        let of = |i: usize| self.options.class_weights.get(classes[i] as usize).copied().unwrap_or(1.0);
+        for (i, one) in whole.iter().enumerate() {
+            let own = self.mix.as_ref().map_or(1.0, |mix| self.share(mix, one, key).own());
+            weight[i] *= own * of(i) + (1.0 - own) * of((i + 1) % whole.len());
         }
+        Ok(())
     }
 
-    /// The share of each class in each sample, `f32 [batch, classes]`.
-    fn mixed_target(&self, target: &Tensor, shares: &[Share]) -> Result<Tensor, Diagnostic> {
-        let batch = self.options.batch;
-        let mut out = vec![0.0; batch * self.classes];
+    /// The share of each class in each of so many samples, `f32 [rows, classes]`. The classes are those of the samples, and
+    /// of the last one's partner behind them where that is none of them.
+    fn mixed_target(&self, target: &Tensor, shares: &[Share], rows: usize) -> Result<Tensor, Diagnostic> {
+        let mut out = vec![0.0; rows * self.classes];
         if let Ok(target) = target.as_slice::<i32>() {
+            let last = if target.len() > rows { rows } else { 0 };
             for (i, row) in out.chunks_exact_mut(self.classes).enumerate() {
+                // Padding is mixed with nothing.
                 let own = shares.get(i).map_or(1.0, Share::own);
+                let partner = if i + 1 < shares.len() { i + 1 } else { last };
                 row[target[i] as usize] += own;
-                row[target[(i + 1) % shares.len().max(1)] as usize] += 1.0 - own;
+                row[target[partner] as usize] += 1.0 - own;
             }
         }
-        Tensor::new([batch, self.classes], out).map_err(|e| tensor_problem(&e))
+        Tensor::new([rows, self.classes], out).map_err(|e| tensor_problem(&e))
     }
 
     fn windows(
@@ -300,6 +353,12 @@ fn check_batch(options: &LoaderOptions, split: Split, used: u64) -> Result<(), D
         return Err(Diagnostic::new("data.batch", "a batch of no samples")
             .item("train.batch")
             .expected("at least 1"));
+    }
+    if let Some(rows) = &options.rows
+        && (rows.is_empty() || rows.end > options.batch)
+    {
+        let problem = format!("rows {} to {} of a batch of {}", rows.start, rows.end, options.batch);
+        return Err(Diagnostic::fault("data.rows", problem));
     }
     if (split == Split::Train && !options.one_epoch || options.drop_last) && options.batch as u64 > used {
         let text = format!(

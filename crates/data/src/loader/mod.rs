@@ -16,6 +16,7 @@ use outgrow_transform::Batch;
 use outgrow_transform::augment::AugmentSpec;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How to load.
@@ -23,6 +24,10 @@ use std::sync::Arc;
 pub struct LoaderOptions {
     /// Samples in a batch.
     pub batch: usize,
+    /// The rows of each batch that are made, with the bits that they have in the whole one; all when left out. Whoever
+    /// holds some of a step's micro-shards asks for theirs. Of the other rows nothing is read but the classes that
+    /// weights hang on, and the image that the last row is mixed with.
+    pub rows: Option<Range<usize>>,
     /// Seed of the order and of augmentation.
     pub seed: u64,
     /// Whether each epoch has an order of its own; otherwise samples come as they are stored.
@@ -58,6 +63,7 @@ impl LoaderOptions {
     pub fn training(batch: usize, seed: u64) -> Self {
         Self {
             batch,
+            rows: None,
             seed,
             shuffle: true,
             drop_last: false,
@@ -88,7 +94,7 @@ pub struct Position {
     pub index: u64,
 }
 
-/// Yields batches. It ends after an epoch when that was asked for, and after an error.
+/// Yields batches, or the rows of them that were asked for. It ends after an epoch when that was asked for, and after an error.
 #[derive(Debug)]
 pub struct DataLoader {
     maker: Arc<Maker>,
@@ -124,7 +130,7 @@ impl DataLoader {
         self.maker.batches
     }
 
-    /// Samples in an epoch.
+    /// Samples in an epoch, of whole batches.
     pub fn samples_per_epoch(&self) -> u64 {
         self.maker.samples_used()
     }

@@ -44,18 +44,12 @@ pub struct LocalStep {
     nanoseconds: Vec<u64>,
 }
 
-/// What micro-shard `part` of a batch of total weight `total` runs on at the step after `step` steps. Its random key hangs
-/// on the seed, the step and the part alone.
-pub(crate) fn sample(
-    batch: &Batch,
-    seed: u64,
-    step: u64,
-    part: usize,
-    total: f32,
-    rows: usize,
-) -> Sample<'_> {
+/// What micro-shard `part`, of `rows` rows that must be among those of the batch that are here, runs on at the step after
+/// `step` steps. Its random key hangs on the seed, the step and the part alone.
+pub(crate) fn sample(batch: &Batch, seed: u64, step: u64, part: usize, rows: usize) -> Sample<'_> {
     let key = RngKey::new(seed).fold_in_name("step").fold_in(step).fold_in(part as u64);
-    Sample { batch, rows: (part * rows, (part + 1) * rows), scale: 1.0 / total, key: key.bits() as i64 }
+    let start = part * rows - batch.first;
+    Sample { batch, rows: (start, start + rows), scale: 1.0 / batch.whole_weight, key: key.bits() as i64 }
 }
 
 impl LocalStep {
@@ -105,7 +99,6 @@ impl LocalStep {
         batch: &Batch,
         lr: f64,
     ) -> Result<StepOutcome, Diagnostics> {
-        let total: f32 = batch.weight.iter().sum();
         let profile = self.profile_every > 0 && state.step.is_multiple_of(self.profile_every);
         self.tree.clear();
         self.machine.start();
@@ -113,7 +106,7 @@ impl LocalStep {
         while let Some(action) = self.machine.next_action() {
             let event = match action {
                 Action::Compute(leaf) => {
-                    let sample = sample(batch, self.seed, state.step, leaf, total, self.rows);
+                    let sample = sample(batch, self.seed, state.step, leaf, self.rows);
                     let mut sum = self.tree.vector()?;
                     let nanoseconds = profile.then_some(self.nanoseconds.as_mut_slice());
                     self.program.run(&state.params, &state.buffers, sample, &mut *sum, nanoseconds)?;
@@ -159,7 +152,7 @@ impl LocalStep {
         self.update.run(state, combined, lr, scale)?;
         self.sums.follow(&mut state.buffers, combined)?;
         state.step += 1;
-        state.samples += batch.real as u64;
+        state.samples += batch.whole_real as u64;
         Ok(outcome)
     }
 }
