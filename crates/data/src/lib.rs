@@ -8,6 +8,7 @@
 // Diagnostics are only made when outside input is wrong, where their size does not matter.
 #![allow(clippy::result_large_err)]
 
+mod content;
 mod content_hash;
 mod dataset;
 pub mod download;
@@ -35,6 +36,7 @@ mod split_data;
 mod tokens;
 mod work;
 
+pub use content::Content;
 pub use dataset::Dataset;
 pub use inspect::{Inspection, SplitInspection, ValueRange};
 pub use loader::{DataLoader, LoaderOptions, Position};

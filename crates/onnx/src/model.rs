@@ -150,6 +150,13 @@ impl OnnxModel {
     }
 }
 
+impl OnnxModel {
+    /// The initialisers with their names: what may become weights of a graph.
+    pub fn initialisers(&self) -> impl Iterator<Item = (&str, &OnnxTensor)> {
+        self.weights.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+}
+
 fn read_weights(
     graph: &GraphProto,
     external: &dyn ExternalData,

@@ -26,6 +26,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("serve", 5),
     ("compress", 6),
     ("tasks", 6),
+    ("predict", 6),
     ("outgrow", 7),
 ];
 

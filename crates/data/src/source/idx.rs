@@ -2,15 +2,15 @@
 //! element type, the number of dimensions), the dimensions as big-endian 32-bit numbers, and the elements.
 
 use super::{Context, Opened, Part, RecordSource, Records, SourceKind, check_test, require};
-use crate::DataSpec;
-use crate::files::{Finder, Found, content, is_gzip, read_problem};
+use crate::files::{Finder, Found};
+use crate::{Content, DataSpec};
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_tensor::{Tensor, TensorError};
 use outgrow_transform::image::check_size;
 use outgrow_transform::{Column, ColumnKind, Columns, Origin, Pixels, Record, Value};
 use std::io::{Cursor, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 /// `source = "idx"`.
@@ -153,44 +153,46 @@ fn tensor(header: Header, data: Vec<u8>) -> Result<Tensor, Diagnostic> {
 struct Body {
     header: Header,
     rest: Box<dyn Read + Send>,
-    path: PathBuf,
+    content: Content,
 }
 
 impl Body {
-    fn open(storage: &Arc<dyn StorageBackend>, file: &Found) -> Result<Self, Diagnostic> {
-        let packed = is_gzip(&**storage, file)?;
-        let mut reader = content(storage, file)?;
+    fn open(content: Content) -> Result<Self, Diagnostic> {
+        let (packed, bytes) = (content.is_gzip()?, content.bytes());
+        let mut reader = content.open()?;
         let mut start = Vec::with_capacity(HEADER_BYTES_MAX);
         let read = reader.by_ref().take(HEADER_BYTES_MAX as u64).read_to_end(&mut start);
-        read.map_err(|e| read_problem(&e, &file.path))?;
-        let header = header(&start).map_err(|d| d.file(&file.path))?;
+        read.map_err(|e| content.unreadable(&e))?;
+        let header = header(&start).map_err(|d| content.place(d))?;
         let possible = match header.file_bytes() {
-            Some(n) if packed => n as u64 <= file.bytes.saturating_mul(GZIP_RATIO_MAX),
-            Some(n) => n as u64 == file.bytes,
+            Some(n) if packed => n as u64 <= bytes.saturating_mul(GZIP_RATIO_MAX),
+            Some(n) => n as u64 == bytes,
             None => false,
         };
         if !possible {
-            let bytes = if packed { format!("{} packed", file.bytes) } else { file.bytes.to_string() };
-            return Err(header.other_length(bytes).file(&file.path));
+            let bytes = if packed { format!("{bytes} packed") } else { bytes.to_string() };
+            return Err(content.place(header.other_length(bytes)));
         }
         start.drain(..header.start.min(start.len()));
         let rest = Box::new(Cursor::new(start).chain(reader));
-        Ok(Self { header, rest, path: file.path.clone() })
+        Ok(Self { header, rest, content })
     }
 
     /// The next `n` bytes.
     fn take(&mut self, n: usize) -> Result<Vec<u8>, Diagnostic> {
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(n).map_err(|_| {
-            Diagnostic::new("data.idx.memory", format!("there is no memory for {n} bytes of elements"))
-                .file(&self.path)
-                .expected("a file that fits into memory")
-                .hint("divide the data among several files, or use images in a folder or in Parquet files")
+            let problem = format!("there is no memory for {n} bytes of elements");
+            self.content.place(
+                Diagnostic::new("data.idx.memory", problem).expected("a file that fits into memory").hint(
+                    "divide the data among several files, or use images in a folder or in Parquet files",
+                ),
+            )
         })?;
         let read = self.rest.by_ref().take(n as u64).read_to_end(&mut bytes);
-        read.map_err(|e| read_problem(&e, &self.path))?;
+        read.map_err(|e| self.content.unreadable(&e))?;
         if bytes.len() < n {
-            return Err(self.header.other_length("fewer").file(&self.path));
+            return Err(self.content.place(self.header.other_length("fewer")));
         }
         Ok(bytes)
     }
@@ -199,9 +201,9 @@ impl Body {
     fn end(&mut self) -> Result<(), Diagnostic> {
         let mut more = Vec::new();
         let read = self.rest.by_ref().take(1).read_to_end(&mut more);
-        match read.map_err(|e| read_problem(&e, &self.path))? {
+        match read.map_err(|e| self.content.unreadable(&e))? {
             0 => Ok(()),
-            _ => Err(self.header.other_length("more").file(&self.path)),
+            _ => Err(self.content.place(self.header.other_length("more"))),
         }
     }
 
@@ -219,11 +221,10 @@ impl Body {
 /// # Errors
 /// A diagnostic when the file is no IDX file of images.
 pub fn images(
-    storage: &Arc<dyn StorageBackend>,
-    file: &Found,
+    content: &Content,
 ) -> Result<impl Iterator<Item = Result<Pixels, Diagnostic>> + Send + use<>, Diagnostic> {
-    let mut body = Body::open(storage, file)?;
-    let [channels, height, width] = body.header.image_shape().map_err(|d| d.file(&file.path))?;
+    let mut body = Body::open(content.clone())?;
+    let [channels, height, width] = body.header.image_shape().map_err(|d| content.place(d))?;
     let mut left = body.header.dims[0];
     let mut ended = false;
     Ok(std::iter::from_fn(move || {
@@ -271,7 +272,8 @@ struct Set {
 impl Set {
     /// Both headers are compared before any element is read: images may unpack to thousands of times their file.
     fn load(storage: &Arc<dyn StorageBackend>, [images, labels]: &[Found; 2]) -> Result<Self, Diagnostic> {
-        let (pixels, classes) = (Body::open(storage, images)?, Body::open(storage, labels)?);
+        let open = |file: &Found| Body::open(Content::File(storage.clone(), file.clone()));
+        let (pixels, classes) = (open(images)?, open(labels)?);
         let shape = pixels.header.image_shape().map_err(|d| d.file(&images.path))?;
         let of = match classes.header.dims.as_slice() {
             [of] if !matches!(classes.header.code, 0x0d | 0x0e) => *of,

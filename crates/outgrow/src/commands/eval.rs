@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use outgrow_ir::Diagnostic;
+use outgrow_predict::{MODEL_FOLDER, Package};
 
 use super::run::summary;
 use crate::cli::EvalArgs;
 use crate::context::{Context, Failure};
 use crate::places::run_folder;
-use crate::session::folder::{self, Ending, MODEL};
-use crate::session::{Session, evaluate_run, load_package, usage};
+use crate::session::folder::{self, Ending};
+use crate::session::{Session, evaluate_run, usage};
 
 /// What only training can say.
 const OF_TRAINING: [&str; 5] = ["steps", "samples", "train_seconds", "samples_per_s", "stopped_early"];
@@ -21,7 +22,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
     let path = run_folder(&session.manifest, args.out.as_deref());
     let model = session.model(&data)?;
     let model_folder = model_folder(&session, &path)?;
-    let package = load_package(&*session.storage, &model_folder)?;
+    let package = Package::load(&*session.storage, &model_folder)?;
     if package.transform != *data.transform() {
         let problem = "the model was trained on data that was prepared in another way";
         let diagnostic = Diagnostic::new("eval.data", problem).file(&model_folder);
@@ -51,7 +52,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
 
 /// The folder of the model in a run's folder.
 fn model_folder(session: &Session<'_>, path: &Path) -> Result<std::path::PathBuf, Diagnostic> {
-    let folder = path.join(MODEL);
+    let folder = path.join(MODEL_FOLDER);
     match session.storage.entry(&folder) {
         Ok(Some(entry)) if entry.is_folder => Ok(folder),
         _ => {

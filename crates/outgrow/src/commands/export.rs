@@ -2,14 +2,14 @@
 
 use outgrow_ir::Diagnostic;
 use outgrow_onnx::export::{ExportOptions, export, to_files};
+use outgrow_predict::Package;
 use outgrow_transform::Target;
 use serde_json::json;
 
-use super::predict::model_folder;
 use crate::cli::{ExportArgs, ManifestArgs, ProcessorArgs};
 use crate::context::{Context, Failure};
 use crate::report::format::bytes;
-use crate::session::{Package, Session, load_package};
+use crate::session::{Session, package};
 
 /// The output that is written: logits or predictions.
 const OUTPUT: &str = "output";
@@ -22,12 +22,7 @@ fn untrained(args: &ExportArgs, context: &Context) -> Result<Package, Failure> {
     let session = Session::open(&manifest, &processor, context)?;
     let (data, _) = session.data()?;
     let trainer = session.trainer(&data, session.model(&data)?, None)?;
-    Ok(Package {
-        graph: trainer.model().eval.clone(),
-        weights: trainer.state.weights()?,
-        transform: data.transform().clone(),
-        manifest: session.manifest,
-    })
+    Ok(package(&session, &data, &trainer)?)
 }
 
 /// Writes the model of a run, or of a manifest.
@@ -43,18 +38,15 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), Failure> {
     let package = if is_manifest {
         untrained(args, context)?
     } else {
-        load_package(storage, &model_folder(storage, &args.model)?)?
+        Package::load(storage, &Package::find(storage, &args.model)?)?
     };
     let mut metadata = Vec::new();
     if let Target::Class { names } = package.transform.schema().target {
         metadata.push(("classes".to_owned(), json!(names).to_string()));
     }
     metadata.push(("transform".to_owned(), package.transform.to_json()));
-    let options = ExportOptions {
-        name: package.manifest.name.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        metadata,
-    };
+    let options =
+        ExportOptions { name: package.name()?, version: env!("CARGO_PKG_VERSION").to_owned(), metadata };
     let model = export(&package.graph, &[OUTPUT], &package.weights, &options)?;
     let (nodes, inputs) = model.graph.as_ref().map_or((0, Vec::new()), |graph| {
         (graph.node.len(), graph.input.iter().map(|input| input.name.clone()).collect())

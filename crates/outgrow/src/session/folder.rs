@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use outgrow_env::{FolderLock, StorageBackend, StorageError};
 use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_predict::MODEL_FOLDER;
 use outgrow_store::{ModelPackage, sha256};
 use serde_json::{Value as Json, json};
 
@@ -39,8 +40,6 @@ pub const TUNE_LR_PLOT: &str = "tune-lr.html";
 const RUN: &str = "run.json";
 const RESULT: &str = "result.json";
 const MANIFEST: &str = "manifest.toml";
-/// The model's folder.
-pub const MODEL: &str = "model";
 /// The page.
 pub const REPORT: &str = "report.html";
 /// The folder of the training states.
@@ -185,7 +184,7 @@ impl RunFolder {
     /// them, should this be interrupted, still has its log.
     fn empty(&self) -> Result<(), Diagnostics> {
         self.storage.remove_file(&self.file(RESULT)).map_err(|e| problem(&e))?;
-        for folder in [CHECKPOINTS, MODEL] {
+        for folder in [CHECKPOINTS, MODEL_FOLDER] {
             self.storage.remove_tree(&self.file(folder)).map_err(|e| problem(&e))?;
         }
         for file in [REPORT, "metrics.jsonl", MANIFEST] {
@@ -224,7 +223,7 @@ impl RunFolder {
         if evaluated && result.get("train").is_none() {
             return Ok(Ending::Open);
         }
-        if let Err(found) = ModelPackage::check_files(&*self.storage, &self.file(MODEL)) {
+        if let Err(found) = ModelPackage::check_files(&*self.storage, &self.file(MODEL_FOLDER)) {
             let found = found.into_diagnostics();
             let first = found.0.first().map_or(String::new(), |found| found.problem.clone());
             return Ok(Ending::Lacking(format!("its model is not whole: {first}")));

@@ -1,9 +1,9 @@
 //! Whether a run fits into the memory there is: said before it starts, since the system would end it without a word.
 //! Programs are planned first, and refused before anything is asked for; here it is said what would fit.
 
-use outgrow_ir::{Diagnostic, Diagnostics, Graph};
+use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::BuiltModel;
-use outgrow_runtime::{Backend, CompileOptions};
+use outgrow_runtime::Backend;
 use outgrow_train::memory_needed;
 use outgrow_train::spec::Train;
 
@@ -68,36 +68,4 @@ fn largest_batch(train: &Train, fits: impl Fn(&Train) -> bool) -> Option<usize> 
         if fits(&Train { batch: batch(middle), ..train.clone() }) { low = middle } else { high = middle }
     }
     (low > 0).then(|| batch(low))
-}
-
-/// What a graph's program may take of the memory that is there, besides its inputs and outputs. Weights are there
-/// already.
-///
-/// # Errors
-/// When those alone do not fit.
-pub fn inference_memory(
-    graph: &Graph,
-    batch: usize,
-    options: &CompileOptions,
-) -> Result<Option<u64>, Diagnostic> {
-    let Some(there) = options.memory else { return Ok(None) };
-    let size = |ty: &outgrow_ir::TensorType| {
-        let elements = ty.dims.iter().fold(1u64, |n, d| n.saturating_mul(d.bind(batch) as u64));
-        elements.saturating_mul(ty.dtype.bytes() as u64)
-    };
-    // Inputs count, although they may be there already; outputs come out of buffers of their own.
-    let given = graph.inputs.iter().filter(|v| options.weights.bound(graph, **v).is_none());
-    let inputs = given.map(|v| size(graph.ty(*v)));
-    let outputs = graph.outputs.iter().map(|output| size(graph.ty(output.value)).saturating_mul(2));
-    let needed = inputs.chain(outputs).fold(0, u64::saturating_add);
-    there.checked_sub(needed).map(Some).ok_or_else(|| {
-        let problem = format!(
-            "the model needs {} of memory for these arrays, and this process can have {}",
-            bytes(needed),
-            bytes(there)
-        );
-        Diagnostic::new("infer.memory", problem)
-            .expected(format!("arrays of at most {}", bytes(there)))
-            .hint("give arrays with a smaller batch")
-    })
 }

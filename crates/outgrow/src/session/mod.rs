@@ -23,7 +23,8 @@ use outgrow_env::{Clock, StorageBackend};
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::foreign::ForeignModel;
 use outgrow_models::{BuildOptions, BuiltModel, InputSpec, TargetSpec, build};
-use outgrow_runtime::{Backend, CompileOptions, CpuBackend, KernelPath, ThreadPool};
+use outgrow_predict::ModelOptions;
+use outgrow_runtime::{Backend, CpuBackend, KernelPath, ThreadPool};
 use outgrow_store::CheckpointStore;
 use outgrow_train::spec::LossSpec;
 use outgrow_train::{Trainer, TrainerOptions};
@@ -35,11 +36,10 @@ use crate::manifest::Manifest;
 use crate::places::threads;
 
 pub use batches::DatasetBatches;
-pub use memory::inference_memory;
 pub use outcome::{RunResult, evaluate_run};
 pub use record::Recorder;
 use start::Start;
-pub use weights::{Package, load_package, save_package};
+pub use weights::package;
 
 /// What every training command works with.
 pub struct Session<'a> {
@@ -235,9 +235,9 @@ pub fn cpu_backend(processor: &ProcessorArgs) -> Result<CpuBackend, Failure> {
     Ok(backend)
 }
 
-/// Options for a program that may take as much memory as there is.
-pub fn compile_options() -> CompileOptions {
-    CompileOptions { memory: process::memory_bytes(), ..CompileOptions::default() }
+/// A model that runs on this and may take as much memory as there is.
+pub fn model_options(backend: CpuBackend) -> ModelOptions {
+    ModelOptions { backend: Arc::new(backend), memory: process::memory_bytes() }
 }
 
 fn kernel_path(name: &str) -> Result<KernelPath, Diagnostic> {

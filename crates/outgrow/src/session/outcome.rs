@@ -2,6 +2,7 @@
 
 use outgrow_data::{Dataset, Split};
 use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_predict::softmax;
 use outgrow_store::sha256::weights_sha256;
 use outgrow_train::metric::{Confusion, predicted_class};
 use outgrow_train::{Metrics, Trainer};
@@ -129,15 +130,7 @@ pub fn answer(logits: &[f32]) -> (usize, f64) {
         return if *logit > 0.0 { (1, p) } else { (0, 1.0 - p) };
     }
     let class = predicted_class(logits).unwrap_or(0);
-    (class, probabilities(logits).get(class).copied().unwrap_or(f64::NAN))
-}
-
-/// Softmax of logits.
-pub fn probabilities(logits: &[f32]) -> Vec<f64> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let powers: Vec<f64> = logits.iter().map(|x| libm::exp(f64::from(*x) - f64::from(max))).collect();
-    let sum: f64 = powers.iter().sum();
-    powers.into_iter().map(|p| p / sum).collect()
+    (class, softmax(logits, 1.0).get(class).copied().unwrap_or(f64::NAN))
 }
 
 /// How the processor was used by this process.

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use outgrow_data::Split;
 use outgrow_data::replicas::Fault;
+use outgrow_predict::MODEL_FOLDER;
 use serde_json::Value as Json;
 
-use super::folder::{CHECKPOINTS, Ending, MODEL, REPORT, RunFolder};
-use super::{Recorder, RunResult, Session, evaluate_run, page, save_package, usage};
+use super::folder::{CHECKPOINTS, Ending, REPORT, RunFolder};
+use super::{Recorder, RunResult, Session, evaluate_run, package, page, usage};
 use crate::context::Failure;
 use crate::report::render;
 
@@ -56,7 +57,7 @@ impl Session<'_> {
         let lines = recorder.finish();
         trained?;
         let lines = lines?;
-        save_package(self, &data, &trainer, &folder.file(MODEL))?;
+        package(self, &data, &trainer)?.save(&*self.storage, &folder.file(MODEL_FOLDER))?;
         let result =
             if evaluate { evaluate_run(&mut trainer, &data, &batches)? } else { RunResult::default() };
         let json = result.to_json(self, path, &trainer, &usage)?;

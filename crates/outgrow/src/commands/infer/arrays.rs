@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_predict::read_file;
 use outgrow_store::npy::{read_npy, write_npy};
 use outgrow_tensor::Tensor;
 
-use super::super::predict::read_file;
 use super::wrong;
 
 /// An array for an input of the model.

@@ -4,12 +4,16 @@ use std::io::{self, BufWriter, Stdout, Write};
 use std::path::Path;
 
 use outgrow_ir::Diagnostics;
-use serde_json::{Value as Json, json};
+use outgrow_predict::{Answer, Meaning};
+use serde_json::{Map, Value as Json, json};
 
-use super::answer::{Answer, Meaning};
 use super::spool::Spool;
 use crate::commands::table::Widths;
 use crate::diagnose;
+use crate::report::format::{number, percent};
+
+/// How many of the likeliest classes people are shown.
+const TOP: usize = 5;
 
 /// Writes predictions to stdout.
 pub struct Output<'a> {
@@ -56,30 +60,32 @@ impl<'a> Output<'a> {
         self.count > 0 && !matches!(self.form, Form::Table { .. })
     }
 
-    /// Writes a prediction.
+    /// Writes the prediction for a row of a file, or for a file that is one record.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn push(&mut self, answer: &Answer) -> io::Result<()> {
+    pub fn push(&mut self, file: &Path, row: Option<u64>, answer: &Answer) -> io::Result<()> {
         let text = match &mut self.form {
             Form::Json(model) => {
                 let before = if self.count == 0 { json_start(model) } else { ",".into() };
-                before + &self.meaning.to_json(answer).to_string()
+                let mut json = Map::new();
+                json.insert("file".into(), json!(file.display().to_string()));
+                json.extend(row.map(|row| ("row".to_owned(), json!(row))));
+                json.extend(self.meaning.to_json(answer));
+                before + &Json::Object(json).to_string()
             }
             Form::Table { rows, widths, numbered } => {
-                *numbered |= answer.row.is_some();
-                let mut cells = vec![
-                    answer.file.display().to_string(),
-                    answer.row.map_or_else(String::new, |row| row.to_string()),
-                ];
-                cells.extend(self.meaning.cells(answer));
+                *numbered |= row.is_some();
+                let mut cells =
+                    vec![file.display().to_string(), row.map_or_else(String::new, |row| row.to_string())];
+                cells.extend(shown(self.meaning, answer));
                 widths.see(&cells);
                 rows.push(&cells)?;
                 String::new()
             }
             Form::Texts => {
                 let between = if self.count == 0 { "" } else { "\n" };
-                between.to_owned() + &self.meaning.text(answer)
+                between.to_owned() + &text(self.meaning, file, answer)
             }
         };
         self.count += 1;
@@ -103,7 +109,7 @@ impl<'a> Output<'a> {
             }
             Form::Table { rows, mut widths, numbered } if self.count > 0 => {
                 let mut head = vec!["file".to_owned(), "row".to_owned()];
-                head.extend(self.meaning.columns());
+                head.extend(columns(self.meaning));
                 widths.see(&head);
                 if !numbered {
                     widths.hide(1);
@@ -140,4 +146,31 @@ impl<'a> Output<'a> {
 /// How the one object begins.
 fn json_start(model: &str) -> String {
     format!("{{\"model\":{},\"predictions\":[", json!(model))
+}
+
+/// The names of the columns of a table of predictions, those of the file and the row left out.
+fn columns(meaning: &Meaning) -> Vec<String> {
+    match meaning {
+        Meaning::Numbers(names) => names.clone(),
+        _ => ["class", "probability", "next"].map(String::from).to_vec(),
+    }
+}
+
+/// The cells of a prediction below these columns.
+fn shown(meaning: &Meaning, answer: &Answer) -> Vec<String> {
+    if let Meaning::Numbers(_) = meaning {
+        return answer.numbers.iter().map(|value| number(*value)).collect();
+    }
+    let likeliest = meaning.likeliest(answer, TOP);
+    let shown: Vec<String> = likeliest.iter().map(|(name, p)| format!("{name} {}", percent(*p))).collect();
+    let (name, probability) = likeliest.first().copied().unwrap_or_default();
+    vec![name.to_owned(), percent(probability), shown.get(1..).unwrap_or_default().join(", ")]
+}
+
+/// A prediction of a language model.
+fn text(meaning: &Meaning, file: &Path, answer: &Answer) -> String {
+    let likeliest = meaning.likeliest(answer, TOP);
+    let shown: Vec<String> = likeliest.iter().map(|(name, p)| format!("{name:?} {}", percent(*p))).collect();
+    let continuation = answer.continuation.as_deref().unwrap_or_default();
+    format!("{}: next {}\n{continuation}\n", file.display(), shown.join(", "))
 }

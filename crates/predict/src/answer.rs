@@ -1,23 +1,18 @@
 //! What a model's numbers mean, for people and for machines.
 
-use std::path::PathBuf;
-
 use outgrow_ir::Diagnostic;
 use outgrow_transform::{TargetEncoder, Transform};
 use serde_json::{Map, Value as Json, json};
 
-use crate::report::format::{number, percent};
-
 /// What to do about answers that are no numbers.
-pub const NOT_FINITE: &str = "the input is far from what the model was trained on, or its training diverged";
+pub(crate) const NOT_FINITE: &str =
+    "the input is far from what the model was trained on, or its training diverged";
 
-/// How many of the likeliest classes people are shown.
-const TOP: usize = 5;
 /// How many of the likeliest tokens machines are shown, where there are more.
 const TOP_TOKENS: usize = 256;
 
 /// What a model answers with.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// One of these classes.
     Classes(Vec<String>),
@@ -28,13 +23,9 @@ pub enum Meaning {
 }
 
 /// What a model says to one record.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// The file that the record is from.
-    pub file: PathBuf,
-    /// Its number in the file, counted from 1; none where the file is one record.
-    pub row: Option<u64>,
-    /// Probabilities, or predicted numbers.
+    /// Probabilities, or predicted numbers, in the order of the names of their meaning.
     pub numbers: Vec<f64>,
     /// For language models: how the text goes on.
     pub continuation: Option<String>,
@@ -97,14 +88,15 @@ impl Meaning {
         }
     }
 
-    fn names(&self) -> &[String] {
+    /// Of the classes, numbers or tokens.
+    pub fn names(&self) -> &[String] {
         match self {
             Self::Classes(names) | Self::Numbers(names) | Self::Tokens(names) => names,
         }
     }
 
-    /// Names and numbers, the greatest first.
-    fn likeliest<'a>(&'a self, answer: &'a Answer, most: usize) -> Vec<(&'a str, f64)> {
+    /// Names and numbers, the greatest first, at most so many.
+    pub fn likeliest<'a>(&'a self, answer: &'a Answer, most: usize) -> Vec<(&'a str, f64)> {
         let mut all: Vec<_> =
             self.names().iter().map(String::as_str).zip(answer.numbers.iter().copied()).collect();
         all.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -112,63 +104,35 @@ impl Meaning {
         all
     }
 
-    /// One prediction for machines.
-    pub fn to_json(&self, answer: &Answer) -> Json {
-        let mut json = json!({ "file": answer.file.display().to_string() });
-        if let Some(row) = answer.row {
-            json["row"] = json!(row);
-        }
-        let all: Map<String, Json> =
-            self.names().iter().cloned().zip(answer.numbers.iter().map(|p| json!(p))).collect();
+    /// An answer for machines, as the fields of an object: `class`, `probability` and `probabilities`; `values`; or `next`
+    /// and `continuation`.
+    pub fn to_json(&self, answer: &Answer) -> Map<String, Json> {
+        let numbers = |pairs: &mut dyn Iterator<Item = (&str, f64)>| -> Json {
+            Json::Object(pairs.map(|(name, p)| (name.to_owned(), json!(p))).collect())
+        };
+        let all = || self.names().iter().map(String::as_str).zip(answer.numbers.iter().copied());
+        let mut json = Map::new();
         match self {
             Self::Classes(names) => {
                 let best = argmax(&answer.numbers);
-                json["class"] = json!(names[best]);
-                json["probability"] = json!(answer.numbers[best]);
-                json["probabilities"] = Json::Object(all);
+                json.insert("class".into(), json!(names.get(best)));
+                json.insert("probability".into(), json!(answer.numbers.get(best)));
+                json.insert("probabilities".into(), numbers(&mut all()));
             }
-            Self::Numbers(_) => json["values"] = Json::Object(all),
-            Self::Tokens(_) => {
-                json["next"] = if all.len() <= TOP_TOKENS {
-                    Json::Object(all)
+            Self::Numbers(_) => {
+                json.insert("values".into(), numbers(&mut all()));
+            }
+            Self::Tokens(names) => {
+                let next = if names.len() <= TOP_TOKENS {
+                    numbers(&mut all())
                 } else {
-                    self.likeliest(answer, TOP_TOKENS)
-                        .into_iter()
-                        .map(|(name, p)| (name.to_owned(), json!(p)))
-                        .collect()
+                    numbers(&mut self.likeliest(answer, TOP_TOKENS).into_iter())
                 };
-                json["continuation"] = json!(answer.continuation);
+                json.insert("next".into(), next);
+                json.insert("continuation".into(), json!(answer.continuation));
             }
         }
         json
-    }
-
-    /// The names of the columns of a table of predictions, those of the file and the row left out.
-    pub fn columns(&self) -> Vec<String> {
-        match self {
-            Self::Numbers(names) => names.clone(),
-            _ => ["class", "probability", "next"].map(String::from).to_vec(),
-        }
-    }
-
-    /// One prediction for people: its cells in a table below [`Meaning::columns`].
-    pub fn cells(&self, answer: &Answer) -> Vec<String> {
-        if let Self::Numbers(_) = self {
-            return answer.numbers.iter().map(|value| number(*value)).collect();
-        }
-        let likeliest = self.likeliest(answer, TOP);
-        let shown: Vec<String> =
-            likeliest.iter().map(|(name, p)| format!("{name} {}", percent(*p))).collect();
-        let (name, probability) = likeliest.first().copied().unwrap_or_default();
-        vec![name.to_owned(), percent(probability), shown[1..].join(", ")]
-    }
-
-    /// One prediction of a language model for people.
-    pub fn text(&self, answer: &Answer) -> String {
-        let shown: Vec<String> =
-            self.likeliest(answer, TOP).iter().map(|(name, p)| format!("{name:?} {}", percent(*p))).collect();
-        let continuation = answer.continuation.as_deref().unwrap_or_default();
-        format!("{}: next {}\n{continuation}\n", answer.file.display(), shown.join(", "))
     }
 }
 

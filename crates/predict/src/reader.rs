@@ -1,4 +1,4 @@
-//! From files to the raw records that the model was trained on: images (PNG, JPEG, WebP, IDX) and tables (CSV, JSON
+//! From files or bytes to the raw records that the model was trained on: images (PNG, JPEG, WebP, IDX) and tables (CSV, JSON
 //! lines), packed by gzip or not. What a record's label says is not read: no prediction may depend on it. Tables and IDX
 //! files are read record by record, and may be of any length.
 
@@ -6,10 +6,12 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use outgrow_data::files::{Found, content, read_problem, storage_problem};
+use bytes::Bytes;
+use outgrow_data::Content;
+use outgrow_data::files::{Found, storage_problem};
 use outgrow_data::source::csv::Lines;
 use outgrow_data::source::{idx, json_lines};
-use outgrow_env::StorageBackend;
+use outgrow_env::{Entry, StorageBackend};
 use outgrow_ir::Diagnostic;
 use outgrow_transform::{Origin, RawFormat, Record, Role, Transform, Value, image};
 
@@ -21,13 +23,13 @@ const BLANKS: &str = " \t";
 const MAGIC_BYTES: u64 = 12;
 
 /// Records in their order, each by itself good or bad.
-type Rows<'a> = Box<dyn Iterator<Item = Result<Record, Diagnostic>> + 'a>;
+pub type Records<'a> = Box<dyn Iterator<Item = Result<Record, Diagnostic>> + 'a>;
 /// The lines of a CSV file.
 type Table = Lines<Box<dyn Read + Send>>;
 
-/// Reads files as the model's transform takes them.
+/// Reads raw records as the model's transform takes them.
+#[derive(Clone, Debug)]
 pub struct Reader<'a> {
-    storage: Arc<dyn StorageBackend>,
     transform: &'a Transform,
     format: RawFormat,
     /// Whether the training data may have had a line with the columns' names.
@@ -36,32 +38,42 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// For a model with this transform, whose training data had a header or not.
-    pub fn new(storage: Arc<dyn StorageBackend>, transform: &'a Transform, header: bool) -> Self {
+    pub(crate) fn new(transform: &'a Transform, header: bool) -> Self {
         let mut format = transform.format.clone();
         if format.delimiter.is_empty() {
             (format.delimiter, format.trim) = (",".into(), BLANKS.into());
         }
-        Self { storage, transform, format, header }
+        Self { transform, format, header }
     }
 
     /// The records of a file.
     ///
     /// # Errors
     /// A diagnostic for a file that cannot be read or is of the wrong kind; a bad row is only an error of its own.
-    pub fn read(&self, path: &Path) -> Result<Rows<'_>, Diagnostic> {
-        let file: Arc<Path> = path.into();
-        let origin = Origin { file: Some(file.clone()), ..Origin::default() };
-        let found = find(&self.storage, path)?;
+    pub fn file(&self, storage: &Arc<dyn StorageBackend>, path: &Path) -> Result<Records<'_>, Diagnostic> {
+        self.read(&Content::File(storage.clone(), find(storage, path)?))
+    }
+
+    /// The records of what would be a file's content, as a request brings it.
+    ///
+    /// # Errors
+    /// As [`Reader::file`].
+    pub fn bytes(&self, bytes: Bytes) -> Result<Records<'_>, Diagnostic> {
+        self.read(&Content::Memory(bytes))
+    }
+
+    fn read(&self, content: &Content) -> Result<Records<'_>, Diagnostic> {
+        let origin = Origin { file: content.path().map(Arc::from), ..Origin::default() };
         let rows = match &self.transform.assembly.image {
-            Some(input) => self.images(&found, &file, input.column),
-            None if self.is_json(&found)? => self.json(&found, &file),
-            None => self.table(&found, &file),
+            Some(input) => self.images(content, &origin, input.column),
+            None if is_json(content)? => self.json(content, &origin),
+            None => self.table(content, &origin),
         };
         rows.map_err(|problem| origin.place(problem))
     }
 
     /// One image, or the images of an IDX file.
-    fn images(&self, found: &Found, file: &Arc<Path>, column: usize) -> Result<Rows<'_>, Diagnostic> {
+    fn images(&self, content: &Content, origin: &Origin, column: usize) -> Result<Records<'_>, Diagnostic> {
         let assembly = &self.transform.assembly;
         if assembly.features.is_some() || assembly.categories.is_some() {
             let problem = "the model takes more than an image, which `predict` cannot read yet";
@@ -70,45 +82,32 @@ impl<'a> Reader<'a> {
                 .hint("evaluate it with `outgrow eval`, or run it on arrays with `outgrow infer`"));
         }
         let columns = self.transform.columns.0.len();
-        let file = file.clone();
+        let origin = origin.clone();
         let record = move |value: Value, row: u64| {
             let mut values = vec![Value::Missing; columns];
             values[column] = value;
-            Record { values, origin: Origin { file: Some(file.clone()), line: None, row } }
+            Record { values, origin: Origin { row, ..origin.clone() } }
         };
         let mut start = Vec::new();
-        let read = content(&self.storage, found)?.take(MAGIC_BYTES).read_to_end(&mut start);
-        read.map_err(|e| read_problem(&e, &found.path))?;
+        let read = content.open()?.take(MAGIC_BYTES).read_to_end(&mut start);
+        read.map_err(|e| content.unreadable(&e))?;
         if image::is_image(&start) {
-            let bytes = whole(&self.storage, found)?;
+            let bytes = whole(content)?;
             return Ok(Box::new(std::iter::once(Ok(record(Value::Encoded(bytes), 0)))));
         }
         if !start.starts_with(&[0, 0]) {
             return Err(Diagnostic::new("predict.image", "the file is no image")
                 .expected("a PNG, JPEG, WebP or IDX file, as the model was trained on images"));
         }
-        let images = idx::images(&self.storage, found)?.zip(1..);
+        let images = idx::images(content)?.zip(1..);
         Ok(Box::new(images.map(move |(pixels, row)| Ok(record(Value::Pixels(pixels?), row)))))
     }
 
-    /// Whether a table is one of JSON lines, told by its first character.
-    fn is_json(&self, found: &Found) -> Result<bool, Diagnostic> {
-        let mut reader = content(&self.storage, found)?;
-        let mut buffer = [0; 4096];
-        loop {
-            let n = reader.read(&mut buffer).map_err(|e| read_problem(&e, &found.path))?;
-            let first = buffer[..n].iter().find(|byte| !byte.is_ascii_whitespace());
-            if n == 0 || first.is_some() {
-                return Ok(first == Some(&b'{'));
-            }
-        }
-    }
-
     /// The rows of a file of JSON lines, whose labels are not looked at.
-    fn json(&self, found: &Found, file: &Arc<Path>) -> Result<Rows<'_>, Diagnostic> {
+    fn json(&self, content: &Content, origin: &Origin) -> Result<Records<'_>, Diagnostic> {
         let columns = &self.transform.columns;
-        let reader = content(&self.storage, found)?;
-        let rows = json_lines::records_as(reader, Some(file.clone()), columns, &self.format.missing);
+        let rows =
+            json_lines::records_as(content.open()?, origin.file.clone(), columns, &self.format.missing);
         Ok(Box::new(rows.map(|record| {
             let mut record = record?;
             for (value, column) in record.values.iter_mut().zip(&columns.0) {
@@ -121,8 +120,8 @@ impl<'a> Reader<'a> {
     }
 
     /// The rows of a CSV file.
-    fn table(&self, found: &Found, file: &Arc<Path>) -> Result<Rows<'_>, Diagnostic> {
-        let mut lines: Table = Lines::new(content(&self.storage, found)?, &self.format, Some(file.clone()));
+    fn table(&self, content: &Content, origin: &Origin) -> Result<Records<'_>, Diagnostic> {
+        let mut lines: Table = Lines::new(content.open()?, &self.format, origin.file.clone());
         let (layout, mut first) = match lines.next() {
             Some(Ok((number, fields))) => {
                 let layout = self.layout(fields, number)?;
@@ -136,9 +135,9 @@ impl<'a> Reader<'a> {
                 ));
             }
         };
-        let (mut row, file) = (0, file.clone());
+        let (mut row, file) = (0, origin.file.clone());
         let record = move |number: usize, fields: &csv::ByteRecord, row: u64| {
-            let origin = Origin { file: Some(file.clone()), line: Some(number), row };
+            let origin = Origin { file: file.clone(), line: Some(number), row };
             match self.values(fields, &layout) {
                 Ok(values) => Ok(Record { values, origin }),
                 Err(problem) => Err(origin.place(problem)),
@@ -235,6 +234,24 @@ struct Layout {
     header: bool,
 }
 
+/// Whether a table is one of JSON lines, told by its first character.
+fn is_json(content: &Content) -> Result<bool, Diagnostic> {
+    let mut reader = content.open()?;
+    let mut buffer = [0; 4096];
+    loop {
+        let n = reader.read(&mut buffer).map_err(|e| content.unreadable(&e))?;
+        let first = buffer[..n].iter().find(|byte| !byte.is_ascii_whitespace());
+        if n == 0 || first.is_some() {
+            return Ok(first == Some(&b'{'));
+        }
+    }
+}
+
+/// What is at this path.
+pub(crate) fn entry(storage: &dyn StorageBackend, path: &Path) -> Result<Option<Entry>, Diagnostic> {
+    storage.entry(path).map_err(|e| storage_problem(&e))
+}
+
 /// A file that is there.
 fn find(storage: &Arc<dyn StorageBackend>, path: &Path) -> Result<Found, Diagnostic> {
     let missing = |problem: &str| {
@@ -242,7 +259,7 @@ fn find(storage: &Arc<dyn StorageBackend>, path: &Path) -> Result<Found, Diagnos
             "a file: an image, a table (CSV, JSON lines), an IDX file or, for a language model, a text",
         )
     };
-    match storage.entry(path).map_err(|e| storage_problem(&e))? {
+    match entry(&**storage, path)? {
         Some(entry) if entry.is_folder => {
             Err(missing("it is a folder").hint("name the files in it, for example as `FOLDER/*`"))
         }
@@ -254,22 +271,23 @@ fn find(storage: &Arc<dyn StorageBackend>, path: &Path) -> Result<Found, Diagnos
     }
 }
 
-/// The whole content of a file, unpacked.
-pub fn read(storage: &Arc<dyn StorageBackend>, path: &Path) -> Result<Vec<u8>, Diagnostic> {
-    whole(storage, &find(storage, path)?)
+/// The whole content of a file, unpacked where it is compressed by gzip.
+///
+/// # Errors
+/// When it is not there, cannot be read, or is larger than 1 GiB.
+pub fn read_file(storage: &Arc<dyn StorageBackend>, path: &Path) -> Result<Vec<u8>, Diagnostic> {
+    whole(&Content::File(storage.clone(), find(storage, path)?))
 }
 
-fn whole(storage: &Arc<dyn StorageBackend>, found: &Found) -> Result<Vec<u8>, Diagnostic> {
+fn whole(content: &Content) -> Result<Vec<u8>, Diagnostic> {
     let mut bytes = Vec::new();
-    content(storage, found)?
-        .take(BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|e| read_problem(&e, &found.path))?;
+    let read = content.open()?.take(BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|e| content.unreadable(&e))?;
     if bytes.len() as u64 > BYTES_MAX {
-        return Err(Diagnostic::new("predict.file", "the file is too large")
-            .file(&found.path)
-            .expected(format!("at most {BYTES_MAX} bytes"))
-            .hint("divide it among several files"));
+        let problem = Diagnostic::new("predict.file", "the file is too large");
+        return Err(content.place(
+            problem.expected(format!("at most {BYTES_MAX} bytes")).hint("divide it among several files"),
+        ));
     }
     Ok(bytes)
 }

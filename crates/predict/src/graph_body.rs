@@ -1,0 +1,190 @@
+//! Models that were trained here: the evaluation graph of a package, for any number of rows. It answers for each row by
+//! itself, so that rows are filled up to one of a few numbers for which there are programs, and many are run in parts.
+
+use std::collections::BTreeMap;
+
+use outgrow_ir::{Diagnostic, Diagnostics, Graph, OutputRole, TensorType, Value, prune};
+use outgrow_runtime::Weights;
+use outgrow_tensor::{DType, Tensor};
+use outgrow_transform::OutputSchema;
+
+use crate::Port;
+use crate::programs::Task;
+
+/// Most rows that run at a time. Programs are compiled for powers of two up to this.
+pub const ROWS_MAX: usize = 64;
+
+/// An evaluation graph.
+#[derive(Debug)]
+pub(crate) struct GraphBody {
+    graph: Graph,
+    /// The values of the model's inputs.
+    inputs: Vec<Value>,
+    /// Whether the first dimension of all inputs and of the output, and no other, is that of the rows.
+    by_rows: bool,
+}
+
+/// Runs one program: on inputs that have its shapes, compiled from the task if it is not there.
+type RunOnce<'a> =
+    &'a dyn Fn(&[Tensor], &dyn Fn() -> Result<Task, Diagnostics>) -> Result<Vec<Tensor>, Diagnostics>;
+
+pub(crate) fn unfit(problem: impl Into<String>) -> Diagnostic {
+    Diagnostic::new("predict.package", problem)
+        .hint("the parts of the model do not belong together; train it again, or take it from a whole run")
+}
+
+impl GraphBody {
+    /// Puts graph and weights together; the inputs are what the transform gives.
+    ///
+    /// # Errors
+    /// When they do not fit each other.
+    pub fn new(
+        mut graph: Graph,
+        mut tensors: BTreeMap<String, Tensor>,
+        schema: &OutputSchema,
+    ) -> Result<(Self, Weights), Diagnostics> {
+        graph.outputs.retain(|output| output.role == OutputRole::Result);
+        let [result] = graph.outputs.as_slice() else {
+            let problem = format!("the graph has {} results, and not one", graph.outputs.len());
+            return Err(unfit(problem).into());
+        };
+        if graph.ty(result.value).dtype != DType::F32 {
+            return Err(unfit("the graph's result is not of f32").into());
+        }
+        // What only the loss takes does not reach the result.
+        let graph = prune(&graph, |input| !input.role.is_model())?;
+        let mut problems = Diagnostics::default();
+        let (mut inputs, mut weights) = (Vec::new(), BTreeMap::new());
+        for (value, input) in graph.signature() {
+            let name = input.name.as_str();
+            match tensors.remove(name) {
+                _ if !input.role.is_model() => {
+                    inputs.push(value);
+                    if !schema.inputs.iter().any(|field| field.name == name) {
+                        problems.push(unfit(format!("the transform does not give the input `{name}`")));
+                    }
+                }
+                Some(tensor) => {
+                    problems.0.extend(check_weight(name, graph.ty(value), &tensor).err());
+                    weights.insert(name.to_owned(), tensor);
+                }
+                None => problems.push(unfit(format!("there is no weight `{name}`"))),
+            }
+        }
+        let rows = |value: Value| match graph.ty(value).dims.split_first() {
+            Some((first, rest)) => first.fixed().is_none() && rest.iter().all(|d| d.fixed().is_some()),
+            None => false,
+        };
+        let results = graph.outputs.iter().map(|output| output.value);
+        let by_rows = inputs.iter().copied().chain(results).all(rows);
+        problems.into_result((Self { graph, inputs, by_rows }, Weights::new(weights)))
+    }
+
+    /// The inputs that a caller gives.
+    pub fn inputs(&self) -> Vec<Port> {
+        self.inputs.iter().map(|v| Port::of_graph(self.graph.input_name(*v), self.graph.ty(*v))).collect()
+    }
+
+    /// The one output.
+    pub fn outputs(&self) -> Vec<Port> {
+        self.graph.outputs.iter().map(|o| Port::of_graph(&o.name, self.graph.ty(o.value))).collect()
+    }
+
+    /// Runs on inputs that are what they should be but for their rows.
+    pub fn run(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        once: RunOnce<'_>,
+    ) -> Result<Vec<Tensor>, Diagnostics> {
+        let rows = self.rows(inputs)?;
+        let run = |inputs: &[Tensor], rows: usize| once(inputs, &|| Ok(self.task(rows, outputs)));
+        if !self.by_rows || (rows <= ROWS_MAX && rows.is_power_of_two()) {
+            return run(inputs, rows);
+        }
+        let mut parts = Vec::new();
+        for start in (0..rows).step_by(ROWS_MAX) {
+            let real = ROWS_MAX.min(rows - start);
+            let filled = real.next_power_of_two();
+            let part = inputs.iter().map(|tensor| part(tensor, rows, start, real, filled));
+            let part = part.collect::<Result<Vec<_>, _>>()?;
+            parts.push((run(&part, filled)?, real, filled));
+        }
+        let join =
+            |output| joined(parts.iter().map(|(tensors, real, filled)| (&tensors[output], *real, *filled)));
+        Ok((0..outputs.len()).map(join).collect::<Result<_, _>>()?)
+    }
+
+    /// How many rows the inputs have.
+    fn rows(&self, inputs: &[Tensor]) -> Result<usize, Diagnostics> {
+        let mut rows = None;
+        let mut problems = Diagnostics::default();
+        for (value, tensor) in self.inputs.iter().zip(inputs) {
+            let (ty, shape) = (self.graph.ty(*value), tensor.shape().dims());
+            let fits = ty.dims.iter().zip(shape).all(|(dim, n)| {
+                // Symbolic dimensions are a multiple of the batch size.
+                let unit = dim.bind(1).max(1);
+                dim.fixed().is_some() || (n % unit == 0 && *rows.get_or_insert(n / unit) == n / unit)
+            });
+            if !fits || rows == Some(0) {
+                let name = self.graph.input_name(*value);
+                let problem = format!("the array for `{name}` is {}{}", tensor.dtype(), tensor.shape());
+                let problem = Diagnostic::new("predict.input", problem).item(format!("input `{name}`"));
+                problems.push(problem.expected(format!("{ty}, B at least 1 and the same in all")));
+            }
+        }
+        problems.into_result(rows.unwrap_or(1))
+    }
+
+    fn task(&self, rows: usize, outputs: &[usize]) -> Task {
+        let mut graph = self.graph.clone();
+        graph.outputs = outputs.iter().map(|i| self.graph.outputs[*i].clone()).collect();
+        let feeds = (0..self.inputs.len()).collect();
+        Task { graph, batch: rows, feeds, known: Vec::new() }
+    }
+}
+
+/// Some rows of a tensor, with zeros behind them until there are `filled`.
+fn part(
+    tensor: &Tensor,
+    rows: usize,
+    start: usize,
+    real: usize,
+    filled: usize,
+) -> Result<Tensor, Diagnostic> {
+    let (all, mut shape) = (tensor.le_bytes(), tensor.shape().dims().to_vec());
+    shape[0] = shape[0] / rows * filled;
+    let row = all.len() / rows;
+    let mut bytes = all[start * row..(start + real) * row].to_vec();
+    bytes.resize(filled * row, 0);
+    Tensor::from_le_bytes(tensor.dtype(), shape, &bytes)
+        .map_err(|e| Diagnostic::fault("predict.rows", e.to_string()))
+}
+
+/// The real rows of tensors one after the other.
+fn joined<'a>(parts: impl Iterator<Item = (&'a Tensor, usize, usize)>) -> Result<Tensor, Diagnostic> {
+    let (mut bytes, mut shape, mut like) = (Vec::new(), Vec::new(), None);
+    for (tensor, real, filled) in parts {
+        let all = tensor.le_bytes();
+        bytes.extend_from_slice(&all[..all.len() / filled * real]);
+        let first = tensor.shape().dims().first().copied().unwrap_or_default() / filled * real;
+        match shape.first_mut() {
+            Some(there) => *there += first,
+            None => {
+                shape = tensor.shape().dims().to_vec();
+                shape[..1].fill(first);
+                like = Some(tensor.dtype());
+            }
+        }
+    }
+    let dtype = like.ok_or_else(|| Diagnostic::fault("predict.rows", "there are no rows"))?;
+    Tensor::from_le_bytes(dtype, shape, &bytes).map_err(|e| Diagnostic::fault("predict.rows", e.to_string()))
+}
+
+/// Whether a weight is what the graph takes under its name.
+fn check_weight(name: &str, ty: &TensorType, tensor: &Tensor) -> Result<(), Diagnostic> {
+    if tensor.dtype() == ty.dtype && Some(tensor.shape()) == ty.static_shape().as_ref() {
+        return Ok(());
+    }
+    Err(unfit(format!("`{name}` is {}{}", tensor.dtype(), tensor.shape())).expected(ty.to_string()))
+}
