@@ -4,7 +4,7 @@ mod common;
 
 use common::{dataset, real_data, try_prepare};
 use outgrow_data::{Dataset, LoaderOptions, Split};
-use outgrow_transform::{Batch, Target};
+use outgrow_transform::{Batch, BatchStream, Target};
 use serde_json::json;
 use std::collections::HashSet;
 use std::path::Path;

@@ -3,14 +3,13 @@
 use crate::memory::in_evaluation;
 use crate::metric::auc;
 use crate::program::{ModelProgram, Outputs, Sample};
-use crate::source::Batches;
 use crate::spec::MetricName;
 use crate::vector::{DeviceVector, floats};
 use outgrow_ir::{Diagnostics, Metric, OutputRole};
 use outgrow_models::{BuiltModel, TargetSpec};
 use outgrow_runtime::{Backend, Buffer, CompileOptions};
 use outgrow_tensor::Tensor;
-use outgrow_transform::Batch;
+use outgrow_transform::{Batch, Batches};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

@@ -2,12 +2,11 @@
 
 use crate::observe::{TrainEvent, TrainObserver};
 use crate::schedule;
-use crate::source::{Batches, TrainingData};
 use crate::spec::Interval;
 use crate::step::StepOutcome;
 use crate::trainer::{Outcome, Trainer};
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_transform::Batch;
+use outgrow_transform::{Batch, Batches, TrainingData};
 
 /// How long a run is, and what of it has been saved.
 struct Course {

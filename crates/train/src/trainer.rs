@@ -6,7 +6,6 @@ use crate::memory::{Budget, gradient_bytes, in_step, state_bytes, step_graph};
 use crate::optim::from_spec;
 use crate::program::ModelProgram;
 use crate::saving::Saver;
-use crate::source::Batches;
 use crate::spec::{Interval, Train};
 use crate::state::TrainState;
 use crate::step::{LocalStep, StepOutcome, Sums};
@@ -17,7 +16,7 @@ use outgrow_models::BuiltModel;
 use outgrow_runtime::{Backend, StepInfo};
 use outgrow_store::CheckpointStore;
 use outgrow_tensor::RngKey;
-use outgrow_transform::Batch;
+use outgrow_transform::{Batch, Batches};
 use std::sync::Arc;
 
 /// What a trainer works with.

@@ -1,5 +1,7 @@
-//! A batch of samples as the trainer consumes it.
+//! Batches of samples as training consumes them, and where they come from. Who makes batches knows nothing of models,
+//! and who learns from them nothing of data sets: they meet here.
 
+use outgrow_ir::Diagnostic;
 use outgrow_tensor::Tensor;
 
 /// A batch of samples, or some of its rows, one after the other, where several share it. Every tensor's first dimension is
@@ -35,4 +37,32 @@ impl Batch {
         let (epoch, index, first) = (0, 0, 0);
         Self { inputs, target, weight, epoch, index, real: samples, first, whole_real: samples, whole_weight }
     }
+}
+
+/// Batches in order, until there are no more or one could not be made.
+pub trait BatchStream: Iterator<Item = Result<Batch, Diagnostic>> + Send {
+    /// Takes back a batch that is no longer needed, for its memory. This is optional.
+    fn recycle(&mut self, _batch: Batch) {}
+}
+
+/// Batches in order.
+pub type Batches = Box<dyn BatchStream>;
+
+/// Training and validation data.
+pub trait TrainingData {
+    /// Samples of the training data.
+    fn samples(&self) -> u64;
+
+    /// Batches of training data from batch `index` of `epoch` on, epoch after epoch, in an order that depends on the
+    /// seed and the epoch alone.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn train(&self, epoch: u64, index: u64) -> Result<Batches, Diagnostic>;
+
+    /// One pass over the validation data in a fixed order, padded to full batches; nothing if there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn validation(&self) -> Result<Option<Batches>, Diagnostic>;
 }

@@ -27,7 +27,7 @@ mod vocabulary;
 pub use assembly::{
     Assembly, CategoryInput, FeatureInput, ImageInput, StoredField, TargetEncoder, TextInput, index_bytes,
 };
-pub use batch::Batch;
+pub use batch::{Batch, BatchStream, Batches, TrainingData};
 pub use chain::{Chain, ChainFit, RowEffects, Run};
 pub use normalization::PixelNorm;
 pub use record::{Column, ColumnKind, Columns, Origin, Pixels, Record, Role, Value};

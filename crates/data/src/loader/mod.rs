@@ -12,8 +12,8 @@ use crate::{Dataset, Split};
 use ahead::Ahead;
 use maker::Maker;
 use outgrow_ir::Diagnostic;
-use outgrow_transform::Batch;
 use outgrow_transform::augment::AugmentSpec;
+use outgrow_transform::{Batch, BatchStream};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -140,13 +140,6 @@ impl DataLoader {
         self.next
     }
 
-    /// Gives a used batch back, so that its memory serves for a later one. This is optional.
-    pub fn recycle(&mut self, batch: Batch) {
-        if let Some(ahead) = &mut self.ahead {
-            ahead.recycle(batch);
-        }
-    }
-
     fn receive(&mut self) -> Option<Result<Batch, Diagnostic>> {
         if let Some(batch) = self.ready.pop_front() {
             return Some(batch);
@@ -174,6 +167,14 @@ impl Iterator for DataLoader {
             _ => self.ended = true,
         }
         batch
+    }
+}
+
+impl BatchStream for DataLoader {
+    fn recycle(&mut self, batch: Batch) {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.recycle(batch);
+        }
     }
 }
 

@@ -22,7 +22,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
     let path = run_folder(&session.manifest, args.out.as_deref());
     let model = session.model(&data)?;
     let model_folder = model_folder(&session, &path)?;
-    let package = Package::load(&*session.storage, &model_folder)?;
+    let package = Package::load(&*session.context().world.storage, &model_folder)?;
     if package.transform != *data.transform() {
         let problem = "the model was trained on data that was prepared in another way";
         let diagnostic = Diagnostic::new("eval.data", problem).file(&model_folder);
@@ -37,7 +37,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
     let usage = meter.usage();
     let mut json = result.to_json(&session, &path, &trainer, &usage)?;
     // What only training can say comes from the run itself, where it is finished.
-    let before = folder::result(&*session.storage, &path).unwrap_or_else(|found| {
+    let before = folder::result(&*session.context().world.storage, &path).unwrap_or_else(|found| {
         context.note(&format!("warning: nothing is said of the training: {found}"));
         Ending::Open
     });
@@ -53,7 +53,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
 /// The folder of the model in a run's folder.
 fn model_folder(session: &Session<'_>, path: &Path) -> Result<std::path::PathBuf, Diagnostic> {
     let folder = path.join(MODEL_FOLDER);
-    match session.storage.entry(&folder) {
+    match session.context().world.storage.entry(&folder) {
         Ok(Some(entry)) if entry.is_folder => Ok(folder),
         _ => {
             let diagnostic = Diagnostic::new("eval.no-model", "there is no trained model").file(folder);

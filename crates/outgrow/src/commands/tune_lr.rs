@@ -9,8 +9,9 @@ mod show;
 use outgrow_data::{Dataset, Split};
 use outgrow_env::StorageError;
 use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_train::Trainer;
 use outgrow_train::spec::Optimizer;
-use outgrow_train::{Trainer, TrainingData};
+use outgrow_transform::TrainingData;
 use serde_json::{Value as Json, json};
 
 use crate::cli::{TuneLrArgs, TuneMethod};
@@ -46,7 +47,7 @@ pub fn run(args: &TuneLrArgs, context: &Context) -> Result<(), Failure> {
     let (data, _) = session.data()?;
     let model = session.model(&data)?;
     let folder = run_folder(&session.manifest, args.out.as_deref());
-    let storage = &session.storage;
+    let storage = &context.world.storage;
     storage.create_folder(&folder).map_err(|e| problem(&e))?;
     // Held to the end, so that no run sweeps the folder while something is written here, and no run is disturbed.
     let _lock = storage.lock(&folder).map_err(|e| problem(&e))?;

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use outgrow_data::{DataLoader, Dataset, LoaderOptions, Position, Split};
+use outgrow_data::{Dataset, LoaderOptions, Position, Split};
 use outgrow_ir::Diagnostic;
 use outgrow_models::spec::number::Positive;
 use outgrow_train::spec::{ClassWeights, Sampling};
-use outgrow_train::{BatchStream, Batches, TrainingData};
-use outgrow_transform::{Batch, Target};
+use outgrow_transform::{Batches, Target, TrainingData};
 
 use crate::manifest::Manifest;
 
@@ -23,19 +22,6 @@ pub struct DatasetBatches {
     training: LoaderOptions,
     /// Samples of the training split that are held out for validation, in place of the validation split.
     held_out: Option<Arc<Vec<u64>>>,
-}
-
-/// A loader as a stream of batches.
-struct Stream(DataLoader);
-
-impl BatchStream for Stream {
-    fn next(&mut self) -> Option<Result<Batch, Diagnostic>> {
-        self.0.next()
-    }
-
-    fn recycle(&mut self, batch: Batch) {
-        self.0.recycle(batch);
-    }
 }
 
 impl DatasetBatches {
@@ -88,7 +74,7 @@ impl DatasetBatches {
         }
         let limit = (split == Split::Train).then_some(TRAIN_SAMPLES);
         let options = LoaderOptions { limit, ..LoaderOptions::evaluation(self.training.batch) };
-        Ok(Some(Box::new(Stream(self.data.loader(split, options)?))))
+        Ok(Some(Box::new(self.data.loader(split, options)?)))
     }
 }
 
@@ -100,7 +86,7 @@ impl TrainingData for DatasetBatches {
 
     fn train(&self, epoch: u64, index: u64) -> Result<Batches, Diagnostic> {
         let options = LoaderOptions { start: Position { epoch, index }, ..self.training.clone() };
-        Ok(Box::new(Stream(self.data.loader(Split::Train, options)?)))
+        Ok(Box::new(self.data.loader(Split::Train, options)?))
     }
 
     fn validation(&self) -> Result<Option<Batches>, Diagnostic> {
@@ -109,7 +95,7 @@ impl TrainingData for DatasetBatches {
             subset: Some(held_out.clone()),
             ..LoaderOptions::evaluation(self.training.batch)
         };
-        Ok(Some(Box::new(Stream(self.data.loader(Split::Train, options)?))))
+        Ok(Some(Box::new(self.data.loader(Split::Train, options)?)))
     }
 }
 

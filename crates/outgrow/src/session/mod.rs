@@ -19,16 +19,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use outgrow_data::{Dataset, Prepared, Split};
-use outgrow_env::{Clock, StorageBackend};
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::foreign::ForeignModel;
-use outgrow_models::{BuildOptions, BuiltModel, InputSpec, TargetSpec, build};
+use outgrow_models::{BuildOptions, BuiltModel, build};
 use outgrow_predict::ModelOptions;
 use outgrow_runtime::{Backend, CpuBackend, KernelPath, ThreadPool};
 use outgrow_store::CheckpointStore;
-use outgrow_train::spec::LossSpec;
-use outgrow_train::{Trainer, TrainerOptions};
-use outgrow_transform::Target;
+use outgrow_train::{Trainer, TrainerOptions, model_inputs};
 
 use crate::cli::{ManifestArgs, ProcessorArgs};
 use crate::context::{Context, Failure};
@@ -45,10 +42,6 @@ pub use weights::package;
 pub struct Session<'a> {
     /// The manifest.
     pub manifest: Manifest,
-    /// Where files are.
-    pub storage: Arc<dyn StorageBackend>,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
     /// What trains and evaluates.
     pub backend: Arc<dyn Backend>,
     /// This machine's threads and kernels: they load data, and are the backend unless there is another.
@@ -67,16 +60,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self, Failure> {
         let manifest = context.manifest(args)?;
         let cpu = cpu_backend(processor)?;
-        Ok(Self {
-            manifest,
-            storage: context.world.storage.clone(),
-            clock: context.world.clock.clone(),
-            backend: Arc::new(cpu.clone()),
-            cpu,
-            args,
-            context,
-            start: Start::default(),
-        })
+        Ok(Self { manifest, backend: Arc::new(cpu.clone()), cpu, args, context, start: Start::default() })
     }
 
     /// Where the run says what it does.
@@ -91,7 +75,7 @@ impl<'a> Session<'a> {
 
     /// The data for the run in a folder. One that was begun keeps the version of replicated data that it started with.
     pub fn data_of_run(&self, folder: &Path, fresh: bool) -> Result<Dataset, Failure> {
-        let begun = if fresh { None } else { folder::begun(&*self.storage, folder)? };
+        let begun = if fresh { None } else { folder::begun(&*self.context.world.storage, folder)? };
         let words: Vec<&str> = begun.iter().flat_map(|fingerprint| fingerprint.split(' ')).collect();
         let pinned = match words.as_slice() {
             [manifest, data, ..] if *manifest == self.manifest.fingerprint() => Some(*data),
@@ -108,54 +92,13 @@ impl<'a> Session<'a> {
 
     /// The model for this data.
     pub fn model(&self, data: &Dataset) -> Result<BuiltModel, Diagnostics> {
-        let inputs = model_inputs(data);
-        let target = self.target(&data.schema().target, &inputs)?;
+        let (model, schema) = (&self.manifest.model, data.schema());
+        let target = self.manifest.train.loss.target(model, &schema);
+        let target = target.map_err(|d| self.manifest.locate(d.into()))?;
         let mixed = self.manifest.spec.data.augment.as_ref().is_some_and(|augment| augment.mixes());
         let foreign = self.onnx()?.map(|body| body as &dyn ForeignModel);
-        build(
-            &self.manifest.model,
-            &inputs,
-            &target,
-            BuildOptions { mixed, foreign, ..BuildOptions::default() },
-        )
-        .map_err(|d| self.manifest.locate(d))
-    }
-
-    /// What the model is to predict, by the data, the model and `train.loss`.
-    fn target(&self, target: &Target, inputs: &[InputSpec]) -> Result<TargetSpec, Diagnostics> {
-        let loss = self.manifest.train.loss;
-        let spec = match target {
-            Target::Class { names } => {
-                match (TargetSpec::for_classes(&self.manifest.model, names.len()), loss) {
-                    (TargetSpec::Class { classes: 2 }, LossSpec::Logistic) => TargetSpec::Binary,
-                    (spec, _) => spec,
-                }
-            }
-            Target::Regression { width } => TargetSpec::Regression { width: *width },
-            Target::Tokens { vocab } => {
-                let context = inputs.first().and_then(|i| i.dims.last()).copied().unwrap_or(1);
-                TargetSpec::Tokens { vocab: *vocab, context }
-            }
-        };
-        let fits = match loss {
-            LossSpec::Auto => true,
-            LossSpec::CrossEntropy => matches!(spec, TargetSpec::Class { .. } | TargetSpec::Tokens { .. }),
-            LossSpec::Logistic => spec == TargetSpec::Binary,
-            LossSpec::Mse => matches!(spec, TargetSpec::Regression { .. }),
-        };
-        if fits {
-            return Ok(spec);
-        }
-        let diagnostic = Diagnostic::new(
-            "train.loss",
-            format!("this loss does not fit the data and model, which give {spec:?}"),
-        )
-        .item("train.loss")
-        .expected(
-            "mse for numbers, cross-entropy for classes and tokens, logistic for two classes by one logit",
-        )
-        .hint("leave `train.loss` out to have the right one chosen");
-        Err(self.manifest.locate(diagnostic.into()))
+        let options = BuildOptions { mixed, foreign, ..BuildOptions::default() };
+        build(model, &model_inputs(&schema), &target, options).map_err(|d| self.manifest.locate(d))
     }
 
     /// What checkpoints of this run must have been made with: all that the numbers depend on.
@@ -177,13 +120,14 @@ impl<'a> Session<'a> {
     ) -> Result<Trainer, Diagnostics> {
         let fingerprint = self.fingerprint(data)?;
         let keep = self.manifest.train.checkpoints.keep;
-        let store = |folder| CheckpointStore::new(self.storage.clone(), folder, fingerprint.clone(), keep);
+        let world = &self.context.world;
+        let store = |folder| CheckpointStore::new(world.storage.clone(), folder, fingerprint.clone(), keep);
         // As much as there is now: the data is there already.
         let there = process::memory_bytes();
         let options = TrainerOptions {
             backend: self.backend.clone(),
             memory: there,
-            clock: self.clock.clone(),
+            clock: world.clock.clone(),
             checkpoints: checkpoints.map(store),
             fingerprint: fingerprint.clone(),
             seed: self.manifest.seed,
@@ -195,7 +139,7 @@ impl<'a> Session<'a> {
             self.manifest.locate(memory::explained(found, &model, train, &*self.backend, there, saved))
         })?;
         if let Some(body) = self.onnx()? {
-            let own = body.weights(&model_inputs(data)).map_err(|d| self.manifest.locate(d))?;
+            let own = body.weights(&model_inputs(&data.schema())).map_err(|d| self.manifest.locate(d))?;
             weights::overlay(&mut trainer, &own)?;
         }
         if let Some(first) = self.first_weights()? {
@@ -213,17 +157,6 @@ impl<'a> Session<'a> {
     pub fn roots(&self) -> Vec<PathBuf> {
         crate::places::data_roots(&self.manifest, self.args, &self.context.environment)
     }
-}
-
-/// What the data gives a model.
-fn model_inputs(data: &Dataset) -> Vec<InputSpec> {
-    let input = |field: &outgrow_transform::Field| InputSpec {
-        name: field.name.clone(),
-        dtype: field.dtype,
-        dims: field.shape.clone(),
-        cardinalities: field.cardinalities.clone(),
-    };
-    data.schema().inputs.iter().map(input).collect()
 }
 
 /// Threads and kernels as asked for.

@@ -20,7 +20,7 @@ impl Session<'_> {
         let data = self.data_of_run(path, fresh)?;
         let model = self.model(&data)?;
         let fingerprint = self.fingerprint(&data)?;
-        let folder = RunFolder::open(self.storage.clone(), path, &fingerprint, fresh)?;
+        let folder = RunFolder::open(self.context.world.storage.clone(), path, &fingerprint, fresh)?;
         let lacking = match folder.ending(evaluate)? {
             Ending::Whole(result) => {
                 context.note(&format!("the run in {} is finished; --fresh starts it anew", path.display()));
@@ -39,7 +39,7 @@ impl Session<'_> {
         let progress = context.progress();
         let every = self.manifest.train.log_every_steps;
         let mut recorder =
-            Recorder::new(&progress, self.storage.clone(), folder.file("metrics.jsonl"), every);
+            Recorder::new(&progress, self.context.world.storage.clone(), folder.file("metrics.jsonl"), every);
         let resumed = trainer.resume(&mut recorder)?;
         match &lacking {
             Some(what) if !resumed => return Err(folder.no_checkpoint(what).into()),
@@ -57,7 +57,7 @@ impl Session<'_> {
         let lines = recorder.finish();
         trained?;
         let lines = lines?;
-        package(self, &data, &trainer)?.save(&*self.storage, &folder.file(MODEL_FOLDER))?;
+        package(self, &data, &trainer)?.save(&*self.context.world.storage, &folder.file(MODEL_FOLDER))?;
         let result =
             if evaluate { evaluate_run(&mut trainer, &data, &batches)? } else { RunResult::default() };
         let json = result.to_json(self, path, &trainer, &usage)?;

@@ -38,7 +38,8 @@ impl Session<'_> {
     /// The file of the model, where it comes from one.
     pub(super) fn onnx(&self) -> Result<Option<&OnnxBody>, Diagnostics> {
         let Architecture::Onnx(spec) = &self.manifest.model.architecture else { return Ok(None) };
-        let body = once(&self.start.onnx, || OnnxBody::open(&*self.storage, &self.roots(), spec));
+        let body =
+            once(&self.start.onnx, || OnnxBody::open(&*self.context.world.storage, &self.roots(), spec));
         body.map(Some).map_err(|found| self.manifest.locate(found))
     }
 
@@ -58,7 +59,8 @@ impl Session<'_> {
                 .manifest
                 .locate(diagnostic.expected(format!("a safetensors file in one of: {places}")).into()));
         };
-        let tensors = safetensors::read(&*self.storage, &path).map_err(|e| e.into_diagnostics())?.tensors;
+        let tensors =
+            safetensors::read(&*self.context.world.storage, &path).map_err(|e| e.into_diagnostics())?.tensors;
         Ok(FirstWeights { path, tensors })
     }
 

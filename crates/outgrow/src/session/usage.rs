@@ -28,7 +28,7 @@ struct Reading {
 impl Meter {
     /// Starts to measure.
     pub fn start(session: &Session<'_>) -> Self {
-        let (pool, clock) = (session.cpu.pool.clone(), session.clock.clone());
+        let (pool, clock) = (session.cpu.pool.clone(), session.context.world.clock.clone());
         let start = Reading { at_ns: clock.now_ns(), busy_ns: pool.busy_ns().iter().sum() };
         Self { pool, clock, start, last: start, course: Course::default() }
     }

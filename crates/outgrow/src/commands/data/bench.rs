@@ -1,7 +1,7 @@
 //! `outgrow data bench`: how fast the data comes, without a model that eats it.
 
 use outgrow_data::Split;
-use outgrow_train::TrainingData;
+use outgrow_transform::TrainingData;
 use serde_json::json;
 
 use crate::cli::DataBenchArgs;

@@ -3,7 +3,8 @@
 
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_train::spec::{Interval, Schedule, Train};
-use outgrow_train::{Batches, TrainState, Trainer, TrainingData, schedule};
+use outgrow_train::{TrainState, Trainer, schedule};
+use outgrow_transform::{Batches, TrainingData};
 
 /// What came of one rate.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,7 +2,8 @@
 //! which the rate rises exponentially from step to step, and what its losses say.
 
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_train::{Trainer, TrainingData};
+use outgrow_train::Trainer;
+use outgrow_transform::TrainingData;
 use serde::Serialize;
 
 /// The part of the steps over which losses are averaged.
