@@ -83,7 +83,6 @@ pub use path::KernelPath;
 pub use pool2d::{MaxPool2dGrad, Pool2d, PoolKind};
 pub use program::{Access, BufferRef, Program, ProgramBuilder};
 pub use random::RandomUniform;
-pub use rearrange::{Concat, Pad};
 pub use reduce::{Reduce, ReduceSpec};
 pub use slices::{SUM_BLOCK, all_finite, tree_sum};
 pub use threads::{ThreadPool, share};

@@ -74,19 +74,6 @@ impl Elem {
         }
     }
 
-    /// The type that a tensor of the graph has without further knowledge.
-    pub fn of_dtype(dtype: DType) -> Self {
-        match dtype {
-            DType::Bool => Self::Bool,
-            DType::U8 => Self::U8,
-            DType::I32 => Self::I32,
-            DType::I64 => Self::I64,
-            DType::BF16 => Self::BF16,
-            DType::F32 => Self::F32,
-            DType::F64 => Self::F64,
-        }
-    }
-
     /// A number as this type holds it, where it is a float type narrower than f32.
     pub(crate) fn rounded(self, number: f64) -> f64 {
         match self {

@@ -64,15 +64,6 @@ impl Transform {
         Ok(transform)
     }
 
-    /// The value of a raw text field of column `column`.
-    ///
-    /// # Errors
-    /// A diagnostic that names the column when its kind does not fit the text.
-    pub fn parse_field(&self, column: usize, text: &str) -> Result<Value, Diagnostic> {
-        let column = &self.columns.0[column];
-        self.format.parse(text, &column.kind).map_err(|d| d.item(format!("`{}`", column.name)))
-    }
-
     /// Turns records into a batch of as many samples. Steps that only select records are skipped, and images of
     /// another size are resized. The target is there when every record has its label.
     ///

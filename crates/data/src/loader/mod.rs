@@ -130,11 +130,6 @@ impl DataLoader {
         self.maker.batches
     }
 
-    /// Samples in an epoch, of whole batches.
-    pub fn samples_per_epoch(&self) -> u64 {
-        self.maker.samples_used()
-    }
-
     /// The position of the next batch.
     pub fn position(&self) -> Position {
         self.next

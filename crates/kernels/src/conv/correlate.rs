@@ -424,7 +424,6 @@ impl Correlation {
             left: &PackedRows { start: weights.wrapping_add(packed), m: self.m },
             right: &right,
             out: &places,
-            accumulate: false,
         };
         let columns = 0..place.images.len() * place.rows.len() * self.columns;
         // SAFETY: the caller's contract; the product's scratch memory is the first part of the thread's.

@@ -147,7 +147,6 @@ pub(crate) struct Product<'a> {
     pub left: &'a dyn LeftOperand,
     pub right: &'a dyn RightOperand,
     pub out: &'a dyn Output,
-    pub accumulate: bool,
 }
 
 /// The `i`-th of `parts` nearly equal parts of `0..total`.
@@ -199,7 +198,7 @@ impl Product<'_> {
                         unsafe { self.left.pack(rows.start, rows.len(), p, k, buffer) };
                     }
                 }
-                (tile.k, tile.run, tile.add) = (k, k, self.accumulate || p > 0);
+                (tile.k, tile.run, tile.add) = (k, k, p > 0);
                 for group in columns.clone().step_by(group_columns) {
                     let group = group..columns.end.min(group + group_columns);
                     if !self.right.in_place() {
@@ -294,9 +293,6 @@ impl Product<'_> {
     /// # Safety
     /// As for [`Product::compute`].
     unsafe fn no_products(&self, rows: Range<usize>, columns: Range<usize>) {
-        if self.accumulate {
-            return;
-        }
         let lanes = self.tiles.lanes;
         let mut out = OutColumns::new();
         for j in columns.clone().step_by(2 * lanes) {

@@ -44,7 +44,7 @@ impl MatMul {
                             sum = x.fma(*column.offset(p * k_stride), sum);
                         }
                         let out = c.offset(c_row + j as isize * self.c.strides[rank - 1]);
-                        *out = T::from_sum(if self.accumulate { T::plus((*out).to_sum(), sum) } else { sum });
+                        *out = T::from_sum(sum);
                     }
                 }
             }

@@ -14,7 +14,7 @@ use outgrow_tensor::DType;
 
 const NAME: &str = "matmul";
 
-/// `C[.., m, n] = sum over k of A[.., m, k] * B[.., k, n]`, or `C += ...`.
+/// `C[.., m, n] = sum over k of A[.., m, k] * B[.., k, n]`.
 ///
 /// The order of summation of an element depends on the extent of `k` alone: not on `m`, `n`, the batch or the number
 /// of threads. A row computed on its own has the same bits as within a larger product.
@@ -23,7 +23,6 @@ pub struct MatMul {
     a: View,
     b: View,
     c: View,
-    accumulate: bool,
     batch: Vec<usize>,
     m: usize,
     n: usize,
@@ -40,18 +39,6 @@ impl MatMul {
     /// # Errors
     /// When extents or element types do not fit.
     pub fn new(a: View, b: View, c: View) -> Result<Self, KernelError> {
-        Self::build(a, b, c, false)
-    }
-
-    /// As [`MatMul::new`], adding to what `c` holds.
-    ///
-    /// # Errors
-    /// When extents or element types do not fit.
-    pub fn accumulating(a: View, b: View, c: View) -> Result<Self, KernelError> {
-        Self::build(a, b, c, true)
-    }
-
-    fn build(a: View, b: View, c: View, accumulate: bool) -> Result<Self, KernelError> {
         let misfit = || KernelError::operand(NAME, format!("{a} times {b} does not give {c}"));
         let rank = c.rank();
         if rank < 2 || a.rank() != rank || b.rank() != rank {
@@ -73,7 +60,7 @@ impl MatMul {
                 "a matching number type",
             ));
         }
-        Ok(Self { a, b, c, accumulate, batch, m, n, k, plan: None })
+        Ok(Self { a, b, c, batch, m, n, k, plan: None })
     }
 }
 

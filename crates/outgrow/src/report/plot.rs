@@ -1,7 +1,6 @@
 //! A small plot of lines or points as SVG: nice ticks, linear or logarithmic axes, a legend, marks.
 //!
-//! Colours come from the page's style sheet, so that one drawing serves a light and a dark page;
-//! [`Plot::standalone`] brings its own.
+//! Colours come from the page's style sheet, so that one drawing serves a light and a dark page.
 
 use std::fmt::Write as _;
 
@@ -159,12 +158,6 @@ impl Plot {
         self.draw_legend(&mut svg);
         svg.push_str("</svg>");
         svg
-    }
-
-    /// The drawing as a file of its own, with colours for light and dark.
-    pub fn standalone(&self) -> String {
-        let style = concat!("<style>", include_str!("plot.css"), "</style>");
-        self.svg().replacen("</title>", &format!("</title>{style}"), 1)
     }
 
     fn top(&self) -> f64 {
@@ -409,7 +402,6 @@ mod tests {
                 }
             }
         }
-        assert!(Plot::default().standalone().contains("<style>"));
     }
 
     #[test]

@@ -83,20 +83,13 @@ fn copy_back(storages: &[Storage], input: usize, output: usize) -> Step {
     let view = |storage: usize| View::whole(storage as u32, DType::U8, [bytes]);
     let info =
         StepInfo { kernel: "map".into(), ops: "copy".into(), origin: "".into(), cost: Cost::default() };
-    Step {
-        reads: vec![view(output)],
-        writes: vec![view(input)],
-        in_place: true,
-        make: make_copy(vec![bytes]),
-        info,
-    }
+    let (reads, writes) = (vec![view(output)], vec![view(input)]);
+    Step { reads, writes, in_place: true, make: make_copy(), info }
 }
 
-fn make_copy(dims: Vec<usize>) -> Make {
-    Box::new(move |reads, writes| {
-        let outputs = writes.into_iter().map(|w| (0, w)).collect();
-        Ok(Box::new(Map::new(&dims, &[Instr::Load(0)], reads, outputs)?))
-    })
+/// Makes the copy of the one view that is read to the one that is written.
+fn make_copy() -> Make {
+    Box::new(|mut reads, mut writes| Ok(Box::new(Map::copy(reads.swap_remove(0), writes.swap_remove(0))?)))
 }
 
 impl Lowering<'_> {
@@ -282,17 +275,13 @@ impl Lowering<'_> {
 
     /// Emits a copy of `from` to `to`, of the same extents.
     pub fn copy(&mut self, from: View, to: View) {
-        let dims = to.dims.clone();
-        self.emit("map", vec![from], vec![to], true, make_copy(dims));
+        self.emit("map", vec![from], vec![to], true, make_copy());
     }
 
     /// Emits a step that sets every element of `to`.
     pub fn fill(&mut self, number: Literal, to: View) {
-        let dims = to.dims.clone();
-        let make: Make = Box::new(move |_, writes| {
-            let outputs = writes.into_iter().map(|w| (0, w)).collect();
-            Ok(Box::new(Map::new(&dims, &[Instr::Const(number)], Vec::new(), outputs)?))
-        });
+        let make: Make =
+            Box::new(move |_, mut writes| Ok(Box::new(Map::fill(number, writes.swap_remove(0))?)));
         self.emit("map", Vec::new(), vec![to], false, make);
     }
 

@@ -38,16 +38,6 @@ impl Mean {
     pub fn perplexity(&self) -> Option<f64> {
         self.value().map(libm::exp)
     }
-
-    /// The mean squared error of predictions, each element with the weight of its sample: `outputs` and `targets` are
-    /// `[samples, features]` in row-major order and as long as each other, `weights` is `[samples]`.
-    pub fn add_squared_errors(&mut self, outputs: &[f32], targets: &[f32], weights: &[f32]) {
-        let features = outputs.len() / weights.len().max(1);
-        for (i, (output, target)) in outputs.iter().zip(targets).enumerate() {
-            let error = f64::from(*output) - f64::from(*target);
-            self.add(error * error, f64::from(weights[i / features]));
-        }
-    }
 }
 
 #[cfg(test)]
@@ -77,17 +67,5 @@ mod tests {
         first.merge(&add(&[6.0]));
         assert_eq!(first.value(), Some(3.0));
         assert_eq!(first, add(&[1.0, 2.0, 6.0]));
-    }
-
-    #[test]
-    fn squared_errors_weigh_by_sample() {
-        let mut mean = Mean::default();
-        mean.add_squared_errors(
-            &[1.0, 2.0, 3.0, 4.0, 9.0, 9.0],
-            &[0.0, 2.0, 3.0, 1.0, 0.0, 0.0],
-            &[1.0, 2.0, 0.0],
-        );
-        // (1 + 0 + 2 · 0 + 2 · 9) over a weight of 1 + 1 + 2 + 2.
-        assert_eq!(mean.value(), Some(19.0 / 6.0));
     }
 }
