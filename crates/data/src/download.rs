@@ -50,7 +50,7 @@ pub struct Downloaded {
 
 /// What is known of a part that is there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Part {
+struct Partial {
     url: String,
     total: u64,
     tag: Option<String>,
@@ -175,7 +175,7 @@ impl Downloads<'_> {
     /// Fills the part until it is whole, and answers whether it began with bytes of an earlier life.
     fn fill(&self, url: &str, expected: Option<&str>, part: &Path) -> Result<bool, Diagnostic> {
         // Without a tag, only a checksum could tell that both halves are of one version.
-        let sure = |s: &Part| s.url == url && (s.tag.is_some() || expected.is_some());
+        let sure = |s: &Partial| s.url == url && (s.tag.is_some() || expected.is_some());
         let mut state = self.earlier(part)?.filter(sure);
         let mut resumed = state.is_some();
         let (mut failures, mut pause) = (0, FIRST_PAUSE);
@@ -195,7 +195,7 @@ impl Downloads<'_> {
                     RemoteError::Changed(url.to_owned())
                 }
                 Ok(body) => {
-                    let mut now = Part { url: url.into(), total: body.total, tag: body.tag, kept: from };
+                    let mut now = Partial { url: url.into(), total: body.total, tag: body.tag, kept: from };
                     let problem = self.receive(body.reader, part, &mut now)?;
                     let came = now.kept > from;
                     state = Some(now).filter(sure);
@@ -223,8 +223,8 @@ impl Downloads<'_> {
     }
 
     /// What an earlier process has left, cut to what is known to be whole.
-    fn earlier(&self, part: &Path) -> Result<Option<Part>, Diagnostic> {
-        let state = crate::manifest::read::<Part>(&*self.storage, &sibling(part, ".json"));
+    fn earlier(&self, part: &Path) -> Result<Option<Partial>, Diagnostic> {
+        let state = crate::manifest::read::<Partial>(&*self.storage, &sibling(part, ".json"));
         let Some(state) = state.ok().flatten() else { return Ok(None) };
         let length = self.storage.entry(part).map_err(|e| storage_problem(&e))?.map_or(0, |e| e.bytes);
         if length > state.kept {
@@ -238,7 +238,7 @@ impl Downloads<'_> {
         &self,
         mut reader: Box<dyn Read + Send>,
         part: &Path,
-        state: &mut Part,
+        state: &mut Partial,
     ) -> Result<Option<String>, Diagnostic> {
         loop {
             let want = (state.total - state.kept).min(PIECE_BYTES as u64);

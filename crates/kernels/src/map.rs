@@ -1,6 +1,6 @@
 //! `Map`: fused elementwise work.
 
-use crate::block::{BLOCK, BlockCode, Blocks, Instr, Reg, Source};
+use crate::block::{BLOCK, BlockCode, BlockRun, BlockSource, Instr, Reg};
 use crate::error::KernelError;
 use crate::kernel::sealed::Sealed;
 use crate::kernel::{Cx, Kernel, Scratch};
@@ -28,7 +28,7 @@ impl Map {
         inputs: Vec<View>,
         outputs: Vec<(Reg, View)>,
     ) -> Result<Self, KernelError> {
-        let code = BlockCode::new(&Source {
+        let code = BlockCode::new(&BlockSource {
             kernel: "map",
             dims,
             code,
@@ -77,7 +77,7 @@ impl Kernel for Map {
         cx.parallel(total.div_ceil(BLOCK), self.code.cost_ns(total), &|thread, range| {
             // SAFETY: the scratch memory of this thread is as large as `scratch` asks for and not in use; the views
             // were checked by the program's builder.
-            let mut blocks = unsafe { Blocks::start(&self.code, cx, cx.scratch(thread)) };
+            let mut blocks = unsafe { BlockRun::start(&self.code, cx, cx.scratch(thread)) };
             for block in range {
                 let first = block * BLOCK;
                 // SAFETY: within the space; each block is run by one thread.

@@ -4,7 +4,7 @@ use crate::error::KernelError;
 use crate::kernel::sealed::Sealed;
 use crate::kernel::{Cx, Kernel};
 use crate::number::{Bits16, Factor};
-use crate::pool_rows::Rows;
+use crate::pool_rows::PlaneRows;
 use crate::view::View;
 use crate::window::{Window, four};
 use outgrow_tensor::DType;
@@ -92,7 +92,7 @@ impl Pool2d {
 }
 
 impl Pool2d {
-    fn run_rows(&self, cx: &Cx<'_>, rows: Rows) {
+    fn run_rows(&self, cx: &Cx<'_>, rows: PlaneRows) {
         let [height, width] = [self.y.dims[2], self.y.dims[3]];
         let (reach, step) = (plane_elements(&self.x), rows.strides[0] * rows.pitch);
         each_plane(cx, &self.y, self.size, &|plane| {
@@ -171,7 +171,7 @@ impl Kernel for Pool2d {
         (self.y.elements() * self.size[0] * self.size[1]) as u64
     }
     fn run(&self, cx: &Cx<'_>) {
-        let rows = Rows::new(&self.x, &[&self.y], self.size, &self.window);
+        let rows = PlaneRows::new(&self.x, &[&self.y], self.size, &self.window);
         if let Some(rows) = rows.filter(|_| self.x.dtype == DType::F32) {
             return self.run_rows(cx, rows);
         }
@@ -255,7 +255,7 @@ impl MaxPool2dGrad {
 }
 
 impl MaxPool2dGrad {
-    fn run_rows(&self, cx: &Cx<'_>, rows: Rows) {
+    fn run_rows(&self, cx: &Cx<'_>, rows: PlaneRows) {
         let [height, width] = [self.dy.dims[2], self.dy.dims[3]];
         let (reach, pitch) = (plane_elements(&self.x), self.dx.strides[2] as usize);
         each_plane(cx, &self.dy, self.size, &|plane| {
@@ -302,7 +302,7 @@ impl Kernel for MaxPool2dGrad {
         (self.dy.elements() * self.size[0] * self.size[1]) as u64
     }
     fn run(&self, cx: &Cx<'_>) {
-        let rows = Rows::new(&self.x, &[&self.dy, &self.dx], self.size, &self.window);
+        let rows = PlaneRows::new(&self.x, &[&self.dy, &self.dx], self.size, &self.window);
         if let Some(rows) = rows.filter(|_| self.x.dtype == DType::F32) {
             return self.run_rows(cx, rows);
         }

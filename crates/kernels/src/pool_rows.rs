@@ -6,7 +6,7 @@ use crate::window::Window;
 
 /// A plane of contiguous rows and the windows over it.
 #[derive(Clone, Copy)]
-pub(crate) struct Rows {
+pub(crate) struct PlaneRows {
     /// Elements between rows of the input.
     pub pitch: usize,
     /// Steps of the window along height and width.
@@ -15,7 +15,7 @@ pub(crate) struct Rows {
     pub size: [usize; 2],
 }
 
-impl Rows {
+impl PlaneRows {
     /// When the fast loops apply: no padding, no dilation, and all views row-major, so that planes lie apart.
     pub fn new(x: &View, others: &[&View], size: [usize; 2], window: &Window) -> Option<Self> {
         let dense = |view: &View| view.is_row_major() && view.strides[3] == 1 && view.strides[2] >= 0;

@@ -8,7 +8,8 @@
 //! lanes are folded by halving, and chunks are combined by a binary tree over neighbours.
 
 use crate::block::{
-    BLOCK, BlockCode, Blocks, Fold, Instr, LANES, ReduceOp, Reg, Source, fill, register_bytes, round_bf16,
+    BLOCK, BlockCode, BlockRun, BlockSource, Fold, Instr, LANES, ReduceOp, Reg, fill, register_bytes,
+    round_bf16,
 };
 use crate::error::KernelError;
 use crate::kernel::sealed::Sealed;
@@ -175,7 +176,7 @@ impl Reduce {
         let permuted: Vec<View> = spec.inputs.iter().map(|v| v.permuted(&order)).collect();
         let code: Vec<Instr> = spec.code.iter().map(|&instr| renumber(instr, &order)).collect();
         let keep: Vec<Reg> = spec.reductions.iter().map(|&(reg, _)| reg).collect();
-        let code = BlockCode::new(&Source {
+        let code = BlockCode::new(&BlockSource {
             kernel: NAME,
             dims: &order.iter().map(|&d| spec.dims[d]).collect::<Vec<_>>(),
             code: &code,
@@ -190,7 +191,7 @@ impl Reduce {
                 return Err(KernelError::dtype(NAME, format!("{op:?}"), dtype, "a number"));
             }
         }
-        let epilogue = BlockCode::new(&Source {
+        let epilogue = BlockCode::new(&BlockSource {
             kernel: NAME,
             dims: &kept,
             code: &spec.epilogue,
@@ -259,7 +260,7 @@ impl Reduce {
     unsafe fn accumulate(
         &self,
         cx: &Cx<'_>,
-        blocks: &mut Blocks<'_>,
+        blocks: &mut BlockRun<'_>,
         acc: *mut u8,
         (outer, chunk, block): (usize, usize, usize),
     ) {
@@ -307,7 +308,7 @@ impl Reduce {
     ///
     /// # Safety
     /// All partial results are there; only one thread works on these outputs.
-    unsafe fn finish(&self, cx: &Cx<'_>, blocks: &mut Blocks<'_>, first: usize, n: usize) {
+    unsafe fn finish(&self, cx: &Cx<'_>, blocks: &mut BlockRun<'_>, first: usize, n: usize) {
         for (i, (_, fold)) in self.reductions.iter().enumerate() {
             let mut stride = 1;
             while stride < self.nest.chunks() {
@@ -396,7 +397,7 @@ impl Kernel for Reduce {
         cx.parallel(nest.outer * per_outer, cost, &|thread, range| {
             let scratch = cx.scratch(thread);
             // SAFETY: this thread's scratch memory is large enough for the code and the accumulators behind it.
-            let mut blocks = unsafe { Blocks::start(&self.code, cx, scratch) };
+            let mut blocks = unsafe { BlockRun::start(&self.code, cx, scratch) };
             for task in range {
                 let (outer, rest) = (task / per_outer, task % per_outer);
                 let (chunk, block) = (rest / nest.width_blocks(), rest % nest.width_blocks());
@@ -413,7 +414,7 @@ impl Kernel for Reduce {
         });
         cx.parallel(outputs.div_ceil(BLOCK), self.epilogue.cost_ns(outputs), &|thread, range| {
             // SAFETY: as above.
-            let mut blocks = unsafe { Blocks::start(&self.epilogue, cx, cx.scratch(thread)) };
+            let mut blocks = unsafe { BlockRun::start(&self.epilogue, cx, cx.scratch(thread)) };
             for block in range {
                 let first = block * BLOCK;
                 // SAFETY: each block of outputs is finished by one thread, after all tasks above.

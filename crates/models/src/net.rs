@@ -33,7 +33,7 @@ pub(crate) struct Net<'a> {
     dtype: DType,
     /// The type of feeds, statistics, losses and outputs: f32 where parameters are of bf16, else theirs.
     wide: DType,
-    init: spec::Init,
+    init: spec::InitSpec,
     key: Option<Value>,
     streams: usize,
 }
@@ -62,7 +62,7 @@ impl<'a> Net<'a> {
         mode: Mode,
         inputs: &[InputSpec],
         target: &TargetSpec,
-        init: spec::Init,
+        init: spec::InitSpec,
         BuildOptions { dtype, mixed, foreign }: BuildOptions<'a>,
     ) -> Self {
         let mut b = Builder::new(match mode {
@@ -109,8 +109,8 @@ impl<'a> Net<'a> {
 
     /// From here on, a manifest that leaves the choice of initial weights open means `rule`.
     pub fn default_rule(&mut self, rule: InitRule) {
-        if self.init == spec::Init::Rule(InitRule::Default) {
-            self.init = spec::Init::Rule(rule);
+        if self.init == spec::InitSpec::Rule(InitRule::Default) {
+            self.init = spec::InitSpec::Rule(rule);
         }
     }
 
@@ -151,9 +151,9 @@ impl<'a> Net<'a> {
     pub fn weight(&mut self, name: &str, dims: &[usize], fans: [usize; 2], default: Init) -> Value {
         let [fan_in, fan_out] = fans;
         let init = match self.init {
-            spec::Init::Normal(init) => Init::Normal { std: init.normal.get() },
-            spec::Init::Uniform(init) => Init::Uniform { bound: init.uniform.get() },
-            spec::Init::Rule(rule) => match rule {
+            spec::InitSpec::Normal(init) => Init::Normal { std: init.normal.get() },
+            spec::InitSpec::Uniform(init) => Init::Uniform { bound: init.uniform.get() },
+            spec::InitSpec::Rule(rule) => match rule {
                 InitRule::Default => default,
                 InitRule::Zeros => Init::ZEROS,
                 InitRule::XavierUniform => Init::xavier_uniform(fan_in, fan_out),
@@ -167,7 +167,7 @@ impl<'a> Net<'a> {
 
     /// A bias: zero when the manifest has its own rule for the weights, else drawn as `default`.
     pub fn bias(&mut self, units: usize, default: Init) -> Value {
-        let own_rule = self.init == spec::Init::Rule(InitRule::Default);
+        let own_rule = self.init == spec::InitSpec::Rule(InitRule::Default);
         self.param("bias", &[units], if own_rule { default } else { Init::ZEROS })
     }
 

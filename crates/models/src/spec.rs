@@ -29,7 +29,7 @@ pub struct ModelSpec {
     pub weights: Option<String>,
     /// How the weights are drawn at the start. With any rule but `"default"`, biases start at zero.
     #[serde(default)]
-    pub init: Init,
+    pub init: InitSpec,
 }
 
 /// A list of layers or a named architecture.
@@ -192,7 +192,7 @@ pub struct WideDeepSpec {
 /// How weights are drawn at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub enum Init {
+pub enum InitSpec {
     /// A rule by name.
     Rule(InitRule),
     /// Normal with mean 0 and this standard deviation.
@@ -201,7 +201,7 @@ pub enum Init {
     Uniform(UniformInit),
 }
 
-impl Default for Init {
+impl Default for InitSpec {
     fn default() -> Self {
         Self::Rule(InitRule::Default)
     }
@@ -252,7 +252,7 @@ pub struct Model {
     /// A safetensors file to start from, as the manifest writes it.
     pub weights: Option<String>,
     /// How weights are drawn at the start.
-    pub init: Init,
+    pub init: InitSpec,
 }
 
 /// The activation that the manifest puts after the last layer. It is taken off the layers: a classifier's graph ends

@@ -5,7 +5,7 @@ use crate::datum::{Datum, Kind};
 use crate::model::{OnnxModel, label};
 use crate::proto::{FunctionProto, GraphProto, NodeProto};
 use crate::tensors::OnnxTensor;
-use crate::weights::{Role, Weight, Weights};
+use crate::weights::{InitialiserRole, Weight, Weights};
 use crate::{Elem, ExternalData, NoExternalData, fold, ops, sizes};
 use outgrow_ir::{Builder, Diagnostic, Diagnostics, Dim, Graph, InputRole, TensorType, Value};
 use outgrow_tensor::Tensor;
@@ -114,14 +114,16 @@ type Names = HashMap<String, Datum>;
 impl OnnxModel {
     /// What an initialiser becomes unless the caller says otherwise: floats of at least one dimension are parameters,
     /// the running statistics of batch normalisation are buffers, everything else is constant.
-    pub fn role(&self, name: &str, tensor: &OnnxTensor) -> Role {
+    pub fn role(&self, name: &str, tensor: &OnnxTensor) -> InitialiserRole {
         let is_statistic = self.nodes.iter().any(|node| {
             node.op_type == "BatchNormalization" && node.input.iter().skip(3).any(|input| input == name)
         });
         match tensor.elem {
-            _ if is_statistic => Role::Buffer,
-            Elem::F32 | Elem::F64 | Elem::F16 | Elem::BF16 if tensor.tensor.shape().rank() > 0 => Role::Param,
-            _ => Role::Constant,
+            _ if is_statistic => InitialiserRole::Buffer,
+            Elem::F32 | Elem::F64 | Elem::F16 | Elem::BF16 if tensor.tensor.shape().rank() > 0 => {
+                InitialiserRole::Param
+            }
+            _ => InitialiserRole::Constant,
         }
     }
 
@@ -135,7 +137,7 @@ impl OnnxModel {
         b: &mut Builder,
         given: &[Given],
         mode: Mode<'_>,
-        role: &dyn Fn(&str, &OnnxTensor) -> Role,
+        role: &dyn Fn(&str, &OnnxTensor) -> InitialiserRole,
     ) -> Result<Imported, Refused> {
         let mut e = Emitter {
             model: self,
@@ -150,15 +152,15 @@ impl OnnxModel {
         };
         let mut names = Names::new();
         let inputs = e.inputs(given, &mut names);
-        let mut wanted: HashMap<&str, Role> = HashMap::new();
+        let mut wanted: HashMap<&str, InitialiserRole> = HashMap::new();
         for (name, tensor) in &self.weights {
             wanted.insert(name, role(name, tensor));
         }
         for (name, read) in &self.weights {
             let kind = match wanted[name.as_str()] {
-                Role::Param => InputRole::Param,
-                Role::Buffer => InputRole::Buffer,
-                Role::Constant => {
+                InitialiserRole::Param => InputRole::Param,
+                InitialiserRole::Buffer => InputRole::Buffer,
+                InitialiserRole::Constant => {
                     names.insert(name.clone(), Datum::known(read.elem, read.tensor.clone()));
                     continue;
                 }

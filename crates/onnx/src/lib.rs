@@ -29,4 +29,4 @@ pub use external::{ExternalData, FolderData, NoExternalData};
 pub use model::{DimInfo, OPSET_MAX, OPSET_MIN, OnnxModel, ValueInfo};
 pub use ops::supported_operators;
 pub use tensors::{ELEMENTS_MAX, OnnxTensor};
-pub use weights::{Role, Weight};
+pub use weights::{InitialiserRole, Weight};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// What an initialiser becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum InitialiserRole {
     /// An input that training may change.
     Param,
     /// An input that is state, as running statistics.

@@ -44,11 +44,11 @@ pub struct RunReport {
     /// Metrics over the course of training.
     pub curves: Vec<Curve>,
     /// For classifiers: which classes were taken for which.
-    pub confusion: Option<Confusion>,
+    pub confusion: Option<ConfusionTable>,
     /// For regression: targets and predictions.
     pub regression: Option<Regression>,
     /// How memory is used in a step.
-    pub memory: Option<MemoryPlan>,
+    pub memory: Option<MemoryChart>,
     /// Where the time of a step goes.
     pub ops: Vec<OpTime>,
     /// How the processor was used.
@@ -56,7 +56,7 @@ pub struct RunReport {
     /// What happened to the data before training.
     pub cleaning: Option<Cleaning>,
     /// On what it ran.
-    pub environment: Environment,
+    pub environment: Machine,
 }
 
 /// Metrics of one part of the data.
@@ -83,7 +83,7 @@ pub struct Curve {
 
 /// Which classes were taken for which.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Confusion {
+pub struct ConfusionTable {
     /// Which part of the data: `test`.
     pub split: String,
     /// The names of the classes.
@@ -120,7 +120,7 @@ pub struct Regression {
 
 /// How memory is used in a step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct MemoryPlan {
+pub struct MemoryChart {
     /// Bytes of the arena that is planned.
     pub planned_bytes: u64,
     /// Bytes if every value had a buffer of its own.
@@ -130,12 +130,12 @@ pub struct MemoryPlan {
     /// The number of steps of the program.
     pub steps: usize,
     /// The values in the arena.
-    pub buffers: Vec<Buffer>,
+    pub buffers: Vec<PlannedBuffer>,
 }
 
 /// A value in the arena.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Buffer {
+pub struct PlannedBuffer {
     /// What it holds.
     pub label: String,
     /// Where it begins, in bytes.
@@ -206,7 +206,7 @@ impl Cleaning {
 
 /// On what it ran.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Environment {
+pub struct Machine {
     /// Outgrow's version.
     pub version: String,
     /// The processor.

@@ -3,8 +3,8 @@
 #![allow(clippy::needless_range_loop)]
 
 use outgrow::report::{
-    Bitmap, Buffer, Cleaning, Confusion, ConfusionSample, Curve, Environment, MemoryPlan, OpTime, Plot,
-    Processor, Regression, RunReport, Scale, Series, SplitMetrics, Style, plot_page, render,
+    Bitmap, Cleaning, ConfusionSample, ConfusionTable, Curve, Machine, MemoryChart, OpTime, PlannedBuffer,
+    Plot, Processor, Regression, RunReport, Scale, Series, SplitMetrics, Style, plot_page, render,
 };
 
 /// Numbers that look random and are the same each time: a linear congruential generator (Knuth's MMIX constants).
@@ -100,7 +100,7 @@ fn classifier(classes: &[String]) -> RunReport {
                 parts: vec![("train".into(), epochs(0.8, 0.996)), ("validation".into(), epochs(0.85, 0.989))],
             },
         ],
-        confusion: Some(Confusion { split: "test".into(), classes: classes.to_vec(), counts, samples }),
+        confusion: Some(ConfusionTable { split: "test".into(), classes: classes.to_vec(), counts, samples }),
         regression: None,
         memory: Some(memory(&mut noise)),
         ops: [("conv2d", 412.0, 80.0), ("conv2d.gradient <w>", 530.0, 71.0), ("dense", 99.0, 60.0), ("relu", 25.0, 0.0), ("max_pool", 60.0, 0.0)]
@@ -124,7 +124,7 @@ fn classifier(classes: &[String]) -> RunReport {
             filled: vec![("age".into(), 12)],
             splits: vec![("train".into(), 54_000), ("validation".into(), 5_990), ("test".into(), 10_000)],
         }),
-        environment: Environment {
+        environment: Machine {
             version: "0.1.0".into(),
             cpu: "A Processor @ 2.0 GHz".into(),
             cores: 2,
@@ -135,12 +135,12 @@ fn classifier(classes: &[String]) -> RunReport {
     }
 }
 
-fn memory(noise: &mut Noise) -> MemoryPlan {
+fn memory(noise: &mut Noise) -> MemoryChart {
     let mut buffers = Vec::new();
     let mut offset = 0;
     for i in 0..24usize {
         let bytes = 20_000 + noise.below(200_000);
-        buffers.push(Buffer {
+        buffers.push(PlannedBuffer {
             label: format!("activation {i} <"),
             offset,
             bytes,
@@ -151,7 +151,7 @@ fn memory(noise: &mut Noise) -> MemoryPlan {
     }
     for i in 0..24usize {
         let bytes = 10_000 + noise.below(90_000);
-        buffers.push(Buffer {
+        buffers.push(PlannedBuffer {
             label: format!("gradient {i}"),
             offset,
             bytes,
@@ -160,7 +160,7 @@ fn memory(noise: &mut Noise) -> MemoryPlan {
         });
         offset = if i % 3 == 2 { offset - 150_000 } else { offset + bytes };
     }
-    MemoryPlan {
+    MemoryChart {
         planned_bytes: 3_400_000,
         naive_bytes: 9_800_000,
         lower_bound_bytes: 3_100_000,

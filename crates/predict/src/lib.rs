@@ -16,7 +16,7 @@ mod answer;
 mod graph_body;
 mod interpretation;
 mod model;
-mod onnx_body;
+mod onnx_graphs;
 mod package;
 mod programs;
 mod reader;

@@ -11,7 +11,7 @@ use outgrow_tensor::Tensor;
 
 use crate::graph_body::GraphBody;
 use crate::interpretation::Interpretation;
-use crate::onnx_body::OnnxBody;
+use crate::onnx_graphs::OnnxGraphs;
 use crate::programs::{Key, Program, Programs, Task};
 use crate::reader::{entry, read_file};
 use crate::{Package, Port};
@@ -47,7 +47,7 @@ enum Body {
     /// A graph for any number of rows.
     Graph(Box<GraphBody>),
     /// A file, which becomes a graph once all shapes are known.
-    Onnx(Box<OnnxBody>),
+    Onnx(Box<OnnxGraphs>),
 }
 
 impl Model {
@@ -92,7 +92,7 @@ impl Model {
     /// A model of another framework.
     pub fn of_onnx(model: OnnxModel, options: ModelOptions) -> Self {
         let name = model.name.clone();
-        let (body, weights) = OnnxBody::new(model);
+        let (body, weights) = OnnxGraphs::new(model);
         Self {
             inputs: body.inputs(),
             outputs: body.outputs(),

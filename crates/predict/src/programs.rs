@@ -53,11 +53,11 @@ struct Running {
 #[derive(Debug, Default)]
 pub(crate) struct Programs {
     /// Those used last stand last.
-    kept: Mutex<Vec<(Key, Arc<Place>)>>,
+    kept: Mutex<Vec<(Key, Arc<ProgramCell>)>>,
 }
 
 /// Where a program is once it is compiled. Who needs it meanwhile waits.
-type Place = Mutex<Option<Arc<Program>>>;
+type ProgramCell = Mutex<Option<Arc<Program>>>;
 
 /// A panic of another thread leaves what is in the lock as whole as it was: it is only changed by single steps.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -35,7 +35,7 @@ pub struct Index {
     format: String,
     version: u32,
     /// The parts, ordered by name.
-    pub parts: Vec<Part>,
+    pub parts: Vec<PackagePart>,
     /// SHA-256 over the other fields.
     sha256: String,
 }
@@ -43,7 +43,7 @@ pub struct Index {
 /// One part in the list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Part {
+pub struct PackagePart {
     /// Its name.
     pub name: String,
     /// The file in the package's folder that holds it.
@@ -76,7 +76,7 @@ impl ModelPackage {
         for (name, bytes) in &self.parts {
             let sha256 = sha256::hex(bytes);
             let file = place_part(storage, folder, name, bytes, &sha256)?;
-            parts.push(Part { name: name.clone(), file, bytes: bytes.len() as u64, sha256 });
+            parts.push(PackagePart { name: name.clone(), file, bytes: bytes.len() as u64, sha256 });
         }
         let path = folder.join(INDEX);
         // An index that is damaged or missing leaves unknown files behind, which harm nobody.
@@ -165,13 +165,13 @@ fn read_index(storage: &dyn StorageBackend, folder: &Path) -> Result<Index, Stor
     Ok(parse_index(&bytes).map_err(|d| in_file(d, &path))?)
 }
 
-fn damaged(path: &Path, part: &Part, problem: String) -> StoreError {
+fn damaged(path: &Path, part: &PackagePart, problem: String) -> StoreError {
     let diagnostic = Diagnostic::new("store.package.damaged", problem).file(path).item(&*part.name);
     Diagnostics::from(diagnostic.hint("the file changed after the package was written")).into()
 }
 
 /// The path of a part, which is there with its length.
-fn find_part(storage: &dyn StorageBackend, folder: &Path, part: &Part) -> Result<PathBuf, StoreError> {
+fn find_part(storage: &dyn StorageBackend, folder: &Path, part: &PackagePart) -> Result<PathBuf, StoreError> {
     let path = folder.join(&part.file);
     let found = storage.entry(&path)?.map(|e| e.bytes);
     if found == Some(part.bytes) {
@@ -181,7 +181,7 @@ fn find_part(storage: &dyn StorageBackend, folder: &Path, part: &Part) -> Result
     Err(damaged(&path, part, format!("the part {found}, expected {} bytes", part.bytes)))
 }
 
-fn read_part(storage: &dyn StorageBackend, folder: &Path, part: &Part) -> Result<Bytes, StoreError> {
+fn read_part(storage: &dyn StorageBackend, folder: &Path, part: &PackagePart) -> Result<Bytes, StoreError> {
     let path = find_part(storage, folder, part)?;
     let bytes = storage.map(&path)?;
     if sha256::hex(&bytes) == part.sha256 {
@@ -192,7 +192,7 @@ fn read_part(storage: &dyn StorageBackend, folder: &Path, part: &Part) -> Result
 }
 
 impl Index {
-    fn new(parts: Vec<Part>) -> Self {
+    fn new(parts: Vec<PackagePart>) -> Self {
         let mut index = Self { format: FORMAT.to_owned(), version: VERSION, parts, sha256: String::new() };
         index.sha256 = index.digest();
         index
@@ -203,7 +203,7 @@ impl Index {
         // No field contains a line break, so no two lists give the same text.
         hasher.update(format!("{}\n{}\n", self.format, self.version).as_bytes());
         for part in &self.parts {
-            let Part { name, file, bytes, sha256 } = part;
+            let PackagePart { name, file, bytes, sha256 } = part;
             hasher.update(format!("{name}\n{file}\n{bytes}\n{sha256}\n").as_bytes());
         }
         hasher.hex()

@@ -8,7 +8,7 @@ use crate::spec::{self, MetricName};
 /// What early stopping has seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct EarlyStopping {
+pub struct Patience {
     metric: MetricName,
     patience: u32,
     min_delta: f64,
@@ -27,7 +27,7 @@ pub struct Decision {
     pub stop: bool,
 }
 
-impl EarlyStopping {
+impl Patience {
     /// Nothing seen yet.
     pub fn new(config: &spec::EarlyStopping) -> Self {
         let spec::EarlyStopping { metric, patience, min_delta, .. } = *config;
@@ -65,11 +65,11 @@ mod tests {
     /// `+` for better, `-` for not, `!` for stop.
     fn said(metric: MetricName, min_delta: f64, values: &[f64]) -> String {
         let config = spec::EarlyStopping { metric, patience: 2, min_delta, restore_best: true };
-        let mut state = EarlyStopping::new(&config);
+        let mut state = Patience::new(&config);
         let mut observe = |value: &f64| {
             let decision = state.observe(*value);
             let text = serde_json::to_string(&state).unwrap();
-            assert_eq!(serde_json::from_str::<EarlyStopping>(&text).unwrap(), state, "{text}");
+            assert_eq!(serde_json::from_str::<Patience>(&text).unwrap(), state, "{text}");
             match decision {
                 Decision { improved: true, stop: false } => '+',
                 Decision { improved: false, stop: false } => '-',

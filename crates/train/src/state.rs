@@ -1,6 +1,6 @@
 //! The state of training: everything that the next step depends on, and its form in a checkpoint.
 
-use crate::early_stopping::EarlyStopping;
+use crate::early_stopping::Patience;
 use crate::flat::kinds;
 use crate::optim::Slot;
 use crate::program::layouts;
@@ -34,7 +34,7 @@ pub struct TrainState {
     /// The optimiser's state: a vector for each of its slots, with the slot's name.
     pub slots: Vec<(&'static str, DeviceVector)>,
     /// What early stopping has seen.
-    pub early_stopping: Option<EarlyStopping>,
+    pub early_stopping: Option<Patience>,
     /// Parameters and buffers of the best evaluation, when they are to be the result.
     pub best: Option<(DeviceVector, DeviceVector)>,
 }
@@ -54,7 +54,7 @@ struct Progress {
     samples: u64,
     train_ns: u64,
     stopped: bool,
-    early_stopping: Option<EarlyStopping>,
+    early_stopping: Option<Patience>,
 }
 
 const PROGRESS: &str = "progress";

@@ -1,6 +1,6 @@
 //! Early stopping: watches a validation metric and keeps the best weights.
 
-use crate::early_stopping::EarlyStopping;
+use crate::early_stopping::Patience;
 use crate::evaluate::Metrics;
 use crate::observe::{TrainEvent, TrainObserver};
 use crate::trainer::Trainer;
@@ -17,7 +17,7 @@ impl Trainer {
         // A metric that does not apply to this model never stops it.
         let Some(value) = metrics.get(config.metric) else { return Ok(()) };
         let state = &mut self.state;
-        let watcher = state.early_stopping.get_or_insert_with(|| EarlyStopping::new(&config));
+        let watcher = state.early_stopping.get_or_insert_with(|| Patience::new(&config));
         let decision = watcher.observe(value);
         if decision.improved && config.restore_best {
             match &mut state.best {

@@ -26,7 +26,7 @@ pub(crate) const fn register_bytes(dtype: DType) -> usize {
 
 /// Where a register's block is.
 #[derive(Clone, Copy, Debug)]
-enum Home {
+enum RegisterHome {
     /// Never computed.
     Unused,
     /// At this byte of the register file.
@@ -56,7 +56,7 @@ pub(crate) struct BlockCode {
     dims: Vec<usize>,
     total: usize,
     types: Vec<DType>,
-    homes: Vec<Home>,
+    homes: Vec<RegisterHome>,
     inputs: Vec<Strided>,
     outputs: Vec<(Reg, Strided)>,
     /// Which outputs must be copied from their registers.
@@ -70,7 +70,7 @@ pub(crate) struct BlockCode {
 }
 
 /// What a block program is compiled from. All views have the extents `dims`.
-pub(crate) struct Source<'a> {
+pub(crate) struct BlockSource<'a> {
     pub kernel: &'static str,
     pub dims: &'a [usize],
     pub code: &'a [Instr],
@@ -94,7 +94,7 @@ impl Instr {
 }
 
 impl BlockCode {
-    pub fn new(source: &Source<'_>) -> Result<Self, KernelError> {
+    pub fn new(source: &BlockSource<'_>) -> Result<Self, KernelError> {
         let kernel = source.kernel;
         let total = check_views(source)?;
         let input_types: Vec<DType> = source.inputs.iter().map(|v| v.dtype).collect();
@@ -139,7 +139,7 @@ impl BlockCode {
             .map(|((reg, v), s)| (*reg, strided((v, s))))
             .collect::<Vec<_>>();
         let mut code = Self {
-            homes: vec![Home::Unused; types.len()],
+            homes: vec![RegisterHome::Unused; types.len()],
             dims,
             total,
             types,
@@ -168,7 +168,7 @@ impl BlockCode {
 
     /// Whether register `reg` is computed or loaded.
     pub fn is_used(&self, reg: Reg) -> bool {
-        !matches!(self.homes[reg], Home::Unused)
+        !matches!(self.homes[reg], RegisterHome::Unused)
     }
 
     /// Estimated nanoseconds for `elements` elements on one thread.
@@ -209,7 +209,7 @@ impl BlockCode {
     }
 
     /// Chooses a home for every register that is used, and makes the steps.
-    fn assign(&mut self, source: &Source<'_>, iotas: Vec<Vec<isize>>) {
+    fn assign(&mut self, source: &BlockSource<'_>, iotas: Vec<Vec<isize>>) {
         let last_use = last_uses(source);
         self.direct_outputs(source);
         let mut files = Files::default();
@@ -224,14 +224,14 @@ impl BlockCode {
             }
             match *instr {
                 Instr::Const(literal) => {
-                    self.homes[reg] = Home::File(files.take(register_bytes(self.types[reg])));
+                    self.homes[reg] = RegisterHome::File(files.take(register_bytes(self.types[reg])));
                     self.constants.push((reg, literal));
                 }
                 Instr::Reduced(_) => {
-                    self.homes[reg] = Home::File(files.take(register_bytes(self.types[reg])))
+                    self.homes[reg] = RegisterHome::File(files.take(register_bytes(self.types[reg])))
                 }
                 Instr::Load(i) if self.inputs[i].strides.iter().all(|&s| s == 0) => {
-                    self.homes[reg] = Home::File(files.take(register_bytes(self.types[reg])));
+                    self.homes[reg] = RegisterHome::File(files.take(register_bytes(self.types[reg])));
                     self.uniforms.push((reg, i));
                 }
                 Instr::Load(i)
@@ -239,7 +239,7 @@ impl BlockCode {
                         && self.types[reg] != DType::BF16
                         && !stored(reg) =>
                 {
-                    self.homes[reg] = Home::Input(i);
+                    self.homes[reg] = RegisterHome::Input(i);
                 }
                 _ => {}
             }
@@ -250,9 +250,9 @@ impl BlockCode {
             if last_use[reg].is_none() {
                 continue;
             }
-            if matches!(self.homes[reg], Home::Unused) {
-                self.homes[reg] = Home::File(files.take(register_bytes(self.types[reg])));
-            } else if !matches!(self.homes[reg], Home::Output(_)) {
+            if matches!(self.homes[reg], RegisterHome::Unused) {
+                self.homes[reg] = RegisterHome::File(files.take(register_bytes(self.types[reg])));
+            } else if !matches!(self.homes[reg], RegisterHome::Output(_)) {
                 continue;
             }
             let ty = self.types[reg];
@@ -281,7 +281,7 @@ impl BlockCode {
                 let repeated = operands[..i].contains(&operand);
                 if last_use[operand] == Some(reg)
                     && !repeated
-                    && let Home::File(at) = self.homes[operand]
+                    && let RegisterHome::File(at) = self.homes[operand]
                     && !is_permanent(&source.code[operand], &self.uniforms, operand)
                 {
                     files.give_back(register_bytes(self.types[operand]), at);
@@ -290,14 +290,14 @@ impl BlockCode {
         }
         self.file_bytes = files.bytes;
         self.stores = (0..self.outputs.len())
-            .filter(|&i| !matches!(self.homes[self.outputs[i].0], Home::Output(o) if o == i))
+            .filter(|&i| !matches!(self.homes[self.outputs[i].0], RegisterHome::Output(o) if o == i))
             .collect();
         self.cost_ps = self.estimate();
     }
 
     /// Lets registers that are stored in row-major order be computed where they are stored, unless that is where an
     /// input lies: then the block must be computed first and stored last.
-    fn direct_outputs(&mut self, source: &Source<'_>) {
+    fn direct_outputs(&mut self, source: &BlockSource<'_>) {
         for (i, (reg, output)) in self.outputs.iter().enumerate() {
             let computed = match source.code[*reg] {
                 Instr::Const(_) | Instr::Reduced(_) => false,
@@ -309,8 +309,8 @@ impl BlockCode {
             };
             let in_place = source.inputs.contains(&output.view);
             let flat = self.is_flat(&output.strides) && output.view.dtype != DType::BF16;
-            if computed && flat && !in_place && matches!(self.homes[*reg], Home::Unused) {
-                self.homes[*reg] = Home::Output(i);
+            if computed && flat && !in_place && matches!(self.homes[*reg], RegisterHome::Unused) {
+                self.homes[*reg] = RegisterHome::Output(i);
             }
         }
     }
@@ -343,7 +343,7 @@ impl BlockCode {
 
 /// For every register, the last instruction that reads it: `usize::MAX` when it is read from outside, `None` when it
 /// need not be computed.
-fn last_uses(source: &Source<'_>) -> Vec<Option<usize>> {
+fn last_uses(source: &BlockSource<'_>) -> Vec<Option<usize>> {
     let mut last = vec![None; source.code.len()];
     for &reg in source.outputs.iter().map(|(reg, _)| reg).chain(source.keep) {
         last[reg] = Some(usize::MAX);
@@ -364,7 +364,7 @@ fn is_permanent(instr: &Instr, uniforms: &[(Reg, usize)], reg: Reg) -> bool {
 }
 
 /// Checks the views' extents; returns the number of elements of the space.
-fn check_views(source: &Source<'_>) -> Result<usize, KernelError> {
+fn check_views(source: &BlockSource<'_>) -> Result<usize, KernelError> {
     let dims = source.dims;
     let views = source.inputs.iter().chain(source.outputs.iter().map(|(_, v)| v));
     for view in views {
@@ -403,14 +403,14 @@ impl Files {
 }
 
 /// A block program being run by one thread.
-pub(crate) struct Blocks<'a> {
+pub(crate) struct BlockRun<'a> {
     code: &'a BlockCode,
     cx: &'a Cx<'a>,
     /// The block of every register.
     pointers: &'a mut [*mut u8],
 }
 
-impl<'a> Blocks<'a> {
+impl<'a> BlockRun<'a> {
     /// Makes `code` ready in the scratch memory at `scratch` and fills what stays the same for all blocks.
     ///
     /// # Safety
@@ -423,8 +423,10 @@ impl<'a> Blocks<'a> {
         let pointers = unsafe { std::slice::from_raw_parts_mut(scratch.cast::<*mut u8>(), count) };
         for (pointer, home) in pointers.iter_mut().zip(&code.homes) {
             *pointer = match *home {
-                Home::File(at) => file.wrapping_add(at),
-                Home::Unused | Home::Input(_) | Home::Output(_) => std::ptr::null_mut(),
+                RegisterHome::File(at) => file.wrapping_add(at),
+                RegisterHome::Unused | RegisterHome::Input(_) | RegisterHome::Output(_) => {
+                    std::ptr::null_mut()
+                }
             };
         }
         let n = BLOCK.min(code.total);
@@ -442,7 +444,7 @@ impl<'a> Blocks<'a> {
         Self { code, cx, pointers }
     }
 
-    /// The block of register `reg`: valid after [`Blocks::eval`], or to be filled before it for `Instr::Reduced`.
+    /// The block of register `reg`: valid after [`BlockRun::eval`], or to be filled before it for `Instr::Reduced`.
     pub fn register(&self, reg: Reg) -> *mut u8 {
         self.pointers[reg]
     }
@@ -455,13 +457,13 @@ impl<'a> Blocks<'a> {
         let code = self.code;
         for (pointer, (home, dtype)) in self.pointers.iter_mut().zip(code.homes.iter().zip(&code.types)) {
             match *home {
-                Home::Input(i) => {
+                RegisterHome::Input(i) => {
                     *pointer = self.cx.origin(&code.inputs[i].view).wrapping_add(first * dtype.bytes())
                 }
-                Home::Output(i) => {
+                RegisterHome::Output(i) => {
                     *pointer = self.cx.origin(&code.outputs[i].1.view).wrapping_add(first * dtype.bytes());
                 }
-                Home::File(_) | Home::Unused => {}
+                RegisterHome::File(_) | RegisterHome::Unused => {}
             }
         }
         for step in &code.steps {

@@ -12,7 +12,7 @@ mod simd;
 mod space;
 mod types;
 
-pub(crate) use code::{BLOCK, BlockCode, Blocks, Source, fill, register_bytes};
+pub(crate) use code::{BLOCK, BlockCode, BlockRun, BlockSource, fill, register_bytes};
 pub(crate) use fold::{Fold, LANES};
 pub(crate) use load::{narrow, widen};
 pub(crate) use ops::round_bf16;

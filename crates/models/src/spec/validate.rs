@@ -414,7 +414,7 @@ mod tests {
         let spec = ModelSpec {
             architecture: ArchitectureSpec::Layers(LayerListSpec { layers: vec![layer] }),
             weights: None,
-            init: super::super::Init::default(),
+            init: super::super::InitSpec::default(),
         };
         assert_eq!(spec.validate().unwrap_err().0[0].code, "manifest.model.nesting");
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::format::{capital, count, escape, percent};
 use super::frame::{card, wide_card};
-use super::{Confusion, ConfusionSample};
+use super::{ConfusionSample, ConfusionTable};
 
 /// Beyond this many classes the matrix has no numbers in it and no pictures beside it.
 const MAX_LABELLED: usize = 24;
@@ -18,7 +18,7 @@ const MAX_PICTURES: usize = 5;
 const MAX_CLASSES: usize = 40;
 
 /// All three sections.
-pub(super) fn sections(confusion: &Confusion) -> String {
+pub(super) fn sections(confusion: &ConfusionTable) -> String {
     let n = confusion.classes.len();
     if n == 0 || confusion.counts.len() != n || confusion.counts.iter().any(|row| row.len() != n) {
         return String::new();
@@ -38,7 +38,7 @@ pub(super) fn sections(confusion: &Confusion) -> String {
     html
 }
 
-fn table(confusion: &Confusion) -> String {
+fn table(confusion: &ConfusionTable) -> String {
     let n = confusion.classes.len();
     let names: Vec<_> = confusion.classes.iter().map(|name| escape(name)).collect();
     let long = confusion.classes.iter().any(|name| name.chars().count() > 4);
@@ -97,7 +97,7 @@ fn cell_look(right: bool, share: f64) -> (&'static str, f64) {
     (class, strength)
 }
 
-fn heatmap(confusion: &Confusion) -> String {
+fn heatmap(confusion: &ConfusionTable) -> String {
     let n = confusion.classes.len();
     let cell = 480.0 / n as f64;
     let mut svg = String::from(
@@ -123,7 +123,7 @@ fn heatmap(confusion: &Confusion) -> String {
     svg
 }
 
-fn mistakes(confusion: &Confusion) -> String {
+fn mistakes(confusion: &ConfusionTable) -> String {
     let mut cells: Vec<(u64, usize, usize)> = Vec::new();
     for (actual, row) in confusion.counts.iter().enumerate() {
         let wrong = row.iter().enumerate().filter(|(predicted, cells)| *predicted != actual && **cells > 0);
@@ -152,7 +152,7 @@ fn mistakes(confusion: &Confusion) -> String {
     if rows.is_empty() { String::new() } else { format!("<ul class=\"mistakes\">{rows}</ul>") }
 }
 
-fn picture(confusion: &Confusion, sample: &ConfusionSample) -> Option<String> {
+fn picture(confusion: &ConfusionTable, sample: &ConfusionSample) -> Option<String> {
     let uri = sample.image.data_uri()?;
     let name = |class: usize| confusion.classes.get(class).map_or("?".to_owned(), |name| escape(name));
     let mut about = format!("{} taken for {}", name(sample.actual), name(sample.predicted));
@@ -162,7 +162,7 @@ fn picture(confusion: &Confusion, sample: &ConfusionSample) -> Option<String> {
     Some(format!("<img src=\"{uri}\" alt=\"{about}\" title=\"{about}\">"))
 }
 
-fn classes(confusion: &Confusion) -> String {
+fn classes(confusion: &ConfusionTable) -> String {
     let n = confusion.classes.len();
     let mut rows = String::new();
     for class in 0..n.min(MAX_CLASSES) {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::format::{bytes, escape};
 use super::frame::wide_card;
-use super::{Buffer, MemoryPlan};
+use super::{MemoryChart, PlannedBuffer};
 
 /// The most values that are drawn, the largest first.
 const MAX_BUFFERS: usize = 1500;
@@ -14,7 +14,7 @@ const LEFT: f64 = 72.0;
 const BOTTOM: f64 = 34.0;
 
 /// The section.
-pub(super) fn section(plan: &MemoryPlan) -> String {
+pub(super) fn section(plan: &MemoryChart) -> String {
     let most = plan.naive_bytes.max(plan.planned_bytes).max(1) as f64;
     let bars: String = [
         ("Planned", plan.planned_bytes, "s1"),
@@ -33,8 +33,8 @@ pub(super) fn section(plan: &MemoryPlan) -> String {
     wide_card("Memory plan", &format!("<table class=\"ops\">{bars}</table>{}", chart(plan)))
 }
 
-fn chart(plan: &MemoryPlan) -> String {
-    let valid = |buffer: &&Buffer| buffer.bytes > 0 && buffer.first_step <= buffer.last_step;
+fn chart(plan: &MemoryChart) -> String {
+    let valid = |buffer: &&PlannedBuffer| buffer.bytes > 0 && buffer.first_step <= buffer.last_step;
     let mut buffers: Vec<_> = plan.buffers.iter().filter(valid).collect();
     if buffers.is_empty() {
         return String::new();

@@ -3,7 +3,7 @@
 use super::format::{capital, count, escape, number};
 use super::frame::{card, header, page, wide_card};
 use super::plot::Plot;
-use super::{Environment, RunReport, charts, confusion, memory};
+use super::{Machine, RunReport, charts, confusion, memory};
 
 /// The page of a run: one file of HTML with everything in it.
 pub fn render(report: &RunReport) -> String {
@@ -46,7 +46,7 @@ pub fn plot_page(title: &str, subtitle: &str, plots: &[Plot]) -> String {
 
 /// What ran, and on what.
 fn facts(report: &RunReport) -> String {
-    let Environment { version, cpu, cores, threads, kernel_path, os } = &report.environment;
+    let Machine { version, cpu, cores, threads, kernel_path, os } = &report.environment;
     let plain = |number: usize| if number == 0 { String::new() } else { number.to_string() };
     let rows: String = [
         ("Outgrow", escape(version)),

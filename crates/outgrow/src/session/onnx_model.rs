@@ -11,7 +11,8 @@ use outgrow_models::spec::OnnxSpec;
 use outgrow_models::{BufferSpec, Init, InputSpec, Mode, ParamSpec};
 use outgrow_onnx as onnx;
 use outgrow_onnx::{
-    Elem, ExternalData, FolderData, Given, Imported, OnnxModel, OnnxTensor, Refused, Role, Training,
+    Elem, ExternalData, FolderData, Given, Imported, InitialiserRole, OnnxModel, OnnxTensor, Refused,
+    Training,
 };
 use outgrow_store::sha256::Hasher;
 use outgrow_tensor::Tensor;
@@ -110,7 +111,7 @@ impl OnnxBody {
     ) -> Result<Imported, Diagnostics> {
         let given = self.given(b, inputs)?;
         let role = |name: &str, tensor: &OnnxTensor| match self.model.role(name, tensor) {
-            Role::Param if !self.is_trained(name) => Role::Buffer,
+            InitialiserRole::Param if !self.is_trained(name) => InitialiserRole::Buffer,
             role => role,
         };
         self.model

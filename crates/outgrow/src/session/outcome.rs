@@ -22,14 +22,14 @@ pub struct RunResult {
     /// For classes: which were taken for which in the test data.
     pub confusion: Option<Confusion>,
     /// For classes: of some test samples, their number, class, answer and the answer's probability.
-    pub answers: Vec<Answer>,
+    pub answers: Vec<TestAnswer>,
     /// For numbers: some targets and predictions of the test data.
     pub pairs: Vec<(f64, f64)>,
 }
 
 /// What the model said to one sample.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer {
+pub struct TestAnswer {
     /// Number of the sample in its split.
     pub sample: u64,
     /// Its class.
@@ -74,7 +74,7 @@ pub fn evaluate_run(
 struct Watch {
     classes: usize,
     confusion: Option<Confusion>,
-    answers: Vec<Answer>,
+    answers: Vec<TestAnswer>,
     kept: Vec<usize>,
     pairs: Vec<(f64, f64)>,
     seen: u64,
@@ -102,7 +102,7 @@ impl Watch {
                     &mut self.kept[(actual * self.classes + predicted).min(self.classes * self.classes - 1)];
                 if *kept < ANSWERS {
                     *kept += 1;
-                    self.answers.push(Answer {
+                    self.answers.push(TestAnswer {
                         sample: self.seen + i as u64,
                         actual,
                         predicted,

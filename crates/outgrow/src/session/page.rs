@@ -6,12 +6,12 @@ use outgrow_transform::{Field, Target};
 use serde_json::Value as Json;
 
 use super::Session;
-use super::outcome::{Answer, RunResult, Usage};
+use super::outcome::{RunResult, TestAnswer, Usage};
 use super::process::cpu_name;
 use super::record::values;
 use crate::report::{
-    Bitmap, Buffer, Cleaning, Confusion, ConfusionSample, Curve, Environment, MemoryPlan, OpTime, Processor,
-    Regression, RunReport, SplitMetrics,
+    Bitmap, Cleaning, ConfusionSample, ConfusionTable, Curve, Machine, MemoryChart, OpTime, PlannedBuffer,
+    Processor, Regression, RunReport, SplitMetrics,
 };
 
 /// Most values of the memory plan that are drawn: the largest ones.
@@ -58,7 +58,7 @@ pub fn report(
             peak_memory_bytes: usage.peak_memory_bytes,
         }),
         cleaning: Some(Cleaning::of(data)),
-        environment: Environment {
+        environment: Machine {
             version: env!("CARGO_PKG_VERSION").into(),
             cpu: cpu_name(),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -110,19 +110,19 @@ fn curves(lines: &[Json]) -> Vec<Curve> {
     curves
 }
 
-fn confusion(data: &Dataset, result: &RunResult) -> Option<Confusion> {
+fn confusion(data: &Dataset, result: &RunResult) -> Option<ConfusionTable> {
     let counts = result.confusion.as_ref()?;
     let Target::Class { names } = data.schema().target else { return None };
     let row = |actual| (0..names.len()).map(|predicted| counts.count(actual, predicted)).collect();
     // Wrong answers first: they tell more.
-    let mut answers: Vec<&Answer> = result.answers.iter().collect();
+    let mut answers: Vec<&TestAnswer> = result.answers.iter().collect();
     answers.sort_by_key(|a| a.actual == a.predicted);
-    let picture = |answer: &&Answer| {
+    let picture = |answer: &&TestAnswer| {
         let image = picture(data, answer.sample)?;
-        let Answer { actual, predicted, probability, .. } = **answer;
+        let TestAnswer { actual, predicted, probability, .. } = **answer;
         Some(ConfusionSample { actual, predicted, probability: Some(probability), image })
     };
-    Some(Confusion {
+    Some(ConfusionTable {
         split: "test".into(),
         counts: (0..names.len()).map(row).collect(),
         samples: answers.iter().take(PICTURES).filter_map(picture).collect(),
@@ -151,19 +151,19 @@ fn regression(data: &Dataset, result: &RunResult) -> Option<Regression> {
     })
 }
 
-fn memory(trainer: &Trainer) -> MemoryPlan {
+fn memory(trainer: &Trainer) -> MemoryChart {
     let compiled = &trainer.program().compiled;
     let plan = &compiled.memory;
     let mut largest: Vec<usize> = (0..plan.buffers.len()).collect();
     largest.sort_by_key(|i| std::cmp::Reverse(plan.buffers[*i].bytes));
-    let buffer = |i: usize| Buffer {
+    let buffer = |i: usize| PlannedBuffer {
         label: plan.buffers[i].name.clone(),
         offset: plan.offsets[i] as u64,
         bytes: plan.buffers[i].bytes as u64,
         first_step: plan.buffers[i].first,
         last_step: plan.buffers[i].last,
     };
-    MemoryPlan {
+    MemoryChart {
         planned_bytes: plan.planned_bytes as u64,
         naive_bytes: plan.naive_bytes as u64,
         lower_bound_bytes: plan.live_bytes as u64,

@@ -2,7 +2,7 @@
 //! once it is known what an input holds.
 
 use outgrow_ir::{Diagnostics, Dim, Value};
-use outgrow_onnx::{Given, OnnxModel, Role};
+use outgrow_onnx::{Given, InitialiserRole, OnnxModel};
 use outgrow_runtime::Weights;
 use outgrow_tensor::Tensor;
 
@@ -11,12 +11,13 @@ use crate::programs::Task;
 
 /// A model from a file.
 #[derive(Debug)]
-pub(crate) struct OnnxBody(OnnxModel);
+pub(crate) struct OnnxGraphs(OnnxModel);
 
-impl OnnxBody {
+impl OnnxGraphs {
     /// The model, and its weights, which all its graphs share.
     pub fn new(model: OnnxModel) -> (Self, Weights) {
-        let weights = model.initialisers().filter(|(name, read)| model.role(name, read) != Role::Constant);
+        let weights =
+            model.initialisers().filter(|(name, read)| model.role(name, read) != InitialiserRole::Constant);
         let weights = Weights::new(weights.map(|(name, read)| (name.to_owned(), read.tensor.clone())));
         (Self(model), weights)
     }
