@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::format::{
-    bytes, capital, count, escape, metric, metric_name, number, percent, seconds, short_count,
-};
-use super::frame::{card, wide_card};
+use maud::{Markup, PreEscaped, html};
+
+use super::format::{bytes, capital, count, metric, metric_name, number, percent, seconds, short_count};
+use super::frame::{self, bar, card, wide_card};
 use super::plot::{Plot, Scale, Series, Style};
 use super::{Cleaning, Curve, OpTime, Processor, Regression, RunReport, SplitMetrics};
 
@@ -13,54 +13,53 @@ use super::{Cleaning, Curve, OpTime, Processor, Regression, RunReport, SplitMetr
 const MAX_OPS: usize = 16;
 
 /// The numbers at the top of the page.
-pub(super) fn tiles(report: &RunReport) -> String {
+pub(super) fn tiles(report: &RunReport) -> Markup {
     let mut tiles = Vec::new();
     let best = report.metrics.iter().find(|m| m.split == "test").or(report.metrics.last());
     if let Some(SplitMetrics { split, values, .. }) = best {
         // The most telling metric first: the one that is not the loss.
         let (loss, others): (Vec<_>, Vec<_>) = values.iter().partition(|(name, _)| name == "loss");
-        tiles.extend(others.into_iter().chain(loss).map(|(name, value)| {
-            (format!("{} {}", escape(split), escape(metric_name(name))), metric(name, *value))
-        }));
+        tiles.extend(
+            others
+                .into_iter()
+                .chain(loss)
+                .map(|(name, value)| (metric(name, *value), format!("{split} {}", metric_name(name)))),
+        );
     }
-    tiles.push(("training time".to_owned(), seconds(report.train_seconds)));
-    tiles.push(("samples a second".to_owned(), short_count(report.samples_per_s)));
-    tiles.push(("parameters".to_owned(), short_count(report.parameters as f64)));
+    tiles.push((seconds(report.train_seconds), "training time".to_owned()));
+    tiles.push((short_count(report.samples_per_s), "samples a second".to_owned()));
+    tiles.push((short_count(report.parameters as f64), "parameters".to_owned()));
     if let Some(processor) = &report.processor {
-        tiles.push(("peak memory".to_owned(), bytes(processor.peak_memory_bytes)));
+        tiles.push((bytes(processor.peak_memory_bytes), "peak memory".to_owned()));
     }
-    let tiles = tiles.iter().enumerate().map(|(i, (name, value))| {
-        let class = if i == 0 { "tile first" } else { "tile" };
-        format!(r#"<div class="{class}"><dd>{value}</dd><dt>{name}</dt></div>"#)
-    });
-    format!(r#"<dl class="tiles">{}</dl>"#, tiles.collect::<String>())
+    frame::tiles(&tiles)
 }
 
 /// One plot for each metric.
-pub(super) fn curves(curves: &[Curve]) -> String {
+pub(super) fn curves(curves: &[Curve]) -> Markup {
     let drawn = curves.iter().filter(|curve| curve.parts.iter().any(|(_, points)| !points.is_empty()));
-    drawn
-        .map(|curve| {
-            let series = |(name, points): &(String, Vec<(f64, f64)>)| Series {
-                name: name.clone(),
-                points: points.clone(),
-                style: if points.len() > 60 { Style::Smoothed } else { Style::DottedLine },
-            };
-            let plot = Plot {
-                title: format!("{} for each {}", curve.metric, curve.unit),
-                x_label: curve.unit.clone(),
-                series: curve.parts.iter().map(series).collect(),
-                y_scale: Scale::Linear,
-                ..Plot::default()
-            };
-            let title = format!("{} by {}", capital(metric_name(&curve.metric)), curve.unit);
-            card(&escape(&title), &plot.svg())
-        })
-        .collect()
+    html! { @for curve in drawn { (curve_card(curve)) } }
+}
+
+fn curve_card(curve: &Curve) -> Markup {
+    let series = |(name, points): &(String, Vec<(f64, f64)>)| Series {
+        name: name.clone(),
+        points: points.clone(),
+        style: if points.len() > 60 { Style::Smoothed } else { Style::DottedLine },
+    };
+    let plot = Plot {
+        title: format!("{} for each {}", curve.metric, curve.unit),
+        x_label: curve.unit.clone(),
+        series: curve.parts.iter().map(series).collect(),
+        y_scale: Scale::Linear,
+        ..Plot::default()
+    };
+    let title = format!("{} by {}", capital(metric_name(&curve.metric)), curve.unit);
+    card(&title, &PreEscaped(plot.svg()))
 }
 
 /// The metrics of all parts of the data, as a table.
-pub(super) fn metrics(metrics: &[SplitMetrics]) -> String {
+pub(super) fn metrics(metrics: &[SplitMetrics]) -> Markup {
     let mut names: Vec<&str> = Vec::new();
     for (name, _) in metrics.iter().flat_map(|split| &split.values) {
         if !names.contains(&name.as_str()) {
@@ -68,39 +67,37 @@ pub(super) fn metrics(metrics: &[SplitMetrics]) -> String {
         }
     }
     if names.is_empty() {
-        return String::new();
+        return html! {};
     }
-    let head: String = names
-        .iter()
-        .map(|name| format!("<th class=\"n\">{}</th>", escape(&capital(metric_name(name)))))
-        .collect();
-    let rows: String = metrics
-        .iter()
-        .map(|split| {
-            let cell = |name: &&str| match split.values.iter().find(|(mine, _)| mine == name) {
-                Some((_, value)) => format!("<td class=\"n\">{}</td>", metric(name, *value)),
-                None => "<td class=\"n\">–</td>".to_owned(),
-            };
-            format!(
-                "<tr><th>{}</th><td class=\"n\">{}</td>{}</tr>",
-                escape(&capital(&split.split)),
-                count(split.samples),
-                names.iter().map(cell).collect::<String>()
-            )
-        })
-        .collect();
-    card(
-        "Final weights",
-        &format!(
-            "<div class=\"scroll\"><table><tr><th></th><th class=\"n\">Samples</th>{head}</tr>{rows}</table></div>"
-        ),
-    )
+    let value = |split: &SplitMetrics, name: &str| {
+        let found = split.values.iter().find(|(mine, _)| mine == name);
+        found.map_or("–".to_owned(), |(_, value)| metric(name, *value))
+    };
+    let table = html! {
+        div.scroll {
+            table {
+                tr {
+                    th {}
+                    th.n { "Samples" }
+                    @for name in &names { th.n { (capital(metric_name(name))) } }
+                }
+                @for split in metrics {
+                    tr {
+                        th { (capital(&split.split)) }
+                        td.n { (count(split.samples)) }
+                        @for name in &names { td.n { (value(split, name)) } }
+                    }
+                }
+            }
+        }
+    };
+    card("Final weights", &table)
 }
 
 /// Targets against predictions.
-pub(super) fn regression(regression: &Regression) -> String {
+pub(super) fn regression(regression: &Regression) -> Markup {
     if regression.pairs.is_empty() {
-        return String::new();
+        return html! {};
     }
     let dots = |points| vec![Series { name: "samples".to_owned(), points, style: Style::Dots }];
     let against = Plot {
@@ -112,19 +109,20 @@ pub(super) fn regression(regression: &Regression) -> String {
         ..Plot::default()
     };
     let errors: Vec<_> = regression.pairs.iter().map(|(target, predicted)| predicted - target).collect();
-    let split = escape(&regression.split);
-    let mut cards = card(&format!("Predictions ({split})"), &against.svg());
-    cards.push_str(&card(&format!("Errors ({split})"), &histogram(&errors)));
-    cards
+    let split = &regression.split;
+    html! {
+        (card(&format!("Predictions ({split})"), &PreEscaped(against.svg())))
+        (card(&format!("Errors ({split})"), &histogram(&errors)))
+    }
 }
 
 /// How often which error occurs, as bars.
-fn histogram(values: &[f64]) -> String {
+fn histogram(values: &[f64]) -> Markup {
     let finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
     let (low, high) =
         finite.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
     if finite.is_empty() {
-        return "<p>No finite errors.</p>".to_owned();
+        return html! { p { "No finite errors." } };
     }
     let bins = ((finite.len() as f64).sqrt().ceil() as usize).clamp(1, 24);
     let width = ((high - low) / bins as f64).max(f64::MIN_POSITIVE);
@@ -156,14 +154,14 @@ fn histogram(values: &[f64]) -> String {
         number(low),
         number(high)
     );
-    svg
+    PreEscaped(svg)
 }
 
 /// Where the time of a step goes, as a table with bars.
-pub(super) fn ops(ops: &[OpTime]) -> String {
+pub(super) fn ops(ops: &[OpTime]) -> Markup {
     let total: f64 = ops.iter().map(|op| op.total_ms).sum();
     if ops.is_empty() || total <= 0.0 {
-        return String::new();
+        return html! {};
     }
     let mut sorted = ops.to_vec();
     sorted.sort_by(|a, b| b.total_ms.total_cmp(&a.total_ms));
@@ -177,40 +175,29 @@ pub(super) fn ops(ops: &[OpTime]) -> String {
         });
     }
     let longest = sorted.iter().map(|op| op.total_ms).fold(0.0, f64::max);
-    let rows: String = sorted
-        .iter()
-        .map(|op| {
-            let name = escape(&op.name);
-            format!(
-                "<tr><th class=\"op\" title=\"{name}\"><code>{name}</code></th><td class=\"bar\"><span style=\"width:{:.1}%\"></span></td>\
-                 <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
-                op.total_ms / longest * 100.0,
-                percent(op.total_ms / total),
-                seconds(op.total_ms / 1e3),
-                short_count(op.calls as f64),
-                op.gflops_per_s.map_or("–".to_owned(), short_count),
-            )
-        })
-        .collect();
-    wide_card(
-        "Time by operation",
-        &format!(
-            "<div class=\"scroll\"><table class=\"ops\"><tr><th></th><th></th><th class=\"n\">Share</th><th class=\"n\">Time</th>\
-             <th class=\"n\">Calls</th><th class=\"n\">GFLOP/s</th></tr>{rows}</table></div>"
-        ),
-    )
+    let table = html! {
+        div.scroll {
+            table.ops {
+                tr { th {} th {} th.n { "Share" } th.n { "Time" } th.n { "Calls" } th.n { "GFLOP/s" } }
+                @for op in &sorted {
+                    tr {
+                        th.op title=(op.name) { code { (op.name) } }
+                        (bar(None, op.total_ms / longest))
+                        td.n { (percent(op.total_ms / total)) }
+                        td.n { (seconds(op.total_ms / 1e3)) }
+                        td.n { (short_count(op.calls as f64)) }
+                        td.n { (op.gflops_per_s.map_or("–".to_owned(), short_count)) }
+                    }
+                }
+            }
+        }
+    };
+    wide_card("Time by operation", &table)
 }
 
 /// Utilisation and peak memory.
-pub(super) fn processor(processor: &Processor, threads: usize) -> String {
-    let mut body = format!(
-        "<p class=\"fact\"><b>{}</b> of the time of {} {} was spent computing; at most <b>{}</b> of memory was held.</p>",
-        percent(processor.utilisation),
-        threads.max(1),
-        if threads > 1 { "threads" } else { "thread" },
-        bytes(processor.peak_memory_bytes)
-    );
-    if processor.over_time.len() > 1 {
+pub(super) fn processor(processor: &Processor, threads: usize) -> Markup {
+    let plot = || {
         let points = processor.over_time.iter().map(|(at, part)| (*at, part * 100.0)).collect();
         let plot = Plot {
             title: "processor utilisation over time".to_owned(),
@@ -219,32 +206,38 @@ pub(super) fn processor(processor: &Processor, threads: usize) -> String {
             series: vec![Series { name: "utilisation".to_owned(), points, style: Style::Line }],
             ..Plot::default()
         };
-        body.push_str(&plot.svg());
-    }
+        PreEscaped(plot.svg())
+    };
+    let body = html! {
+        p.fact {
+            b { (percent(processor.utilisation)) }
+            " of the time of " (threads.max(1)) @if threads > 1 { " threads" } @else { " thread" }
+            " was spent computing; at most " b { (bytes(processor.peak_memory_bytes)) } " of memory was held."
+        }
+        @if processor.over_time.len() > 1 { (plot()) }
+    };
     card("Processor and memory", &body)
 }
 
 /// What happened to the data before training.
-pub(super) fn cleaning(cleaning: &Cleaning) -> String {
-    let mut body = format!(
-        "<p class=\"fact\"><b>{}</b> rows came in, <b>{}</b> are used.</p>",
-        count(cleaning.rows_in),
-        count(cleaning.rows_left)
-    );
-    for (title, entries) in
-        [("Part", &cleaning.splits), ("Left out because", &cleaning.dropped), ("Filled in", &cleaning.filled)]
-    {
-        if entries.is_empty() {
-            continue;
+pub(super) fn cleaning(cleaning: &Cleaning) -> Markup {
+    let tables = [
+        ("Part", "Rows", &cleaning.splits),
+        ("Left out because", "Rows", &cleaning.dropped),
+        ("Filled in", "Values", &cleaning.filled),
+    ];
+    let body = html! {
+        p.fact {
+            b { (count(cleaning.rows_in)) } " rows came in, " b { (count(cleaning.rows_left)) } " are used."
         }
-        let rows: String = entries
-            .iter()
-            .map(|(name, rows)| {
-                format!("<tr><td>{}</td><td class=\"n\">{}</td></tr>", escape(name), count(*rows))
-            })
-            .collect();
-        let what = if title == "Filled in" { "Values" } else { "Rows" };
-        let _ = write!(body, "<table><tr><th>{title}</th><th class=\"n\">{what}</th></tr>{rows}</table>");
-    }
+        @for (title, what, entries) in tables {
+            @if !entries.is_empty() {
+                table {
+                    tr { th { (title) } th.n { (what) } }
+                    @for (name, rows) in entries { tr { td { (name) } td.n { (count(*rows)) } } }
+                }
+            }
+        }
+    };
     card("Data", &body)
 }

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::format::{capital, count, escape, percent};
+use maud::{Markup, PreEscaped, html};
+
+use super::format::{count, escape, percent};
 use super::frame::{card, wide_card};
 use super::{ConfusionSample, ConfusionTable};
 
@@ -14,71 +16,69 @@ const MAX_DRAWN: usize = 128;
 const MAX_MISTAKES: usize = 8;
 /// The pictures for each mistake.
 const MAX_PICTURES: usize = 5;
+/// What the rows and columns of a matrix are.
+const AXES: &str = "Rows are the true classes, columns the predictions.";
 /// The classes in the table.
 const MAX_CLASSES: usize = 40;
 
 /// All three sections.
-pub(super) fn sections(confusion: &ConfusionTable) -> String {
+pub(super) fn sections(confusion: &ConfusionTable) -> Markup {
     let n = confusion.classes.len();
     if n == 0 || confusion.counts.len() != n || confusion.counts.iter().any(|row| row.len() != n) {
-        return String::new();
+        return html! {};
     }
-    let split = escape(&confusion.split);
-    let mut html = String::new();
-    if n <= MAX_LABELLED {
-        html.push_str(&wide_card(&format!("Confusion matrix ({split})"), &table(confusion)));
-    } else if n <= MAX_DRAWN {
-        html.push_str(&card(&format!("Confusion matrix ({split})"), &heatmap(confusion)));
-    }
+    let title = format!("Confusion matrix ({})", confusion.split);
     let mistakes = mistakes(confusion);
-    if !mistakes.is_empty() {
-        html.push_str(&card("Most frequent mistakes", &mistakes));
+    html! {
+        @if n <= MAX_LABELLED {
+            (wide_card(&title, &table(confusion)))
+        } @else if n <= MAX_DRAWN {
+            (card(&title, &html! { (PreEscaped(heatmap(confusion))) p.note { (AXES) } }))
+        }
+        @if let Some(mistakes) = mistakes { (card("Most frequent mistakes", &mistakes)) }
+        (card("Classes", &classes(confusion)))
     }
-    html.push_str(&card("Classes", &classes(confusion)));
-    html
 }
 
-fn table(confusion: &ConfusionTable) -> String {
-    let n = confusion.classes.len();
-    let names: Vec<_> = confusion.classes.iter().map(|name| escape(name)).collect();
-    let long = confusion.classes.iter().any(|name| name.chars().count() > 4);
-    let head: String = names
-        .iter()
-        .map(|name| {
-            if long {
-                format!("<th class=\"up\"><span>{name}</span></th>")
-            } else {
-                format!("<th>{name}</th>")
+fn table(confusion: &ConfusionTable) -> Markup {
+    let names = &confusion.classes;
+    let long = names.iter().any(|name| name.chars().count() > 4);
+    let right = |class: usize| {
+        let right = confusion.samples.iter().find(|s| s.actual == class && s.predicted == class);
+        right.and_then(|sample| picture(confusion, sample))
+    };
+    let cell = |actual: usize, predicted: usize| {
+        let (row, cell) = (&confusion.counts[actual], confusion.counts[actual][predicted]);
+        let total: u64 = row.iter().sum();
+        let share = if total > 0 { cell as f64 / total as f64 } else { 0.0 };
+        let (class, strength) = cell_look(actual == predicted, share);
+        let (actual, predicted) = (&names[actual], &names[predicted]);
+        let about = format!("{actual} taken for {predicted}: {} ({})", count(cell), percent(share));
+        html! {
+            td class=(class) style=(format!("--a:{strength:.3}")) title=(about) {
+                @if cell == 0 { "·" } @else { (count(cell)) }
             }
-        })
-        .collect();
-    let mut rows = String::new();
-    for actual in 0..n {
-        let total: u64 = confusion.counts[actual].iter().sum();
-        let right =
-            confusion.samples.iter().find(|sample| sample.actual == actual && sample.predicted == actual);
-        let picture = right.and_then(|sample| picture(confusion, sample)).unwrap_or_default();
-        let _ = write!(rows, "<tr><th class=\"row\">{picture}<span>{}</span></th>", names[actual]);
-        for predicted in 0..n {
-            let cell = confusion.counts[actual][predicted];
-            let share = if total > 0 { cell as f64 / total as f64 } else { 0.0 };
-            let (class, strength) = cell_look(actual == predicted, share);
-            let text = if cell == 0 { "·".to_owned() } else { count(cell) };
-            let _ = write!(
-                rows,
-                "<td class=\"{class}\" style=\"--a:{strength:.3}\" title=\"{} taken for {}: {} ({})\">{text}</td>",
-                names[actual],
-                names[predicted],
-                count(cell),
-                percent(share)
-            );
         }
-        rows.push_str("</tr>");
+    };
+    html! {
+        p.note { (AXES) }
+        div.scroll {
+            table.matrix {
+                tr {
+                    th {}
+                    @for name in names {
+                        @if long { th.up { span { (name) } } } @else { th { (name) } }
+                    }
+                }
+                @for (actual, name) in names.iter().enumerate() {
+                    tr {
+                        th.row { @if let Some(picture) = right(actual) { (picture) } span { (name) } }
+                        @for predicted in 0..names.len() { (cell(actual, predicted)) }
+                    }
+                }
+            }
+        }
     }
-    format!(
-        "<p class=\"note\">Rows are the true classes, columns the predictions.</p>\
-         <div class=\"scroll\"><table class=\"matrix\"><tr><th></th>{head}</tr>{rows}</table></div>"
-    )
 }
 
 /// The class and the strength of the colour of a cell. Mistakes are rare, so that a root makes them visible.
@@ -119,84 +119,84 @@ fn heatmap(confusion: &ConfusionTable) -> String {
             );
         }
     }
-    svg.push_str("</svg><p class=\"note\">Rows are the true classes, columns the predictions.</p>");
+    svg.push_str("</svg>");
     svg
 }
 
-fn mistakes(confusion: &ConfusionTable) -> String {
+/// The most frequent ones; nothing where there are none.
+fn mistakes(confusion: &ConfusionTable) -> Option<Markup> {
     let mut cells: Vec<(u64, usize, usize)> = Vec::new();
     for (actual, row) in confusion.counts.iter().enumerate() {
         let wrong = row.iter().enumerate().filter(|(predicted, cells)| *predicted != actual && **cells > 0);
         cells.extend(wrong.map(|(predicted, cells)| (*cells, actual, predicted)));
     }
     cells.sort_by_key(|(cells, actual, predicted)| (std::cmp::Reverse(*cells), *actual, *predicted));
-    let rows: String = cells
-        .iter()
-        .take(MAX_MISTAKES)
-        .map(|(cells, actual, predicted)| {
-            let pictures: String = confusion
-                .samples
-                .iter()
-                .filter(|sample| (sample.actual, sample.predicted) == (*actual, *predicted))
-                .filter_map(|sample| picture(confusion, sample))
-                .take(MAX_PICTURES)
-                .collect();
-            format!(
-                "<li><span class=\"what\"><b>{}</b> taken for <b>{}</b></span><span class=\"times\">{}×</span><span class=\"pictures\">{pictures}</span></li>",
-                escape(&confusion.classes[*actual]),
-                escape(&confusion.classes[*predicted]),
-                count(*cells)
-            )
-        })
-        .collect();
-    if rows.is_empty() { String::new() } else { format!("<ul class=\"mistakes\">{rows}</ul>") }
+    cells.truncate(MAX_MISTAKES);
+    let pictures = |actual: usize, predicted: usize| {
+        let samples = confusion.samples.iter();
+        let samples = samples.filter(move |s| (s.actual, s.predicted) == (actual, predicted));
+        samples.filter_map(|sample| picture(confusion, sample)).take(MAX_PICTURES)
+    };
+    let list = html! {
+        ul.mistakes {
+            @for (cells, actual, predicted) in &cells {
+                li {
+                    span.what {
+                        b { (confusion.classes[*actual]) } " taken for " b { (confusion.classes[*predicted]) }
+                    }
+                    span.times { (count(*cells)) "×" }
+                    span.pictures { @for picture in pictures(*actual, *predicted) { (picture) } }
+                }
+            }
+        }
+    };
+    (!cells.is_empty()).then_some(list)
 }
 
-fn picture(confusion: &ConfusionTable, sample: &ConfusionSample) -> Option<String> {
+fn picture(confusion: &ConfusionTable, sample: &ConfusionSample) -> Option<Markup> {
     let uri = sample.image.data_uri()?;
-    let name = |class: usize| confusion.classes.get(class).map_or("?".to_owned(), |name| escape(name));
+    let name = |class: usize| confusion.classes.get(class).map_or("?", String::as_str);
     let mut about = format!("{} taken for {}", name(sample.actual), name(sample.predicted));
     if let Some(probability) = sample.probability {
         let _ = write!(about, ", {}", percent(probability));
     }
-    Some(format!("<img src=\"{uri}\" alt=\"{about}\" title=\"{about}\">"))
+    Some(html! { img src=(uri) alt=(about) title=(about); })
 }
 
-fn classes(confusion: &ConfusionTable) -> String {
+fn classes(confusion: &ConfusionTable) -> Markup {
     let n = confusion.classes.len();
-    let mut rows = String::new();
-    for class in 0..n.min(MAX_CLASSES) {
-        let right = confusion.counts[class][class] as f64;
-        let actual: u64 = confusion.counts[class].iter().sum();
-        let predicted: u64 = confusion.counts.iter().map(|row| row[class]).sum();
-        let ratio = |of: u64| if of > 0 { Some(right / of as f64) } else { None };
-        let _ = write!(
-            rows,
-            "<tr><th>{}</th><td class=\"n\">{}</td>{}{}</tr>",
-            escape(&confusion.classes[class]),
-            count(actual),
-            meter(ratio(predicted)),
-            meter(ratio(actual))
-        );
+    let right = |class: usize| confusion.counts[class][class] as f64;
+    let actual = |class: usize| confusion.counts[class].iter().sum::<u64>();
+    let predicted = |class: usize| confusion.counts.iter().map(|row| row[class]).sum::<u64>();
+    html! {
+        div.scroll {
+            table.classes {
+                tr { th { "Class" } th.n { "Samples" } th { "Precision" } th { "Recall" } }
+                @for (class, name) in confusion.classes.iter().enumerate().take(MAX_CLASSES) {
+                    tr {
+                        th { (name) }
+                        td.n { (count(actual(class))) }
+                        (meter(right(class), predicted(class)))
+                        (meter(right(class), actual(class)))
+                    }
+                }
+            }
+        }
+        @if n > MAX_CLASSES { p.note { "The first " (MAX_CLASSES) " of " (n) " classes." } }
     }
-    let more = if n > MAX_CLASSES {
-        format!("<p class=\"note\">The first {MAX_CLASSES} of {n} classes.</p>")
-    } else {
-        String::new()
-    };
-    format!(
-        "<div class=\"scroll\"><table class=\"classes\"><tr><th>{}</th><th class=\"n\">Samples</th><th>Precision</th><th>Recall</th></tr>{rows}</table></div>{more}",
-        capital("class")
-    )
 }
 
-fn meter(ratio: Option<f64>) -> String {
-    match ratio {
-        Some(ratio) => format!(
-            "<td class=\"meter\"><span class=\"track\"><span style=\"width:{:.1}%\"></span></span>{}</td>",
-            ratio * 100.0,
-            percent(ratio)
-        ),
-        None => "<td class=\"meter\">–</td>".to_owned(),
+/// How many are right of so many, as a bar with its number.
+fn meter(right: f64, of: u64) -> Markup {
+    let ratio = right / of as f64;
+    html! {
+        td.meter {
+            @if of > 0 {
+                span.track { span style=(format!("width:{:.1}%", ratio * 100.0)) {} }
+                (percent(ratio))
+            } @else {
+                "–"
+            }
+        }
     }
 }

@@ -1,15 +1,13 @@
 //! The page of a data set, for `outgrow data inspect --html`: splits, classes, columns with their distributions,
 //! duplicates, sample images.
 
-use std::fmt::Write as _;
-
+use maud::{Markup, PreEscaped, html};
 use outgrow_data::profile::{ColumnProfile, Duplicates, NumberProfile, SplitColumn, TextProfile};
 use outgrow_data::{Split, ValueRange};
-
 use outgrow_transform::Role;
 
-use super::format::{bytes, capital, count, escape, number, percent, short_count};
-use super::frame::{card, header, page, wide_card};
+use super::format::{bytes, capital, count, number, percent, short_count};
+use super::frame::{self, bar, card, header, page, wide_card};
 use super::plot::{Plot, Series, Style};
 use super::{Bitmap, Cleaning, charts};
 
@@ -82,26 +80,28 @@ const BINS: usize = 32;
 
 /// The page: one file of HTML with everything in it.
 pub fn data_page(data: &DataPage) -> String {
-    let mut cards = String::new();
-    cards.push_str(&classes(data));
-    cards.push_str(&pictures(&data.pictures));
-    cards.push_str(&warnings(data.duplicates.as_ref()));
-    cards.push_str(&charts::cleaning(&data.cleaning));
-    cards.push_str(&columns(&data.columns));
     // The classes have a chart of their own.
     let plotted = data.columns.iter().filter(|c| data.classes.is_empty() || c.role != Role::Label);
-    cards.push_str(&plotted.filter_map(distribution).take(MAX_PLOTS).collect::<String>());
-    cards.push_str(&stored(&data.ranges));
-    if let Some(vocabulary) = &data.vocabulary {
-        let shown = vocabulary.escape_debug().to_string();
-        cards.push_str(&wide_card("Vocabulary", &format!("<pre><code>{}</code></pre>", escape(&shown))));
-    }
-    let subtitle = format!("data from {}", data.source);
-    let body = format!("{}{}<div class=\"cards\">{cards}</div>", header(&data.name, &subtitle), tiles(data));
+    let body = html! {
+        (header(&data.name, &format!("data from {}", data.source)))
+        (tiles(data))
+        div.cards {
+            (classes(data))
+            (pictures(&data.pictures))
+            @if let Some(found) = &data.duplicates { (warnings(found)) }
+            (charts::cleaning(&data.cleaning))
+            (columns(&data.columns))
+            @for plot in plotted.filter_map(distribution).take(MAX_PLOTS) { (plot) }
+            (stored(&data.ranges))
+            @if let Some(vocabulary) = &data.vocabulary {
+                (wide_card("Vocabulary", &html! { pre { code { (vocabulary.escape_debug()) } } }))
+            }
+        }
+    };
     page(&data.name, &body)
 }
 
-fn tiles(data: &DataPage) -> String {
+fn tiles(data: &DataPage) -> Markup {
     let mut tiles: Vec<(String, String)> =
         data.samples.iter().map(|(split, n)| (short_count(*n as f64), format!("{split} samples"))).collect();
     if !data.columns.is_empty() {
@@ -111,125 +111,119 @@ fn tiles(data: &DataPage) -> String {
         tiles.push((count(data.classes.len() as u64), "classes".into()));
     }
     tiles.push((bytes(data.bytes), "prepared".into()));
-    let tiles = tiles.iter().enumerate().map(|(i, (value, name))| {
-        let class = if i == 0 { "tile first" } else { "tile" };
-        format!(r#"<div class="{class}"><dd>{value}</dd><dt>{}</dt></div>"#, escape(name))
-    });
-    format!(r#"<dl class="tiles">{}</dl>"#, tiles.collect::<String>())
+    frame::tiles(&tiles)
 }
 
 /// How many samples each class has.
-fn classes(data: &DataPage) -> String {
+fn classes(data: &DataPage) -> Markup {
     if data.classes.is_empty() {
-        return String::new();
+        return html! {};
     }
-    let train = |counts: &[u64]| counts.first().copied().unwrap_or(0);
-    let most = data.classes.iter().map(|(_, counts)| train(counts)).max().unwrap_or(1).max(1);
-    let all: u64 = data.classes.iter().map(|(_, counts)| train(counts)).sum();
-    let head: String =
-        data.samples.iter().map(|(split, _)| format!("<th class=\"n\">{}</th>", capital(split))).collect();
-    let rows: String = data
-        .classes
-        .iter()
-        .take(MAX_CLASSES)
-        .map(|(name, counts)| {
-            let cells: String = counts.iter().map(|n| format!("<td class=\"n\">{}</td>", count(*n))).collect();
-            format!(
-                "<tr><th>{}</th><td class=\"bar\"><span style=\"width:{:.1}%\"></span></td>{cells}<td class=\"n\">{}</td></tr>",
-                escape(name),
-                train(counts) as f64 / most as f64 * 100.0,
-                percent(train(counts) as f64 / all.max(1) as f64)
-            )
-        })
-        .collect();
-    let more = match data.classes.len().saturating_sub(MAX_CLASSES) {
-        0 => String::new(),
-        n => format!("<p class=\"note\">… and {} more</p>", count(n as u64)),
+    let train = |counts: &[u64]| counts.first().copied().unwrap_or(0) as f64;
+    let most = data.classes.iter().map(|(_, counts)| train(counts)).fold(1.0, f64::max);
+    let all = data.classes.iter().map(|(_, counts)| train(counts)).sum::<f64>().max(1.0);
+    let table = html! {
+        div.scroll {
+            table.ops {
+                tr {
+                    th { "Class" }
+                    th {}
+                    @for (split, _) in &data.samples { th.n { (capital(split)) } }
+                    th.n { "Share" }
+                }
+                @for (name, counts) in data.classes.iter().take(MAX_CLASSES) {
+                    tr {
+                        th { (name) }
+                        (bar(None, train(counts) / most))
+                        @for n in counts { td.n { (count(*n)) } }
+                        td.n { (percent(train(counts) / all)) }
+                    }
+                }
+            }
+        }
+        @if data.classes.len() > MAX_CLASSES {
+            p.note { "… and " (count((data.classes.len() - MAX_CLASSES) as u64)) " more" }
+        }
     };
-    let table = format!(
-        "<div class=\"scroll\"><table class=\"ops\"><tr><th>Class</th><th></th>{head}<th class=\"n\">Share</th></tr>{rows}</table></div>{more}"
-    );
     wide_card("Classes", &table)
 }
 
-fn pictures(pictures: &[Picture]) -> String {
-    let figures: String = pictures
-        .iter()
-        .filter_map(|picture| {
-            let label = escape(&picture.label);
-            let uri = picture.image.data_uri()?;
-            Some(format!(
-                "<figure><img src=\"{uri}\" alt=\"{label}\"><figcaption>{label}</figcaption></figure>"
-            ))
-        })
-        .collect();
-    if figures.is_empty() {
-        return String::new();
+fn pictures(pictures: &[Picture]) -> Markup {
+    let drawn: Vec<_> = pictures.iter().filter_map(|p| Some((&p.label, p.image.data_uri()?))).collect();
+    if drawn.is_empty() {
+        return html! {};
     }
-    wide_card("Some training images", &format!("<div class=\"gallery\">{figures}</div>"))
+    let gallery = html! {
+        div.gallery {
+            @for (label, uri) in drawn { figure { img src=(uri) alt=(label); figcaption { (label) } } }
+        }
+    };
+    wide_card("Some training images", &gallery)
 }
 
 /// Duplicates, contradictions and leakage.
-fn warnings(found: Option<&Duplicates>) -> String {
-    let Some(found) = found else { return String::new() };
-    let mut rows = String::new();
-    let mut row = |name: &str, value: u64, about: &str| {
-        let _ = write!(
-            rows,
-            "<tr><th>{name}</th><td class=\"n\">{}</td><td class=\"fact\">{about}</td></tr>",
-            count(value)
-        );
-    };
+fn warnings(found: &Duplicates) -> Markup {
+    let mut rows: Vec<(String, u64, &str)> = Vec::new();
     for (split, repeated) in Split::ALL.iter().zip(found.repeated) {
-        row(&format!("Repeated in {split}"), repeated, "they weigh double");
+        rows.push((format!("Repeated in {split}"), repeated, "they weigh double"));
     }
     for leak in &found.leaks {
         let about = "a model is judged by what it was trained on";
         let about = if leak.and == Split::Train { about } else { "both judge a model by the same records" };
-        row(&format!("Of {} also in {}", leak.of, leak.and), leak.records, about);
+        rows.push((format!("Of {} also in {}", leak.of, leak.and), leak.records, about));
     }
-    row("Contradictions", found.contradictions, "equal records with different labels");
-    let note = "<p class=\"note\">Records are the same when all their columns but the label are.</p>";
-    card("Duplicates and leakage", &format!("<table>{rows}</table>{note}"))
+    rows.push(("Contradictions".into(), found.contradictions, "equal records with different labels"));
+    let body = html! {
+        table {
+            @for (name, value, about) in &rows {
+                tr { th { (name) } td.n { (count(*value)) } td.fact { (about) } }
+            }
+        }
+        p.note { "Records are the same when all their columns but the label are." }
+    };
+    card("Duplicates and leakage", &body)
 }
 
-fn columns(columns: &[ColumnProfile]) -> String {
+fn columns(columns: &[ColumnProfile]) -> Markup {
     if columns.is_empty() {
-        return String::new();
+        return html! {};
     }
-    let rows: String = columns
-        .iter()
-        .take(MAX_COLUMNS)
-        .map(|column| {
-            let train = &column.splits[Split::Train.index()];
-            let values = match (&train.numbers, &train.texts) {
-                (Some(n), _) => format!(
-                    "{} to {}, mean {}, median {}",
-                    number(n.min),
-                    number(n.max),
-                    number(n.mean),
-                    number(n.percentiles[2])
-                ),
-                (None, Some(texts)) => escape(&texts_in_words(texts)),
-                (None, None) => String::new(),
-            };
-            let role = serde_json::to_value(column.role).unwrap_or_default();
-            format!(
-                "<tr><th>{}</th><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"fact\">{values}</td></tr>",
-                escape(&column.name),
-                escape(&column.kind),
-                role.as_str().unwrap_or_default(),
-                missing(column)
-            )
-        })
-        .collect();
-    let head = "<tr><th>Column</th><th>Kind</th><th>Role</th><th class=\"n\">Missing</th><th>Values (training split)</th></tr>";
-    wide_card("Columns", &format!("<div class=\"scroll\"><table>{head}{rows}</table></div>"))
+    let values = |column: &ColumnProfile| {
+        let train = &column.splits[Split::Train.index()];
+        match (&train.numbers, &train.texts) {
+            (Some(n), _) => format!(
+                "{} to {}, mean {}, median {}",
+                number(n.min),
+                number(n.max),
+                number(n.mean),
+                number(n.percentiles[2])
+            ),
+            (None, Some(texts)) => texts_in_words(texts),
+            (None, None) => String::new(),
+        }
+    };
+    let role = |role: Role| serde_json::to_value(role).unwrap_or_default();
+    let table = html! {
+        div.scroll {
+            table {
+                tr { th { "Column" } th { "Kind" } th { "Role" } th.n { "Missing" } th { "Values (training split)" } }
+                @for column in columns.iter().take(MAX_COLUMNS) {
+                    tr {
+                        th { (column.name) }
+                        td { (column.kind) }
+                        td { (role(column.role).as_str().unwrap_or_default()) }
+                        td.n { (missing(column)) }
+                        td.fact { (values(column)) }
+                    }
+                }
+            }
+        }
+    };
+    wide_card("Columns", &table)
 }
 
 /// How a column's numbers, or its most frequent texts, are distributed over the splits.
-fn distribution(column: &ColumnProfile) -> Option<String> {
-    let title = escape(&column.name);
+fn distribution(column: &ColumnProfile) -> Option<Markup> {
     let numbers: Vec<(Split, &NumberProfile)> = Split::ALL
         .into_iter()
         .filter_map(|split| Some((split, column.splits[split.index()].numbers.as_ref()?)))
@@ -254,26 +248,25 @@ fn distribution(column: &ColumnProfile) -> Option<String> {
             series: series.collect(),
             ..Plot::default()
         };
-        return Some(card(&title, &plot.svg()));
+        return Some(card(&column.name, &PreEscaped(plot.svg())));
     }
     let train = &column.splits[Split::Train.index()];
     let texts = train.texts.as_ref()?;
     let most = texts.top.first()?.1.max(1);
     let known = (train.records - train.missing).max(1);
-    let rows: String = texts
-        .top
-        .iter()
-        .map(|(text, times)| {
-            let short: String = text.chars().take(60).collect();
-            format!(
-                "<tr><th>{}</th><td class=\"bar\"><span style=\"width:{:.1}%\"></span></td><td class=\"n\">{}</td></tr>",
-                escape(&short),
-                *times as f64 / most as f64 * 100.0,
-                percent(*times as f64 / known as f64)
-            )
-        })
-        .collect();
-    Some(card(&title, &format!("<table class=\"ops\">{rows}</table>")))
+    let short = |text: &str| text.chars().take(60).collect::<String>();
+    let table = html! {
+        table.ops {
+            @for (text, times) in &texts.top {
+                tr {
+                    th { (short(text)) }
+                    (bar(None, *times as f64 / most as f64))
+                    td.n { (percent(*times as f64 / known as f64)) }
+                }
+            }
+        }
+    };
+    Some(card(&column.name, &table))
 }
 
 /// The outline of a histogram: the share of values in each of equal steps from `low` to `high`.
@@ -293,22 +286,24 @@ fn histogram(sorted: &[f64], low: f64, high: f64) -> Vec<(f64, f64)> {
     points
 }
 
-fn stored(ranges: &[ValueRange]) -> String {
+fn stored(ranges: &[ValueRange]) -> Markup {
     if ranges.is_empty() {
-        return String::new();
+        return html! {};
     }
-    let rows: String = ranges
-        .iter()
-        .take(MAX_COLUMNS)
-        .map(|range| {
-            let cells: String = [range.min, range.max, range.mean, range.deviation]
-                .map(|n| format!("<td class=\"n\">{}</td>", number(n)))
-                .concat();
-            format!("<tr><th>{}</th>{cells}</tr>", escape(&range.name))
-        })
-        .collect();
-    let head = "<tr><th>Stored</th><th class=\"n\">Min</th><th class=\"n\">Max</th><th class=\"n\">Mean</th><th class=\"n\">Deviation</th></tr>";
-    card("After preparation", &format!("<div class=\"scroll\"><table>{head}{rows}</table></div>"))
+    let table = html! {
+        div.scroll {
+            table {
+                tr { th { "Stored" } th.n { "Min" } th.n { "Max" } th.n { "Mean" } th.n { "Deviation" } }
+                @for range in ranges.iter().take(MAX_COLUMNS) {
+                    tr {
+                        th { (range.name) }
+                        @for n in [range.min, range.max, range.mean, range.deviation] { td.n { (number(n)) } }
+                    }
+                }
+            }
+        }
+    };
+    card("After preparation", &table)
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
+use maud::{Markup, PreEscaped, html};
+
 use super::format::{bytes, escape};
-use super::frame::wide_card;
+use super::frame::{bar, wide_card};
 use super::{MemoryChart, PlannedBuffer};
 
 /// The most values that are drawn, the largest first.
@@ -14,30 +16,33 @@ const LEFT: f64 = 72.0;
 const BOTTOM: f64 = 34.0;
 
 /// The section.
-pub(super) fn section(plan: &MemoryChart) -> String {
+pub(super) fn section(plan: &MemoryChart) -> Markup {
     let most = plan.naive_bytes.max(plan.planned_bytes).max(1) as f64;
-    let bars: String = [
+    let bars = [
         ("Planned", plan.planned_bytes, "s1"),
         ("A buffer for each value", plan.naive_bytes, "s2"),
         ("Lowest possible", plan.lower_bound_bytes, "s3"),
-    ]
-    .iter()
-    .map(|(name, size, class)| {
-        format!(
-            "<tr><th>{name}</th><td class=\"bar\"><span class=\"{class}\" style=\"width:{:.1}%\"></span></td><td class=\"n\">{}</td></tr>",
-            *size as f64 / most * 100.0,
-            bytes(*size)
-        )
-    })
-    .collect();
-    wide_card("Memory plan", &format!("<table class=\"ops\">{bars}</table>{}", chart(plan)))
+    ];
+    let body = html! {
+        table.ops {
+            @for (name, size, class) in bars {
+                tr { th { (name) } (bar(Some(class), size as f64 / most)) td.n { (bytes(size)) } }
+            }
+        }
+        @if let Some(svg) = chart(plan) {
+            (PreEscaped(svg))
+            p.note { "Each block is a value: its place in memory and the steps during which it lives." }
+        }
+    };
+    wide_card("Memory plan", &body)
 }
 
-fn chart(plan: &MemoryChart) -> String {
+/// The drawing; nothing without values.
+fn chart(plan: &MemoryChart) -> Option<String> {
     let valid = |buffer: &&PlannedBuffer| buffer.bytes > 0 && buffer.first_step <= buffer.last_step;
     let mut buffers: Vec<_> = plan.buffers.iter().filter(valid).collect();
     if buffers.is_empty() {
-        return String::new();
+        return None;
     }
     buffers.sort_by_key(|buffer| std::cmp::Reverse(buffer.bytes));
     buffers.truncate(MAX_BUFFERS);
@@ -84,6 +89,5 @@ fn chart(plan: &MemoryChart) -> String {
         WIDTH - 8.0,
         base + 18.0,
     );
-    svg.push_str("<p class=\"note\">Each block is a value: its place in memory and the steps during which it lives.</p>");
-    svg
+    Some(svg)
 }
