@@ -2,7 +2,9 @@
 //! are, and what does not fit is left out. So fuzzing meets graphs that verify, which random text hardly ever is.
 
 use outgrow_ir::ops::conv2d::Conv2d;
-use outgrow_ir::{Attr, AttrReader, Builder, Dim, Graph, InputRole, Op, OutputRole, TensorType, Value};
+use outgrow_ir::{
+    Attr, AttrReader, Builder, Dim, Graph, InputRole, Op, OutputRole, Symbol, TensorType, Value,
+};
 use outgrow_tensor::DType;
 
 /// A graph has at most this many nodes besides its inputs.
@@ -61,7 +63,7 @@ impl Program<'_> {
             // Longer than a vector, than a tile, than a block.
             n @ 0..=5 => Dim::Fixed([17, 33, 65, 40, 129, 260][n]),
             n if n % 8 == 6 => Dim::B,
-            n if n % 8 == 7 => Dim::Batch(2),
+            n if n % 8 == 7 => Dim::multiple(2, Symbol::BATCH.into()),
             n => Dim::Fixed(n % 8),
         }
     }
@@ -253,7 +255,7 @@ impl Program<'_> {
     fn along_axis(&mut self, name: &str, ty: &TensorType) -> Vec<(&'static str, Attr)> {
         let axis = self.below(ty.rank());
         let mut attrs = vec![("axis", Attr::int(axis))];
-        let extent = ty.dims.get(axis).map_or(0, |d| d.bind(1));
+        let extent = ty.dims.get(axis).map_or(0, |d| d.unit());
         match name {
             "slice" => {
                 let start = self.below(extent + 1);

@@ -164,8 +164,8 @@ impl Builder {
     pub fn fixed_dim(&mut self, value: Value, axis: usize) -> usize {
         match self.dim(value, axis) {
             Dim::Fixed(n) => n,
-            d @ Dim::Batch(_) => {
-                self.fail(format!("dimension {axis} is {d}, but must not depend on the batch size"));
+            d @ Dim::Symbolic(..) => {
+                self.fail(format!("dimension {axis} is {d}, but must be known"));
                 1
             }
         }

@@ -1,6 +1,7 @@
 //! The graph: nodes in topological order, each with one value, named regions, and named outputs.
 
-use crate::{Cost, Dim, Op, Output, TensorType};
+use crate::{Cost, Op, Output, Sizes, Symbol, TensorType};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A value: the result of the node of this number.
@@ -104,27 +105,31 @@ impl Graph {
         uses
     }
 
-    /// The same graph with the batch size fixed, so that every shape is static.
+    /// The same graph with symbols bound; a number alone is the batch size. Every shape is static when all are.
     #[must_use]
-    pub fn bind(&self, batch: usize) -> Self {
-        let mut graph = self.clone();
+    pub fn bind(&self, sizes: impl Into<Sizes>) -> Self {
+        let (sizes, mut graph) = (sizes.into(), self.clone());
         for node in &mut graph.nodes {
-            node.op.map_dims(&mut |d| Dim::Fixed(d.bind(batch)));
-            for d in &mut node.ty.dims {
-                *d = Dim::Fixed(d.bind(batch));
-            }
+            node.op.map_dims(&mut |d| d.bind(&sizes));
+            node.ty.dims.iter_mut().for_each(|d| *d = d.bind(&sizes));
         }
         graph
     }
 
-    /// The cost of one node; a symbolic batch counts as 1.
+    /// The symbols that are not bound, in alphabetical order.
+    pub fn symbols(&self) -> BTreeSet<Symbol> {
+        let dims = self.nodes.iter().flat_map(|node| &node.ty.dims);
+        dims.flat_map(|dim| dim.parts().1.factors()).collect()
+    }
+
+    /// The cost of one node; a symbol counts as 1.
     pub fn node_cost(&self, value: Value) -> Cost {
         let node = self.node(value);
         let inputs: Vec<_> = node.inputs.iter().map(|v| self.ty(*v)).collect();
         node.op.rule().cost(&inputs, &node.ty)
     }
 
-    /// The cost of the whole graph; a symbolic batch counts as 1.
+    /// The cost of the whole graph; a symbol counts as 1.
     pub fn cost(&self) -> Cost {
         (0..self.nodes.len()).map(|i| self.node_cost(Value(i as u32))).sum()
     }

@@ -22,7 +22,7 @@ pub fn evaluate_all(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, Dia
     for (value, node) in graph.iter() {
         let item = || format!("%{} ({})", value.0, node.op.rule().name());
         let Some(shape) = node.ty.static_shape() else {
-            let problem = "the batch size must be bound before a graph is evaluated";
+            let problem = format!("{} has symbols, which must be bound before a graph is evaluated", node.ty);
             return Err(Diagnostic::new("graph.symbolic", problem)
                 .item(item())
                 .hint("bind it with `Graph::bind`"));

@@ -25,7 +25,7 @@ pub use attr::{Attr, AttrReader, Scalar};
 pub use builder::Builder;
 pub use cost::Cost;
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Problem};
-pub use dim::Dim;
+pub use dim::{Dim, Sizes, Symbol, Symbols};
 pub use graph::{Graph, GroupId, Node, Region, RegionId, Value};
 pub use interpret::{evaluate_all, interpret};
 pub use ops::input::Input;

@@ -1,6 +1,6 @@
 //! Types of values: an element type and dimensions.
 
-use crate::Dim;
+use crate::{Dim, Sizes};
 use outgrow_tensor::{DType, Shape};
 use std::fmt;
 
@@ -35,9 +35,10 @@ impl TensorType {
         Self { dtype, dims: self.dims.clone() }
     }
 
-    /// The shape once the batch size is known.
-    pub fn shape(&self, batch: usize) -> Shape {
-        Shape::new(self.dims.iter().map(|d| d.bind(batch)).collect::<Vec<_>>())
+    /// The same with these symbols bound.
+    #[must_use]
+    pub fn bind(&self, sizes: &Sizes) -> Self {
+        Self { dtype: self.dtype, dims: self.dims.iter().map(|d| d.bind(sizes)).collect() }
     }
 
     /// The shape of a type without symbolic dimensions (as after [`crate::Graph::bind`]).
@@ -45,9 +46,9 @@ impl TensorType {
         self.dims.iter().map(|d| d.fixed()).collect::<Option<Vec<_>>>().map(Shape::new)
     }
 
-    /// Elements at a batch size of 1 (a static type's true number), saturating.
+    /// Elements where every symbol is 1 (a static type's true number), saturating.
     pub fn unit_elements(&self) -> usize {
-        self.dims.iter().fold(1usize, |n, d| n.saturating_mul(d.bind(1)))
+        self.dims.iter().fold(1usize, |n, d| n.saturating_mul(d.unit()))
     }
 
     /// Bytes of these elements, saturating.

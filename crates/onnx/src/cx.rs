@@ -335,7 +335,7 @@ pub(crate) fn check_window(elements: usize) -> Result<(), Refusal> {
 
 /// Refuses values of absurdly many elements.
 pub(crate) fn check_size(dims: &[Dim]) -> Result<(), Refusal> {
-    let elements = dims.iter().try_fold(1usize, |n, d| n.checked_mul(d.bind(1).max(1)));
+    let elements = dims.iter().try_fold(1usize, |n, d| n.checked_mul(d.unit().max(1)));
     match elements {
         Some(n) if n <= ELEMENTS_MAX => Ok(()),
         _ => invalid(format!("a value would have more than {ELEMENTS_MAX} elements")),

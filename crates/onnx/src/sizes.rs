@@ -1,4 +1,4 @@
-//! Shape computations that depend on the symbolic batch size: the operators that exporters put between `Shape` and
+//! Shape computations that depend on symbols, as the batch size: the operators that exporters put between `Shape` and
 //! `Reshape`, on integers `a + b·B`.
 
 use crate::cx::{Cx, Lowered, Refusal, axis};
@@ -24,7 +24,7 @@ pub(crate) fn lower(cx: &mut Cx<'_>) -> Option<Lowered> {
         "Gather" => gather(cx),
         "Slice" => slice(cx),
         "Add" => zip(cx, Sym::plus),
-        "Sub" => zip(cx, |x, y| x.plus(Sym { fixed: y.fixed.checked_neg()?, batch: y.batch.checked_neg()? })),
+        "Sub" => zip(cx, |x, y| x.plus(y.negative()?)),
         "Mul" => zip(cx, Sym::times),
         "Div" => zip(cx, Sym::over),
         "ReduceProd" => product(cx),
@@ -129,14 +129,14 @@ fn product(cx: &mut Cx<'_>) -> Result<Option<Sizes>, Refusal> {
     Ok(product.map(|p| (vec![p], !keep)))
 }
 
-/// Whether two sizes are equal for every batch size of at least 1, if that can be said.
+/// Whether two sizes are equal whatever extents of at least 1 symbols stand for, if that can be said.
 fn same(x: Sym, y: Sym) -> Option<bool> {
     if x == y {
         return Some(true);
     }
-    let (fixed, batch) = (x.fixed.checked_sub(y.fixed)?, x.batch.checked_sub(y.batch)?);
-    // The difference is fixed + batch·B with B ≥ 1, hence without a zero where both have one sign.
-    let apart = batch == 0 || (fixed >= 0 && batch > 0) || (fixed <= 0 && batch < 0);
+    let Sym { fixed, times, .. } = x.plus(y.negative()?)?;
+    // The difference is fixed + times·B with B ≥ 1, hence without a zero where both have one sign.
+    let apart = times == 0 || (fixed >= 0 && times > 0) || (fixed <= 0 && times < 0);
     apart.then_some(false)
 }
 
@@ -154,8 +154,8 @@ fn equal_known(cx: &Cx<'_>) -> Lowered {
         }
         Some((truths, _)) => Ok(vec![Datum::known(Elem::Bool, Tensor::vector(truths))]),
         None => crate::cx::unsupported(
-            "compares sizes of which one depends on the batch size",
-            "a comparison with the same result for every batch size",
+            "compares sizes of which one depends on a symbol",
+            "a comparison with the same result for every extent",
         ),
     }
 }
@@ -175,7 +175,7 @@ fn choose(cx: &mut Cx<'_>) -> Result<Option<Sizes>, Refusal> {
     Ok(Some(((0..n).map(item).collect(), scalar && n == 1)))
 }
 
-/// Whether the node reads a size that depends on the batch.
+/// Whether the node reads a size that depends on a symbol.
 pub(crate) fn applies(inputs: &[Option<Datum>]) -> bool {
     inputs.iter().flatten().any(|d| matches!(d.kind, Kind::Sizes { .. }))
 }

@@ -48,7 +48,7 @@ fn run(model: &OnnxModel, (graph, imported): &(Graph, Imported), batch: usize) -
     let tensor = |value: &outgrow_ir::Value| {
         let weight = imported.weights.iter().find(|w| w.value == *value).map(|w| (*w.tensor).clone());
         weight.unwrap_or_else(|| {
-            let shape = graph.ty(*value).shape(batch);
+            let shape = graph.ty(*value).bind(&batch.into()).static_shape().unwrap();
             let input = imported.inputs.iter().position(|v| v == &Some(*value)).unwrap();
             Tensor::from_f64(model.inputs[input].elem.dtype(), shape, |i| (i % 13) as f64 * 0.3)
         })

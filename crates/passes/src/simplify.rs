@@ -161,7 +161,7 @@ mod tests {
     use super::*;
     use crate::{DeadCode, PassManager};
     use outgrow_ir::ops::compare::Comparison;
-    use outgrow_ir::{InputRole, interpret};
+    use outgrow_ir::{InputRole, Symbol, interpret};
     use outgrow_tensor::{DType, Tensor};
 
     /// Builds `f(x)` for x of f32[B, 4], simplifies it, and says which ops are left.
@@ -205,7 +205,7 @@ mod tests {
         );
         check(
             |b, x| {
-                let y = b.reshape(x, &[Dim::Batch(4)]);
+                let y = b.reshape(x, &[Dim::multiple(4, Symbol::BATCH.into())]);
                 b.reshape(y, &[Dim::B, Dim::Fixed(4)])
             },
             &["input"],

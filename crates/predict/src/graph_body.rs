@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use outgrow_ir::{Diagnostic, Diagnostics, Graph, OutputRole, TensorType, Value, prune};
+use outgrow_ir::{Diagnostic, Diagnostics, Dim, Graph, OutputRole, Sizes, Symbol, TensorType, Value, prune};
 use outgrow_runtime::Weights;
 use outgrow_tensor::{DType, Tensor};
 use outgrow_transform::OutputSchema;
@@ -71,8 +71,9 @@ impl GraphBody {
                 None => problems.push(unfit(format!("there is no weight `{name}`"))),
             }
         }
+        let of_rows = |dim: &Dim| dim.parts().1.factors().any(|symbol| symbol == Symbol::BATCH);
         let rows = |value: Value| match graph.ty(value).dims.split_first() {
-            Some((first, rest)) => first.fixed().is_none() && rest.iter().all(|d| d.fixed().is_some()),
+            Some((first, rest)) => of_rows(first) && !rest.iter().any(of_rows),
             None => false,
         };
         let results = graph.outputs.iter().map(|output| output.value);
@@ -97,8 +98,11 @@ impl GraphBody {
         outputs: &[usize],
         once: RunOnce<'_>,
     ) -> Result<Vec<Tensor>, Diagnostics> {
-        let rows = self.rows(inputs)?;
-        let run = |inputs: &[Tensor], rows: usize| once(inputs, &|| Ok(self.task(rows, outputs)));
+        let sizes = self.sizes(inputs)?;
+        let rows = sizes.get(Symbol::BATCH).unwrap_or(1);
+        let run = |inputs: &[Tensor], rows: usize| {
+            once(inputs, &|| Ok(self.task(sizes.clone().with(Symbol::BATCH, rows), outputs)))
+        };
         if !self.by_rows || (rows <= ROWS_MAX && rows.is_power_of_two()) {
             return run(inputs, rows);
         }
@@ -115,32 +119,27 @@ impl GraphBody {
         Ok((0..outputs.len()).map(join).collect::<Result<_, _>>()?)
     }
 
-    /// How many rows the inputs have.
-    fn rows(&self, inputs: &[Tensor]) -> Result<usize, Diagnostics> {
-        let mut rows = None;
+    /// What the graph's symbols are for these inputs.
+    fn sizes(&self, inputs: &[Tensor]) -> Result<Sizes, Diagnostics> {
+        let mut sizes = Sizes::default();
         let mut problems = Diagnostics::default();
         for (value, tensor) in self.inputs.iter().zip(inputs) {
-            let (ty, shape) = (self.graph.ty(*value), tensor.shape().dims());
-            let fits = ty.dims.iter().zip(shape).all(|(dim, n)| {
-                // Symbolic dimensions are a multiple of the batch size.
-                let unit = dim.bind(1).max(1);
-                dim.fixed().is_some() || (n % unit == 0 && *rows.get_or_insert(n / unit) == n / unit)
-            });
-            if !fits || rows == Some(0) {
+            let ty = self.graph.ty(*value);
+            if !sizes.fit(&ty.dims, tensor.shape().dims()) {
                 let name = self.graph.input_name(*value);
                 let problem = format!("the array for `{name}` is {}{}", tensor.dtype(), tensor.shape());
                 let problem = Diagnostic::new("predict.input", problem).item(format!("input `{name}`"));
-                problems.push(problem.expected(format!("{ty}, B at least 1 and the same in all")));
+                problems.push(problem.expected(format!("{ty}, a letter at least 1 and the same in all")));
             }
         }
-        problems.into_result(rows.unwrap_or(1))
+        problems.into_result(sizes)
     }
 
-    fn task(&self, rows: usize, outputs: &[usize]) -> Task {
+    fn task(&self, sizes: Sizes, outputs: &[usize]) -> Task {
         let mut graph = self.graph.clone();
         graph.outputs = outputs.iter().map(|i| self.graph.outputs[*i].clone()).collect();
         let feeds = (0..self.inputs.len()).collect();
-        Task { graph, batch: rows, feeds, known: Vec::new() }
+        Task { graph, sizes, feeds, known: Vec::new() }
     }
 }
 

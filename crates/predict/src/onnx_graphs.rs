@@ -1,7 +1,7 @@
 //! Models of other frameworks: a file becomes a graph once the shapes of its inputs are known, and for some models only
 //! once it is known what an input holds.
 
-use outgrow_ir::{Diagnostics, Dim, Value};
+use outgrow_ir::{Diagnostics, Dim, Sizes, Value};
 use outgrow_onnx::{Given, InitialiserRole, OnnxModel};
 use outgrow_runtime::Weights;
 use outgrow_tensor::Tensor;
@@ -57,6 +57,6 @@ impl OnnxGraphs {
         graph.outputs = outputs.iter().map(|i| graph.outputs[*i].clone()).collect();
         let input = |value: &Value| imported.inputs.iter().position(|v| *v == Some(*value));
         let feeds = graph.inputs.iter().filter_map(input).collect();
-        Ok(Task { graph, batch: 1, feeds, known })
+        Ok(Task { graph, sizes: Sizes::default(), feeds, known })
     }
 }

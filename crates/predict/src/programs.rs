@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use outgrow_ir::{Diagnostic, Diagnostics, Graph, TensorType};
+use outgrow_ir::{Diagnostic, Diagnostics, Graph, Sizes, TensorType};
 use outgrow_runtime::{Argument, Backend, Buffer, CompileOptions, Compiled, Instance, compile};
 use outgrow_tensor::Tensor;
 
@@ -25,8 +25,8 @@ pub(crate) struct Key {
 pub(crate) struct Task {
     /// The graph, with the wanted outputs.
     pub graph: Graph,
-    /// The batch size, where the graph has a symbolic one.
-    pub batch: usize,
+    /// What the graph's symbols stand for.
+    pub sizes: Sizes,
     /// For each input of the graph that is no weight, in order, the number of the model's.
     pub feeds: Vec<usize>,
     /// Inputs of the model, by their numbers, that are part of the graph, since shapes follow from what they hold.
@@ -108,9 +108,9 @@ impl Program {
     /// # Errors
     /// When there is not the memory, or the graph cannot be compiled.
     pub fn new(backend: &dyn Backend, task: Task, options: &CompileOptions) -> Result<Self, Diagnostics> {
-        let memory = memory_left(&task.graph, task.batch, options)?;
+        let memory = memory_left(&task.graph, &task.sizes, options)?;
         let options = CompileOptions { memory, ..options.clone() };
-        let compiled = compile(backend, &task.graph, task.batch, &options)?;
+        let compiled = compile(backend, &task.graph, &task.sizes, &options)?;
         Ok(Self { compiled, feeds: task.feeds, known: task.known, idle: Mutex::default() })
     }
 
@@ -170,10 +170,10 @@ impl Program {
 ///
 /// # Errors
 /// When those alone do not fit.
-fn memory_left(graph: &Graph, batch: usize, options: &CompileOptions) -> Result<Option<u64>, Diagnostic> {
+fn memory_left(graph: &Graph, sizes: &Sizes, options: &CompileOptions) -> Result<Option<u64>, Diagnostic> {
     let Some(there) = options.memory else { return Ok(None) };
     let size = |ty: &TensorType| {
-        let elements = ty.dims.iter().fold(1u64, |n, d| n.saturating_mul(d.bind(batch) as u64));
+        let elements = ty.dims.iter().fold(1u64, |n, d| n.saturating_mul(d.bind(sizes).unit() as u64));
         elements.saturating_mul(ty.dtype.bytes() as u64)
     };
     // Inputs count, although they may be there already; outputs come out of buffers of their own.

@@ -3,7 +3,7 @@
 use crate::bindings::Bindings;
 use crate::buffer::{Argument, Buffer, host_buffer};
 use crate::{MemoryPlan, Weights};
-use outgrow_ir::{Cost, Diagnostic, Diagnostics, Graph, TensorType};
+use outgrow_ir::{Cost, Diagnostic, Diagnostics, Graph, Sizes, TensorType};
 use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -193,10 +193,10 @@ pub(crate) fn known<T: Executable>(compiled: &Compiled) -> Result<Arc<T>, Diagno
 pub fn compile(
     backend: &dyn Backend,
     graph: &Graph,
-    batch: usize,
+    sizes: impl Into<Sizes>,
     options: &CompileOptions,
 ) -> Result<Compiled, Diagnostics> {
-    backend.compile(bound(graph, batch, options)?)
+    backend.compile(bound(graph, sizes.into(), options)?)
 }
 
 /// Binds the batch size, and plans the memory of the program that [`compile`] would make.
@@ -206,15 +206,20 @@ pub fn compile(
 pub fn plan(
     backend: &dyn Backend,
     graph: &Graph,
-    batch: usize,
+    sizes: impl Into<Sizes>,
     options: &CompileOptions,
 ) -> Result<MemoryPlan, Diagnostics> {
-    backend.plan(&bound(graph, batch, options)?)
+    backend.plan(&bound(graph, sizes.into(), options)?)
 }
 
-/// The graph for one batch size, with weights and bindings that fit it.
-fn bound(graph: &Graph, batch: usize, options: &CompileOptions) -> Result<Work, Diagnostics> {
-    let (graph, weights) = (graph.bind(batch), options.weights.clone());
+/// The graph for these sizes, with weights and bindings that fit it.
+fn bound(graph: &Graph, sizes: Sizes, options: &CompileOptions) -> Result<Work, Diagnostics> {
+    let (graph, weights) = (graph.bind(sizes), options.weights.clone());
+    let open: Vec<String> = graph.symbols().iter().map(ToString::to_string).collect();
+    if !open.is_empty() {
+        let problem = format!("nothing says what {} of graph `{}` is", open.join(" and "), graph.name);
+        return Err(Diagnostic::fault("runtime.sizes", problem).into());
+    }
     weights.check(&graph)?;
     let separate = || Bindings::separate(&graph, &weights, &[]);
     let bindings = options.bindings.clone().unwrap_or_else(separate);

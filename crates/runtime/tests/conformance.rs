@@ -1,6 +1,8 @@
 //! Every backend against the reference, on the samples of every registered op and on whole graphs.
 
-use outgrow_ir::{Builder, Dim, Graph, InputRole, Op, Output, OutputRole, Sample, TensorType, interpret};
+use outgrow_ir::{
+    Builder, Dim, Graph, InputRole, Op, Output, OutputRole, Sample, Sizes, Symbol, TensorType, interpret,
+};
 use outgrow_passes::add_gradients;
 use outgrow_runtime::{
     Argument, Backend, Bindings, CompileOptions, CpuBackend, KernelPath, Place, ReferenceBackend, ThreadPool,
@@ -290,6 +292,43 @@ fn bindings_that_do_not_fit_are_refused() {
     let lists = Bindings { bytes: vec![16], inputs: vec![at(0, 0)], outputs: Vec::new() };
     let options = CompileOptions { bindings: Some(lists), ..CompileOptions::default() };
     assert!(compile(&cpu(1), &graph, 1, &options).is_err());
+}
+
+/// Attention over sequences of any length, in batches of any size: what is bound when it is compiled gives the bits of
+/// what was built with numbers.
+#[test]
+fn sizes_are_bound_when_compiling() {
+    let attention = |batch: Dim, length: Dim| {
+        let mut b = Builder::new("attention");
+        let weight = b.param("qkv", DType::F32, &[6, 18]);
+        let x = b.input("x", InputRole::Data, TensorType::new(DType::F32, [batch, length, Dim::Fixed(6)]));
+        let qkv = b.matmul(x, weight);
+        let [q, k, v] = [0, 1, 2].map(|i| b.slice(qkv, 2, 6 * i, 6 * (i + 1)));
+        let y = b.causal_attention(q, k, v, 2);
+        // All tokens of all sequences in one dimension.
+        let rows = batch.times(length).unwrap();
+        let rows = b.reshape(y, &[rows, Dim::Fixed(6)]);
+        b.output("y", y);
+        b.output("rows", rows);
+        b.finish().unwrap()
+    };
+    let open = attention(Dim::B, Dim::T);
+    assert_eq!(Graph::parse(&open.to_string()).unwrap(), open);
+    assert!(open.to_string().contains("f32[BT, 6]"), "{open}");
+    for (batch, length) in [(1, 1), (2, 7), (5, 33)] {
+        let sizes = Sizes::from(batch).with(Symbol::LENGTH, length);
+        let known = attention(Dim::Fixed(batch), Dim::Fixed(length));
+        assert_eq!(open.bind(&sizes), known);
+        let inputs: Vec<Tensor> = values(&known).into_iter().map(|(_, tensor)| tensor).collect();
+        let outputs = |graph: &Graph, sizes: Sizes| {
+            let compiled = compile(&cpu(2), graph, sizes, &CompileOptions::default()).unwrap();
+            run_tensors(&cpu(2), &compiled, &inputs).unwrap()
+        };
+        let (bound, expected) = (outputs(&open, sizes), outputs(&known, Sizes::default()));
+        assert!(bound.iter().zip(&expected).all(|(x, y)| x.same_bits(y)), "{batch} of {length}");
+    }
+    let unbound = compile(&cpu(1), &open, 3, &CompileOptions::default()).unwrap_err().to_string();
+    assert!(unbound.contains("nothing says what T of graph `attention` is"), "{unbound}");
 }
 
 /// What a run is given must be of the device, and as long as was compiled.

@@ -29,7 +29,7 @@ fn resnet18() -> BuiltModel {
 fn weights(model: &BuiltModel) -> Weights {
     let weight = |(_, input): (_, &Input)| {
         let key = RngKey::new(1).fold_in_name(&input.name);
-        let dims: Vec<usize> = input.dims.iter().map(|d| d.bind(1)).collect();
+        let dims: Vec<usize> = input.dims.iter().map(|d| d.unit()).collect();
         let tensor = match input.role {
             InputRole::Param => {
                 model.params.iter().find(|p| p.name == input.name)?.init.tensor(key, DType::F32, &dims)

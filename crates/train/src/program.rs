@@ -48,10 +48,10 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// Of a graph for so many rows, whose outputs are all of f32.
-    pub(crate) fn new(graph: &Graph, rows: usize) -> Self {
+    /// Of a graph with static shapes, whose outputs are all of f32.
+    pub(crate) fn new(graph: &Graph) -> Self {
         let dims = graph.outputs.iter().map(|output| {
-            let dims = graph.ty(output.value).dims.iter().map(|d| d.bind(rows)).collect::<Vec<_>>();
+            let dims = graph.ty(output.value).dims.iter().map(|d| d.unit()).collect::<Vec<_>>();
             (output.name.as_str(), dims)
         });
         let dims: Vec<_> = dims.collect();
@@ -188,14 +188,14 @@ impl Interface {
         wanted: impl Fn(&OutputRole) -> bool,
         batch: usize,
     ) -> Result<Self, Diagnostics> {
-        let mut graph = graph.clone();
+        let mut graph = graph.bind(batch);
         graph.outputs.retain(|output| wanted(&output.role));
         only_f32(&graph)?;
         let (params, buffers) = layouts(model);
         let offsets = [&params, &buffers].map(Layout::offsets);
         let mut bindings = Bindings { bytes: vec![bytes(&params), bytes(&buffers)], ..Bindings::default() };
         let mut feeds = Vec::new();
-        for (_, input) in graph.signature() {
+        for (value, input) in graph.signature() {
             let held = |buffer: usize| {
                 let offset = offsets[buffer].get(input.name.as_str());
                 let offset = *offset.ok_or_else(|| fault("a model has what its graphs take"))?;
@@ -206,13 +206,12 @@ impl Interface {
                 InputRole::Buffer => held(BUFFERS)?,
                 feed => {
                     feeds.push(feed);
-                    let elements = input.dims.iter().map(|d| d.bind(batch)).fold(1, usize::saturating_mul);
-                    bindings.buffer(elements.saturating_mul(input.dtype.bytes()))
+                    bindings.buffer(graph.ty(value).unit_bytes())
                 }
             };
             bindings.inputs.push(place);
         }
-        let outputs = Outputs::new(&graph, batch);
+        let outputs = Outputs::new(&graph);
         let Place { buffer, .. } = bindings.buffer(outputs.bytes());
         let place = |entry: &Entry| Place { buffer, offset: 4 * entry.offset };
         bindings.outputs = outputs.layout.entries().iter().map(place).collect();

@@ -16,12 +16,12 @@ impl Builder {
             if !b.expect_rank(q, 3, "[batch, tokens, width]") {
                 return b.error("attention needs a vector for each token");
             }
-            let (batch, tokens, width) = (b.dim(q, 0), b.fixed_dim(q, 1), b.fixed_dim(q, 2));
+            let (batch, tokens, width) = (b.dim(q, 0), b.dim(q, 1), b.fixed_dim(q, 2));
             if heads == 0 || width % heads != 0 {
                 return b.error(format!("a width of {width} cannot be shared by {heads} heads"));
             }
             let d = width / heads;
-            let split = [batch, Dim::Fixed(tokens), Dim::Fixed(heads), Dim::Fixed(d)];
+            let split = [batch, tokens, Dim::Fixed(heads), Dim::Fixed(d)];
             let [q, k, v] = [q, k, v].map(|x| b.reshape(x, &split));
             // [batch, heads, tokens, tokens]: which query, then which key.
             let scores = b.dot(q, k, (&[0, 2], &[0, 2]), (&[3], &[3]));
@@ -30,7 +30,7 @@ impl Builder {
             let weights = b.softmax(scores);
             let y = b.dot(weights, v, (&[0, 1], &[0, 2]), (&[3], &[1]));
             let y = b.transpose(y, &[0, 2, 1, 3]);
-            b.reshape(y, &[batch, Dim::Fixed(tokens), Dim::Fixed(width)])
+            b.reshape(y, &[batch, tokens, Dim::Fixed(width)])
         })
     }
 

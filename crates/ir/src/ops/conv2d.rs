@@ -136,7 +136,7 @@ impl OpRule for Conv2d {
         vec![Some(dx), Some(dw)]
     }
     fn cost(&self, inputs: &[&TensorType], output: &TensorType) -> Cost {
-        let products = inputs[1].dims[1..].iter().map(|d| d.bind(1));
+        let products = inputs[1].dims[1..].iter().map(|d| d.unit());
         Cost::streaming(Cost::product(products.chain([2, output.unit_elements()])), inputs, output)
     }
 }

@@ -56,7 +56,7 @@ impl OpRule for Conv2dGradInput {
         vec![Some(d_grad), Some(d_weight)]
     }
     fn cost(&self, inputs: &[&TensorType], output: &TensorType) -> Cost {
-        let products = inputs[1].dims[1..].iter().map(|d| d.bind(1));
+        let products = inputs[1].dims[1..].iter().map(|d| d.unit());
         Cost::streaming(Cost::product(products.chain([2, inputs[0].unit_elements()])), inputs, output)
     }
 }

@@ -55,7 +55,7 @@ impl OpRule for Conv2dGradWeight {
         vec![Some(dx), Some(d_grad)]
     }
     fn cost(&self, inputs: &[&TensorType], output: &TensorType) -> Cost {
-        let products = output.dims[1..].iter().map(|d| d.bind(1));
+        let products = output.dims[1..].iter().map(|d| d.unit());
         Cost::streaming(Cost::product(products.chain([2, inputs[1].unit_elements()])), inputs, output)
     }
 }

@@ -138,7 +138,7 @@ impl OpRule for Dot {
         vec![Some(dx), Some(dy)]
     }
     fn cost(&self, inputs: &[&TensorType], output: &TensorType) -> Cost {
-        let inner = self.lhs_contract.iter().map(|i| inputs[0].dims[*i].bind(1));
+        let inner = self.lhs_contract.iter().map(|i| inputs[0].dims[*i].unit());
         Cost::streaming(Cost::product(inner.chain([2, output.unit_elements()])), inputs, output)
     }
 }

@@ -21,8 +21,7 @@ impl OpRule for Reshape {
     fn infer(&self, inputs: &[&TensorType]) -> Result<TensorType, String> {
         let [x] = inputs else { return Err("takes one input".into()) };
         let (from, to) = (Dim::product(&x.dims), Dim::product(&self.dims));
-        let empty = |p: Option<(usize, u32)>| matches!(p, Some((0, _)));
-        if from.is_none() || (from != to && !(empty(from) && empty(to))) {
+        if from.is_none() || from != to {
             let ty = TensorType { dtype: x.dtype, dims: self.dims.clone() };
             return Err(format!("{ty} has another number of elements"));
         }

@@ -1,6 +1,6 @@
 //! Splits the text form of graphs into tokens.
 
-use crate::Diagnostic;
+use crate::{Diagnostic, Symbol, Symbols};
 
 /// What to do about text that is no graph.
 pub const SYNTAX: &str = "the text form is what `outgrow graph` prints";
@@ -16,14 +16,19 @@ pub enum Token {
     Int(i64),
     /// A number with a fraction or exponent.
     Float(f64),
-    /// A multiple of the batch size, as `4B`.
-    Batch(usize),
+    /// A multiple of a product of symbols, as `4BT`.
+    Symbolic(usize, Symbols),
     /// Quoted text.
     Text(String),
     /// Any other character.
     Mark(char),
     /// The end.
     End,
+}
+
+/// The product that these letters spell.
+pub fn symbols(letters: &str) -> Option<Symbols> {
+    Symbols::product(letters.chars().map(Symbol::new).collect::<Option<Vec<_>>>()?)
 }
 
 /// Hands out tokens with their places.
@@ -116,10 +121,12 @@ impl<'a> Lexer<'a> {
                 Err(self.error("not a number"))
             };
         }
-        if self.rest.peek() == Some(&'B') {
-            self.bump();
+        if self.rest.peek().is_some_and(char::is_ascii_uppercase) {
+            let letters = self.take_while(|c| c.is_ascii_uppercase());
             let times = digits.parse().ok().filter(|k| *k > 0);
-            return times.map(Token::Batch).ok_or_else(|| self.error("not a multiple of the batch size"));
+            let multiple =
+                times.zip(symbols(&letters)).map(|(times, symbols)| Token::Symbolic(times, symbols));
+            return multiple.ok_or_else(|| self.error(format!("not a multiple of `{letters}`")));
         }
         if let Ok(n) = digits.parse::<i64>() {
             return Ok(Token::Int(n));

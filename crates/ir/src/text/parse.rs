@@ -1,7 +1,7 @@
 //! Reads graphs back from their text form. Any text is refused with its place or gives a graph that the verifier
 //! accepts; nothing is allocated beyond what the text itself spells out.
 
-use super::lex::{Lexer, SYNTAX, Token};
+use super::lex::{Lexer, SYNTAX, Token, symbols};
 use crate::{Attr, AttrReader, Diagnostic, Diagnostics, Dim, Graph, GroupId, Node, Op, Region, RegionId};
 use crate::{Output, OutputRole, TensorType, Value};
 use outgrow_tensor::{DType, Tensor};
@@ -93,8 +93,11 @@ impl<'a> Parser<'a> {
             }
             dims.push(match self.advance()? {
                 Token::Int(n) if n >= 0 => Dim::Fixed(n as usize),
-                Token::Batch(k) => Dim::Batch(k),
-                Token::Word(w) if w == "B" => Dim::B,
+                Token::Symbolic(times, symbols) => Dim::multiple(times, symbols),
+                Token::Word(w) => match symbols(&w) {
+                    Some(symbols) => Dim::multiple(1, symbols),
+                    None => return self.error(format!("`{w}` is no product of capital letters")),
+                },
                 other => return self.error(format!("expected a dimension, got {other:?}")),
             });
         }
@@ -123,7 +126,7 @@ impl<'a> Parser<'a> {
             floats.push(x);
             ints.push(n);
         }
-        if Dim::product(&dims) != Some((floats.len(), 0)) {
+        if Dim::product(&dims) != Some(Dim::Fixed(floats.len())) {
             return self.error(format!("{} elements do not fill {dims:?}", floats.len()));
         }
         let shape: Vec<usize> = dims.iter().filter_map(|d| d.fixed()).collect();

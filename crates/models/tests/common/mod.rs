@@ -47,7 +47,7 @@ pub fn tokens(context: usize) -> InputSpec {
 
 /// The name, dimensions, role and type of every input of a graph with its batch size bound, in order.
 pub fn inputs(graph: &Graph) -> Vec<(String, Vec<usize>, InputRole, DType)> {
-    let dims = |input: &Input| input.dims.iter().map(|d| d.bind(1)).collect();
+    let dims = |input: &Input| input.dims.iter().map(|d| d.unit()).collect();
     graph.signature().map(|(_, i)| (i.name.clone(), dims(i), i.role, i.dtype)).collect()
 }
 

@@ -3,7 +3,7 @@
 use super::ops;
 use super::tensor_proto;
 use crate::proto::{AttributeProto, AttributeType, NodeProto, TensorProto};
-use outgrow_ir::{Diagnostic, Dim, Graph, Value};
+use outgrow_ir::{Diagnostic, Dim, Graph, Symbol, Value};
 use outgrow_tensor::{DType, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,10 +27,10 @@ pub(super) struct Emitter<'a> {
     names: BTreeSet<String>,
     /// Small constants by their type, shape and bytes.
     constants: BTreeMap<(i32, Vec<usize>, Vec<u8>), String>,
-    /// An input with the place and the factor of the batch in its shape.
-    pub batch_from: Option<(String, usize, usize)>,
-    /// The batch size, `i64 [1]`.
-    pub batch: Option<String>,
+    /// For each symbol, an input with its place and factor in the input's shape.
+    pub told_by: BTreeMap<Symbol, (String, usize, usize)>,
+    /// What is known of symbols, `i64 [1]` each.
+    pub symbols: BTreeMap<Symbol, String>,
 }
 
 impl<'a> Emitter<'a> {
@@ -43,19 +43,20 @@ impl<'a> Emitter<'a> {
             full: BTreeMap::new(),
             names: BTreeSet::new(),
             constants: BTreeMap::new(),
-            batch_from: None,
-            batch: None,
+            told_by: BTreeMap::new(),
+            symbols: BTreeMap::new(),
         }
     }
 
     /// An input of the model.
     pub fn feed(&mut self, value: Value, name: &str) {
         let dims = self.graph.ty(value).dims.clone();
-        let factor = dims.iter().enumerate().find_map(|(axis, dim)| match dim {
-            Dim::Batch(k) => Some((name.to_owned(), axis, *k)),
-            Dim::Fixed(_) => None,
-        });
-        self.batch_from = self.batch_from.take().or(factor);
+        for (axis, (times, symbols)) in dims.iter().map(|dim| dim.parts()).enumerate() {
+            let mut factors = symbols.factors();
+            if let (Some(symbol), None) = (factors.next(), factors.next()) {
+                self.told_by.entry(symbol).or_insert_with(|| (name.to_owned(), axis, times));
+            }
+        }
         self.names.insert(name.to_owned());
         self.values.insert(value, Made { name: name.to_owned(), dims });
     }

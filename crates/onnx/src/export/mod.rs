@@ -1,7 +1,7 @@
 //! Graphs as ONNX models. Every primitive that a model needs to be evaluated has an operator of opset 17, or two; what
 //! only training needs has none and is refused.
 //!
-//! The symbolic batch stays symbolic: shapes that depend on it are computed in the model, from its first input. A value
+//! Symbols stay symbolic: shapes that depend on them are computed in the model, from its inputs. A value
 //! that is repeated along dimensions is left thin as long as it only meets elementwise operators, which repeat it
 //! themselves.
 
@@ -15,7 +15,7 @@ use crate::proto::{
 };
 use bytes::Bytes;
 use emit::Emitter;
-use outgrow_ir::{Diagnostic, Diagnostics, Dim, Graph, TensorType};
+use outgrow_ir::{Diagnostic, Diagnostics, Dim, Graph, Symbol, TensorType};
 use outgrow_tensor::{DType, Tensor};
 use prost::Message;
 use std::collections::BTreeMap;
@@ -24,8 +24,6 @@ use std::collections::BTreeMap;
 pub const OPSET: i64 = 17;
 /// The version of the file format that goes with it.
 const IR_VERSION: i64 = 8;
-/// The name of the batch dimension.
-const BATCH: &str = "batch";
 /// A message of Protocol Buffers is at most 2 GiB long; beyond this, weights go into a file of their own.
 const INLINE_BYTES: usize = 1 << 30;
 /// Smaller tensors stay in the model.
@@ -179,8 +177,15 @@ fn value_info(name: &str, ty: &TensorType) -> ValueInfoProto {
     let dim = |dim: &Dim| DimensionProto {
         value: Some(match dim {
             Dim::Fixed(n) => DimensionValue::Value(*n as i64),
-            Dim::Batch(1) => DimensionValue::Param(BATCH.into()),
-            Dim::Batch(k) => DimensionValue::Param(format!("{k}*{BATCH}")),
+            Dim::Symbolic(symbols, times) => {
+                let factors = symbols.factors().map(|symbol| match symbol {
+                    Symbol::BATCH => "batch".to_owned(),
+                    Symbol::LENGTH => "sequence".to_owned(),
+                    other => other.to_string(),
+                });
+                let times = (*times > 1).then(|| times.to_string());
+                DimensionValue::Param(times.into_iter().chain(factors).collect::<Vec<_>>().join("*"))
+            }
         }),
     };
     let shape = TensorShapeProto { dim: ty.dims.iter().map(dim).collect() };

@@ -1,17 +1,20 @@
-//! Shapes in the model: constants where they can be, computed from the batch size where they must.
+//! Shapes in the model: constants where they can be, computed from the shapes of inputs where they must.
 
 use super::emit::{Emitter, int};
-use outgrow_ir::{Diagnostic, Dim, Value};
+use outgrow_ir::{Diagnostic, Dim, Symbol, Value};
 
 impl Emitter<'_> {
-    /// The name of `i64 [1]` with the batch size.
-    fn batch_size(&mut self) -> Result<String, Diagnostic> {
-        if let Some(name) = &self.batch {
+    /// The name of `i64 [1]` with what a symbol stands for.
+    fn symbol(&mut self, symbol: Symbol) -> Result<String, Diagnostic> {
+        if let Some(name) = self.symbols.get(&symbol) {
             return Ok(name.clone());
         }
-        let Some((input, axis, factor)) = self.batch_from.clone() else {
-            return Err(Diagnostic::new("onnx.export", "no input of the model tells the size of a batch")
-                .expected("an input whose first dimension is the batch"));
+        let Some((input, axis, factor)) = self.told_by.get(&symbol).cloned() else {
+            return Err(Diagnostic::new(
+                "onnx.export",
+                format!("no input of the model tells what {symbol} is"),
+            )
+            .expected("an input with a dimension that is a multiple of it"));
         };
         let ends = vec![int("start", axis as i64), int("end", axis as i64 + 1)];
         let mut name = self.node("Shape", &[input], ends, "");
@@ -19,20 +22,25 @@ impl Emitter<'_> {
             let factor = self.integers(&[factor as i64]);
             name = self.node("Div", &[name, factor], vec![], "");
         }
-        self.batch = Some(name.clone());
+        self.symbols.insert(symbol, name.clone());
         Ok(name)
     }
 
     /// The name of `i64 [1]` with an extent.
     pub fn extent(&mut self, dim: Dim) -> Result<String, Diagnostic> {
-        match dim {
-            Dim::Fixed(n) => Ok(self.integers(&[n as i64])),
-            Dim::Batch(1) => self.batch_size(),
-            Dim::Batch(k) => {
-                let (batch, factor) = (self.batch_size()?, self.integers(&[k as i64]));
-                Ok(self.node("Mul", &[batch, factor], vec![], ""))
-            }
+        let (times, symbols) = dim.parts();
+        let mut product = match (times, symbols.factors().next()) {
+            (1, Some(_)) => None,
+            _ => Some(self.integers(&[times as i64])),
+        };
+        for symbol in symbols.factors() {
+            let factor = self.symbol(symbol)?;
+            product = Some(match product {
+                Some(product) => self.node("Mul", &[factor, product], vec![], ""),
+                None => factor,
+            });
         }
+        product.ok_or_else(|| Diagnostic::fault("onnx.export", "an extent is something"))
     }
 
     /// The name of `i64 [rank]` with these extents.

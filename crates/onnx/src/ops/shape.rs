@@ -33,7 +33,7 @@ fn size(cx: &mut Cx<'_>) -> Lowered {
     let dims = cx.dims(0)?;
     match dims.iter().try_fold(Sym::number(1), |n, d| n.times(Sym::from(*d))) {
         Some(product) => Ok(vec![Datum::sizes(vec![product], true)]),
-        None => unsupported("the size depends on the square of the batch size", "a size that does not"),
+        None => unsupported("the size is a product of too many symbols", "a size that is not"),
     }
 }
 
@@ -41,8 +41,8 @@ fn size(cx: &mut Cx<'_>) -> Lowered {
 pub(super) fn dims_of(sizes: &[Sym]) -> Result<Vec<Dim>, Refusal> {
     let dims = sizes.iter().map(|s| match s.dim() {
         Some(dim) => Ok(dim),
-        None if s.batch == 0 => invalid(format!("{} is no extent", s.fixed)),
-        None => unsupported("an extent is not a multiple of the batch size", "an extent that is"),
+        None if s.times == 0 => invalid(format!("{} is no extent", s.fixed)),
+        None => unsupported("an extent is not a multiple of symbols", "an extent that is"),
     });
     let dims = dims.collect::<Result<Vec<_>, _>>()?;
     check_size(&dims)?;
@@ -76,17 +76,17 @@ fn reshape(cx: &mut Cx<'_>) -> Lowered {
 fn rest(from: &[Dim], sizes: &[Sym], open: usize) -> Result<Sym, Refusal> {
     let others = sizes.iter().enumerate().filter(|(i, _)| *i != open).map(|(_, s)| *s).collect::<Vec<_>>();
     let others = Dim::product(&dims_of(&others)?);
-    let (Some((all, power)), Some((given, given_power))) = (Dim::product(from), others) else {
+    let (Some(all), Some(given)) = (Dim::product(from), others) else {
         return invalid("the shape overflows");
     };
-    if given == 0 {
-        return if all == 0 { Ok(Sym::number(0)) } else { invalid("the open extent follows from nothing") };
+    if given == Dim::Fixed(0) {
+        let none = all == Dim::Fixed(0);
+        return if none { Ok(Sym::number(0)) } else { invalid("the open extent follows from nothing") };
     }
-    if all % given != 0 || power < given_power || power - given_power > 1 {
-        return invalid(format!("{all} elements do not divide by {given}"));
+    match Sym::from(all).over(Sym::from(given)) {
+        Some(rest) if rest.times(Sym::from(given)) == Some(Sym::from(all)) => Ok(rest),
+        _ => invalid(format!("{all} elements do not divide by {given}")),
     }
-    let ratio = (all / given) as i64;
-    Ok(if power > given_power { Sym { fixed: 0, batch: ratio } } else { Sym::number(ratio) })
 }
 
 fn flatten(cx: &mut Cx<'_>) -> Lowered {
@@ -94,9 +94,8 @@ fn flatten(cx: &mut Cx<'_>) -> Lowered {
     let at = cx.int("axis", 1)?;
     let at = if at == dims.len() as i64 { dims.len() } else { axis(at, dims.len())? };
     let product = |part: &[Dim]| match Dim::product(part) {
-        Some((n, 0)) => Ok(Dim::Fixed(n)),
-        Some((n, 1)) => Ok(Dim::Batch(n)),
-        _ => unsupported("the flattened extent is quadratic in the batch size", "one that is not"),
+        Some(extent) => Ok(extent),
+        None => unsupported("the flattened extent is a product of too many symbols", "one that is not"),
     };
     let flat = [product(&dims[..at])?, product(&dims[at..])?];
     let y = cx.b.reshape(x, &flat);

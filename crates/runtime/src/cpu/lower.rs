@@ -233,7 +233,7 @@ impl Lowering<'_> {
 
     /// Static extents of a value.
     pub fn dims(&self, value: Value) -> Vec<usize> {
-        self.graph.ty(value).dims.iter().map(|d| d.bind(1)).collect()
+        self.graph.ty(value).dims.iter().map(|d| d.unit()).collect()
     }
 
     pub fn place(&self, value: Value) -> Place {

@@ -353,7 +353,7 @@ mod tests {
                 let value = b.input(name, InputRole::Data, ty);
                 b.output_as(name, role, value);
             }
-            let (outputs, backend) = (Outputs::new(&b.finish().unwrap(), 1), backend(2));
+            let (outputs, backend) = (Outputs::new(&b.finish().unwrap()), backend(2));
             let options = CompileOptions::default();
             let sums = Sums::over(elements, None, config, &outputs, &backend, &options).unwrap();
             let combined = backend.allocate(outputs.bytes()).unwrap();
