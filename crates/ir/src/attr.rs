@@ -44,6 +44,11 @@ impl Attr {
         Self::Dims(items.iter().map(|n| Dim::Fixed(*n)).collect())
     }
 
+    /// Whether something is so.
+    pub fn flag(yes: bool) -> Self {
+        Self::Name(yes.to_string())
+    }
+
     /// A non-negative integer.
     pub fn int(n: usize) -> Self {
         Self::Int(n as i64)
@@ -78,6 +83,12 @@ impl AttrReader {
             Attr::Int(n) if n >= 0 => Ok(n as usize),
             other => Err(format!("attribute `{key}` must be a non-negative integer, got {other:?}")),
         }
+    }
+
+    /// Whether something is so.
+    pub fn flag(&mut self, key: &str) -> Result<bool, String> {
+        let word = self.name(key)?;
+        word.parse().map_err(|_| format!("attribute `{key}` must be true or false, got `{word}`"))
     }
 
     /// Any number.

@@ -1,8 +1,10 @@
 //! Builds graphs node by node. Types are inferred as nodes are added; the first mistake is kept with the layer it
 //! happened in and reported by [`Builder::finish`], so that code that builds models reads as plain formulas.
 
-use crate::graph::{Graph, Node, Region, RegionId, Value};
-use crate::{Diagnostic, Diagnostics, Dim, Op, Output, OutputRole, TensorType};
+use crate::graph::{Graph, Node, Value};
+use crate::{
+    Attr, Diagnostic, Diagnostics, Dim, Op, Output, OutputRole, Region, RegionId, Results, TensorType,
+};
 use outgrow_tensor::DType;
 use std::sync::Arc;
 
@@ -60,15 +62,23 @@ impl Builder {
         result
     }
 
-    /// Runs `build` with its nodes marked as one composite of this kind.
-    pub fn composite<T>(&mut self, kind: &str, build: impl FnOnce(&mut Self) -> T) -> T {
+    /// Runs `build` with its nodes marked as one region.
+    pub(crate) fn region<T: Results>(
+        &mut self,
+        kind: &str,
+        attrs: Vec<(String, Attr)>,
+        operands: &[Value],
+        build: impl FnOnce(&mut Self) -> T,
+    ) -> T {
         let id = RegionId(self.graph.regions.len() as u32);
-        let outer = self.region;
-        self.graph.regions.push(Region { kind: kind.into(), origin: self.origin.clone(), parent: outer });
+        let (kind, origin, parent) = (kind.to_owned(), self.origin.clone(), self.region);
+        let (operands, results) = (operands.to_vec(), Vec::new());
+        self.graph.regions.push(Region { kind, attrs, operands, results, origin, parent });
         self.region = Some(id);
-        let result = build(self);
-        self.region = outer;
-        result
+        let made = build(self);
+        self.region = parent;
+        self.graph.regions[id.0 as usize].results = made.values();
+        made
     }
 
     /// Adds a node. If the types do not fit, the mistake is kept and the result stands in for a value, so that

@@ -1,6 +1,6 @@
 //! The graph: nodes in topological order, each with one value, named regions, and named outputs.
 
-use crate::{Cost, Op, Output, Sizes, Symbol, TensorType};
+use crate::{Cost, Op, Output, Region, RegionId, Sizes, Symbol, TensorType};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -14,10 +14,6 @@ impl Value {
         self.0 as usize
     }
 }
-
-/// The number of a region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RegionId(pub u32);
 
 /// The number of a fusion group: nodes that a backend should run as one kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,17 +34,6 @@ pub struct Node {
     pub region: Option<RegionId>,
     /// The fusion group this node is in.
     pub group: Option<GroupId>,
-}
-
-/// A composite that was built from primitives, so that a backend can match it as a whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Region {
-    /// Which composite: the name of a file in `nn`, as `softmax`.
-    pub kind: String,
-    /// Where it comes from.
-    pub origin: Arc<str>,
-    /// The region around it.
-    pub parent: Option<RegionId>,
 }
 
 /// A typed dataflow graph in static single assignment form.

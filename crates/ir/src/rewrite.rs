@@ -2,7 +2,7 @@
 //! inside which something was rewritten loses its mark, since it is no longer the composite it was built as.
 
 use crate::ops::input::Input;
-use crate::{Builder, Diagnostics, Graph, Node, Op, Output, RegionId, Value};
+use crate::{Builder, Diagnostics, Graph, Node, Op, Output, Region, RegionId, Value};
 
 /// The graph without nodes that no output depends on, and without such inputs where `removable` accepts them.
 ///
@@ -81,14 +81,26 @@ impl<'a> Rewriter<'a> {
             self.b.output_as(name, role.clone(), new);
         }
         let mut graph = self.b.finish()?;
-        let standing = |mut region: Option<RegionId>| {
-            while let Some(id) = region.filter(|id| self.dissolved.get(id.0 as usize) == Some(&true)) {
-                region = self.source.regions[id.0 as usize].parent;
-            }
-            region
-        };
+        // What each region becomes: itself, or what it lay in.
+        let mut becomes: Vec<Option<RegionId>> = Vec::new();
+        let mut standing = Vec::new();
+        for (region, dissolved) in self.source.regions.iter().zip(&self.dissolved) {
+            let new =
+                |values: &[Value]| values.iter().map(|v| self.map[v.index()]).collect::<Option<Vec<_>>>();
+            let parent = region.parent.and_then(|parent| becomes[parent.0 as usize]);
+            // Where an operand or a result is gone, nobody asks for the whole.
+            let whole = new(&region.operands).zip(new(&region.results)).filter(|_| !dissolved);
+            becomes.push(match whole {
+                Some((operands, results)) => {
+                    standing.push(Region { operands, results, parent, ..region.clone() });
+                    Some(RegionId(standing.len() as u32 - 1))
+                }
+                None => parent,
+            });
+        }
+        graph.regions = standing;
         for node in &mut graph.nodes {
-            node.region = standing(node.region);
+            node.region = node.region.and_then(|id| becomes[id.0 as usize]);
         }
         Ok(graph)
     }

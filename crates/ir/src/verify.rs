@@ -134,6 +134,13 @@ impl Graph {
             if region.parent.is_some_and(|p| p.0 as usize >= i) {
                 self.report(found, Value(0), format!("region {i} lies in a later one"));
             }
+            let mut values = region.operands.iter().chain(&region.results);
+            if let Some(gone) = values.find(|v| v.index() >= self.nodes.len()) {
+                self.report(found, *gone, format!("region {i} is of a value that does not exist"));
+            }
+            if let Err(problem) = region.check() {
+                self.report(found, Value(0), format!("region {i} ({}): {problem}", region.kind));
+            }
         }
         for (value, node) in self.iter() {
             if node.region.is_some_and(|r| r.0 as usize >= self.regions.len()) {

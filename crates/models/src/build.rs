@@ -311,6 +311,9 @@ fn inputs_first(graph: &Graph, by_name: bool) -> Graph {
         node.inputs.iter_mut().for_each(|v| *v = place[v.index()]);
     }
     sorted.outputs.iter_mut().for_each(|output| output.value = place[output.value.index()]);
+    for region in &mut sorted.regions {
+        region.operands.iter_mut().chain(&mut region.results).for_each(|v| *v = place[v.index()]);
+    }
     sorted.inputs.iter_mut().for_each(|v| *v = place[v.index()]);
     sorted.inputs.sort_unstable();
     sorted

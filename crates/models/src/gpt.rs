@@ -64,11 +64,11 @@ fn block(net: &mut Net, x: Value, size: &Size, normal: Init, into_residual: Init
     let y = net.b.causal_attention(q, k, v, size.heads);
     let y = net.dense_as("o", y, width, into_residual, zeros);
     let y = net.dropout(y, size.dropout);
-    let x = net.b.composite("residual", |b| b.add(x, y));
+    let x = net.b.residual(x, y);
     let y = net.layer_norm("l2", x, EPS);
     let y = net.dense_as("up", y, 4 * width, normal, zeros);
     let y = net.b.gelu_tanh(y);
     let y = net.dense_as("down", y, width, into_residual, zeros);
     let y = net.dropout(y, size.dropout);
-    net.b.composite("residual", |b| b.add(x, y))
+    net.b.residual(x, y)
 }

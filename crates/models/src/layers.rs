@@ -190,7 +190,7 @@ impl List<'_, '_> {
                 .hint("give the block a `shortcut` of layers that change the shape alike")
                 .into());
         }
-        Ok(self.net.scoped(name, |net| net.b.composite("residual", |b| b.add(y, shortcut))))
+        Ok(self.net.scoped(name, |net| net.b.residual(y, shortcut)))
     }
 
     /// Whether the last layer gives what the target asks for.

@@ -83,7 +83,7 @@ type Parts = (Value, Value, Vec<(Metric, Value)>);
 fn classes(net: &mut Net, logits: Value) -> Parts {
     let target = net.target_value;
     let losses = net.b.cross_entropy(logits, target);
-    let rank = net.b.composite("rank", |b| {
+    let rank = net.b.composite("rank", &[logits, target], |b| {
         let dims = b.dims(logits);
         let last = dims.len() - 1;
         let kept: Vec<usize> = (0..last).collect();
@@ -110,7 +110,7 @@ fn classes(net: &mut Net, logits: Value) -> Parts {
 fn shares(net: &mut Net, logits: Value) -> Parts {
     let shares = net.target_value;
     let losses = net.b.soft_cross_entropy(logits, shares);
-    let rank = net.b.composite("rank", |b| {
+    let rank = net.b.composite("rank", &[logits, shares], |b| {
         let dims = b.dims(logits);
         let constant = b.stop_gradient(logits);
         let greatest = b.reduce_max(shares, &[1]);

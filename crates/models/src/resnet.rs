@@ -82,6 +82,6 @@ fn block(net: &mut Net, x: Value, width: usize, stride: usize, bottleneck: bool)
     } else {
         x
     };
-    let sum = net.b.composite("residual", |b| b.add(y, shortcut));
+    let sum = net.b.residual(y, shortcut);
     net.activation(Activation::Relu, sum)
 }

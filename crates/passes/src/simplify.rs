@@ -281,8 +281,8 @@ mod tests {
     fn rewriting_inside_a_region_dissolves_it() {
         let mut b = Builder::new("test");
         let x = b.input("x", InputRole::Data, TensorType::new(DType::F32, [Dim::B]));
-        let y = b.composite("kept", |b| b.exp(x));
-        let z = b.composite("gone", |b| {
+        let y = b.composite("kept", &[x], |b| b.exp(x));
+        let z = b.composite("gone", &[y], |b| {
             let y = b.add_scalar(y, 0.0);
             b.tanh(y)
         });

@@ -1,6 +1,6 @@
 //! `batch_norm`: each channel brought to mean 0 and variance 1.
 
-use crate::{Builder, Dim, Value};
+use crate::{Attr, AttrReader, Builder, Composite, Dim, Results, Value};
 
 /// Statistics of each channel, as a running mean and variance in evaluation.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,32 @@ pub struct BatchNormTrained {
     pub statistics: BatchNormStatistics,
 }
 
+/// Batch normalisation. Its operands are x, weight and bias, then in training the samples' weights, in evaluation mean and
+/// variance; its results are y, and in training the mean and the unbiased variance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchNorm {
+    /// What is added to the variance.
+    pub eps: f64,
+    /// Whether the statistics are those of the batch.
+    pub training: bool,
+}
+
+impl Composite for BatchNorm {
+    const KIND: &'static str = "batch_norm";
+    fn attrs(&self) -> Vec<(&'static str, Attr)> {
+        vec![("eps", Attr::Float(self.eps)), ("training", Attr::flag(self.training))]
+    }
+    fn parse(attrs: &mut AttrReader) -> Result<Self, String> {
+        Ok(Self { eps: attrs.number("eps")?, training: attrs.flag("training")? })
+    }
+}
+
+impl Results for BatchNormTrained {
+    fn values(&self) -> Vec<Value> {
+        vec![self.y, self.statistics.mean, self.statistics.variance]
+    }
+}
+
 impl Builder {
     /// Batch normalisation in training (Ioffe and Szegedy 2015): `(x - mean) / √(variance + eps) * weight + bias` with
     /// the mean and the biased variance of each channel of `x [batch, channels, ..]` over every other dimension.
@@ -35,7 +61,8 @@ impl Builder {
         sample_weight: Value,
         eps: f64,
     ) -> BatchNormTrained {
-        self.composite("batch_norm", |b| {
+        let kind = BatchNorm { eps, training: true };
+        self.composite_of(&kind, &[x, weight, bias, sample_weight], |b| {
             let dtype = b.dtype(x);
             let x = b.widened(x);
             let dims = b.dims(x);
@@ -78,7 +105,8 @@ impl Builder {
         statistics: BatchNormStatistics,
         eps: f64,
     ) -> Value {
-        self.composite("batch_norm", |b| {
+        let kind = BatchNorm { eps, training: false };
+        self.composite_of(&kind, &[x, weight, bias, statistics.mean, statistics.variance], |b| {
             let dtype = b.dtype(x);
             let x = b.widened(x);
             if b.rank(x) < 2 {

@@ -1,7 +1,28 @@
 //! `conv2d_bias`: a convolution with a bias for each output channel.
 
 use crate::ops::Window;
-use crate::{Builder, Value};
+use crate::{Attr, AttrReader, Builder, Composite, Value};
+
+/// A convolution with bias; its operands are x, weight and bias.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conv2dBias {
+    /// How many groups of channels are apart.
+    pub groups: usize,
+    /// How it slides.
+    pub window: Window,
+}
+
+impl Composite for Conv2dBias {
+    const KIND: &'static str = "conv2d_bias";
+    fn attrs(&self) -> Vec<(&'static str, Attr)> {
+        let mut attrs = vec![("groups", Attr::int(self.groups))];
+        attrs.extend(self.window.attrs());
+        attrs
+    }
+    fn parse(attrs: &mut AttrReader) -> Result<Self, String> {
+        Ok(Self { groups: attrs.int("groups")?, window: Window::parse(attrs)? })
+    }
+}
 
 impl Builder {
     /// Correlates `x [batch, in, height, width]` with `weight [out, in / groups, kernel height, kernel width]` and adds
@@ -14,7 +35,8 @@ impl Builder {
         window: Window,
         groups: usize,
     ) -> Value {
-        self.composite("conv2d_bias", |b| {
+        let kind = Conv2dBias { groups, window: window.clone() };
+        self.composite_of(&kind, &[x, weight, bias], |b| {
             let y = b.conv2d(x, weight, window, groups);
             let dims = b.dims(y);
             let bias = b.broadcast_axis(bias, &dims, 1);

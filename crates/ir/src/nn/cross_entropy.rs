@@ -11,7 +11,7 @@ impl Builder {
     /// The target's logit is picked by comparison with the index of each class and not by a gather, so that loss and
     /// gradient are passes over the logits that fuse with the softmax.
     pub fn cross_entropy(&mut self, logits: Value, targets: Value) -> Value {
-        self.composite("cross_entropy", |b| {
+        self.composite("cross_entropy", &[logits, targets], |b| {
             let shifted = b.minus_max(logits);
             let last = b.rank(shifted).saturating_sub(1);
             let exp = b.exp(shifted);

@@ -1,15 +1,34 @@
 //! `dropout`: random zeros while training.
 
 use crate::ops::compare::Comparison;
-use crate::{Builder, Value};
+use crate::{Attr, AttrReader, Builder, Composite, Value};
 use outgrow_tensor::DType;
+
+/// Dropout; its operands are x and the key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dropout {
+    /// The probability of a zero.
+    pub p: f64,
+    /// The stream of random numbers below the key.
+    pub stream: usize,
+}
+
+impl Composite for Dropout {
+    const KIND: &'static str = "dropout";
+    fn attrs(&self) -> Vec<(&'static str, Attr)> {
+        vec![("p", Attr::Float(self.p)), ("stream", Attr::int(self.stream))]
+    }
+    fn parse(attrs: &mut AttrReader) -> Result<Self, String> {
+        Ok(Self { p: attrs.number("p")?, stream: attrs.int("stream")? })
+    }
+}
 
 impl Builder {
     /// Each element of `x` is 0 with probability `p`, else `x / (1 - p)` (Srivastava et al. 2014). The choice is
     /// element by element from stream `stream` below `key` (an i64 scalar); give every use in a graph its own stream.
     /// `p` is from 0 to below 1.
     pub fn dropout(&mut self, x: Value, p: f64, key: Value, stream: usize) -> Value {
-        self.composite("dropout", |b| {
+        self.composite_of(&Dropout { p, stream }, &[x, key], |b| {
             if !(0.0..1.0).contains(&p) {
                 return b.error(format!("a probability of {p} to drop elements is not from 0 to below 1"));
             }

@@ -5,6 +5,6 @@ use crate::{Builder, Value};
 impl Builder {
     /// The rows of `table [rows, width]` that i32 or i64 `indices [..]` name: `[.., width]`.
     pub fn embedding(&mut self, table: Value, indices: Value) -> Value {
-        self.composite("embedding", |b| b.gather(table, indices))
+        self.composite("embedding", &[table, indices], |b| b.gather(table, indices))
     }
 }

@@ -8,7 +8,7 @@ const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 impl Builder {
     /// `x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2` (Hendrycks and Gimpel 2016), as GPT-2 uses it.
     pub fn gelu_tanh(&mut self, x: Value) -> Value {
-        self.composite("gelu_tanh", |b| {
+        self.composite("gelu_tanh", &[x], |b| {
             let square = b.mul(x, x);
             let slope = b.mul_scalar(square, 0.044715 * SQRT_2_OVER_PI);
             let slope = b.add_scalar(slope, SQRT_2_OVER_PI);

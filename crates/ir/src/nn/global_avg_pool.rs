@@ -5,7 +5,7 @@ use crate::{Builder, Value};
 impl Builder {
     /// The mean of each channel of `x [batch, channels, height, width]`: `[batch, channels]`.
     pub fn global_avg_pool(&mut self, x: Value) -> Value {
-        self.composite("global_avg_pool", |b| {
+        self.composite("global_avg_pool", &[x], |b| {
             if !b.expect_rank(x, 4, "[batch, channels, height, width]") {
                 return b.error("a mean over height and width needs images");
             }

@@ -1,12 +1,29 @@
 //! `layer_norm`: each row brought to mean 0 and variance 1.
 
-use crate::{Builder, Value};
+use crate::{Attr, AttrReader, Builder, Composite, Value};
+
+/// Layer normalisation; its operands are x, weight and bias.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerNorm {
+    /// What is added to the variance.
+    pub eps: f64,
+}
+
+impl Composite for LayerNorm {
+    const KIND: &'static str = "layer_norm";
+    fn attrs(&self) -> Vec<(&'static str, Attr)> {
+        vec![("eps", Attr::Float(self.eps))]
+    }
+    fn parse(attrs: &mut AttrReader) -> Result<Self, String> {
+        Ok(Self { eps: attrs.number("eps")? })
+    }
+}
 
 impl Builder {
     /// `(x - mean) / √(variance + eps) * weight + bias` over the last dimension of `x [.., width]`, with the biased
     /// variance (Ba et al. 2016); `weight [width]`, `bias [width]`.
     pub fn layer_norm(&mut self, x: Value, weight: Value, bias: Value, eps: f64) -> Value {
-        self.composite("layer_norm", |b| {
+        self.composite_of(&LayerNorm { eps }, &[x, weight, bias], |b| {
             let dtype = b.dtype(x);
             let x = b.widened(x);
             let mean = b.mean_last(x);

@@ -5,7 +5,7 @@ use crate::{Builder, Value};
 impl Builder {
     /// `x - log Σ eˣ` over the last dimension, with the maximum subtracted first.
     pub fn log_softmax(&mut self, x: Value) -> Value {
-        self.composite("log_softmax", |b| {
+        self.composite("log_softmax", &[x], |b| {
             let dtype = b.dtype(x);
             let shifted = b.minus_max(x);
             let exp = b.exp(shifted);

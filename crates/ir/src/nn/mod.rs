@@ -1,8 +1,10 @@
 //! Composites: layers, activations, normalisations and losses built from primitives, one file each, as methods of
-//! [`Builder`](crate::Builder). Each marks its nodes as one region of the file's name, so that a backend may match it
-//! as a whole; what it computes is still said by the primitives alone, derivative included.
+//! [`Builder`](crate::Builder). Each marks its nodes as one region of the file's name, which says what it is made of, so
+//! that a backend may run it as a whole; what it computes is still said by the primitives alone, derivative included.
 //!
 //! Where a formula needs sums, bf16 values are widened to f32 for it and the result is rounded back.
+
+use crate::{Composite, Region};
 
 mod attention;
 mod avg_pool;
@@ -31,7 +33,35 @@ mod softmax;
 mod softplus;
 mod statistics;
 
-pub use batch_norm::{BatchNormStatistics, BatchNormTrained};
+pub use attention::Attention;
+pub use avg_pool::AvgPool;
+pub use batch_norm::{BatchNorm, BatchNormStatistics, BatchNormTrained};
+pub use conv2d_bias::Conv2dBias;
+pub use dropout::Dropout;
+pub use layer_norm::LayerNorm;
+pub use leaky_relu::LeakyRelu;
+pub use max_pool::MaxPool;
+pub use rms_norm::RmsNorm;
+
+/// What is wrong with the attributes of a region, if it is one of a kind.
+type Check = fn(&Region) -> Option<Result<(), String>>;
+
+fn check<C: Composite>(region: &Region) -> Option<Result<(), String>> {
+    region.as_kind::<C>().map(|read| read.map(drop))
+}
+
+/// The kinds that have attributes.
+pub(crate) const TYPED: &[Check] = &[
+    check::<Attention>,
+    check::<AvgPool>,
+    check::<BatchNorm>,
+    check::<Conv2dBias>,
+    check::<Dropout>,
+    check::<LayerNorm>,
+    check::<LeakyRelu>,
+    check::<MaxPool>,
+    check::<RmsNorm>,
+];
 
 #[cfg(test)]
 mod tests;

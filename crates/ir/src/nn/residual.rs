@@ -3,11 +3,8 @@
 use crate::{Builder, Value};
 
 impl Builder {
-    /// `x + block(x)` (He et al. 2015).
-    pub fn residual(&mut self, x: Value, block: impl FnOnce(&mut Self, Value) -> Value) -> Value {
-        self.composite("residual", |b| {
-            let y = block(b, x);
-            b.add(x, y)
-        })
+    /// `x + y`, where `y` is what a block makes of `x` (He et al. 2015).
+    pub fn residual(&mut self, x: Value, y: Value) -> Value {
+        self.composite("residual", &[x, y], |b| b.add(x, y))
     }
 }

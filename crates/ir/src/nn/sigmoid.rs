@@ -5,7 +5,7 @@ use crate::{Builder, Value};
 impl Builder {
     /// `1 / (1 + e⁻ˣ)`, computed as `(1 + tanh(x / 2)) / 2`, which overflows nowhere.
     pub fn sigmoid(&mut self, x: Value) -> Value {
-        self.composite("sigmoid", |b| {
+        self.composite("sigmoid", &[x], |b| {
             let half = b.mul_scalar(x, 0.5);
             let tanh = b.tanh(half);
             let scaled = b.mul_scalar(tanh, 0.5);

@@ -7,7 +7,7 @@ impl Builder {
     /// type: a loss for each row, of dimensions `[..]`. With a share of 1 for one class and 0 for the others it is
     /// [`Builder::cross_entropy`].
     pub fn soft_cross_entropy(&mut self, logits: Value, shares: Value) -> Value {
-        self.composite("soft_cross_entropy", |b| {
+        self.composite("soft_cross_entropy", &[logits, shares], |b| {
             let shifted = b.minus_max(logits);
             let shares = b.widened(shares);
             let last = b.rank(shifted).saturating_sub(1);

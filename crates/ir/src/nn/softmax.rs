@@ -6,7 +6,7 @@ impl Builder {
     /// `eˣ / Σ eˣ` over the last dimension. The maximum is subtracted first and carries no gradient, as the result
     /// does not depend on it.
     pub fn softmax(&mut self, x: Value) -> Value {
-        self.composite("softmax", |b| {
+        self.composite("softmax", &[x], |b| {
             let dtype = b.dtype(x);
             let (exp, sum) = b.exp_and_sum(x);
             let one = b.scalar(1.0, b.dtype(sum));

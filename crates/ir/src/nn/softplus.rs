@@ -5,7 +5,7 @@ use crate::{Builder, Value};
 impl Builder {
     /// `log(1 + eˣ)`, computed as `m + log(e⁻ᵐ + eˣ⁻ᵐ)` with `m = max(x, 0)`, which overflows nowhere.
     pub fn softplus(&mut self, x: Value) -> Value {
-        self.composite("softplus", |b| {
+        self.composite("softplus", &[x], |b| {
             let (m, log) = b.softplus_parts(x);
             b.add(m, log)
         })

@@ -94,9 +94,9 @@ fn layers() -> Vec<Case> {
         ),
         case(
             "residual",
-            &[x(&[3, 4])],
-            |b, v| b.residual(v[0], |b, x| b.tanh(x)),
-            |v| f::map(v, |x| x + x.tanh()),
+            &[x(&[3, 4]), x(&[3, 4])],
+            |b, v| b.residual(v[0], v[1]),
+            |v| (0..12).map(|i| v[0].get_f64(i) + v[1].get_f64(i)).collect(),
         ),
         case(
             "attention",
@@ -324,6 +324,50 @@ fn composites_are_regions_and_print_and_parse_back() {
         );
         let text = graph.to_string();
         assert_eq!(Graph::parse(&text).unwrap_or_else(|e| panic!("{text}\n{e}")), graph, "{text}");
+    }
+}
+
+/// What a backend that runs a composite whole goes by: its operands are what it is built from, in that order, and its
+/// first result is the value that the formula above gives of them.
+#[test]
+fn regions_say_what_is_made_of_what() {
+    for case in cases() {
+        let graph = case.graph(DType::F64);
+        let region = graph.regions.iter().find(|r| r.kind == case.kind && r.parent.is_none()).unwrap();
+        let cast = |value: Value| match graph.node(value).op {
+            crate::Op::Cast(_) => graph.node(value).inputs[0],
+            _ => value,
+        };
+        let operands: Vec<Value> = region.operands.iter().map(|v| cast(*v)).collect();
+        let made: Vec<Value> = graph.outputs.iter().map(|output| cast(output.value)).collect();
+        assert_eq!(operands, graph.inputs, "{}\n{graph}", case.kind);
+        assert!(made.contains(&region.results[0]), "{}\n{graph}", case.kind);
+    }
+}
+
+#[test]
+fn attributes_are_read_back_and_checked() {
+    let mut b = Builder::new("g");
+    let x = b.input("x", InputRole::Data, TensorType::new(DType::F32, [2usize, 3, 8]));
+    let weight = b.param("weight", DType::F32, &[8]);
+    let y = b.causal_attention(x, x, x, 4);
+    let y = b.layer_norm(y, weight, weight, 1e-3);
+    b.output("y", y);
+    let graph = b.finish().unwrap();
+    let (attention, region) = graph.composites::<Attention>().next().unwrap();
+    assert_eq!((attention, &region.operands), (Attention { heads: 4, causal: true }, &vec![x; 3]));
+    let (norm, region) = graph.composites::<LayerNorm>().next().unwrap();
+    assert_eq!((norm, &region.results), (LayerNorm { eps: 1e-3 }, &vec![y]));
+    let text = graph.to_string();
+    assert!(text.contains("= \"attention\" {heads = 4, causal = true} (%0, %0, %0) => (%"), "{text}");
+    for (from, to, expected) in [
+        ("heads = 4, ", "", "attribute `heads` is missing"),
+        ("causal = true", "causal = maybe", "attribute `causal` must be true or false, got `maybe`"),
+        ("causal = true", "causal = true, depth = 2", "unknown attribute `depth`"),
+        ("(%0, %0, %0) =>", "(%0, %0, %9999) =>", "is of a value that does not exist"),
+    ] {
+        let found = Graph::parse(&text.replace(from, to)).unwrap_err().to_string();
+        assert!(found.contains(expected), "{found}");
     }
 }
 

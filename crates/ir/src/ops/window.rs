@@ -57,7 +57,7 @@ impl Window {
         (at < n).then_some(at)
     }
 
-    pub(super) fn attrs(&self) -> Vec<(&'static str, Attr)> {
+    pub(crate) fn attrs(&self) -> Vec<(&'static str, Attr)> {
         vec![
             ("strides", Attr::list(&self.strides)),
             ("padding", Attr::list(&self.padding)),
@@ -65,7 +65,7 @@ impl Window {
         ]
     }
 
-    pub(super) fn parse(attrs: &mut AttrReader) -> Result<Self, String> {
+    pub(crate) fn parse(attrs: &mut AttrReader) -> Result<Self, String> {
         Ok(Self {
             strides: attrs.array("strides")?,
             padding: attrs.array("padding")?,

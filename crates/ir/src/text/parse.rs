@@ -155,7 +155,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn attrs(&mut self) -> Result<AttrReader> {
+    fn attrs(&mut self) -> Result<Vec<(String, Attr)>> {
         let mut attrs = Vec::new();
         if self.accept('{')? {
             while !self.accept('}')? {
@@ -167,7 +167,20 @@ impl<'a> Parser<'a> {
                 attrs.push((key, self.attr()?));
             }
         }
-        Ok(AttrReader::new(attrs))
+        Ok(attrs)
+    }
+
+    /// Values between parentheses.
+    fn values(&mut self) -> Result<Vec<Value>> {
+        self.expect('(')?;
+        let mut values = Vec::new();
+        while !self.accept(')')? {
+            if !values.is_empty() {
+                self.expect(',')?;
+            }
+            values.push(self.value()?);
+        }
+        Ok(values)
     }
 
     fn region(&mut self, graph: &mut Graph) -> Result<()> {
@@ -175,10 +188,14 @@ impl<'a> Parser<'a> {
             return self.error("regions must be numbered in order from r0");
         }
         self.expect('=')?;
-        let kind = self.quoted()?;
+        let (kind, attrs) = (self.quoted()?, self.attrs()?);
+        let operands = self.values()?;
+        self.expect('=')?;
+        self.expect('>')?;
+        let results = self.values()?;
         let origin = if self.accept('@')? { self.quoted()?.into() } else { "".into() };
         let parent = if self.accept_word("in")? { Some(RegionId(self.numbered('r')?)) } else { None };
-        graph.regions.push(Region { kind, origin, parent });
+        graph.regions.push(Region { kind, attrs, operands, results, origin, parent });
         Ok(())
     }
 
@@ -198,7 +215,7 @@ impl<'a> Parser<'a> {
             }
         }
         let attrs = self.attrs()?;
-        let op = Op::parse(&name, attrs).map_err(|problem| {
+        let op = Op::parse(&name, AttrReader::new(attrs)).map_err(|problem| {
             Diagnostic::new("graph.syntax", problem).line(place.0).column(place.1).hint(SYNTAX)
         })?;
         self.expect(':')?;

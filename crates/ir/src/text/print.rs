@@ -1,6 +1,6 @@
 //! Prints graphs.
 
-use crate::{Attr, Dim, Graph, Node, Output, OutputRole};
+use crate::{Attr, Dim, Graph, Node, Output, OutputRole, Value};
 use outgrow_tensor::Tensor;
 use std::fmt::{self, Write};
 
@@ -45,6 +45,16 @@ fn attr(value: &Attr) -> String {
     }
 }
 
+/// Attributes, as ` {axis = 1}`; nothing if there are none.
+fn attrs(attrs: &[(impl fmt::Display, Attr)]) -> String {
+    let list: Vec<_> = attrs.iter().map(|(key, value)| format!("{key} = {}", attr(value))).collect();
+    if list.is_empty() { String::new() } else { format!(" {{{}}}", list.join(", ")) }
+}
+
+fn values(values: &[Value]) -> String {
+    values.iter().map(|value| format!("%{}", value.0)).collect::<Vec<_>>().join(", ")
+}
+
 /// An output, as `"grad:w" = %3 as gradient "w"`.
 fn output(Output { name, role, value }: &Output) -> String {
     let of = match role {
@@ -60,15 +70,10 @@ impl Graph {
     /// The line of one node without its number, as `add %1, %2 : f32[B, 10] @"fc1"`.
     fn node_text(&self, node: &Node) -> String {
         let mut text = node.op.rule().name().to_owned();
-        for (i, input) in node.inputs.iter().enumerate() {
-            let _ = write!(text, "{}%{}", if i == 0 { " " } else { ", " }, input.0);
+        if !node.inputs.is_empty() {
+            let _ = write!(text, " {}", values(&node.inputs));
         }
-        let attrs = node.op.rule().attrs();
-        if !attrs.is_empty() {
-            let list: Vec<_> = attrs.iter().map(|(key, value)| format!("{key} = {}", attr(value))).collect();
-            let _ = write!(text, " {{{}}}", list.join(", "));
-        }
-        let _ = write!(text, " : {}", node.ty);
+        let _ = write!(text, "{} : {}", attrs(&node.op.rule().attrs()), node.ty);
         if !node.origin.is_empty() {
             let _ = write!(text, " @{}", quote(&node.origin));
         }
@@ -86,7 +91,8 @@ impl fmt::Display for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "graph {} {{", quote(&self.name))?;
         for (i, region) in self.regions.iter().enumerate() {
-            write!(f, "  region r{i} = {}", quote(&region.kind))?;
+            write!(f, "  region r{i} = {}{}", quote(&region.kind), attrs(&region.attrs))?;
+            write!(f, " ({}) => ({})", values(&region.operands), values(&region.results))?;
             if !region.origin.is_empty() {
                 write!(f, " @{}", quote(&region.origin))?;
             }

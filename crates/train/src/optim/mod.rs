@@ -58,6 +58,12 @@ pub struct Updated {
     pub state: Vec<Value>,
 }
 
+impl Results for Updated {
+    fn values(&self) -> Vec<Value> {
+        [self.param].into_iter().chain(self.state.iter().copied()).collect()
+    }
+}
+
 /// An optimiser.
 pub trait Optimizer: Send + Sync + Debug {
     /// Its name in manifests and graphs.

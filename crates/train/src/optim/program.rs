@@ -70,7 +70,10 @@ pub(super) fn update_graph_of(
         updated.push(b.scoped(&tensor.scope, |b| {
             let grad = clipped(b, grad[i], clipping.value, scale);
             let cx = UpdateInputs { param: param[i], grad, state: &state, scalars: &scalars };
-            b.composite(optimizer.name(), |b| optimizer.update(b, &cx))
+            let operands =
+                [param[i], grad].into_iter().chain(state.iter().copied()).chain(scalars.iter().copied());
+            let operands: Vec<Value> = operands.collect();
+            b.composite(optimizer.name(), &operands, |b| optimizer.update(b, &cx))
         }));
     }
     let mut output = |prefix: &str, value: &dyn Fn(&Updated) -> Value| {
