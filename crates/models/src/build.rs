@@ -51,6 +51,8 @@ pub enum Mode {
     Train,
     /// Evaluation: running statistics, no randomness.
     Eval,
+    /// Evaluation without a target, a loss and metrics, of sequences of any length.
+    Answer,
 }
 
 /// A parameter of a model.
@@ -110,9 +112,9 @@ impl Default for BuildOptions<'_> {
     }
 }
 
-/// A model as graphs. Both are of the symbolic batch size B.
+/// A model as graphs. All are of the symbolic batch size B.
 ///
-/// Inputs, in this order: the parameters, the buffers, the data by its names, target, weight, scale, and, in training
+/// Inputs of those for training and evaluation, in this order: the parameters, the buffers, the data by its names, target, weight, scale, and, in training
 /// when there is dropout, the key.
 ///
 /// Outputs: the loss (`scale · Σ weight · loss of the sample`); as metrics the sum of losses, of weights, for classes of
@@ -128,6 +130,9 @@ pub struct BuiltModel {
     pub train: Graph,
     /// The graph for evaluation.
     pub eval: Graph,
+    /// The graph that answers for data alone: its result is that of evaluation. A token model's takes sequences of any
+    /// length T up to its context: `[B, T]` gives `[B, T, vocab]`.
+    pub answer: Graph,
     /// The parameters, in the order of the graphs' inputs.
     pub params: Vec<ParamSpec>,
     /// The buffers, in the order of the graphs' inputs.
@@ -247,8 +252,17 @@ pub fn build(
     }
     let (train, net) = graph(model, inputs, target, options, Mode::Train)?;
     let (eval, _) = graph(model, inputs, target, options, Mode::Eval)?;
+    let (answer, _) = graph(model, inputs, target, options, Mode::Answer)?;
     let loss = target.loss();
-    Ok(BuiltModel { train, eval, params: net.params, buffers: net.buffers, loss, target: target.clone() })
+    Ok(BuiltModel {
+        train,
+        eval,
+        answer,
+        params: net.params,
+        buffers: net.buffers,
+        loss,
+        target: target.clone(),
+    })
 }
 
 fn graph<'a>(
@@ -264,7 +278,9 @@ fn graph<'a>(
     objective::add(&mut net, model.output, prediction)?;
     let foreign = matches!(model.architecture, Architecture::Onnx(_));
     let mut graph = inputs_first(&std::mem::take(&mut net.b).finish()?, foreign);
-    if foreign {
+    if mode == Mode::Answer {
+        graph = prune(&graph, |_| true)?;
+    } else if foreign {
         // As the parameters of a head that was replaced.
         graph = prune(&graph, |input| input.role == InputRole::Param)?;
         net.params.retain(|param| graph.input(&param.name).is_some());

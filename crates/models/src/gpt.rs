@@ -2,7 +2,7 @@
 
 use crate::net::Net;
 use crate::{Init, TargetSpec};
-use outgrow_ir::{Diagnostic, Diagnostics, Dim, Value};
+use outgrow_ir::{Diagnostic, Diagnostics, Value};
 use outgrow_tensor::DType;
 
 const EPS: f64 = 1e-5;
@@ -43,7 +43,8 @@ pub(crate) fn build(net: &mut Net, size: &Size) -> Result<Value, Diagnostics> {
     let into_residual = Init::Normal { std: STD / (2.0 * size.layers as f64).sqrt() };
     let tokens = net.inputs[0].1;
     let mut x = net.embedding("tok", tokens, vocab, size.width, normal);
-    let positions = net.b.iota(DType::I32, &[Dim::Fixed(context)], 0);
+    let length = net.b.dim(tokens, 1);
+    let positions = net.b.iota(DType::I32, &[length], 0);
     let positions = net.embedding("pos", positions, context, size.width, normal);
     x = net.b.add(x, positions);
     x = net.dropout(x, size.dropout);

@@ -68,11 +68,16 @@ impl<'a> Net<'a> {
         let mut b = Builder::new(match mode {
             Mode::Train => "train",
             Mode::Eval => "eval",
+            Mode::Answer => "answer",
         });
+        // What was brought along was made for sequences of the data's length.
+        let any_length =
+            mode == Mode::Answer && matches!(target, TargetSpec::Tokens { .. }) && foreign.is_none();
         let wide = if dtype == DType::BF16 { DType::F32 } else { dtype };
         let inputs = inputs.iter().map(|input| {
             let of = if input.dtype.is_float() { wide } else { input.dtype };
-            let dims = [Dim::B].into_iter().chain(input.dims.iter().copied().map(Dim::Fixed));
+            let own = input.dims.iter().map(|n| if any_length { Dim::T } else { Dim::Fixed(*n) });
+            let dims = [Dim::B].into_iter().chain(own);
             (input.clone(), b.input(&input.name, InputRole::Data, TensorType::new(of, dims)))
         });
         let inputs = inputs.collect();
@@ -233,7 +238,7 @@ impl<'a> Net<'a> {
             let bias = net.param("bias", &[channels], Init::ZEROS);
             let (mean_name, mean) = net.buffer("running_mean", &[channels], Init::ZEROS, momentum);
             let (variance_name, variance) = net.buffer("running_var", &[channels], Init::ONES, momentum);
-            if net.mode == Mode::Eval {
+            if net.mode != Mode::Train {
                 return net.b.batch_norm_eval(x, weight, bias, BatchNormStatistics { mean, variance }, eps);
             }
             let trained = net.b.batch_norm_train(x, weight, bias, net.mask, eps);
@@ -291,7 +296,7 @@ impl<'a> Net<'a> {
 
     /// Dropout with probability `p`: in training only, and only when p is not 0.
     pub fn dropout(&mut self, x: Value, p: f64) -> Value {
-        if self.mode == Mode::Eval || p == 0.0 {
+        if self.mode != Mode::Train || p == 0.0 {
             return x;
         }
         let key = self.key();

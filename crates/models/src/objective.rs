@@ -1,21 +1,20 @@
 //! The end of every graph: the loss, the metrics and the outputs, from what the architecture predicts.
 
-use crate::TargetSpec;
 use crate::net::Net;
 use crate::spec::Output;
+use crate::{Mode, TargetSpec};
 use outgrow_ir::ops::compare::Comparison;
 use outgrow_ir::{Diagnostic, Diagnostics, Dim, Metric, OutputRole, Value};
 
-/// Adds the outputs that [`crate::BuiltModel`] promises.
+/// Adds the outputs that [`crate::BuiltModel`] promises for the mode.
 pub(crate) fn add(net: &mut Net, output: Output, prediction: Value) -> Result<(), Diagnostics> {
     check_output(net, output)?;
     net.scoped("objective", |net| {
-        let prediction = net.as_wide(prediction);
-        let prediction = if output == Output::Sigmoid && matches!(net.target, TargetSpec::Regression { .. }) {
-            net.b.sigmoid(prediction)
-        } else {
-            prediction
-        };
+        let prediction = answer(net, output, prediction);
+        if net.mode == Mode::Answer {
+            net.b.output("output", prediction);
+            return;
+        }
         let (output, losses, metrics) = match net.target {
             TargetSpec::Class { .. } if net.b.rank(net.target_value) == 2 => shares(net, prediction),
             TargetSpec::Class { .. } | TargetSpec::Tokens { .. } => classes(net, prediction),
@@ -48,6 +47,16 @@ pub(crate) fn add(net: &mut Net, output: Output, prediction: Value) -> Result<()
         }
     });
     Ok(())
+}
+
+/// Logits, one or one for each class, or predictions, in the type of outputs.
+fn answer(net: &mut Net, output: Output, prediction: Value) -> Value {
+    let prediction = net.as_wide(prediction);
+    match net.target {
+        TargetSpec::Regression { .. } if output == Output::Sigmoid => net.b.sigmoid(prediction),
+        TargetSpec::Binary => net.b.reshape(prediction, &[Dim::B]),
+        _ => prediction,
+    }
 }
 
 /// Whether the last activation fits what is predicted.
@@ -138,9 +147,8 @@ fn hits(net: &mut Net, rank: Value) -> Vec<(Metric, Value)> {
     vec![(Metric::Correct, below(1.0)), (Metric::Correct5, below(5.0))]
 }
 
-/// Of `logits [B, 1]`: the losses, and whether the sign of the logit is the target's.
+/// Of `logits [B]`: the losses, and whether the sign of the logit is the target's.
 fn binary(net: &mut Net, logits: Value) -> Parts {
-    let logits = net.b.reshape(logits, &[Dim::B]);
     let target = net.as_wide(net.target_value);
     let losses = net.b.binary_cross_entropy(logits, target);
     let zero = net.b.scalar(0.0, net.b.dtype(logits));

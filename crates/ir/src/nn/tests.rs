@@ -3,6 +3,7 @@
 
 mod formulas;
 
+use super::{Attention, LayerNorm};
 use crate::ops::{SampleInput, Vjp, Window};
 use crate::{Builder, Dim, Graph, InputRole, TensorType, Value, interpret};
 use formulas as f;
