@@ -51,8 +51,17 @@ pub enum Mode {
     Train,
     /// Evaluation: running statistics, no randomness.
     Eval,
-    /// Evaluation without a target, a loss and metrics, of sequences of any length.
-    Answer,
+    /// Evaluation without a target, a loss and metrics.
+    Answer(Length),
+}
+
+/// How long sequences are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// As long as the data's.
+    Known,
+    /// Any, up to that.
+    Any,
 }
 
 /// A parameter of a model.
@@ -131,7 +140,7 @@ pub struct BuiltModel {
     /// The graph for evaluation.
     pub eval: Graph,
     /// The graph that answers for data alone: its result is that of evaluation. A token model's takes sequences of any
-    /// length T up to its context: `[B, T]` gives `[B, T, vocab]`.
+    /// length T up to its context, where its layers allow it: `[B, T]` gives `[B, T, vocab]`.
     pub answer: Graph,
     /// The parameters, in the order of the graphs' inputs.
     pub params: Vec<ParamSpec>,
@@ -252,7 +261,10 @@ pub fn build(
     }
     let (train, net) = graph(model, inputs, target, options, Mode::Train)?;
     let (eval, _) = graph(model, inputs, target, options, Mode::Eval)?;
-    let (answer, _) = graph(model, inputs, target, options, Mode::Answer)?;
+    let answer = |length| graph(model, inputs, target, options, Mode::Answer(length));
+    // Some layers, and what was brought along, are made for sequences of one length.
+    let any = if options.foreign.is_none() { answer(Length::Any).ok() } else { None };
+    let (answer, _) = any.map_or_else(|| answer(Length::Known), Ok)?;
     let loss = target.loss();
     Ok(BuiltModel {
         train,
@@ -278,7 +290,7 @@ fn graph<'a>(
     objective::add(&mut net, model.output, prediction)?;
     let foreign = matches!(model.architecture, Architecture::Onnx(_));
     let mut graph = inputs_first(&std::mem::take(&mut net.b).finish()?, foreign);
-    if mode == Mode::Answer {
+    if matches!(mode, Mode::Answer(_)) {
         graph = prune(&graph, |_| true)?;
     } else if foreign {
         // As the parameters of a head that was replaced.

@@ -196,7 +196,10 @@ impl List<'_, '_> {
     /// Whether the last layer gives what the target asks for.
     fn check_width(&self, x: Value, layers: &[Layer]) -> Result<(), Diagnostic> {
         let (target, net) = (&self.net.target, &self.net);
-        let mut wanted: Vec<_> = target.feed(net.b.dtype(x)).dims;
+        let mut wanted = match target {
+            TargetSpec::Tokens { .. } => net.b.dims(net.target_value),
+            _ => target.feed(net.b.dtype(x)).dims,
+        };
         if !matches!(target, TargetSpec::Regression { .. }) {
             wanted.push(target.width().into());
         }

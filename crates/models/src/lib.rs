@@ -23,7 +23,7 @@ pub mod spec;
 mod wide_deep;
 
 pub use build::{
-    BufferSpec, BuildOptions, BuiltModel, InputSpec, LossKind, Mode, ParamSpec, TargetSpec, build,
+    BufferSpec, BuildOptions, BuiltModel, InputSpec, Length, LossKind, Mode, ParamSpec, TargetSpec, build,
 };
 pub use init::Init;
 

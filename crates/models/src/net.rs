@@ -3,7 +3,7 @@
 
 use crate::foreign::ForeignModel;
 use crate::spec::{self, Activation, InitRule};
-use crate::{BufferSpec, BuildOptions, Init, InputSpec, Mode, ParamSpec, TargetSpec};
+use crate::{BufferSpec, BuildOptions, Init, InputSpec, Length, Mode, ParamSpec, TargetSpec};
 use outgrow_ir::nn::BatchNormStatistics;
 use outgrow_ir::ops::Window;
 use outgrow_ir::ops::compare::Comparison;
@@ -68,11 +68,9 @@ impl<'a> Net<'a> {
         let mut b = Builder::new(match mode {
             Mode::Train => "train",
             Mode::Eval => "eval",
-            Mode::Answer => "answer",
+            Mode::Answer(_) => "answer",
         });
-        // What was brought along was made for sequences of the data's length.
-        let any_length =
-            mode == Mode::Answer && matches!(target, TargetSpec::Tokens { .. }) && foreign.is_none();
+        let any_length = mode == Mode::Answer(Length::Any) && matches!(target, TargetSpec::Tokens { .. });
         let wide = if dtype == DType::BF16 { DType::F32 } else { dtype };
         let inputs = inputs.iter().map(|input| {
             let of = if input.dtype.is_float() { wide } else { input.dtype };
@@ -83,6 +81,7 @@ impl<'a> Net<'a> {
         let inputs = inputs.collect();
         let target_ty = match (mode, mixed) {
             (Mode::Train, true) => TensorType::new(wide, [Dim::B, Dim::Fixed(target.width())]),
+            _ if any_length => TensorType::new(DType::I32, [Dim::B, Dim::T]),
             _ => target.feed(wide),
         };
         let target_value = b.input("target", InputRole::Target, target_ty);

@@ -11,7 +11,7 @@ pub(crate) fn add(net: &mut Net, output: Output, prediction: Value) -> Result<()
     check_output(net, output)?;
     net.scoped("objective", |net| {
         let prediction = answer(net, output, prediction);
-        if net.mode == Mode::Answer {
+        if matches!(net.mode, Mode::Answer(_)) {
             net.b.output("output", prediction);
             return;
         }

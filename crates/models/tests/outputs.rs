@@ -255,3 +255,44 @@ fn two_classes_take_one_logit_where_the_model_says_so() {
         assert_eq!(of(3), TargetSpec::Class { classes: 3 }, "{json}");
     }
 }
+
+/// Answering is evaluating without a target, of data in sequences of any length.
+#[test]
+fn answers_are_those_of_evaluation() {
+    let gpt = r#"{"name": "gpt", "layers": 2, "heads": 2, "width": 8, "dropout": 0.2}"#;
+    let sigmoid =
+        r#"{"layers": [{"dense": 3}, {"batch_norm": true}, {"dense": 2, "activation": "sigmoid"}]}"#;
+    for (json, input, target) in [
+        (gpt, common::tokens(6), TargetSpec::Tokens { vocab: 7, context: 6 }),
+        (sigmoid, features(4), TargetSpec::Regression { width: 2 }),
+        (r#"{"name": "logistic"}"#, features(4), TargetSpec::Binary),
+        (r#"{"name": "lenet"}"#, common::image([1, 12, 12]), TargetSpec::Class { classes: 3 }),
+    ] {
+        let built = model(json, &[input.clone()], &target, DType::F64);
+        let bound = built.eval.bind(3);
+        let classes = target.width().max(2);
+        let mut values = common::values(&built, &bound, classes, outgrow_tensor::RngKey::new(4));
+        let expected = run(&bound, &values);
+        let sizes = |length| outgrow_ir::Sizes::from(3).with(outgrow_ir::Symbol::LENGTH, length);
+        let given: Vec<_> = built.answer.signature().filter(|(_, i)| !i.role.is_model()).collect();
+        assert_eq!(given.iter().map(|(_, i)| i.name.as_str()).collect::<Vec<_>>(), [&input.name], "{json}");
+        let answers = run(&built.answer.bind(sizes(6)), &values);
+        assert!(answers["output"].same_bits(&expected["output"]), "{json}");
+        assert_eq!(answers.len(), 1);
+        if let TargetSpec::Tokens { vocab, context } = target {
+            let tokens = &values["tokens"];
+            let first = |i: usize| tokens.get_i64(i / 2 * context + i % 2);
+            let start = Tensor::from_i64(DType::I32, vec![3, 2], |i| first(i));
+            values.insert("tokens".into(), start);
+            let short = &run(&built.answer.bind(sizes(2)), &values)["output"];
+            for i in 0..3 * 2 * vocab {
+                let (sample, rest) = (i / (2 * vocab), i % (2 * vocab));
+                near(
+                    short.get_f64(i),
+                    expected["output"].get_f64(sample * context * vocab + rest),
+                    "a prefix",
+                );
+            }
+        }
+    }
+}

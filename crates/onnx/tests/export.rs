@@ -61,7 +61,7 @@ fn check(json: &str, inputs: &[InputSpec], target: TargetSpec, names: &[&str], o
     let spec: ModelSpec = serde_json::from_str(json).unwrap();
     let built = build(&spec.validate().unwrap(), inputs, &target, BuildOptions::default()).unwrap();
     let weights = weights(&built);
-    let model = export(&built.eval, &["output"], &weights, &ExportOptions::default())
+    let model = export(&built.answer, &["output"], &weights, &ExportOptions::default())
         .unwrap_or_else(|d| panic!("{json}: {d}"));
     let model = check_structure(model);
     let graph = model.graph.unwrap();
@@ -93,7 +93,13 @@ fn every_architecture_holds_together() {
     }
     let tokens = input("tokens", DType::I32, &[16], &[]);
     let gpt = r#"{"name": "gpt", "layers": 2, "heads": 2, "width": 16}"#;
-    check(gpt, &[tokens], TargetSpec::Tokens { vocab: 30, context: 16 }, &["tokens"], &["batch", "16", "30"]);
+    check(
+        gpt,
+        &[tokens],
+        TargetSpec::Tokens { vocab: 30, context: 16 },
+        &["tokens"],
+        &["batch", "sequence", "30"],
+    );
     let table = [input("features", DType::F32, &[4], &[]), input("categories", DType::I32, &[2], &[5, 7])];
     let wide = r#"{"name": "wide-deep", "hidden": [8], "embedding": 4}"#;
     check(wide, &table, TargetSpec::Binary, &["features", "categories"], &["batch"]);
@@ -191,9 +197,9 @@ fn weights_that_do_not_fit_are_named() {
     let mut given = weights(&built);
     let name = built.params[0].name.clone();
     given.insert(name.clone(), Tensor::from_f64(DType::F32, vec![3], |_| 0.0));
-    let problems = export(&built.eval, &["output"], &given, &ExportOptions::default()).unwrap_err();
+    let problems = export(&built.answer, &["output"], &given, &ExportOptions::default()).unwrap_err();
     assert!(problems.0[0].problem.contains(&name) && problems.0[0].code == "onnx.weight", "{problems}");
     given.remove(&name);
-    let problems = export(&built.eval, &["output"], &given, &ExportOptions::default()).unwrap_err();
+    let problems = export(&built.answer, &["output"], &given, &ExportOptions::default()).unwrap_err();
     assert!(problems.0[0].problem.contains("there is no weight"), "{problems}");
 }

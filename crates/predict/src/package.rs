@@ -23,7 +23,7 @@ pub const MODEL_FOLDER: &str = "model";
 /// A trained model with all that is needed to use it.
 #[derive(Clone, Debug)]
 pub struct Package {
-    /// The graph for evaluation.
+    /// The graph that answers for data.
     pub graph: Graph,
     /// Parameters and buffers by name.
     pub weights: BTreeMap<String, Tensor>,

@@ -5,7 +5,7 @@ use outgrow_tensor::{RngKey, RngStream};
 use outgrow_transform::TextInput;
 
 use crate::answer::{NOT_FINITE, argmax, softmax};
-use crate::{Answer, Model};
+use crate::{Answer, Extent, Model};
 
 /// How a text is to go on.
 #[derive(Clone, Copy, Debug)]
@@ -73,12 +73,17 @@ impl Model {
 
     /// The logits of the token after the window.
     fn logits(&self, input: &TextInput, window: &[i32]) -> Result<Vec<f32>, Diagnostics> {
-        let inputs = self.in_order(input.batch(&[window.to_vec()])?.inputs)?;
+        // Few programs, of which none does more than twice the work.
+        let length = match self.inputs().first().and_then(|port| port.dims.as_ref()?.get(1)) {
+            Some(Extent::Fixed(n)) => *n,
+            _ => window.len().next_power_of_two().min(input.context),
+        };
+        let inputs = self.in_order(input.batch(&[window.to_vec()], length)?.inputs)?;
         let (out, _) = self.numbers(&inputs)?;
         let vocab = input.vocabulary.len();
         let at = window.len().saturating_sub(1) * vocab;
         match out.get(at..at + vocab) {
-            Some(logits) if out.len() == input.context * vocab && logits.iter().all(|x| x.is_finite()) => {
+            Some(logits) if out.len() == length * vocab && logits.iter().all(|x| x.is_finite()) => {
                 Ok(logits.to_vec())
             }
             Some(logits) if logits.iter().any(|x| !x.is_finite()) => {
@@ -88,7 +93,7 @@ impl Model {
             }
             _ => {
                 let unit = input.vocabulary.unit();
-                let problem = format!("the model gives {} numbers for {} {unit}", out.len(), input.context);
+                let problem = format!("the model gives {} numbers for {length} {unit}", out.len());
                 let expected = format!("{vocab} for each");
                 Err(Diagnostic::new("predict.package", problem).expected(expected).into())
             }

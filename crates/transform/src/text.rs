@@ -22,22 +22,23 @@ impl TextInput {
             };
             samples.push(self.vocabulary.encode(text).map_err(place)?);
         }
-        self.batch(&samples)
+        self.batch(&samples, self.context)
     }
 
-    /// Makes one sample of each list of tokens, as [`Transform::apply`](crate::Transform::apply) does of texts.
+    /// Makes one sample of each list of tokens, as [`Transform::apply`](crate::Transform::apply) does of texts, but of
+    /// the last `length` tokens.
     ///
     /// # Errors
     /// None that tokens could cause.
-    pub fn batch(&self, samples: &[Vec<i32>]) -> Result<Batch, Diagnostic> {
-        let mut tokens = Vec::with_capacity(samples.len() * self.context);
+    pub fn batch(&self, samples: &[Vec<i32>], length: usize) -> Result<Batch, Diagnostic> {
+        let mut tokens = Vec::with_capacity(samples.len() * length);
         for sample in samples {
-            let window = &sample[sample.len().saturating_sub(self.context)..];
+            let window = &sample[sample.len().saturating_sub(length)..];
             tokens.extend_from_slice(window);
-            tokens.resize(tokens.len() + self.context - window.len(), 0);
+            tokens.resize(tokens.len() + length - window.len(), 0);
         }
         let real = samples.len();
-        let inputs = Tensor::new([real, self.context], tokens)
+        let inputs = Tensor::new([real, length], tokens)
             .map_err(|e| Diagnostic::fault("transform.field", e.to_string()))?;
         Ok(Batch::of_samples(vec![inputs], None, real))
     }

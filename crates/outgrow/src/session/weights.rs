@@ -33,7 +33,7 @@ pub(super) fn overlay(trainer: &mut Trainer, own: &BTreeMap<String, Tensor>) -> 
 /// What a trained model is kept as.
 pub fn package(session: &Session<'_>, data: &Dataset, trainer: &Trainer) -> Result<Package, Diagnostics> {
     Ok(Package {
-        graph: trainer.model().eval.clone(),
+        graph: trainer.model().answer.clone(),
         weights: trainer.state.weights()?,
         transform: data.transform().clone(),
         manifest: session.manifest.resolved_toml(),

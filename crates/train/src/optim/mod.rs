@@ -10,7 +10,7 @@ mod check;
 
 use std::fmt::Debug;
 
-use outgrow_ir::{Builder, Value};
+use outgrow_ir::{Builder, Results, Value};
 use smallvec::SmallVec;
 
 use crate::spec;
