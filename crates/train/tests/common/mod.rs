@@ -1,0 +1,3 @@
+//! What tests of training share.
+
+pub mod device;
