@@ -4,7 +4,7 @@
 mod common;
 
 use common::{categories, features, image, inputs, model, run, tokens, values};
-use outgrow_ir::InputRole;
+use outgrow_ir::{InputRole, Sizes, Symbol};
 use outgrow_models::spec::ModelSpec;
 use outgrow_models::{Init, LossKind, TargetSpec};
 use outgrow_tensor::{DType, RngKey, Tensor};
@@ -263,17 +263,17 @@ fn answers_are_those_of_evaluation() {
     let sigmoid =
         r#"{"layers": [{"dense": 3}, {"batch_norm": true}, {"dense": 2, "activation": "sigmoid"}]}"#;
     for (json, input, target) in [
-        (gpt, common::tokens(6), TargetSpec::Tokens { vocab: 7, context: 6 }),
+        (gpt, tokens(6), TargetSpec::Tokens { vocab: 7, context: 6 }),
         (sigmoid, features(4), TargetSpec::Regression { width: 2 }),
         (r#"{"name": "logistic"}"#, features(4), TargetSpec::Binary),
-        (r#"{"name": "lenet"}"#, common::image([1, 12, 12]), TargetSpec::Class { classes: 3 }),
+        (r#"{"name": "lenet"}"#, image([1, 12, 12]), TargetSpec::Class { classes: 3 }),
     ] {
-        let built = model(json, &[input.clone()], &target, DType::F64);
+        let built = model(json, std::slice::from_ref(&input), &target, DType::F64);
         let bound = built.eval.bind(3);
         let classes = target.width().max(2);
-        let mut values = common::values(&built, &bound, classes, outgrow_tensor::RngKey::new(4));
+        let mut values = values(&built, &bound, classes, RngKey::new(4));
         let expected = run(&bound, &values);
-        let sizes = |length| outgrow_ir::Sizes::from(3).with(outgrow_ir::Symbol::LENGTH, length);
+        let sizes = |length| Sizes::from(3).with(Symbol::LENGTH, length);
         let given: Vec<_> = built.answer.signature().filter(|(_, i)| !i.role.is_model()).collect();
         assert_eq!(given.iter().map(|(_, i)| i.name.as_str()).collect::<Vec<_>>(), [&input.name], "{json}");
         let answers = run(&built.answer.bind(sizes(6)), &values);
@@ -282,7 +282,7 @@ fn answers_are_those_of_evaluation() {
         if let TargetSpec::Tokens { vocab, context } = target {
             let tokens = &values["tokens"];
             let first = |i: usize| tokens.get_i64(i / 2 * context + i % 2);
-            let start = Tensor::from_i64(DType::I32, vec![3, 2], |i| first(i));
+            let start = Tensor::from_i64(DType::I32, vec![3, 2], first);
             values.insert("tokens".into(), start);
             let short = &run(&built.answer.bind(sizes(2)), &values)["output"];
             for i in 0..3 * 2 * vocab {

@@ -328,8 +328,8 @@ fn composites_are_regions_and_print_and_parse_back() {
     }
 }
 
-/// What a backend that runs a composite whole goes by: its operands are what it is built from, in that order, and its
-/// first result is the value that the formula above gives of them.
+/// What a backend that runs a composite whole goes by: its operands are what it is built from, in that order, and
+/// what the formula above gives of them is a result of it.
 #[test]
 fn regions_say_what_is_made_of_what() {
     for case in cases() {
@@ -342,10 +342,8 @@ fn regions_say_what_is_made_of_what() {
         let operands: Vec<Value> = region.operands.iter().map(|v| cast(*v)).collect();
         let made: Vec<Value> = graph.outputs.iter().map(|output| cast(output.value)).collect();
         assert_eq!(operands, graph.inputs, "{}\n{graph}", case.kind);
-        let needed = graph.needed(made.iter().copied());
-        let one = region.results.len() == 1;
-        assert!(region.results.iter().all(|v| needed[v.index()]), "{}\n{graph}", case.kind);
-        assert!(!one || made.contains(&region.results[0]), "{}\n{graph}", case.kind);
+        let result = region.results.iter().any(|v| made.contains(v));
+        assert!(result, "{}\n{graph}", case.kind);
     }
 }
 

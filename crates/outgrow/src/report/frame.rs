@@ -43,6 +43,7 @@ pub(super) fn page(title: &str, body: &Markup) -> String {
             }
             body { main { (body) } }
         }
+        (PreEscaped("\n"))
     };
     page.into_string()
 }
