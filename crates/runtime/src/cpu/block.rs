@@ -1,8 +1,8 @@
 //! Fusion groups to block programs.
 
+use super::location::Location;
 use super::lower::Lowering;
 use super::ops::unsupported;
-use super::place::Place;
 use super::storage::Make;
 use outgrow_ir::ops::compare::Comparison;
 use outgrow_ir::{Diagnostics, Op, Value};
@@ -34,8 +34,8 @@ impl Code {
             return *reg;
         }
         let reg = match lowering.place(value) {
-            Place::Splat(number) => self.push(Instr::Const(number)),
-            Place::View(view) => {
+            Location::Splat(number) => self.push(Instr::Const(number)),
+            Location::View(view) => {
                 let known = self.inputs.iter().position(|v| *v == view);
                 let input = known.unwrap_or_else(|| {
                     self.inputs.push(view);

@@ -1,11 +1,10 @@
 //! Lowering: walks the graph's units (fusion groups and single nodes) in an order in which their inputs are ready,
 //! gives every value a place, and emits steps.
 
-use super::place::{Place, reshape};
+use super::location::{Location, reshape};
 use super::storage::{Home, Lowered, Make, Step, Storage};
-use crate::Weights;
 use crate::backend::StepInfo;
-use crate::bindings::{self, Bindings};
+use crate::{Bindings, Place, Weights};
 use outgrow_ir::{Cost, Diagnostics, Graph, Op, Output, Value};
 use outgrow_kernels::{Instr, Literal, Map, Slot, View, Weight};
 use outgrow_tensor::{DType, Tensor};
@@ -16,7 +15,7 @@ use std::sync::Arc;
 /// The state of lowering.
 pub struct Lowering<'a> {
     pub graph: &'a Graph,
-    pub places: Vec<Option<Place>>,
+    pub places: Vec<Option<Location>>,
     pub storages: Vec<Storage>,
     pub steps: Vec<Step>,
     weights: Vec<Arc<Weight>>,
@@ -26,7 +25,7 @@ pub struct Lowering<'a> {
     /// Which values something outside their unit reads.
     pub exported: Vec<bool>,
     /// For a value that is to be written straight to where the caller wants an output: which place.
-    output_of: Vec<Option<bindings::Place>>,
+    output_of: Vec<Option<Place>>,
     /// By output, the storage of the input that it is to be written over, if it is.
     over: Vec<Option<usize>>,
     /// What the step being emitted computes.
@@ -112,7 +111,7 @@ impl Lowering<'_> {
                 given.push(storage);
             }
             let view = View::whole(storage as u32, ty.dtype, self.dims(*value));
-            self.places[value.index()] = Some(Place::View(view));
+            self.places[value.index()] = Some(Location::View(view));
         }
         self.over =
             bindings.overwritten(self.graph).into_iter().map(|input| input.map(|i| given[i])).collect();
@@ -181,23 +180,23 @@ impl Lowering<'_> {
         self.info = StepInfo { kernel: String::new(), ops: ops.join("+"), origin: node.origin.clone(), cost };
     }
 
-    fn constant(&mut self, tensor: &Tensor) -> Place {
+    fn constant(&mut self, tensor: &Tensor) -> Location {
         let constant = outgrow_ir::ops::constant::Constant(Arc::new(tensor.clone()));
         match constant.splat() {
             // Large integers do not survive the way through f64; they are kept as they are.
             Some(x) if tensor.dtype() != DType::I64 || x.abs() < 9.0e15 => {
-                Place::Splat(Literal::from_f64(tensor.dtype(), x))
+                Location::Splat(Literal::from_f64(tensor.dtype(), x))
             }
             _ => {
                 let bytes = tensor.as_bytes().to_vec();
                 let storage = self.storage("constant".into(), bytes.len(), Home::Constant(bytes));
-                Place::View(View::whole(storage as u32, tensor.dtype(), tensor.shape().dims()))
+                Location::View(View::whole(storage as u32, tensor.dtype(), tensor.shape().dims()))
             }
         }
     }
 
     /// The place of a value that is only another view of its input, or nothing if it must be computed.
-    fn rearranged(&mut self, value: Value, op: &Op) -> Option<Place> {
+    fn rearranged(&mut self, value: Value, op: &Op) -> Option<Location> {
         let node = self.graph.node(value);
         let input = *node.inputs.first()?;
         let dims = self.dims(value);
@@ -215,10 +214,10 @@ impl Lowering<'_> {
             return None;
         }
         let view = match self.place(input) {
-            Place::Splat(number) => return Some(Place::Splat(number)),
-            Place::View(view) => view,
+            Location::Splat(number) => return Some(Location::Splat(number)),
+            Location::View(view) => view,
         };
-        Some(Place::View(match op {
+        Some(Location::View(match op {
             Op::Broadcast(b) => view.broadcast(&dims, &b.axes),
             Op::Transpose(t) => view.permuted(&t.axes),
             Op::Slice(s) => view.sliced(s.axis, s.start, dims[s.axis], s.stride as isize),
@@ -236,7 +235,7 @@ impl Lowering<'_> {
         self.graph.ty(value).dims.iter().map(|d| d.unit()).collect()
     }
 
-    pub fn place(&self, value: Value) -> Place {
+    pub fn place(&self, value: Value) -> Location {
         self.places[value.index()].clone().expect("invariant: units are lowered after those they read")
     }
 
@@ -261,7 +260,7 @@ impl Lowering<'_> {
             self.storages[view.slot.buffer as usize].home = Home::External(external);
         }
         view.slot.bytes = self.storages[view.slot.buffer as usize].bytes;
-        self.places[value.index()] = Some(Place::View(view.clone()));
+        self.places[value.index()] = Some(Location::View(view.clone()));
         view
     }
 
@@ -307,11 +306,11 @@ impl Lowering<'_> {
     /// A value as a view, filled first if it is a number.
     pub fn view(&mut self, value: Value) -> View {
         match self.place(value) {
-            Place::View(view) => view,
-            Place::Splat(number) => {
+            Location::View(view) => view,
+            Location::Splat(number) => {
                 let view = self.fresh(number.dtype(), &self.dims(value));
                 self.fill(number, view.clone());
-                self.places[value.index()] = Some(Place::View(view.clone()));
+                self.places[value.index()] = Some(Location::View(view.clone()));
                 view
             }
         }
@@ -336,7 +335,7 @@ impl Lowering<'_> {
                 continue;
             }
             let home = Home::External(bindings.outputs[o]);
-            let there = matches!(&self.places[value.index()], Some(Place::View(v))
+            let there = matches!(&self.places[value.index()], Some(Location::View(v))
                 if self.storages[v.slot.buffer as usize].home == home);
             if there {
                 continue;
@@ -345,8 +344,8 @@ impl Lowering<'_> {
             let target = self.fresh(dtype, &dims);
             self.storages[target.slot.buffer as usize].home = home;
             match self.place(*value) {
-                Place::View(view) => self.copy(view, target),
-                Place::Splat(number) => self.fill(number, target),
+                Location::View(view) => self.copy(view, target),
+                Location::Splat(number) => self.fill(number, target),
             }
         }
         pairs

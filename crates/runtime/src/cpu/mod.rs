@@ -1,9 +1,9 @@
 //! The CPU backend: lowers a graph to kernels over one planned arena.
 
 mod block;
+mod location;
 mod lower;
 mod ops;
-mod place;
 mod storage;
 
 use crate::MemoryPlan;

@@ -1,7 +1,7 @@
 //! Single ops to kernels.
 
+use super::location::{Location, merged, reshape};
 use super::lower::Lowering;
-use super::place::{Place, merged, reshape};
 use super::storage::Make;
 use outgrow_ir::ops::dot::Dot;
 use outgrow_ir::{Diagnostic, Diagnostics, Node, Op, Value};
@@ -181,8 +181,8 @@ impl Lowering<'_> {
             start += count;
             match self.place(*input) {
                 _ if part.elements() == 0 => {}
-                Place::View(view) => self.copy(view, part),
-                Place::Splat(number) => self.fill(number, part),
+                Location::View(view) => self.copy(view, part),
+                Location::Splat(number) => self.fill(number, part),
             }
         }
     }

@@ -5,7 +5,7 @@ use outgrow_kernels::{Literal, View};
 
 /// Where a value is.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum Location {
     /// Elements of a storage; the view's `slot.buffer` is the storage's number.
     View(View),
     /// Every element is this number.
