@@ -1,6 +1,7 @@
 //! Regions: composites that keep what they were built as, so that a backend can run one as a whole. A region says which
 //! composite it is, with its attributes, and what it makes of which values; the nodes marked with it are one way to do so.
 
+use crate::ops::Window;
 use crate::{Attr, AttrReader, Builder, Graph, Value, nn};
 use std::sync::Arc;
 
@@ -39,6 +40,69 @@ pub trait Composite: Sized {
     /// A sentence on what is missing or wrong.
     fn parse(attrs: &mut AttrReader) -> Result<Self, String>;
 }
+
+/// An attribute of a composite, by the name of its field.
+pub(crate) trait Attribute: Sized {
+    fn write(&self, name: &'static str, attrs: &mut Vec<(&'static str, Attr)>);
+    fn read(name: &str, attrs: &mut AttrReader) -> Result<Self, String>;
+}
+
+macro_rules! attributes {
+    ($($ty:ty, $from:expr, $read:ident;)*) => {
+        $(impl Attribute for $ty {
+            fn write(&self, name: &'static str, attrs: &mut Vec<(&'static str, Attr)>) {
+                attrs.push((name, $from(*self)));
+            }
+            fn read(name: &str, attrs: &mut AttrReader) -> Result<Self, String> {
+                attrs.$read(name)
+            }
+        })*
+    };
+}
+
+attributes! {
+    usize, Attr::int, int;
+    f64, Attr::Float, number;
+    bool, Attr::flag, flag;
+    [usize; 2], |pair: [usize; 2]| Attr::list(&pair), array;
+}
+
+/// A window has names of its own.
+impl Attribute for Window {
+    fn write(&self, _: &'static str, attrs: &mut Vec<(&'static str, Attr)>) {
+        attrs.extend(self.attrs());
+    }
+    fn read(_: &str, attrs: &mut AttrReader) -> Result<Self, String> {
+        Self::parse(attrs)
+    }
+}
+
+/// Declares the attributes of a kind of composite.
+macro_rules! composite {
+    (
+        $(#[$doc:meta])*
+        $name:ident = $kind:literal { $($(#[$about:meta])* $field:ident: $ty:ty,)* }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $name {
+            $($(#[$about])* pub $field: $ty,)*
+        }
+
+        impl $crate::Composite for $name {
+            const KIND: &'static str = $kind;
+            fn attrs(&self) -> Vec<(&'static str, $crate::Attr)> {
+                let mut attrs = Vec::new();
+                $($crate::region::Attribute::write(&self.$field, stringify!($field), &mut attrs);)*
+                attrs
+            }
+            fn parse(attrs: &mut $crate::AttrReader) -> Result<Self, String> {
+                Ok(Self { $($field: $crate::region::Attribute::read(stringify!($field), attrs)?,)* })
+            }
+        }
+    };
+}
+pub(crate) use composite;
 
 /// What a composite makes.
 pub trait Results {

@@ -181,8 +181,8 @@ impl Graph {
     }
 }
 
-/// Whether the bytes of a type can be counted, also along each of its dimensions when another is empty. A batch size
-/// is checked when it is bound, since the graph is verified again then.
+/// Whether the bytes of a type can be counted, also along each of its dimensions when another is empty. What symbols
+/// stand for is checked when they are bound, since the graph is verified again then.
 fn fits(ty: &TensorType) -> bool {
     let elements = ty.dims.iter().try_fold(ty.dtype.bytes(), |n, d| n.checked_mul(d.unit().max(1)));
     elements.is_some_and(|bytes| isize::try_from(bytes).is_ok())

@@ -186,7 +186,7 @@ pub(crate) fn known<T: Executable>(compiled: &Compiled) -> Result<Arc<T>, Diagno
     })
 }
 
-/// Binds the batch size, and compiles.
+/// Binds symbols, and compiles.
 ///
 /// # Errors
 /// When the bindings or weights do not fit the graph, or the backend cannot compile it.
@@ -199,7 +199,7 @@ pub fn compile(
     backend.compile(bound(graph, sizes.into(), options)?)
 }
 
-/// Binds the batch size, and plans the memory of the program that [`compile`] would make.
+/// Binds symbols, and plans the memory of the program that [`compile`] would make.
 ///
 /// # Errors
 /// As [`compile`].

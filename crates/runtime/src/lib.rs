@@ -1,4 +1,4 @@
-//! From a graph to something that runs: backends compile a graph with a fixed batch size to an executable, which decides,
+//! From a graph to something that runs: backends compile a graph for fixed sizes to an executable, which decides,
 //! allocates and looks up nothing while it runs. It is shared by all who run it; what they write to are instances, whose
 //! memory is planned beforehand.
 

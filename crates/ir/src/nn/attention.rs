@@ -1,29 +1,21 @@
 //! `attention`: scaled dot-product attention with several heads, causal.
 
 use crate::ops::compare::Comparison;
-use crate::{Attr, AttrReader, Builder, Composite, Dim, Value};
+use crate::region::composite;
+use crate::{Builder, Dim, Value};
 use outgrow_tensor::DType;
 
 /// Takes the place of scores that must not count: its exponential is 0 in every type, and it is finite in every type,
 /// so that no infinity is subtracted from another.
 const MASKED: f64 = -1e30;
 
-/// Attention of queries, keys and values, each `[batch, tokens, heads * d]`, which are its operands.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Attention {
-    /// How many heads share the width.
-    pub heads: usize,
-    /// Whether position i sees positions up to i only.
-    pub causal: bool,
-}
-
-impl Composite for Attention {
-    const KIND: &'static str = "attention";
-    fn attrs(&self) -> Vec<(&'static str, Attr)> {
-        vec![("heads", Attr::int(self.heads)), ("causal", Attr::flag(self.causal))]
-    }
-    fn parse(attrs: &mut AttrReader) -> Result<Self, String> {
-        Ok(Self { heads: attrs.int("heads")?, causal: attrs.flag("causal")? })
+composite! {
+    /// Attention of queries, keys and values, each `[batch, tokens, heads * d]`, which are its operands.
+    Attention = "attention" {
+        /// How many heads share the width.
+        heads: usize,
+        /// Whether position i sees positions up to i only.
+        causal: bool,
     }
 }
 

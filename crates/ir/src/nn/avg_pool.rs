@@ -1,26 +1,16 @@
 //! `avg_pool`: the mean over windows.
 
 use crate::ops::Window;
-use crate::{Attr, AttrReader, Builder, Composite, Value};
+use crate::region::composite;
+use crate::{Builder, Value};
 
-/// The mean of each window over x.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AvgPool {
-    /// Its height and width.
-    pub size: [usize; 2],
-    /// How it slides.
-    pub window: Window,
-}
-
-impl Composite for AvgPool {
-    const KIND: &'static str = "avg_pool";
-    fn attrs(&self) -> Vec<(&'static str, Attr)> {
-        let mut attrs = vec![("size", Attr::list(&self.size))];
-        attrs.extend(self.window.attrs());
-        attrs
-    }
-    fn parse(attrs: &mut AttrReader) -> Result<Self, String> {
-        Ok(Self { size: attrs.array("size")?, window: Window::parse(attrs)? })
+composite! {
+    /// The mean of each window over x.
+    AvgPool = "avg_pool" {
+        /// Its height and width.
+        size: [usize; 2],
+        /// How it slides.
+        window: Window,
     }
 }
 

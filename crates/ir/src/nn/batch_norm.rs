@@ -1,6 +1,7 @@
 //! `batch_norm`: each channel brought to mean 0 and variance 1.
 
-use crate::{Attr, AttrReader, Builder, Composite, Dim, Results, Value};
+use crate::region::composite;
+use crate::{Builder, Dim, Results, Value};
 
 /// Statistics of each channel, as a running mean and variance in evaluation.
 #[derive(Clone, Copy, Debug)]
@@ -20,23 +21,14 @@ pub struct BatchNormTrained {
     pub statistics: BatchNormStatistics,
 }
 
-/// Batch normalisation. Its operands are x, weight and bias, then in training the samples' weights, in evaluation mean and
-/// variance; its results are y, and in training the mean and the unbiased variance.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BatchNorm {
-    /// What is added to the variance.
-    pub eps: f64,
-    /// Whether the statistics are those of the batch.
-    pub training: bool,
-}
-
-impl Composite for BatchNorm {
-    const KIND: &'static str = "batch_norm";
-    fn attrs(&self) -> Vec<(&'static str, Attr)> {
-        vec![("eps", Attr::Float(self.eps)), ("training", Attr::flag(self.training))]
-    }
-    fn parse(attrs: &mut AttrReader) -> Result<Self, String> {
-        Ok(Self { eps: attrs.number("eps")?, training: attrs.flag("training")? })
+composite! {
+    /// Batch normalisation. Its operands are x, weight and bias, then in training the samples' weights, in evaluation mean and
+    /// variance; its results are y, and in training the mean and the unbiased variance.
+    BatchNorm = "batch_norm" {
+        /// What is added to the variance.
+        eps: f64,
+        /// Whether the statistics are those of the batch.
+        training: bool,
     }
 }
 
@@ -134,7 +126,7 @@ impl Builder {
     fn weighed_places(&mut self, sample_weight: Value, dims: &[Dim], like: Value) -> Value {
         let places = dims[2..].iter().map(|d| d.fixed()).product::<Option<usize>>();
         let Some(places) = places else {
-            return self.error("only the first dimension may depend on the batch size");
+            return self.error("only the first dimension may be a symbol");
         };
         let weight = self.cast(sample_weight, self.dtype(like));
         let sum = self.sum_all(weight);

@@ -1,26 +1,16 @@
 //! `conv2d_bias`: a convolution with a bias for each output channel.
 
 use crate::ops::Window;
-use crate::{Attr, AttrReader, Builder, Composite, Value};
+use crate::region::composite;
+use crate::{Builder, Value};
 
-/// A convolution with bias; its operands are x, weight and bias.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Conv2dBias {
-    /// How many groups of channels are apart.
-    pub groups: usize,
-    /// How it slides.
-    pub window: Window,
-}
-
-impl Composite for Conv2dBias {
-    const KIND: &'static str = "conv2d_bias";
-    fn attrs(&self) -> Vec<(&'static str, Attr)> {
-        let mut attrs = vec![("groups", Attr::int(self.groups))];
-        attrs.extend(self.window.attrs());
-        attrs
-    }
-    fn parse(attrs: &mut AttrReader) -> Result<Self, String> {
-        Ok(Self { groups: attrs.int("groups")?, window: Window::parse(attrs)? })
+composite! {
+    /// A convolution with bias; its operands are x, weight and bias.
+    Conv2dBias = "conv2d_bias" {
+        /// How many groups of channels are apart.
+        groups: usize,
+        /// How it slides.
+        window: Window,
     }
 }
 

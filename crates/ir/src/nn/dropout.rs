@@ -1,25 +1,17 @@
 //! `dropout`: random zeros while training.
 
 use crate::ops::compare::Comparison;
-use crate::{Attr, AttrReader, Builder, Composite, Value};
+use crate::region::composite;
+use crate::{Builder, Value};
 use outgrow_tensor::DType;
 
-/// Dropout; its operands are x and the key.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Dropout {
-    /// The probability of a zero.
-    pub p: f64,
-    /// The stream of random numbers below the key.
-    pub stream: usize,
-}
-
-impl Composite for Dropout {
-    const KIND: &'static str = "dropout";
-    fn attrs(&self) -> Vec<(&'static str, Attr)> {
-        vec![("p", Attr::Float(self.p)), ("stream", Attr::int(self.stream))]
-    }
-    fn parse(attrs: &mut AttrReader) -> Result<Self, String> {
-        Ok(Self { p: attrs.number("p")?, stream: attrs.int("stream")? })
+composite! {
+    /// Dropout; its operands are x and the key.
+    Dropout = "dropout" {
+        /// The probability of a zero.
+        p: f64,
+        /// The stream of random numbers below the key.
+        stream: usize,
     }
 }
 

@@ -1,21 +1,13 @@
 //! `layer_norm`: each row brought to mean 0 and variance 1.
 
-use crate::{Attr, AttrReader, Builder, Composite, Value};
+use crate::region::composite;
+use crate::{Builder, Value};
 
-/// Layer normalisation; its operands are x, weight and bias.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LayerNorm {
-    /// What is added to the variance.
-    pub eps: f64,
-}
-
-impl Composite for LayerNorm {
-    const KIND: &'static str = "layer_norm";
-    fn attrs(&self) -> Vec<(&'static str, Attr)> {
-        vec![("eps", Attr::Float(self.eps))]
-    }
-    fn parse(attrs: &mut AttrReader) -> Result<Self, String> {
-        Ok(Self { eps: attrs.number("eps")? })
+composite! {
+    /// Layer normalisation; its operands are x, weight and bias.
+    LayerNorm = "layer_norm" {
+        /// What is added to the variance.
+        eps: f64,
     }
 }
 

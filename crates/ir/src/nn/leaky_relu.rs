@@ -1,22 +1,14 @@
 //! `leaky_relu`: a rectified linear unit that lets a little through.
 
 use crate::ops::compare::Comparison;
-use crate::{Attr, AttrReader, Builder, Composite, Value};
+use crate::region::composite;
+use crate::{Builder, Value};
 
-/// The leaky rectified linear unit of x.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LeakyRelu {
-    /// The slope where x is not positive.
-    pub slope: f64,
-}
-
-impl Composite for LeakyRelu {
-    const KIND: &'static str = "leaky_relu";
-    fn attrs(&self) -> Vec<(&'static str, Attr)> {
-        vec![("slope", Attr::Float(self.slope))]
-    }
-    fn parse(attrs: &mut AttrReader) -> Result<Self, String> {
-        Ok(Self { slope: attrs.number("slope")? })
+composite! {
+    /// The leaky rectified linear unit of x.
+    LeakyRelu = "leaky_relu" {
+        /// The slope where x is not positive.
+        slope: f64,
     }
 }
 

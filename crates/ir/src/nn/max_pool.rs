@@ -1,26 +1,16 @@
 //! `max_pool`: the maximum over windows.
 
 use crate::ops::Window;
-use crate::{Attr, AttrReader, Builder, Composite, Value};
+use crate::region::composite;
+use crate::{Builder, Value};
 
-/// The maximum of each window over x.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MaxPool {
-    /// Its height and width.
-    pub size: [usize; 2],
-    /// How it slides.
-    pub window: Window,
-}
-
-impl Composite for MaxPool {
-    const KIND: &'static str = "max_pool";
-    fn attrs(&self) -> Vec<(&'static str, Attr)> {
-        let mut attrs = vec![("size", Attr::list(&self.size))];
-        attrs.extend(self.window.attrs());
-        attrs
-    }
-    fn parse(attrs: &mut AttrReader) -> Result<Self, String> {
-        Ok(Self { size: attrs.array("size")?, window: Window::parse(attrs)? })
+composite! {
+    /// The maximum of each window over x.
+    MaxPool = "max_pool" {
+        /// Its height and width.
+        size: [usize; 2],
+        /// How it slides.
+        window: Window,
     }
 }
 

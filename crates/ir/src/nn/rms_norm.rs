@@ -1,21 +1,13 @@
 //! `rms_norm`: each row brought to a mean square of 1.
 
-use crate::{Attr, AttrReader, Builder, Composite, Value};
+use crate::region::composite;
+use crate::{Builder, Value};
 
-/// Normalisation by the root of the mean square; its operands are x and weight.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RmsNorm {
-    /// What is added to the mean square.
-    pub eps: f64,
-}
-
-impl Composite for RmsNorm {
-    const KIND: &'static str = "rms_norm";
-    fn attrs(&self) -> Vec<(&'static str, Attr)> {
-        vec![("eps", Attr::Float(self.eps))]
-    }
-    fn parse(attrs: &mut AttrReader) -> Result<Self, String> {
-        Ok(Self { eps: attrs.number("eps")? })
+composite! {
+    /// Normalisation by the root of the mean square; its operands are x and weight.
+    RmsNorm = "rms_norm" {
+        /// What is added to the mean square.
+        eps: f64,
     }
 }
 

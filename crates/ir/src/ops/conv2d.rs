@@ -51,7 +51,7 @@ impl Conv2d {
         if x.rank() != 4 || weight.rank() != 4 || x.dtype != weight.dtype || !x.dtype.is_float() {
             return Err("takes [batch, in, height, width] and [out, in / groups, height, width] of one float type".into());
         }
-        let fixed = |d: Dim| d.fixed().ok_or("only the first dimension may depend on the batch size");
+        let fixed = |d: Dim| d.fixed().ok_or("only the first dimension may be a symbol");
         let (channels, out, per_group) = (fixed(x.dims[1])?, fixed(weight.dims[0])?, fixed(weight.dims[1])?);
         if self.groups == 0 || per_group.checked_mul(self.groups) != Some(channels) || out % self.groups != 0 {
             return Err(format!("{channels} channels do not fit the weights in {} groups", self.groups));

@@ -38,7 +38,7 @@ impl Pool2d {
         }
         let mut ty = x.clone();
         for axis in 0..2 {
-            let n = x.dims[2 + axis].fixed().ok_or("only the first dimension may depend on the batch size")?;
+            let n = x.dims[2 + axis].fixed().ok_or("only the first dimension may be a symbol")?;
             ty.dims[2 + axis] = Dim::Fixed(self.window.places(axis, n, self.size[axis])?);
         }
         Ok(ty)
