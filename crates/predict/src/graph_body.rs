@@ -1,5 +1,4 @@
-//! Models that were trained here: the evaluation graph of a package, for any number of rows. It answers for each row by
-//! itself, so that rows are filled up to one of a few numbers for which there are programs, and many are run in parts.
+//! Models that were trained here: the graph of a package, for any number of rows. It answers for each row by itself, so that rows are filled up to one of a few numbers for which there are programs, and many are run in parts.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +13,7 @@ use crate::programs::Task;
 /// Most rows that run at a time. Programs are compiled for powers of two up to this.
 pub const ROWS_MAX: usize = 64;
 
-/// An evaluation graph.
+/// A graph that answers.
 #[derive(Debug)]
 pub(crate) struct GraphBody {
     graph: Graph,

@@ -84,24 +84,33 @@ impl<'a> Parser<'a> {
         word.parse().or_else(|()| self.error(format!("`{word}` is not an element type")))
     }
 
-    fn dims(&mut self) -> Result<Vec<Dim>> {
-        self.expect('[')?;
-        let mut dims = Vec::new();
-        while !self.accept(']')? {
-            if !dims.is_empty() {
+    /// Items up to a mark, with commas between them.
+    fn items<T>(&mut self, close: char, item: impl Fn(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+        let mut items = Vec::new();
+        while !self.accept(close)? {
+            if !items.is_empty() {
                 self.expect(',')?;
             }
-            dims.push(match self.advance()? {
-                Token::Int(n) if n >= 0 => Dim::Fixed(n as usize),
-                Token::Symbolic(times, symbols) => Dim::multiple(times, symbols),
-                Token::Word(w) => match symbols(&w) {
-                    Some(symbols) => Dim::multiple(1, symbols),
-                    None => return self.error(format!("`{w}` is no product of capital letters")),
-                },
-                other => return self.error(format!("expected a dimension, got {other:?}")),
-            });
+            items.push(item(self)?);
         }
-        Ok(dims)
+        Ok(items)
+    }
+
+    fn dims(&mut self) -> Result<Vec<Dim>> {
+        self.expect('[')?;
+        self.items(']', Self::dim)
+    }
+
+    fn dim(&mut self) -> Result<Dim> {
+        Ok(match self.advance()? {
+            Token::Int(n) if n >= 0 => Dim::Fixed(n as usize),
+            Token::Symbolic(times, symbols) => Dim::multiple(times, symbols),
+            Token::Word(w) => match symbols(&w) {
+                Some(symbols) => Dim::multiple(1, symbols),
+                None => return self.error(format!("`{w}` is no product of capital letters")),
+            },
+            other => return self.error(format!("expected a dimension, got {other:?}")),
+        })
     }
 
     fn ty(&mut self) -> Result<TensorType> {
@@ -111,21 +120,16 @@ impl<'a> Parser<'a> {
     fn tensor(&mut self, dtype: DType) -> Result<Tensor> {
         let dims = self.dims()?;
         self.expect('(')?;
-        let (mut floats, mut ints) = (Vec::new(), Vec::new());
-        while !self.accept(')')? {
-            if !floats.is_empty() {
-                self.expect(',')?;
-            }
-            let (x, n) = match self.advance()? {
+        let numbers = self.items(')', |parser| {
+            Ok(match parser.advance()? {
                 Token::Int(n) => (n as f64, n),
                 Token::Float(x) => (x, x as i64),
                 Token::Word(w) if w == "nan" => (f64::NAN, 0),
                 Token::Word(w) if w == "inf" => (f64::INFINITY, 0),
-                other => return self.error(format!("expected a number, got {other:?}")),
-            };
-            floats.push(x);
-            ints.push(n);
-        }
+                other => return parser.error(format!("expected a number, got {other:?}")),
+            })
+        });
+        let (floats, ints): (Vec<f64>, Vec<i64>) = numbers?.into_iter().unzip();
         if Dim::product(&dims) != Some(Dim::Fixed(floats.len())) {
             return self.error(format!("{} elements do not fill {dims:?}", floats.len()));
         }
@@ -156,31 +160,20 @@ impl<'a> Parser<'a> {
     }
 
     fn attrs(&mut self) -> Result<Vec<(String, Attr)>> {
-        let mut attrs = Vec::new();
-        if self.accept('{')? {
-            while !self.accept('}')? {
-                if !attrs.is_empty() {
-                    self.expect(',')?;
-                }
-                let key = self.word()?;
-                self.expect('=')?;
-                attrs.push((key, self.attr()?));
-            }
+        if !self.accept('{')? {
+            return Ok(Vec::new());
         }
-        Ok(attrs)
+        self.items('}', |parser| {
+            let key = parser.word()?;
+            parser.expect('=')?;
+            Ok((key, parser.attr()?))
+        })
     }
 
     /// Values between parentheses.
     fn values(&mut self) -> Result<Vec<Value>> {
         self.expect('(')?;
-        let mut values = Vec::new();
-        while !self.accept(')')? {
-            if !values.is_empty() {
-                self.expect(',')?;
-            }
-            values.push(self.value()?);
-        }
-        Ok(values)
+        self.items(')', Self::value)
     }
 
     fn region(&mut self, graph: &mut Graph) -> Result<()> {
@@ -252,16 +245,13 @@ impl<'a> Parser<'a> {
         while !self.accept_word("return")? {
             self.node(&mut graph)?;
         }
-        while !self.accept('}')? {
-            if !graph.outputs.is_empty() {
-                self.expect(',')?;
-            }
-            let name = self.quoted()?;
-            self.expect('=')?;
-            let value = self.value()?;
-            let role = if self.accept_word("as")? { self.role()? } else { OutputRole::Result };
-            graph.outputs.push(Output { name, role, value });
-        }
+        graph.outputs = self.items('}', |parser| {
+            let name = parser.quoted()?;
+            parser.expect('=')?;
+            let value = parser.value()?;
+            let role = if parser.accept_word("as")? { parser.role()? } else { OutputRole::Result };
+            Ok(Output { name, role, value })
+        })?;
         match self.token {
             Token::End => Ok(graph),
             _ => self.error("expected nothing after the graph"),

@@ -1,5 +1,5 @@
 //! `outgrow predict`: what a trained model makes of images, tables or text. The records go through the very transform
-//! that the model was trained with, and through its evaluation graph.
+//! that the model was trained with, and through the graph that answers.
 
 mod output;
 mod spool;

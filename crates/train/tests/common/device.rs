@@ -127,15 +127,11 @@ fn known(buffer: &dyn Buffer) -> Result<&DeviceBuffer, Diagnostic> {
         .ok_or_else(|| Diagnostic::fault("device.buffer", "invariant: a buffer is this device's"))
 }
 
+/// The number of a buffer that has these bytes.
 fn within(buffer: &dyn Buffer, at: usize, bytes: usize) -> Result<u64, Diagnostic> {
-    let fits = at.checked_add(bytes).is_some_and(|end| end <= buffer.bytes());
-    let outside = || Diagnostic::fault("device.range", "invariant: bytes lie in their buffer");
-    known(buffer)?.number_if(fits).ok_or_else(outside)
-}
-
-impl DeviceBuffer {
-    fn number_if(&self, fits: bool) -> Option<u64> {
-        fits.then_some(self.number)
+    match at.checked_add(bytes) {
+        Some(end) if end <= buffer.bytes() => Ok(known(buffer)?.number),
+        _ => Err(Diagnostic::fault("device.range", "invariant: bytes lie in their buffer")),
     }
 }
 
