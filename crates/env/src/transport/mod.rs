@@ -50,8 +50,14 @@ pub trait Transport: Send + Debug {
     /// Waits until something has come, there is room again or a worker is lost, or for no reason; at most this long.
     ///
     /// # Errors
-    /// When a worker is lost of which nothing is left to be taken.
+    /// When a worker is lost of which nothing is left to be taken. One that has left without a reason is not lost: others
+    /// may still need each other, and who needs that one learns it from the other calls.
     fn wait(&mut self, at_most: Duration) -> Result<(), LinkError>;
+
+    /// Ends this worker's part, after which it neither sends nor receives. The others find that it has left, or why it
+    /// failed, after what was flushed before. A worker whose end is dropped without this counts as gone, since nobody
+    /// knows whether it had done its part.
+    fn leave(&mut self, reason: Option<&str>);
 }
 
 /// A link that is no more.
@@ -68,9 +74,15 @@ pub struct LinkError {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LinkProblem {
-    /// The worker at the other end has ended, or was killed.
+    /// The worker at the other end has ended without a word: it was killed, say.
     #[error("has gone")]
     Gone,
+    /// The worker at the other end had done its part.
+    #[error("has left")]
+    Left,
+    /// The worker at the other end failed, and said why.
+    #[error("has failed: {0}")]
+    Failed(String),
     /// Nothing was heard of it for so long that it counts as lost.
     #[error("has not answered for {0:?}")]
     Silent(Duration),
