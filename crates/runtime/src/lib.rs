@@ -8,6 +8,7 @@
 mod backend;
 mod bindings;
 mod buffer;
+pub mod collective;
 mod cpu;
 mod memory;
 mod reference;

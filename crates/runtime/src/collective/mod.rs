@@ -1,0 +1,28 @@
+//! What workers do together: sums, gathering, broadcasts.
+//!
+//! An algorithm is a function that makes a [`Schedule`] for all workers: a file each, listed here. A [`Machine`] takes one
+//! worker through its part, without I/O, so that [`Communicator`] with real links and a simulated network drive the same
+//! code.
+//!
+//! | file | what | rounds | bytes that a worker sends, of a vector of m |
+//! |---|---|---|---|
+//! | `canonical` | reduce-scatter in the order of the one tree | log2 n + 1 at most, for a leaf each | m (n - 1) / n for powers of two |
+//! | `ring` | reduce-scatter, all-reduce in an order of its own | n - 1, 2 (n - 1) | m (n - 1) / n, twice that |
+//! | `gather` | all-gather: `direct`, `doubling`, `ring`; gather `to_one` | 1, log2 n, n - 1; 1 | m (n - 1) / n; a part |
+//! | `broadcast` | `tree`, `scattered` | log2 n; 2 | m log2 n; 2 m at most |
+//!
+//! A barrier is a gather of a byte.
+
+pub mod broadcast;
+pub mod canonical;
+mod communicator;
+pub mod gather;
+mod machine;
+pub mod ring;
+mod schedule;
+mod tree;
+
+pub use communicator::{Communicator, Traffic};
+pub use machine::{Action, Event, Machine, Unexpected};
+pub use schedule::{Load, Local, Move, Part, PartRound, Queue, Round, Schedule, Transfer};
+pub use tree::{Node, Tree, runs};

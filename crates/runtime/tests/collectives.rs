@@ -1,0 +1,245 @@
+//! Every collective, by its definition: whatever order links are served in and however few bytes they carry at a time.
+
+use outgrow_runtime::collective::{
+    Action, Event, Local, Machine, Node, Schedule, Tree, broadcast, canonical, gather, ring, runs,
+};
+use outgrow_tensor::{RngKey, RngStream};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Workers whose links carry what chance lets them, in one thread.
+struct Group {
+    machines: Vec<Machine>,
+    /// By worker, its vectors.
+    vectors: Vec<Vec<Vec<f32>>>,
+    /// By sender and receiver.
+    links: Vec<Vec<VecDeque<u8>>>,
+    random: RngStream,
+}
+
+fn bytes(vectors: &mut [Vec<f32>], slot: usize) -> &mut [u8] {
+    bytemuck::cast_slice_mut(&mut vectors[slot])
+}
+
+impl Group {
+    fn new(schedule: &Schedule, vectors: Vec<Vec<Vec<f32>>>, seed: u64) -> Self {
+        let workers = schedule.workers;
+        let machines = (0..workers).map(|w| Machine::new(Arc::new(schedule.part(w)))).collect();
+        let links = vec![vec![VecDeque::new(); workers]; workers];
+        Self { machines, vectors, links, random: RngKey::new(seed).stream() }
+    }
+
+    fn act(&mut self, me: usize, action: Action) -> bool {
+        let event = match action {
+            Action::Send { to, slot, range } => {
+                let bytes = (1 + self.random.below(40) as usize).min(range.len());
+                let from = &self.vectors[me][slot];
+                let from = &bytemuck::cast_slice::<f32, u8>(from)[range.start..range.start + bytes];
+                self.links[me][to].extend(from);
+                Event::Sent { to, bytes }
+            }
+            Action::Receive { from, slot, range, add } => {
+                let there = self.links[from][me].len().min(range.len());
+                let mut bytes = self.random.below(there as u64 + 1) as usize;
+                if add {
+                    bytes -= bytes % 4;
+                }
+                if bytes == 0 {
+                    return false;
+                }
+                let come: Vec<u8> = self.links[from][me].drain(..bytes).collect();
+                let vectors = &mut self.vectors[me];
+                if add {
+                    let into = &mut vectors[slot][range.start / 4..];
+                    let come = come.as_chunks::<4>().0.iter().map(|four| f32::from_ne_bytes(*four));
+                    into.iter_mut().zip(come).for_each(|(sum, x)| *sum += x);
+                } else {
+                    self::bytes(vectors, slot)[range.start..range.start + bytes].copy_from_slice(&come);
+                }
+                Event::Received { from, bytes }
+            }
+            Action::Local(Local { source, target, range, add, .. }) => {
+                let from = self.vectors[me][source][range.start / 4..range.end / 4].to_vec();
+                let into = &mut self.vectors[me][target][range.start / 4..range.end / 4];
+                into.iter_mut().zip(from).for_each(|(a, b)| *a = if add { *a + b } else { b });
+                Event::Done
+            }
+        };
+        self.machines[me].on(event).unwrap();
+        true
+    }
+
+    /// Until nothing can be done any more.
+    fn run(mut self) -> Vec<Vec<Vec<f32>>> {
+        loop {
+            let mut moved = false;
+            for _ in 0..self.machines.len() {
+                let me = self.random.below(self.machines.len() as u64) as usize;
+                let actions: Vec<Action> = self.machines[me].actions().collect();
+                if !actions.is_empty() {
+                    let which = self.random.below(actions.len() as u64) as usize;
+                    moved |= self.act(me, actions[which].clone());
+                }
+            }
+            if !moved {
+                let stuck = (0..self.machines.len()).all(|me| {
+                    let actions: Vec<Action> = self.machines[me].actions().collect();
+                    actions.iter().all(|action| match action {
+                        Action::Receive { from, .. } => self.links[*from][me].is_empty(),
+                        _ => false,
+                    })
+                });
+                if stuck {
+                    break;
+                }
+            }
+        }
+        assert!(self.machines.iter().all(Machine::is_done), "the workers wait for each other");
+        assert!(self.links.iter().flatten().all(VecDeque::is_empty), "something was sent that nobody takes");
+        self.vectors
+    }
+}
+
+fn numbers(seed: u64, elements: usize) -> Vec<f32> {
+    let mut random = RngKey::new(seed).stream();
+    (0..elements).map(|_| random.normal() as f32 * 10f32.powi(random.below(8) as i32)).collect()
+}
+
+fn cut(elements: usize, parts: usize) -> Vec<Range<usize>> {
+    runs(elements, parts).map(|run| 4 * run.start..4 * run.end).collect()
+}
+
+fn add(left: &[f32], right: &[f32]) -> Vec<f32> {
+    left.iter().zip(right).map(|(l, r)| l + r).collect()
+}
+
+/// The sum of a node's leaves, by the definition of the tree.
+fn sum(tree: &Tree, node: Node, leaf: &dyn Fn(usize) -> Vec<f32>) -> Vec<f32> {
+    let leaves = tree.leaves_of(node);
+    if leaves.len() == 1 {
+        return leaf(leaves.start);
+    }
+    let [left, right] = node.children().map(|child| sum(tree, child, leaf));
+    add(&left, &right)
+}
+
+const SIZES: [usize; 4] = [0, 1, 7, 100];
+
+#[test]
+fn sums_have_the_bits_of_the_one_tree_whoever_holds_which_leaves() {
+    for leaves in [1usize, 2, 4, 8, 16] {
+        for (workers, elements) in (1..=leaves).flat_map(|w| SIZES.map(|size| (w, size))) {
+            let tree = Tree::new(leaves, workers);
+            let leaf = |leaf: usize| numbers(leaf as u64, elements);
+            let parts = cut(elements, workers);
+            let schedule = canonical::reduce_scatter(&tree, &parts).then(gather::direct(&parts));
+            schedule.check(4 * elements).unwrap();
+            let subtrees = |w: usize| tree.subtrees(w).map(|node| sum(&tree, node, &leaf)).collect();
+            let vectors: Vec<Vec<Vec<f32>>> = (0..workers).map(subtrees).collect();
+            let expect = sum(&tree, Node::ROOT, &leaf);
+            for seed in 0..5 {
+                for own in Group::new(&schedule, vectors.clone(), seed).run() {
+                    assert_eq!(own[0], expect, "{workers} workers, {leaves} leaves, {elements} elements");
+                }
+            }
+        }
+    }
+}
+
+/// Where workers hold equal runs of a power of two, the tree's bytes are a ring's, in fewer messages. Elsewhere they are
+/// more, by a vector for each level of the tree at most at which a run is cut.
+#[test]
+fn the_fixed_order_is_about_as_cheap_as_a_ring() {
+    for leaves in [2usize, 4, 8, 16, 32] {
+        for workers in 2..=leaves {
+            let parts = cut(workers * 1_000, workers);
+            let canonical = canonical::reduce_scatter(&Tree::new(leaves, workers), &parts).load();
+            let ring = ring::reduce_scatter(&parts).load();
+            if workers.is_power_of_two() {
+                assert_eq!((canonical.sent, canonical.all_bytes), (ring.sent, ring.all_bytes));
+                assert_eq!(canonical.messages, workers.ilog2() as usize);
+            }
+            let cuts = (leaves.ilog2() - workers.ilog2()) as usize;
+            assert!(
+                canonical.all_bytes <= ring.all_bytes * (2 + cuts) / 2,
+                "{leaves} leaves, {workers} workers"
+            );
+        }
+    }
+}
+
+#[test]
+fn parts_come_to_all() {
+    for (workers, elements) in (1..=9).flat_map(|w| SIZES.map(|size| (w, size))) {
+        let parts = cut(elements, workers);
+        let all = numbers(3, elements);
+        let own = |w: usize| {
+            let mut vector = vec![0.0; elements];
+            let range = parts[w].start / 4..parts[w].end / 4;
+            vector[range.clone()].copy_from_slice(&all[range]);
+            vec![vector]
+        };
+        let vectors: Vec<_> = (0..workers).map(own).collect();
+        for schedule in [gather::direct(&parts), gather::doubling(&parts), gather::ring(&parts)] {
+            schedule.check(4 * elements).unwrap();
+            for own in Group::new(&schedule, vectors.clone(), 1).run() {
+                assert_eq!(own[0], all);
+            }
+        }
+        for root in 0..workers {
+            let schedule = gather::to_one(root, &parts);
+            assert_eq!(Group::new(&schedule, vectors.clone(), 1).run()[root][0], all);
+            let whole = 0..4 * elements;
+            let vectors: Vec<_> = (0..workers)
+                .map(|w| vec![if w == root { all.clone() } else { vec![0.0; elements] }])
+                .collect();
+            for schedule in
+                [broadcast::tree(root, workers, whole.clone()), broadcast::scattered(root, workers, whole)]
+            {
+                schedule.check(4 * elements).unwrap();
+                for own in Group::new(&schedule, vectors.clone(), 2).run() {
+                    assert_eq!(own[0], all);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_ring_sums_what_all_have() {
+    for workers in 1..=6 {
+        let parts = cut(50, workers);
+        // Whole numbers, whose sum has no order.
+        let vector = |w: usize| (0..50).map(|i| (i * (w + 1)) as f32).collect::<Vec<_>>();
+        let vectors: Vec<_> = (0..workers).map(|w| vec![vector(w)]).collect();
+        let expect: Vec<f32> = (0..50).map(|i| (i * workers * (workers + 1) / 2) as f32).collect();
+        let schedule = ring::all_reduce(&parts);
+        schedule.check(200).unwrap();
+        for own in Group::new(&schedule, vectors, 7).run() {
+            assert_eq!(own[0], expect);
+        }
+    }
+}
+
+/// Pieces of the vectors that begin a round later each.
+#[test]
+fn staggered_pieces_are_the_same_collective() {
+    for workers in 1..=5 {
+        let tree = Tree::new(8, workers);
+        let leaf = |leaf: usize| numbers(leaf as u64, 96);
+        let piece = |first: usize| {
+            let parts: Vec<_> =
+                cut(24, workers).into_iter().map(|p| p.start + first..p.end + first).collect();
+            canonical::reduce_scatter(&tree, &parts).then(gather::doubling(&parts))
+        };
+        let schedule = Schedule::staggered(workers, (0..4).map(|i| piece(i * 96)));
+        schedule.check(4 * 96).unwrap();
+        let subtrees = |w: usize| tree.subtrees(w).map(|node| sum(&tree, node, &leaf)).collect();
+        let vectors: Vec<Vec<Vec<f32>>> = (0..workers).map(subtrees).collect();
+        let expect = sum(&tree, Node::ROOT, &leaf);
+        for own in Group::new(&schedule, vectors, 3).run() {
+            assert_eq!(own[0], expect);
+        }
+    }
+}
