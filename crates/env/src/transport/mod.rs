@@ -5,6 +5,8 @@
 //! No call waits but [`Transport::wait`]. Links hold a bounded number of bytes: who sends faster than another takes is
 //! told that there is no room.
 
+pub mod frame;
+
 use std::fmt::Debug;
 use std::time::Duration;
 use thiserror::Error;
