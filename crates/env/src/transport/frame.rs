@@ -251,23 +251,20 @@ impl Decoder {
 mod tests {
     use super::*;
 
+    type Found = Vec<(Option<Kind>, Vec<u8>)>;
+
     /// Feeds a decoder in pieces of so many bytes; all data and all other frames in their order, up to the first error.
-    fn decoded(
-        bytes: &[u8],
-        piece: usize,
-        mut decoder: Decoder,
-    ) -> (Vec<(Option<Kind>, Vec<u8>)>, Option<FrameError>) {
-        let (mut rest, mut found) = (bytes, Vec::<(Option<Kind>, Vec<u8>)>::new());
+    fn decoded(bytes: &[u8], piece: usize, mut decoder: Decoder) -> (Found, Option<FrameError>) {
+        let (mut rest, mut found) = (bytes, Found::new());
         loop {
             match decoder.peek() {
                 Ok(Next::Data(data)) => {
-                    match found.last_mut() {
-                        Some((None, last)) => last.extend(data),
-                        _ => found.push((None, data.to_vec())),
-                    }
+                    // Half of it at a time, so that the rest is shown again.
                     let taken = data.len().div_ceil(2);
-                    let last = found.last_mut().map(|(_, last)| last);
-                    last.map(|last| last.truncate(last.len() - (data.len() - taken)));
+                    match found.last_mut() {
+                        Some((None, last)) => last.extend(&data[..taken]),
+                        _ => found.push((None, data[..taken].to_vec())),
+                    }
                     decoder.take(taken);
                 }
                 Ok(Next::Control(kind, content)) => {
