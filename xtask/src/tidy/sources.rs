@@ -6,8 +6,13 @@ use super::{File, Violation};
 const LINES_MAX: usize = 800;
 /// Longer files, each with its number of lines. They may only shrink; lower the number when they do.
 const GRANDFATHERED: &[(&str, usize)] = &[];
-/// The only places that may contain unsafe code: the kernels, and where files are mapped.
-const UNSAFE_ALLOWED: [&str; 2] = ["crates/kernels/", "crates/env/src/storage/map.rs"];
+/// The only places that may contain unsafe code: the kernels, where files are mapped, and memory that workers share.
+const UNSAFE_ALLOWED: [&str; 4] = [
+    "crates/kernels/",
+    "crates/env/src/storage/map.rs",
+    "crates/env/src/transport/memory.rs",
+    "crates/env/src/transport/ring.rs",
+];
 
 /// Checks every Rust file.
 pub fn check_sources(files: &[File]) -> Vec<Violation> {

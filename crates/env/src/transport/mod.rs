@@ -6,12 +6,17 @@
 //! told that there is no room.
 
 pub mod frame;
+mod memory;
+mod mesh;
+mod ring;
+mod sync;
+pub mod threads;
 
 use std::fmt::Debug;
 use std::time::Duration;
 use thiserror::Error;
 
-/// One worker's end of the links of its group.
+/// One worker's end of the links of its group. It has none to itself: workers' numbers below are those of others.
 pub trait Transport: Send + Debug {
     /// A short name.
     fn name(&self) -> &'static str;
@@ -49,7 +54,8 @@ pub trait Transport: Send + Debug {
         Ok(true)
     }
 
-    /// Waits until something has come, there is room again or a worker is lost, or for no reason; at most this long.
+    /// Waits until something has come, there is room again or a worker has left, or for no reason; at most this long.
+    /// What was there before ends no wait for a second time: who waits has looked at all that it needs.
     ///
     /// # Errors
     /// When a worker is lost of which nothing is left to be taken. One that has left without a reason is not lost: others
