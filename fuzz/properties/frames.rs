@@ -2,6 +2,8 @@
 //! what a plain reading of the whole shows, and holds no more memory than it was given.
 
 use outgrow_env::transport::frame::{Decoder, FrameError, HEADER_BYTES, Kind, Next};
+use outgrow_env::transport::tcp::Token;
+use outgrow_env::transport::tcp::messages::{Purpose, Welcome};
 
 /// What a stream holds: data, put together, and whole frames of other kinds.
 type Found = (Vec<(Option<Kind>, Vec<u8>)>, bool);
@@ -39,6 +41,16 @@ fn plainly(mut bytes: &[u8], buffer: usize) -> Found {
     found
 }
 
+fn understand(kind: Kind, content: &[u8]) {
+    let token = Token::of_hex(&"5a".repeat(32)).expect("a token");
+    let again = match kind {
+        Kind::Hello => Purpose::of_hello(content, &token).ok().map(|purpose| purpose.hello(&token)),
+        Kind::Welcome => Welcome::of_content(content).map(|welcome| welcome.frame()),
+        _ => None,
+    };
+    assert!(again.is_none_or(|again| &again[HEADER_BYTES..] == content));
+}
+
 pub fn check(data: &[u8]) {
     let Some((&[small, piece, taken], mut rest)) = data.split_first_chunk::<3>() else { return };
     let buffer = if small & 1 == 0 { 1 << 10 } else { 68 << 10 };
@@ -54,6 +66,7 @@ pub fn check(data: &[u8]) {
                 decoder.take(some);
             }
             Ok(Next::Control(kind, content)) => {
+                understand(kind, content);
                 push(&mut found, Some(kind), content);
                 decoder.pass();
             }

@@ -1,5 +1,8 @@
 //! The conformance suite of transports: links of every kind pass the same checks.
 
+#[allow(dead_code)]
+mod common;
+
 use outgrow_env::transport::threads;
 use outgrow_env::{LinkError, LinkProblem, Transport};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +17,7 @@ type Group = fn(usize) -> Vec<Links>;
 const TRANSPORTS: &[(&str, Group)] = &[
     ("threads", |workers| boxed(threads::group(workers).unwrap())),
     ("threads with little room", |workers| boxed(threads::group_with(workers, 1 << 10).unwrap())),
+    ("tcp", |workers| boxed(common::group(workers))),
 ];
 
 /// Nothing here takes as long: what does is stuck.

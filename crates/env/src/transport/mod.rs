@@ -10,6 +10,7 @@ mod memory;
 mod mesh;
 mod ring;
 mod sync;
+pub mod tcp;
 pub mod threads;
 
 use std::fmt::Debug;
