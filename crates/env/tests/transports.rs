@@ -3,7 +3,7 @@
 #[allow(dead_code)]
 mod common;
 
-use outgrow_env::transport::threads;
+use outgrow_env::transport::{shared_memory, threads};
 use outgrow_env::{LinkError, LinkProblem, Transport};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
@@ -18,12 +18,25 @@ const TRANSPORTS: &[(&str, Group)] = &[
     ("threads", |workers| boxed(threads::group(workers).unwrap())),
     ("threads with little room", |workers| boxed(threads::group_with(workers, 1 << 10).unwrap())),
     ("tcp", |workers| boxed(common::group(workers))),
+    ("shared memory", |workers| boxed(in_shared_memory(workers, 256 << 10))),
+    ("shared memory with little room", |workers| boxed(in_shared_memory(workers, 1 << 10))),
 ];
 
 /// Nothing here takes as long: what does is stuck.
 const STUCK: Duration = Duration::from_secs(60);
 /// How long somebody waits who looks again anyway.
 const A_WHILE: Duration = Duration::from_secs(1);
+
+/// Ends of links between processes, all in this one.
+fn in_shared_memory(workers: usize, capacity: usize) -> Vec<shared_memory::SharedMemoryLinks> {
+    let folder = tempfile::tempdir().unwrap();
+    let first = shared_memory::create_with(folder.path(), workers, capacity).unwrap();
+    let path = first.path().to_owned();
+    let others = (1..workers).map(|worker| shared_memory::join(&path, worker).unwrap());
+    let ends = std::iter::once(first).chain(others).collect();
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0, "files whose names are left");
+    ends
+}
 
 fn boxed<T: Transport + 'static>(ends: Vec<T>) -> Vec<Links> {
     ends.into_iter().map(|end| Box::new(end) as Links).collect()

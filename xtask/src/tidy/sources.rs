@@ -7,11 +7,12 @@ const LINES_MAX: usize = 800;
 /// Longer files, each with its number of lines. They may only shrink; lower the number when they do.
 const GRANDFATHERED: &[(&str, usize)] = &[];
 /// The only places that may contain unsafe code: the kernels, where files are mapped, and memory that workers share.
-const UNSAFE_ALLOWED: [&str; 4] = [
+const UNSAFE_ALLOWED: [&str; 5] = [
     "crates/kernels/",
     "crates/env/src/storage/map.rs",
     "crates/env/src/transport/memory.rs",
     "crates/env/src/transport/ring.rs",
+    "crates/env/src/transport/shared_memory/file.rs",
 ];
 
 /// Checks every Rust file.

@@ -17,6 +17,11 @@ impl Memory {
         Ok(Self(memmap2::MmapOptions::new().len(bytes.max(1)).map_anon()?.into()))
     }
 
+    /// The first bytes of a file, which must be that long, mapped for reading and writing, with all their pages at hand.
+    pub(super) fn of_file(file: &std::fs::File, bytes: usize) -> io::Result<Self> {
+        Ok(Self(memmap2::MmapOptions::new().len(bytes).populate().map_raw(file)?))
+    }
+
     fn at(&self, at: usize, bytes: usize) -> *mut u8 {
         let inside = at.checked_add(bytes).is_some_and(|end| end <= self.0.len());
         assert!(inside, "invariant: {bytes} bytes at {at} lie within the {} that there are", self.0.len());
@@ -30,6 +35,13 @@ impl Memory {
         // SAFETY: the word lies within the mapping, which begins with a page and lives as long as this; `write` and `read`
         // are never called for it, so all its accesses are atomic ones.
         unsafe { AtomicU64::from_ptr(self.at(at, 8).cast()) }
+    }
+
+    /// The word of half the size at this place, a multiple of 8.
+    pub(super) fn half_word(&self, at: usize) -> &std::sync::atomic::AtomicU32 {
+        assert!(at.is_multiple_of(8), "invariant: words lie at multiples of 8");
+        // SAFETY: as for `word`.
+        unsafe { std::sync::atomic::AtomicU32::from_ptr(self.at(at, 4).cast()) }
     }
 
     /// Writes bytes.

@@ -74,6 +74,11 @@ impl<B: Bell> Mesh<B> {
         Self { worker, links, spins, left: false, bell }
     }
 
+    #[cfg(not(loom))]
+    pub(super) fn bell(&self) -> &B {
+        &self.bell
+    }
+
     /// Whether there is anything that no look and no wait has told yet.
     fn news(&mut self) -> Result<bool, LinkError> {
         let mut news = false;

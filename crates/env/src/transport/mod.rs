@@ -9,6 +9,8 @@ pub mod frame;
 mod memory;
 mod mesh;
 mod ring;
+#[cfg(not(loom))]
+pub mod shared_memory;
 mod sync;
 pub mod tcp;
 pub mod threads;

@@ -51,7 +51,7 @@ impl Layout {
     /// # Safety
     /// In the memory nothing but these rings lies where they lie, and they were zero at first. In all processes, nobody
     /// else makes the ends of this worker.
-    unsafe fn ends(&self, memory: &Arc<Memory>, worker: usize) -> Ends {
+    pub(super) unsafe fn ends(&self, memory: &Arc<Memory>, worker: usize) -> Ends {
         let ring =
             |from, to| Ring { memory: Arc::clone(memory), at: self.ring(from, to), capacity: self.capacity };
         let both = |other| (Sender::new(ring(worker, other)), Receiver::new(ring(other, worker)));

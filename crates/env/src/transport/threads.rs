@@ -61,19 +61,32 @@ pub(super) fn capacity(workers: usize) -> usize {
 /// # Errors
 /// As [`group`].
 pub fn group_with(workers: usize, capacity: usize) -> Result<Vec<ThreadLinks>, GroupError> {
+    let layout = Layout { workers, capacity, at: 0 };
+    let bytes = checked(layout)?;
+    let ends = ring::of_process(layout, bytes).map_err(|error| GroupError::Memory {
+        workers,
+        bytes,
+        problem: error.to_string(),
+    })?;
+    let seats: Arc<Vec<Seat>> = Arc::new((0..workers).map(|_| Seat::new()).collect());
+    let end = |(worker, ends)| Mesh::new(worker, ends, Parking { worker, seats: Arc::clone(&seats) });
+    Ok(ends.into_iter().enumerate().map(end).collect())
+}
+
+/// The bytes that a layout takes, if it is a possible one.
+pub(super) fn checked(layout: Layout) -> Result<usize, GroupError> {
+    let Layout { workers, capacity, .. } = layout;
     if !(1..=WORKERS_MAX).contains(&workers) {
         return Err(GroupError::Workers(workers));
     }
     if !capacity.is_power_of_two() {
         return Err(GroupError::Capacity(capacity));
     }
-    let layout = Layout { workers, capacity, at: 0 };
-    let refused = |bytes, problem: String| GroupError::Memory { workers, bytes, problem };
-    let bytes = layout.bytes().ok_or_else(|| refused(usize::MAX, "too many to be counted".to_owned()))?;
-    let ends = ring::of_process(layout, bytes).map_err(|error| refused(bytes, error.to_string()))?;
-    let seats: Arc<Vec<Seat>> = Arc::new((0..workers).map(|_| Seat::new()).collect());
-    let end = |(worker, ends)| Mesh::new(worker, ends, Parking { worker, seats: Arc::clone(&seats) });
-    Ok(ends.into_iter().enumerate().map(end).collect())
+    layout.bytes().ok_or_else(|| GroupError::Memory {
+        workers,
+        bytes: usize::MAX,
+        problem: "so many cannot be counted".to_owned(),
+    })
 }
 
 /// What the others know of a worker.
