@@ -240,6 +240,27 @@ fn who_ends_is_known_and_what_it_sent_can_be_taken() {
     lost(Some(Some("no space left")), LinkProblem::Failed("no space left".to_owned()));
 }
 
+/// Whoever has taken on all that it sends need not ask for it to be flushed, if only it waits for an answer.
+#[test]
+fn what_was_taken_on_goes_out_while_its_sender_waits() {
+    let mut ends = group(2);
+    let (mut other, mut links) = (ends.pop().unwrap(), ends.pop().unwrap());
+    let mut sent = 0;
+    loop {
+        match links.send(1, &vec![3; 1 << 20]).unwrap() {
+            0 => break,
+            count => sent += count,
+        }
+    }
+    let answering = std::thread::spawn(move || {
+        receive(&mut other, 0, sent).unwrap();
+        send_all(&mut other, 0, b"all").unwrap();
+        other
+    });
+    assert_eq!(receive(&mut links, 1, 3).unwrap(), b"all");
+    answering.join().unwrap();
+}
+
 /// With this a test runs itself in another process: where to join.
 const JOIN: &str = "OUTGROW_TEST_JOIN";
 

@@ -198,6 +198,10 @@ impl TcpLinks {
         }
         for (_, link) in self.each() {
             news |= link.readable && link.fill();
+            if link.writable && !link.is_flushed() {
+                // A link that is broken says so when it is used.
+                let _ = link.push();
+            }
         }
         Ok(news)
     }
@@ -253,6 +257,10 @@ impl Transport for TcpLinks {
         let start = Instant::now();
         while !news && start.elapsed() < self.spin.min(at_most) {
             news = self.look(Duration::ZERO)?;
+            if !news {
+                // Whoever is waited for may need this core.
+                std::thread::yield_now();
+            }
         }
         if !news {
             self.look(at_most.saturating_sub(start.elapsed()))?;
