@@ -24,17 +24,27 @@ pub struct Traffic {
     pub waiting_nanoseconds: u64,
 }
 
+/// A number of f32 of which some bytes are here.
+#[derive(Clone, Copy, Debug, Default)]
+struct Begun {
+    bytes: [u8; 4],
+    count: usize,
+}
+
 /// One worker's end of a group that works together.
 #[derive(Debug)]
 pub struct Communicator {
     links: Box<dyn Transport>,
+    /// By worker, the first bytes of a number whose others are yet to come, when links show it in two pieces.
+    begun: Vec<Begun>,
     traffic: Traffic,
 }
 
 impl Communicator {
     /// Over these links.
     pub fn new(links: Box<dyn Transport>) -> Self {
-        Self { links, traffic: Traffic::default() }
+        let begun = vec![Begun::default(); links.workers()];
+        Self { links, begun, traffic: Traffic::default() }
     }
 
     /// This worker's number.
@@ -55,6 +65,11 @@ impl Communicator {
     /// What collectives took so far.
     pub fn traffic(&self) -> Traffic {
         self.traffic
+    }
+
+    /// Ends this worker's part, in order or for a reason that the others are told.
+    pub fn leave(&mut self, reason: Option<&str>) {
+        self.links.leave(reason);
     }
 
     /// This worker's machine for a schedule of the group.
@@ -144,6 +159,9 @@ impl Communicator {
         let come = self.links.received(from)?;
         let mut bytes = come.len().min(into.len());
         if add {
+            if bytes > 0 && (bytes < 4 || self.begun[from].count > 0) {
+                return self.complete(from, into);
+            }
             bytes -= bytes % 4;
             add_to(&mut into[..bytes], &come[..bytes]);
         } else {
@@ -153,6 +171,26 @@ impl Communicator {
             self.links.take(from, bytes);
         }
         Ok(bytes)
+    }
+
+    /// Takes bytes of one number until it is whole and can be added; says how many of it are through: all, or none.
+    fn complete(&mut self, from: usize, into: &mut [u8]) -> Result<usize, LinkError> {
+        let Begun { bytes: number, count } = &mut self.begun[from];
+        loop {
+            let come = self.links.received(from)?;
+            let wanted = (4 - *count).min(come.len());
+            if wanted == 0 {
+                return Ok(0);
+            }
+            number[*count..*count + wanted].copy_from_slice(&come[..wanted]);
+            self.links.take(from, wanted);
+            *count += wanted;
+            if *count == 4 {
+                *count = 0;
+                add_to(&mut into[..4], number);
+                return Ok(4);
+            }
+        }
     }
 
     /// What is told when a worker is lost.
