@@ -1,6 +1,7 @@
 //! How a group comes together over TCP, who is kept out of it, and what is known of a worker that ends. What all
 //! transports have in common is in `transports.rs`.
 
+#[allow(dead_code)]
 mod common;
 
 use common::{PATIENCE, all_are_here, group, joining, settings};
@@ -45,7 +46,7 @@ fn receive(links: &mut dyn Transport, from: usize, bytes: usize) -> Result<Vec<u
 fn a_group_comes_together_and_all_are_linked() {
     for workers in [1, 2, 5] {
         let mut threads = Vec::new();
-        for (worker, mut links) in group(workers).into_iter().enumerate() {
+        for (worker, mut links) in group(workers, settings()).into_iter().enumerate() {
             assert_eq!((links.worker(), links.workers(), links.name()), (worker, workers, "tcp"));
             threads.push(std::thread::spawn(move || {
                 for to in (0..workers).filter(|to| *to != worker) {
@@ -212,7 +213,7 @@ fn nobody_is_waited_for_without_end() {
 #[test]
 fn who_ends_is_known_and_what_it_sent_can_be_taken() {
     let lost = |reason: Option<Option<&str>>, expected: LinkProblem| {
-        let mut ends = group(2);
+        let mut ends = group(2, settings());
         let mut other = ends.pop().unwrap();
         let mut links = ends.pop().unwrap();
         // Little enough to be on its way at once: what comes to a closed socket cuts off what it was still to send.
@@ -243,7 +244,7 @@ fn who_ends_is_known_and_what_it_sent_can_be_taken() {
 /// Whoever has taken on all that it sends need not ask for it to be flushed, if only it waits for an answer.
 #[test]
 fn what_was_taken_on_goes_out_while_its_sender_waits() {
-    let mut ends = group(2);
+    let mut ends = group(2, settings());
     let (mut other, mut links) = (ends.pop().unwrap(), ends.pop().unwrap());
     let mut sent = 0;
     loop {

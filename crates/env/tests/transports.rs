@@ -17,7 +17,8 @@ type Group = fn(usize) -> Vec<Links>;
 const TRANSPORTS: &[(&str, Group)] = &[
     ("threads", |workers| boxed(threads::group(workers).unwrap())),
     ("threads with little room", |workers| boxed(threads::group_with(workers, 1 << 10).unwrap())),
-    ("tcp", |workers| boxed(common::group(workers))),
+    ("tcp", |workers| boxed(common::group(workers, common::settings()))),
+    ("tcp, encrypted", |workers| boxed(common::group(workers, common::encrypted()))),
     ("shared memory", |workers| boxed(in_shared_memory(workers, 64 << 10))),
     ("shared memory with little room", |workers| boxed(in_shared_memory(workers, 1 << 10))),
 ];

@@ -1,8 +1,11 @@
 //! Groups over TCP on this machine, for tests.
 
 use outgrow_env::Transport;
-use outgrow_env::transport::tcp::{JoinError, Membership, Rendezvous, Settings, TcpLinks, Token, join};
+use outgrow_env::transport::tcp::{
+    Identity, JoinError, Membership, Rendezvous, Settings, TcpLinks, Token, join,
+};
 use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,11 +27,17 @@ pub fn all_are_here(rendezvous: &mut Rendezvous) {
     assert!(rendezvous.wait(PATIENCE, &mut |_| Ok(())).unwrap(), "{:?} are missing", rendezvous.missing());
 }
 
+/// The same, encrypted.
+pub fn encrypted() -> Settings {
+    static IDENTITY: LazyLock<Arc<Identity>> = LazyLock::new(|| Arc::new(Identity::random().unwrap()));
+    Settings { identity: Some(IDENTITY.clone()), ..settings() }
+}
+
 /// All ends of a group.
-pub fn group(workers: usize) -> Vec<TcpLinks> {
-    let mut rendezvous = Rendezvous::listen("127.0.0.1:0", workers, settings()).unwrap();
+pub fn group(workers: usize, settings: Settings) -> Vec<TcpLinks> {
+    let mut rendezvous = Rendezvous::listen("127.0.0.1:0", workers, settings.clone()).unwrap();
     let address = rendezvous.address().unwrap();
-    let others: Vec<_> = (1..workers).map(|_| joining(address, None, settings())).collect();
+    let others: Vec<_> = (1..workers).map(|_| joining(address, None, settings.clone())).collect();
     all_are_here(&mut rendezvous);
     let mut links = vec![rendezvous.finish(b"the first").unwrap()];
     for other in others {

@@ -2,6 +2,7 @@
 //! token, what each may send until then, and how long it may take. Nobody without the token gets an answer.
 
 use super::super::frame::{self, Decoder, HEADER_BYTES, Kind};
+use super::identity::End;
 use super::link::Link;
 use super::messages::{Purpose, Stranger};
 use super::{JoinError, Settings, VERSION};
@@ -118,7 +119,7 @@ impl Arrivals {
             self.visitors.remove(0);
         }
         let decoder = Decoder::new(HEADER_BYTES + Kind::Hello.bytes_max());
-        let mut link = Link::new(stream, decoder, settings.silence)?;
+        let mut link = Link::new(stream, End::Accepting, decoder, settings)?;
         self.watch(&mut link)?;
         self.visitors.push(Visitor { link, address, since: Instant::now() });
         Ok(())

@@ -3,6 +3,7 @@
 use super::super::LinkProblem;
 use super::super::frame::{Decoder, HEADER_BYTES, Kind};
 use super::arrivals::{Arrivals, Arrived, failed};
+use super::identity::End;
 use super::link::Link;
 use super::messages::{ABOUT_BYTES_MAX, Purpose, Welcome};
 use super::{JoinError, Settings, TcpLinks};
@@ -49,7 +50,7 @@ pub fn join(
     let hello = Purpose::Join { wanted, listens, about: about.to_vec() }.hello(&settings.token);
     // Whether it is still there is seen when its answer is read.
     let _ = link.say(&hello);
-    let welcome = welcome(&mut link, &mut arrivals, first, until)?;
+    let welcome = welcome(&mut link, &mut arrivals, first, until, settings)?;
     let mut mesh = Mesh { worker: welcome.worker as usize, links: vec![Some(link)], settings };
     mesh.connect(&welcome.addresses, &arrivals, until)?;
     mesh.complete(&mut arrivals, until)?;
@@ -82,7 +83,7 @@ fn connect(address: SocketAddr, until: Instant, again: bool, settings: &Settings
     let prepare = || {
         stream.set_nonblocking(true)?;
         let decoder = Decoder::new(HEADER_BYTES + Kind::Welcome.bytes_max());
-        Link::new(TcpStream::from_std(stream), decoder, settings.silence)
+        Link::new(TcpStream::from_std(stream), End::Connecting, decoder, settings)
     };
     prepare().map_err(failed(format!("connect to {address}")))
 }
@@ -93,6 +94,7 @@ fn welcome(
     arrivals: &mut Arrivals,
     first: SocketAddr,
     until: Instant,
+    settings: &Settings,
 ) -> Result<Welcome, JoinError> {
     loop {
         // As above.
@@ -104,6 +106,9 @@ fn welcome(
             }
             Ok(Some((Kind::Welcome, content))) => {
                 return Welcome::of_content(&content).ok_or(JoinError::NoWorker { address: first });
+            }
+            Err(LinkProblem::Broken(why)) if settings.identity.is_some() => {
+                return Err(JoinError::NotTrusted { address: first, why });
             }
             Err(LinkProblem::Gone) => return Err(JoinError::Closed { address: first }),
             Err(LinkProblem::Garbled(_)) | Ok(_) => return Err(JoinError::NoWorker { address: first }),

@@ -2,10 +2,11 @@
 
 use super::super::LinkProblem;
 use super::super::frame::{self, Decoder, Kind, Next};
+use super::Settings;
+use super::identity::{End, Stream};
 use mio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind, IoSlice};
 use std::time::Duration;
 
 /// Bytes of a data frame as they are sent: what is left of one that the system takes in part is copied.
@@ -20,7 +21,7 @@ pub const RECEIVED_BYTES: usize = 256 << 10;
 /// One connection.
 #[derive(Debug)]
 pub struct Link {
-    stream: TcpStream,
+    stream: Stream,
     decoder: Decoder,
     /// What is left of a frame that the system has taken in part, and frames other than data.
     outbox: Vec<u8>,
@@ -37,8 +38,9 @@ pub struct Link {
 }
 
 impl Link {
-    /// Over a connection. A host that does not answer for `silence` counts as lost.
-    pub fn new(stream: TcpStream, decoder: Decoder, silence: Duration) -> io::Result<Self> {
+    /// Over a connection.
+    pub fn new(stream: TcpStream, end: End, decoder: Decoder, settings: &Settings) -> io::Result<Self> {
+        let silence = settings.silence;
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
         let keepalive = TcpKeepalive::new().with_time(silence / 2).with_interval(silence / 10);
@@ -48,6 +50,7 @@ impl Link {
         // What was sent and is not acknowledged for so long.
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(silence))?;
+        let stream = Stream::new(stream, end, settings.identity.as_deref())?;
         Ok(Self {
             stream,
             decoder,
@@ -63,7 +66,7 @@ impl Link {
 
     /// The connection, to be watched.
     pub fn stream(&mut self) -> &mut TcpStream {
-        &mut self.stream
+        &mut self.stream.socket
     }
 
     /// This one, ready for data.
@@ -125,7 +128,7 @@ impl Link {
         while self.outbox_sent < self.outbox.len() {
             let from = self.outbox_sent;
             let rest = std::mem::take(&mut self.outbox);
-            let written = self.write(|stream| stream.write(&rest[from..]));
+            let written = self.write(|stream| stream.write_vectored(&[IoSlice::new(&rest[from..])]));
             self.outbox = rest;
             self.outbox_sent += written.unwrap_or(0);
             self.sendable()?;
@@ -136,13 +139,17 @@ impl Link {
         if self.outbox_sent == self.outbox.len() {
             self.outbox.clear();
             self.outbox_sent = 0;
+            if !self.stream.is_flushed() {
+                let _ = self.write(|stream| stream.flush().map(|()| 0));
+                self.sendable()?;
+            }
         }
         Ok(())
     }
 
     /// Whether the system has all that was taken on.
     pub fn is_flushed(&self) -> bool {
-        self.outbox.is_empty()
+        self.outbox.is_empty() && self.stream.is_flushed()
     }
 
     /// Reads once, if there is room. Says whether that changed anything.
@@ -216,8 +223,7 @@ impl Link {
 
     /// Says nothing more.
     pub fn close(&mut self) {
-        // It may be closed already.
-        let _ = self.stream.shutdown(Shutdown::Write);
+        self.stream.close();
     }
 
     /// Takes no more notice of what comes. Says whether the other one has closed the link too, or it is broken: what comes
@@ -263,7 +269,7 @@ impl Link {
     }
 
     /// Writes. Nothing when there is no room now, or the connection is broken: then it is known why.
-    fn write(&mut self, write: impl FnOnce(&mut TcpStream) -> io::Result<usize>) -> Option<usize> {
+    fn write(&mut self, write: impl FnOnce(&mut Stream) -> io::Result<usize>) -> Option<usize> {
         match write(&mut self.stream) {
             Ok(written) => {
                 self.writable = true;

@@ -2,17 +2,22 @@
 //!
 //! The first worker listens at a [`Rendezvous`]; the others [`join`] it with a [`Token`] that all of them know, are told
 //! where the others listen, and connect to each other. Whoever does not know the token gets nothing but a closed
-//! connection, and costs a bounded amount of memory and time. The token goes over the wire as it is: without encryption,
-//! these links are for networks where nobody listens.
+//! connection, and costs a bounded amount of memory and time. With an
+//! [`Identity`] all is encrypted, and both ends of each connection show that they belong to the group before anything
+//! else is said. Without, the token goes over the wire as it is: these links are for networks where nobody listens.
 
 mod arrivals;
+mod identity;
 mod join;
+mod join_file;
 mod link;
 pub mod messages;
 mod rendezvous;
 mod token;
 
+pub use identity::Identity;
 pub use join::{Membership, join};
+pub use join_file::{read_join_file, write_join_file};
 pub use messages::VERSION;
 pub use rendezvous::{Newcomer, Rendezvous};
 pub use token::Token;
@@ -23,6 +28,8 @@ use link::Link;
 use mio::{Events, Interest, Poll, Token as Watched};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -37,6 +44,8 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 pub struct Settings {
     /// What all of them know.
     pub token: Token,
+    /// The certificates with which both ends of each connection show that they belong to the group; encrypted then.
+    pub identity: Option<Arc<Identity>>,
     /// How long somebody who connects may take to show it.
     pub handshake: Duration,
     /// For how long a machine may be silent before it counts as lost.
@@ -44,9 +53,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// With five seconds for the token, and ten of silence.
+    /// Not encrypted, with five seconds for the token and ten of silence.
     pub fn new(token: Token) -> Self {
-        Self { token, handshake: Duration::from_secs(5), silence: Duration::from_secs(10) }
+        Self { token, identity: None, handshake: Duration::from_secs(5), silence: Duration::from_secs(10) }
     }
 }
 
@@ -100,6 +109,22 @@ pub enum JoinError {
     NoWorker {
         /// Where.
         address: SocketAddr,
+    },
+    /// One of the ends does not take the other's certificate.
+    #[error("no trusted connection to {address}: {why}")]
+    NotTrusted {
+        /// Where.
+        address: SocketAddr,
+        /// What is wrong.
+        why: String,
+    },
+    /// The file with which to join is none.
+    #[error("{} is no file to join with: {what}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
     },
     /// It took too long.
     #[error("worker {worker} was waited for in vain")]

@@ -1,5 +1,7 @@
 //! What the workers of a group know and nobody else does.
 
+use super::join_file::{hex, of_hex};
+use rustls::crypto::ring::default_provider;
 use std::fmt::{self, Debug};
 use std::hint::black_box;
 use std::io;
@@ -15,20 +17,21 @@ impl Token {
     /// When the system has no random numbers.
     pub fn random() -> io::Result<Self> {
         let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        default_provider()
+            .secure_random
+            .fill(&mut bytes)
+            .map_err(|_| io::Error::other("no random numbers"))?;
         Ok(Self(bytes))
     }
 
     /// The one that 64 hexadecimal digits spell.
     pub fn of_hex(text: &str) -> Option<Self> {
-        let digits = text.chars().map(|digit| digit.to_digit(16)).collect::<Option<Vec<_>>>()?;
-        let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect();
-        Some(Self(bytes.try_into().ok().filter(|_| text.len() == 64)?))
+        of_hex(text)?.try_into().ok().map(Self)
     }
 
     /// In hexadecimal digits, for those who are to join.
     pub fn to_hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0)
     }
 
     /// Whether these are its bytes, in a time that does not depend on how many of them are right.
