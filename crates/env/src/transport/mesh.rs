@@ -7,15 +7,16 @@ use std::fmt;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-/// Rounds of looking at the links before a waiting worker gives up its processor for the first time, when there are
-/// enough processors for all: some ten microseconds, in which an answer comes when the other worker is at it.
-const SPINS: u32 = if cfg!(loom) { 0 } else { 1_000 };
+/// Looks at the links before a waiting worker gives up its processor for the first time, when there are enough
+/// processors for all: some microseconds, in which an answer comes when the other worker is at it. No more, because the
+/// system may have put both on one processor all the same.
+const LOOKS: u32 = 50;
 /// The same when there are not.
-const SPINS_IF_CROWDED: u32 = SPINS / 50;
-/// How often it gives up its processor before it goes to sleep.
-const YIELDS: u32 = if cfg!(loom) { 0 } else { 16 };
-/// After so many rounds of the former the clock is looked at.
-const SPINS_BEFORE_CLOCK: u32 = 100;
+const LOOKS_IF_CROWDED: u32 = 5;
+/// Looks between giving up the processor and doing so again.
+const LOOKS_PER_TURN: u32 = 5;
+/// How long this goes on before the worker sleeps, which makes others wake it.
+const AWAKE: Duration = Duration::from_micros(100);
 
 /// How workers are woken, and how one knows that they are still there.
 pub trait Bell: Send {
@@ -34,6 +35,10 @@ pub trait Bell: Send {
     /// This worker need not be woken any more.
     fn get_up(&self);
 
+    /// Called when there is no room for a worker, or nothing has come from it: a time to ask whether it is still there, if
+    /// it cannot tell by itself.
+    fn doubt(&self) {}
+
     /// Whether a worker has left, so that it sends nothing more.
     fn has_left(&self, worker: usize) -> bool;
 
@@ -49,7 +54,7 @@ pub struct Mesh<B: Bell> {
     worker: usize,
     /// By worker; none to itself.
     links: Vec<Option<Link>>,
-    spins: u32,
+    looks: u32,
     /// Whether this worker has ended its part.
     left: bool,
     bell: B,
@@ -68,10 +73,10 @@ impl<B: Bell> Mesh<B> {
     /// The end of the worker with these ends of rings.
     pub(super) fn new(worker: usize, ends: Ends, bell: B) -> Self {
         let processors = available_parallelism().map_or(1, usize::from);
-        let spins = if ends.len() <= processors { SPINS } else { SPINS_IF_CROWDED };
+        let looks = if ends.len() <= processors { LOOKS } else { LOOKS_IF_CROWDED };
         let link = |(out, into)| Link { out, into, wants_room: false, told: false };
         let links = ends.into_iter().map(|ends| ends.map(link)).collect();
-        Self { worker, links, spins, left: false, bell }
+        Self { worker, links, looks, left: false, bell }
     }
 
     #[cfg(not(loom))]
@@ -101,23 +106,26 @@ impl<B: Bell> Mesh<B> {
     }
 
     /// Looks at the links again and again for a while.
-    fn watch(&mut self, start: &mut Option<Instant>, at_most: Duration) -> Result<bool, LinkError> {
-        for round in 0..self.spins + YIELDS {
-            if self.news()? {
-                return Ok(true);
-            }
-            if round >= self.spins {
-                thread::yield_now();
-            } else {
+    fn watch(&mut self, at_most: Duration) -> Result<bool, LinkError> {
+        // The model checker tries all that a look can see anyway.
+        if cfg!(loom) {
+            return self.news();
+        }
+        let mut looks = self.looks;
+        let start = Instant::now();
+        loop {
+            for _ in 0..looks {
+                if self.news()? {
+                    return Ok(true);
+                }
                 hint::spin_loop();
             }
-            if round % SPINS_BEFORE_CLOCK == SPINS_BEFORE_CLOCK - 1
-                && start.get_or_insert_with(Instant::now).elapsed() >= at_most
-            {
+            looks = LOOKS_PER_TURN;
+            if start.elapsed() >= AWAKE.min(at_most) {
                 return self.news();
             }
+            thread::yield_now();
         }
-        self.news()
     }
 
     /// Tells how this worker left, unless it has.
@@ -164,6 +172,7 @@ impl<B: Bell> Transport for Mesh<B> {
         while done < bytes.len() {
             let count = self.link(to).out.push(&bytes[done..]).map_err(|Nonsense| garbled(to))?;
             if count == 0 {
+                self.bell.doubt();
                 break;
             }
             self.bell.ring(to);
@@ -177,8 +186,11 @@ impl<B: Bell> Transport for Mesh<B> {
         // Asked first: what was sent before is then seen.
         let left = self.bell.has_left(from);
         self.link(from).into.look().map_err(|Nonsense| garbled(from))?;
-        if left && self.link(from).into.known() == 0 {
-            return Err(self.lost(from));
+        if self.link(from).into.known() == 0 {
+            if left {
+                return Err(self.lost(from));
+            }
+            self.bell.doubt();
         }
         Ok(self.link(from).into.show())
     }
@@ -189,11 +201,10 @@ impl<B: Bell> Transport for Mesh<B> {
     }
 
     fn wait(&mut self, at_most: Duration) -> Result<(), LinkError> {
-        let mut start = None;
-        if self.watch(&mut start, at_most)? {
+        let start = Instant::now();
+        if self.watch(at_most)? {
             return Ok(());
         }
-        let start = start.unwrap_or_else(Instant::now);
         loop {
             let left = at_most.saturating_sub(start.elapsed());
             if left.is_zero() {

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// A sleeping worker looks so often whether the others' processes are still there.
 const CHECK_AFTER: Duration = Duration::from_millis(20);
+/// One that does not sleep does so every so many times that it finds nothing.
+const DOUBTS: u32 = 1_000;
 /// How long a worker sleeps where the system cannot wake one process for another.
 #[cfg(not(target_os = "linux"))]
 const NAP: Duration = Duration::from_micros(100);
@@ -56,7 +58,8 @@ pub fn join(path: &Path, worker: usize) -> Result<SharedMemoryLinks, SharedMemor
 
 fn links(place: Place) -> SharedMemoryLinks {
     let lost = (0..place.workers()).map(|_| Cell::new(false)).collect();
-    Mesh::new(place.worker(), place.ends(), Process { place, lost, checked: Cell::new(Instant::now()) })
+    let (worker, ends) = (place.worker(), place.ends());
+    Mesh::new(worker, ends, Process { place, lost, checked: Cell::new(Instant::now()), doubts: Cell::new(0) })
 }
 
 impl SharedMemoryLinks {
@@ -79,6 +82,8 @@ pub struct Process {
     lost: Vec<Cell<bool>>,
     /// When that was last looked after.
     checked: Cell<Instant>,
+    /// How often nothing was found since.
+    doubts: Cell<u32>,
 }
 
 impl Process {
@@ -132,6 +137,14 @@ impl Bell for Process {
     fn sleep(&self, at_most: Duration) {
         std::thread::sleep(at_most.min(NAP));
         self.check();
+    }
+
+    fn doubt(&self) {
+        self.doubts.set(self.doubts.get() + 1);
+        if self.doubts.get() >= DOUBTS {
+            self.doubts.set(0);
+            self.check();
+        }
     }
 
     fn get_up(&self) {
