@@ -135,7 +135,7 @@ pub struct DataActionArgs {
     /// Which manifest.
     #[command(flatten)]
     pub manifest: ManifestArgs,
-    /// The number of threads [default: the number of cores]
+    /// The number of threads, of each worker [default: the number of cores, shared among the workers of a machine]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
 }
@@ -177,7 +177,7 @@ pub struct DataBenchArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Processor")]
 pub struct ProcessorArgs {
-    /// The number of threads [default: the number of cores]
+    /// The number of threads, of each worker [default: the number of cores, shared among the workers of a machine]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
     /// Which set of kernels to use: portable, avx2, avx512, or amx (f32 products in parts of bf16 on AMX) [default: the
@@ -198,6 +198,51 @@ pub struct RunArgs {
     /// Start anew where the run's folder holds another run
     #[arg(long)]
     pub fresh: bool,
+    /// Who works.
+    #[command(flatten)]
+    pub workers: GroupArgs,
+    /// How the processor is used.
+    #[command(flatten)]
+    pub processor: ProcessorArgs,
+}
+
+/// Who shares the steps. No result depends on it.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Workers")]
+pub struct GroupArgs {
+    /// How many workers share each step, as many as `train.micro_shards` at most [default: 1]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<NonZeroUsize>,
+    /// How workers are connected [default: threads]
+    #[arg(long, value_name = "NAME")]
+    pub transport: Option<TransportName>,
+}
+
+/// How workers are connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TransportName {
+    /// Threads of this process
+    #[default]
+    Threads,
+    /// Processes of this machine, by shared memory
+    Shm,
+}
+
+/// One more worker.
+#[derive(Clone, Debug, Args)]
+pub struct WorkerArgs {
+    /// Which manifest.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
+    /// Where the others are
+    #[arg(long, value_name = "WHERE")]
+    pub join: PathBuf,
+    /// Which worker this is
+    #[arg(long, value_name = "N")]
+    pub number: usize,
+    /// End with the process that has started this one, which holds the other end of its stdin
+    #[arg(long, hide = true)]
+    pub child: bool,
     /// How the processor is used.
     #[command(flatten)]
     pub processor: ProcessorArgs,
@@ -403,4 +448,7 @@ pub enum Command {
     Init(InitArgs),
     /// Print the manifest's JSON schema
     Schema,
+    /// Work for a run that was started elsewhere
+    #[command(hide = true)]
+    Worker(WorkerArgs),
 }

@@ -14,6 +14,7 @@ mod run;
 mod schema;
 mod table;
 mod tune_lr;
+mod worker;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -64,5 +65,6 @@ pub fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Init(args) => init::run(&args, context),
         Command::Data(args) => data::run(&args, context),
         Command::Schema => schema::run(context),
+        Command::Worker(args) => worker::run(&args, context),
     }
 }

@@ -39,6 +39,8 @@ pub enum Failure {
     Other(anyhow::Error),
     /// Some of the work failed, and the answer has said so already.
     Partly(Diagnostics),
+    /// Whoever has to say it knows.
+    Told,
 }
 
 impl From<Diagnostics> for Failure {
@@ -101,6 +103,12 @@ impl Context {
         }
     }
 
+    /// The same for work that says nothing by itself.
+    pub fn silent(&self) -> Self {
+        let palette = Palette::new(false);
+        Self { quiet: true, json: false, interactive: false, palette, ..self.clone() }
+    }
+
     /// Writes a result to stdout. A reader that has gone away is no error.
     pub fn print(&self, text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
@@ -139,6 +147,7 @@ impl Context {
             Failure::Partly(diagnostics) => {
                 return self.complain(diagnose::render(&diagnostics, self.palette).trim_end());
             }
+            Failure::Told => return,
             Failure::Other(error) => Diagnostic::new("outgrow.failed", format!("{error:#}"))
                 .hint("the system refused something: see what it says")
                 .into(),

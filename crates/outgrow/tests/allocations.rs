@@ -50,7 +50,7 @@ fn asked(optimizer: &str, steps: u64) -> u64 {
     let context = Context { world, ..Context::new(&output, Environment::default()) };
     let session = Session::open(&args.manifest, &args.processor, &context).unwrap();
     let asked = allocation_counter::measure(|| {
-        let result = session.run(Path::new("/run"), false, false).unwrap();
+        let result = session.run(Path::new("/run"), false, false, None).unwrap();
         assert_eq!(result["steps"], steps);
     });
     asked.count_total

@@ -73,7 +73,7 @@ impl Project {
         let world = World { storage: disk.clone(), clock: Arc::new(SimClock::new(0)) };
         let context = Context { world, ..Context::new(&output, Environment::default()) };
         let session = Session::open(&self.args.manifest, &self.args.processor, &context)?;
-        session.run(Path::new(RUN), false, true)
+        session.run(Path::new(RUN), false, true, None)
     }
 }
 

@@ -1,9 +1,112 @@
-//! Collectives over real links, by threads.
+//! Collectives over real links between threads.
+#![allow(clippy::result_large_err)]
 
 use outgrow_env::transport::threads;
-use outgrow_runtime::collective::{Communicator, Schedule, Tree, canonical, gather, runs};
+use outgrow_ir::Diagnostic;
+use outgrow_runtime::collective::{Communicator, Group, Schedule, Tree, canonical, gather, runs};
 use std::ops::Range;
+use std::thread;
 use std::time::Duration;
+
+/// Has every worker of a group do something, each in a thread.
+fn together<T: Send>(workers: usize, work: impl Fn(&mut Communicator) -> T + Sync) -> Vec<T> {
+    let links = threads::group(workers).unwrap();
+    thread::scope(|scope| {
+        let start = |links| {
+            let work = &work;
+            scope.spawn(move || {
+                let group = Group::new(Box::new(links));
+                let done = work(&mut group.lock());
+                group.lock().leave(None);
+                done
+            })
+        };
+        let all: Vec<_> = links.into_iter().map(start).collect();
+        all.into_iter().map(|worker| worker.join().unwrap()).collect()
+    })
+}
+
+fn all_reduce(workers: usize, elements: usize, piece: usize) -> Schedule {
+    let pieces = runs(elements, elements.div_ceil(piece)).map(|run| {
+        let cut = |part: Range<usize>| 4 * (run.start + part.start)..4 * (run.start + part.end);
+        let parts: Vec<_> = runs(run.len(), workers).map(cut).collect();
+        canonical::reduce_scatter(&Tree::new(8, workers), &parts).then(gather::doubling(&parts))
+    });
+    Schedule::staggered(workers, pieces)
+}
+
+#[test]
+fn sums_are_the_same_for_any_number_of_workers() {
+    const ELEMENTS: usize = 700_000;
+    let leaf = |leaf: usize| (0..ELEMENTS).map(move |i| ((i + leaf * 77) as f32).sin());
+    let sum = |tree: &Tree, worker: usize| -> Vec<Vec<f32>> {
+        let node = |node| {
+            let mut row: Vec<Vec<f32>> = tree.leaves_of(node).map(|i| leaf(i).collect()).collect();
+            while row.len() > 1 {
+                row = row
+                    .chunks(2)
+                    .map(|pair| pair[0].iter().zip(&pair[1]).map(|(a, b)| a + b).collect())
+                    .collect();
+            }
+            row.remove(0)
+        };
+        tree.subtrees(worker).map(node).collect()
+    };
+    let expect = sum(&Tree::new(8, 1), 0).remove(0);
+    for workers in [2, 3, 4, 5, 8] {
+        let (tree, schedule) = (Tree::new(8, workers), all_reduce(workers, ELEMENTS, 32 << 10));
+        let all = together(workers, |group| {
+            let mut sums = sum(&tree, group.worker());
+            let mut machine = group.machine(&schedule);
+            let mut vectors: Vec<&mut [u8]> =
+                sums.iter_mut().map(|sum| bytemuck::cast_slice_mut(sum)).collect();
+            group.run(&mut machine, "a test", &mut vectors).unwrap();
+            sums.remove(0)
+        });
+        assert!(all.iter().all(|own| *own == expect), "{workers} workers");
+    }
+}
+
+#[test]
+fn bytes_are_exchanged_and_broadcast() {
+    for workers in [1, 2, 3, 5] {
+        for length in [0usize, 1, 100, 70_000, 1_000_000] {
+            let of = |worker: usize| vec![worker as u8 + 1; length * worker + worker];
+            let expect: Vec<Vec<u8>> = (0..workers).map(of).collect();
+            let all = together(workers, |group| {
+                group.barrier("a test").unwrap();
+                let all = group.exchange(&of(group.worker()), "a test").unwrap();
+                let mut bytes = vec![group.worker() as u8; length];
+                group.broadcast(workers - 1, &mut bytes, "a test").unwrap();
+                (all, bytes)
+            });
+            for (exchanged, broadcast) in all {
+                assert!(exchanged == expect, "{workers} workers, {length} bytes");
+                assert!(broadcast == vec![workers as u8 - 1; length], "{workers} workers, {length} bytes");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_is_lost_is_named_with_what_the_others_were_in() {
+    let all: Vec<Option<Diagnostic>> = together(3, |group| {
+        if group.worker() == 1 {
+            group.leave(Some("the disk is full"));
+            return None;
+        }
+        let lost = group.barrier("the barrier of a test").unwrap_err();
+        group.leave(Some(&lost.problem));
+        Some(lost)
+    });
+    for found in all.into_iter().flatten() {
+        let text = found.to_string();
+        assert!(
+            text.contains("worker 1 has failed: the disk is full") && text.contains("the barrier of a test"),
+            "{text}"
+        );
+    }
+}
 
 /// The bytes of a part of these elements for each worker.
 fn parts(elements: usize, workers: usize) -> Vec<Range<usize>> {
@@ -18,7 +121,7 @@ fn numbers_that_links_show_in_two_pieces() {
         let (done, all) = std::sync::mpsc::channel();
         for links in threads::group_with(workers, 64).unwrap() {
             let done = done.clone();
-            std::thread::spawn(move || {
+            thread::spawn(move || {
                 odd_messages_between_sums(Communicator::new(Box::new(links)));
                 done.send(()).unwrap();
             });

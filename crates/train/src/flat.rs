@@ -4,6 +4,7 @@
 
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_kernels::SUM_BLOCK;
+use outgrow_runtime::collective::runs;
 use outgrow_tensor::{DType, Element, Shape, Tensor};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -138,14 +139,7 @@ pub(crate) fn kinds(tensors: &BTreeMap<String, Tensor>) -> impl Iterator<Item = 
     tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.dtype(), tensor.shape()))
 }
 
-/// `0..items` cut into so many runs, one after the other, of which the first ones have one item more than the others.
-pub(crate) fn runs(items: usize, parts: usize) -> impl Iterator<Item = Range<usize>> {
-    let parts = parts.max(1);
-    let first = move |part: usize| part * (items / parts) + part.min(items % parts);
-    (0..parts).map(move |part| first(part)..first(part + 1))
-}
-
-/// The same of the blocks of [`SUM_BLOCK`] elements of a flat vector, as ranges of its elements.
+/// The blocks of [`SUM_BLOCK`] elements of a flat vector cut into so many runs, as ranges of its elements.
 pub(crate) fn block_ranges(elements: usize, parts: usize) -> Vec<Range<usize>> {
     let element = |block: usize| block.saturating_mul(SUM_BLOCK).min(elements);
     let blocks = runs(elements.div_ceil(SUM_BLOCK), parts);

@@ -31,7 +31,7 @@ pub use memory::memory_needed;
 pub use observe::{Silent, TrainEvent, TrainObserver};
 pub use program::{ModelProgram, Sample};
 pub use state::{StateRange, TrainState};
-pub use step::{LocalStep, StepOutcome};
+pub use step::{StepOutcome, WorkerStep};
 pub use task::model_inputs;
 pub use trainer::{Outcome, Trainer, TrainerOptions};
 pub use update::Update;

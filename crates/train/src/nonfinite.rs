@@ -47,13 +47,26 @@ impl Trainer {
         let what = if loss.is_finite() { "a gradient" } else { "the loss" };
         let diagnostic =
             Diagnostic::new("train.non-finite", format!("{what} is no longer finite at step {step}"));
-        let culprit = self.first_non_finite(batch);
-        let diagnostic = match culprit {
-            Ok(Some(culprit)) => diagnostic.item(format!("first at {culprit}")),
+        let culprit = match self.first_non_finite(batch) {
+            Ok(culprit) => culprit.map(|culprit| format!("first at {culprit}")),
+            Err(error) => Some(format!("the op could not be found: {error}")),
+        };
+        let diagnostic = match self.first_of_all(culprit) {
+            Ok(Some(culprit)) => diagnostic.item(culprit),
             Ok(None) => diagnostic,
-            Err(error) => diagnostic.item(format!("the op could not be found: {error}")),
+            Err(lost) => return lost,
         };
         diagnostic.hint(HINT)
+    }
+
+    /// What the first worker found that found something: each has looked at its own micro-shards.
+    fn first_of_all(&self, found: Option<String>) -> Result<Option<String>, Diagnostic> {
+        let Some(group) = &self.group else { return Ok(found) };
+        let all = group
+            .lock()
+            .exchange(found.unwrap_or_default().as_bytes(), "the search for what is not finite")?;
+        let first = all.into_iter().find(|found| !found.is_empty());
+        Ok(first.map(|found| String::from_utf8_lossy(&found).into_owned()))
     }
 
     fn first_non_finite(&mut self, batch: &Batch) -> Result<Option<String>, Diagnostic> {
@@ -75,7 +88,7 @@ impl Trainer {
             ModelProgram::new(&self.model, &graph, |_| true, shard, &*backend, &options).map_err(first)?;
         let mut out = backend.allocate(program.outputs.bytes())?;
         let mut host = Vec::new();
-        for part in 0..self.config.micro_shards {
+        for part in self.step.parts() {
             let sample = sample(batch, self.options.seed, self.state.step, part, shard);
             program.run(&self.state.params, &self.state.buffers, sample, &mut *out, None)?;
             let out = floats(&*backend, &*out, &mut host)?;

@@ -46,7 +46,7 @@ impl Trainer {
                 (self.state.step / course.steps_per_epoch, self.state.step % course.steps_per_epoch);
             let source = match &mut batches {
                 Some(source) => source,
-                None => batches.insert(data.train(epoch, index)?),
+                None => batches.insert(data.train(epoch, index, self.step.rows())?),
             };
             let batch = source.next().ok_or_else(|| ended(self.state.step))??;
             if (batch.epoch, batch.index) != (epoch, index) {

@@ -93,6 +93,9 @@ impl Trainer {
     /// When the state is not finite, when the observer cannot keep what it was told, or when the checkpoint before could
     /// not be written.
     pub(crate) fn save(&mut self, observer: &mut dyn TrainObserver) -> Result<(), Diagnostics> {
+        if self.saver.is_none() {
+            return observer.sync();
+        }
         // There is memory for one snapshot at a time.
         self.wait_saved(observer)?;
         let snapshot = self.state.to_part(&self.options.fingerprint, &self.state.whole())?;

@@ -8,6 +8,7 @@ use crate::vector::DeviceVector;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::{BuiltModel, Init};
 use outgrow_runtime::Backend;
+use outgrow_runtime::collective::Communicator;
 use outgrow_store::checkpoint::{Part, State, Stored};
 use outgrow_tensor::{RngKey, Tensor};
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,19 @@ struct Progress {
 }
 
 const PROGRESS: &str = "progress";
+
+/// What the first worker tells the others of its state, besides vectors.
+#[derive(Debug, Serialize, Deserialize)]
+struct Shared {
+    step: u64,
+    /// Whether there are best weights.
+    best: bool,
+    progress: Progress,
+}
+
+fn unreadable(error: serde_json::Error) -> Diagnostic {
+    Diagnostic::fault("workers.state", format!("invariant: workers understand each other: {error}"))
+}
 
 impl TrainState {
     /// The state before the first step, for an optimiser with these slots: parameters drawn by their initialisers, each
@@ -140,6 +154,53 @@ impl TrainState {
         self.best.as_ref().map(best).transpose()
     }
 
+    /// All workers get the state of the first one.
+    ///
+    /// # Errors
+    /// When a worker is lost, or has another model, or the device fails.
+    pub fn share(&mut self, group: &mut Communicator) -> Result<(), Diagnostics> {
+        const WHAT: &str = "sharing the state before the first step";
+        let own = Shared { step: self.step, best: self.best.is_some(), progress: self.progress_now() };
+        let own =
+            if group.worker() == 0 { serde_json::to_vec(&own).map_err(unreadable)? } else { Vec::new() };
+        let all = group.exchange(&own, WHAT)?;
+        let first: Shared = serde_json::from_slice(&all[0]).map_err(unreadable)?;
+        self.params.share(group, WHAT)?;
+        self.buffers.share(group, WHAT)?;
+        for (_, slot) in &mut self.slots {
+            slot.share(group, WHAT)?;
+        }
+        let best = self.best.take();
+        if first.best {
+            let (mut params, mut buffers) = match best {
+                Some(best) => best,
+                None => (self.params.duplicate()?, self.buffers.duplicate()?),
+            };
+            params.share(group, WHAT)?;
+            buffers.share(group, WHAT)?;
+            self.best = Some((params, buffers));
+        }
+        self.step = first.step;
+        self.go_on_from(first.progress);
+        Ok(())
+    }
+
+    fn progress_now(&self) -> Progress {
+        Progress {
+            samples: self.samples,
+            train_ns: self.train_ns,
+            stopped: self.stopped,
+            early_stopping: self.early_stopping.clone(),
+        }
+    }
+
+    fn go_on_from(&mut self, progress: Progress) {
+        self.samples = progress.samples;
+        self.train_ns = progress.train_ns;
+        self.stopped = progress.stopped;
+        self.early_stopping = progress.early_stopping;
+    }
+
     /// Parameters and buffers by name.
     ///
     /// # Errors
@@ -199,13 +260,7 @@ impl TrainState {
 
     /// What of the state is not tensors, as a checkpoint has it.
     pub fn progress(&self) -> State {
-        let progress = Progress {
-            samples: self.samples,
-            train_ns: self.train_ns,
-            stopped: self.stopped,
-            early_stopping: self.early_stopping.clone(),
-        };
-        State::from([(PROGRESS.into(), serde_json::json!(progress))])
+        State::from([(PROGRESS.into(), serde_json::json!(self.progress_now()))])
     }
 
     /// Takes a range of the state that a checkpoint holds, however many parts that has.
@@ -234,10 +289,7 @@ impl TrainState {
             self.best = Some((params, buffers));
         }
         self.step = stored.step();
-        self.samples = progress.samples;
-        self.train_ns = progress.train_ns;
-        self.stopped = progress.stopped;
-        self.early_stopping = progress.early_stopping;
+        self.go_on_from(progress);
         Ok(())
     }
 }

@@ -8,15 +8,17 @@ use crate::program::ModelProgram;
 use crate::saving::Saver;
 use crate::spec::{Interval, Train};
 use crate::state::TrainState;
-use crate::step::{LocalStep, StepOutcome, Sums};
+use crate::step::{StepOutcome, Sums, WorkerStep};
 use crate::update::Update;
 use outgrow_env::Clock;
 use outgrow_ir::{Diagnostics, Graph};
 use outgrow_models::BuiltModel;
+use outgrow_runtime::collective::Group;
 use outgrow_runtime::{Backend, StepInfo};
 use outgrow_store::CheckpointStore;
 use outgrow_tensor::RngKey;
 use outgrow_transform::{Batch, Batches};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What a trainer works with.
@@ -58,7 +60,9 @@ pub struct Trainer {
     pub(crate) config: Train,
     pub(crate) options: TrainerOptions,
     pub(crate) step_graph: Graph,
-    pub(crate) step: LocalStep,
+    pub(crate) step: WorkerStep,
+    /// The workers that train together, where there are several.
+    pub(crate) group: Option<Group>,
     pub(crate) evaluator: Evaluator,
     pub(crate) saver: Option<Saver>,
     /// The state that checkpoints hold.
@@ -70,7 +74,21 @@ impl Trainer {
     ///
     /// # Errors
     /// When a program cannot be compiled, or all this takes more than [`TrainerOptions::memory`].
-    pub fn new(model: BuiltModel, config: Train, mut options: TrainerOptions) -> Result<Self, Diagnostics> {
+    pub fn new(model: BuiltModel, config: Train, options: TrainerOptions) -> Result<Self, Diagnostics> {
+        Self::of_group(model, config, options, None)
+    }
+
+    /// The same for one worker of a group: all of its workers do the same at the same time, with the same model,
+    /// configuration and data, and end with the same bits. Only the first one has a place for checkpoints.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`], and when there are more workers than micro-shards.
+    pub fn of_group(
+        model: BuiltModel,
+        config: Train,
+        mut options: TrainerOptions,
+        group: Option<Group>,
+    ) -> Result<Self, Diagnostics> {
         let backend = options.backend.clone();
         // Everything is taken from what memory there is before it is asked for.
         let mut budget = Budget(options.memory);
@@ -90,9 +108,32 @@ impl Trainer {
         let state = TrainState::initial(&model, &slots, key, &backend)?;
         let sums = Sums::new(&model, &config, &program.outputs, &backend, &budget.options())?;
         options.memory = budget.0;
-        let step = LocalStep::new(&config, program, update, sums, &options)?;
+        let step = WorkerStep::new(
+            &config,
+            program,
+            update,
+            sums,
+            &options,
+            group.as_ref().map(Group::lock).as_deref(),
+        )?;
         let saver = options.checkpoints.take().map(Saver::new);
-        Ok(Self { model, config, options, step_graph, step, evaluator, saver, state })
+        Ok(Self { model, config, options, step_graph, step, group, evaluator, saver, state })
+    }
+
+    /// The rows of each batch that this worker computes.
+    pub fn rows(&self) -> Range<usize> {
+        self.step.rows()
+    }
+
+    /// All workers get the state of the first one.
+    ///
+    /// # Errors
+    /// When a worker is lost.
+    pub fn share_state(&mut self) -> Result<(), Diagnostics> {
+        match &self.group {
+            Some(group) => self.state.share(&mut group.lock()),
+            None => Ok(()),
+        }
     }
 
     /// The model.
@@ -136,7 +177,8 @@ impl Trainer {
     /// Takes one step on `batch` at the learning rate `lr`, whatever the schedule says. When the loss or a gradient is
     /// not finite, the state stays as it was.
     pub fn step_at(&mut self, batch: &Batch, lr: f64) -> Result<StepOutcome, Diagnostics> {
-        self.step.take(&mut self.state, batch, lr)
+        let mut group = self.group.as_ref().map(Group::lock);
+        self.step.take(&mut self.state, batch, lr, group.as_deref_mut())
     }
 
     /// Evaluates the current weights.

@@ -3,9 +3,11 @@
 use crate::flat::{Entry, Layout, kinds};
 use crate::program::bytes;
 use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_runtime::collective::Communicator;
 use outgrow_runtime::{Argument, Backend, Buffer};
 use outgrow_store::checkpoint::{Part, Piece, Stored};
 use outgrow_tensor::{Shape, Tensor};
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -78,6 +80,15 @@ impl DeviceVector {
     /// The vector, for a run that writes it.
     pub fn write(&mut self) -> Argument<'_> {
         Argument::write(&mut *self.buffer)
+    }
+
+    /// Becomes the vector of the first worker, whose bytes all the others get.
+    ///
+    /// # Errors
+    /// When a worker is lost, or the device fails.
+    pub fn share(&mut self, group: &mut Communicator, what: &str) -> Result<(), Diagnostic> {
+        let buffer = std::slice::from_mut(&mut self.buffer);
+        on_host(&*self.backend, buffer, |vectors| group.broadcast(0, &mut *vectors[0], what))
     }
 
     /// Gives tensor `i` these elements.
@@ -182,4 +193,30 @@ pub(crate) fn floats<'a>(
     scratch.resize(buffer.bytes() / 4, 0.0);
     backend.download(buffer, 0, bytemuck::cast_slice_mut(scratch))?;
     Ok(scratch)
+}
+
+/// Has something done to the bytes of some buffers: in place where the device's memory is the host's, else on copies that
+/// are brought back.
+pub(crate) fn on_host(
+    backend: &dyn Backend,
+    buffers: &mut [Box<dyn Buffer>],
+    work: impl FnOnce(&mut [&mut [u8]]) -> Result<(), Diagnostic>,
+) -> Result<(), Diagnostic> {
+    if buffers.iter().all(|buffer| buffer.host().is_some()) {
+        let hosts = buffers.iter_mut().filter_map(|buffer| buffer.host_mut());
+        return work(&mut hosts.collect::<SmallVec<[_; 8]>>());
+    }
+    let mut copies = Vec::with_capacity(buffers.len());
+    for buffer in &*buffers {
+        // Of f32, so that numbers begin where they can.
+        let mut copy = vec![0.0f32; buffer.bytes() / 4];
+        backend.download(&**buffer, 0, bytemuck::cast_slice_mut(&mut copy))?;
+        copies.push(copy);
+    }
+    let views = copies.iter_mut().map(|copy| bytemuck::cast_slice_mut(copy));
+    work(&mut views.collect::<SmallVec<[_; 8]>>())?;
+    for (buffer, copy) in buffers.iter_mut().zip(&copies) {
+        backend.upload(bytemuck::cast_slice(copy), &mut **buffer, 0)?;
+    }
+    Ok(())
 }

@@ -57,7 +57,7 @@ impl TrainingData for Random {
     fn samples(&self) -> u64 {
         SAMPLES as u64
     }
-    fn train(&self, epoch: u64, index: u64) -> Result<Batches, Diagnostic> {
+    fn train(&self, epoch: u64, index: u64, _: std::ops::Range<usize>) -> Result<Batches, Diagnostic> {
         Ok(Box::new(Stream { epoch, index, last: None }))
     }
     fn validation(&self) -> Result<Option<Batches>, Diagnostic> {

@@ -3,6 +3,7 @@
 
 use outgrow_ir::Diagnostic;
 use outgrow_tensor::Tensor;
+use std::ops::Range;
 
 /// A batch of samples, or some of its rows, one after the other, where several share it. Every tensor's first dimension is
 /// the number of rows, padding included. Rows have the same bits whether they come with the others or without.
@@ -54,11 +55,11 @@ pub trait TrainingData {
     fn samples(&self) -> u64;
 
     /// Batches of training data from batch `index` of `epoch` on, epoch after epoch, in an order that depends on the
-    /// seed and the epoch alone.
+    /// seed and the epoch alone. At least these rows of each are made, with the bits that they have in the whole batch.
     ///
     /// # Errors
     /// When they cannot be read.
-    fn train(&self, epoch: u64, index: u64) -> Result<Batches, Diagnostic>;
+    fn train(&self, epoch: u64, index: u64, rows: Range<usize>) -> Result<Batches, Diagnostic>;
 
     /// One pass over the validation data in a fixed order, padded to full batches; nothing if there is none.
     ///

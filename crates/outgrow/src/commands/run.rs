@@ -1,6 +1,8 @@
 //! `outgrow run`: data, training, evaluation, model and report with one command. `outgrow train` is the same without
 //! the evaluation and the report.
 
+use std::num::NonZeroUsize;
+
 use outgrow_data::Split;
 use serde_json::Value as Json;
 
@@ -8,7 +10,7 @@ use crate::cli::RunArgs;
 use crate::context::{Context, Failure};
 use crate::places::run_folder;
 use crate::report::format::{metric, metric_name};
-use crate::session::Session;
+use crate::session::{Session, run_group};
 
 /// Runs a manifest from data to report.
 pub fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
@@ -21,9 +23,14 @@ pub fn train(args: &RunArgs, context: &Context) -> Result<(), Failure> {
 }
 
 fn go(args: &RunArgs, context: &Context, evaluate: bool) -> Result<(), Failure> {
-    let session = Session::open(&args.manifest, &args.processor, context)?;
-    let folder = run_folder(&session.manifest, args.out.as_deref());
-    let result = session.run(&folder, args.fresh, evaluate)?;
+    let result = match args.workers.workers.map_or(1, NonZeroUsize::get) {
+        1 => {
+            let session = Session::open(&args.manifest, &args.processor, context)?;
+            let folder = run_folder(&session.manifest, args.out.as_deref());
+            session.run(&folder, args.fresh, evaluate, None)?
+        }
+        workers => run_group(args, context, workers, evaluate)?,
+    };
     Ok(context.answer(&result, &summary(&result))?)
 }
 

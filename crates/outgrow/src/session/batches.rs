@@ -1,6 +1,7 @@
 //! Batches of a prepared data set for the trainer.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use outgrow_data::{Dataset, LoaderOptions, Position, Split};
@@ -84,8 +85,9 @@ impl TrainingData for DatasetBatches {
         part.unwrap_or_else(|| self.data.samples(Split::Train))
     }
 
-    fn train(&self, epoch: u64, index: u64) -> Result<Batches, Diagnostic> {
-        let options = LoaderOptions { start: Position { epoch, index }, ..self.training.clone() };
+    fn train(&self, epoch: u64, index: u64, rows: Range<usize>) -> Result<Batches, Diagnostic> {
+        let rows = (rows != (0..self.training.batch)).then_some(rows);
+        let options = LoaderOptions { start: Position { epoch, index }, rows, ..self.training.clone() };
         Ok(Box::new(self.data.loader(Split::Train, options)?))
     }
 

@@ -3,6 +3,7 @@
 
 mod batches;
 pub mod folder;
+mod group;
 mod memory;
 mod onnx_model;
 pub mod open;
@@ -23,6 +24,7 @@ use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::foreign::ForeignModel;
 use outgrow_models::{BuildOptions, BuiltModel, build};
 use outgrow_predict::ModelOptions;
+use outgrow_runtime::collective::Group;
 use outgrow_runtime::{Backend, CpuBackend, KernelPath, ThreadPool};
 use outgrow_store::CheckpointStore;
 use outgrow_train::{Trainer, TrainerOptions, model_inputs};
@@ -33,6 +35,7 @@ use crate::manifest::Manifest;
 use crate::places::threads;
 
 pub use batches::DatasetBatches;
+pub use group::{join, run_group};
 pub use outcome::{RunResult, evaluate_run};
 pub use record::Recorder;
 use start::Start;
@@ -118,6 +121,17 @@ impl<'a> Session<'a> {
         model: BuiltModel,
         checkpoints: Option<PathBuf>,
     ) -> Result<Trainer, Diagnostics> {
+        self.trainer_of_group(data, model, checkpoints, None)
+    }
+
+    /// The same for a worker of a group.
+    fn trainer_of_group(
+        &self,
+        data: &Dataset,
+        model: BuiltModel,
+        checkpoints: Option<PathBuf>,
+        group: Option<Group>,
+    ) -> Result<Trainer, Diagnostics> {
         let fingerprint = self.fingerprint(data)?;
         let keep = self.manifest.train.checkpoints.keep;
         let world = &self.context.world;
@@ -135,9 +149,10 @@ impl<'a> Session<'a> {
         };
         let train = &self.manifest.train;
         let saved = options.checkpoints.is_some();
-        let mut trainer = Trainer::new(model.clone(), train.clone(), options).map_err(|found| {
-            self.manifest.locate(memory::explained(found, &model, train, &*self.backend, there, saved))
-        })?;
+        let mut trainer =
+            Trainer::of_group(model.clone(), train.clone(), options, group).map_err(|found| {
+                self.manifest.locate(memory::explained(found, &model, train, &*self.backend, there, saved))
+            })?;
         if let Some(body) = self.onnx()? {
             let own = body.weights(&model_inputs(&data.schema())).map_err(|d| self.manifest.locate(d))?;
             weights::overlay(&mut trainer, &own)?;

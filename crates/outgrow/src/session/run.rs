@@ -5,6 +5,7 @@ use std::path::Path;
 use outgrow_data::Split;
 use outgrow_data::replicas::Fault;
 use outgrow_predict::MODEL_FOLDER;
+use outgrow_runtime::collective::Group;
 use serde_json::Value as Json;
 
 use super::folder::{CHECKPOINTS, Ending, REPORT, RunFolder};
@@ -15,9 +16,20 @@ use crate::report::render;
 impl Session<'_> {
     /// Runs the manifest into a folder, or goes on with what an earlier process began there, and gives the result for
     /// machines. With `evaluate`, the final weights are evaluated and a report is written.
-    pub fn run(&self, path: &Path, fresh: bool, evaluate: bool) -> Result<Json, Failure> {
+    /// In a group, this is the first worker, which alone writes.
+    pub fn run(
+        &self,
+        path: &Path,
+        fresh: bool,
+        evaluate: bool,
+        group: Option<Group>,
+    ) -> Result<Json, Failure> {
         let context = self.context;
         let data = self.data_of_run(path, fresh)?;
+        if let Some(group) = &group {
+            self.tell_data(&data, &mut group.lock())?;
+            self.agree(&data, &mut group.lock())?;
+        }
         let model = self.model(&data)?;
         let fingerprint = self.fingerprint(&data)?;
         let folder = RunFolder::open(self.context.world.storage.clone(), path, &fingerprint, fresh)?;
@@ -33,7 +45,8 @@ impl Session<'_> {
         self.manifest.train.check_samples(samples).map_err(|found| self.manifest.locate(found.into()))?;
         let batches = self.batches(&data)?;
         batches.check().map_err(|found| self.manifest.locate(found.into()))?;
-        let mut trainer = self.trainer(&data, model, Some(folder.file(CHECKPOINTS)))?;
+        let mut trainer =
+            self.trainer_of_group(&data, model, Some(folder.file(CHECKPOINTS)), group.clone())?;
         // Only now: whatever is wrong with what was asked for leaves the folder as it was.
         folder.begin(&self.manifest.resolved_toml())?;
         let progress = context.progress();
@@ -49,6 +62,7 @@ impl Session<'_> {
             )),
             None => {}
         }
+        trainer.share_state()?;
         recorder.evaluates = data.samples(Split::Validation) > 0;
         recorder.meter = Some(usage::Meter::start(self));
         let trained = trainer.run(&batches, &mut recorder);
@@ -60,7 +74,10 @@ impl Session<'_> {
         package(self, &data, &trainer)?.save(&*self.context.world.storage, &folder.file(MODEL_FOLDER))?;
         let result =
             if evaluate { evaluate_run(&mut trainer, &data, &batches)? } else { RunResult::default() };
-        let json = result.to_json(self, path, &trainer, &usage)?;
+        let mut json = result.to_json(self, path, &trainer, &usage)?;
+        if let Some(group) = &group {
+            self.add_group(&mut json, &group.lock());
+        }
         if evaluate {
             let report = page::report(self, &data, &trainer, &result, &lines, &usage, &json);
             folder.write(REPORT, render(&report).as_bytes())?;

@@ -2,14 +2,22 @@
 
 use super::machine::{Action, Event, Machine};
 use super::schedule::{Local, Schedule};
+use super::{broadcast, gather};
 use outgrow_env::{LinkError, Transport};
 use outgrow_ir::Diagnostic;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a wait lasts at most before links are asked again.
 const WAIT: Duration = Duration::from_millis(50);
+
+/// Fewer bytes than this are a matter of latency.
+const SHORT: usize = 64 << 10;
+/// What is exchanged besides vectors is filled up to this, so that numbers lie where links can show them in one piece.
+const ALIGN: usize = 64;
+/// What workers exchange at most.
+const MOST: u64 = 256 << 20;
 
 /// What a worker's collectives took so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,27 +32,36 @@ pub struct Traffic {
     pub waiting_nanoseconds: u64,
 }
 
-/// A number of f32 of which some bytes are here.
-#[derive(Clone, Copy, Debug, Default)]
-struct Begun {
-    bytes: [u8; 4],
-    count: usize,
-}
-
 /// One worker's end of a group that works together.
 #[derive(Debug)]
 pub struct Communicator {
     links: Box<dyn Transport>,
-    /// By worker, the first bytes of a number whose others are yet to come, when links show it in two pieces.
-    begun: Vec<Begun>,
     traffic: Traffic,
+    /// By worker, the first bytes of a number that a link has cut in two, and how many they are.
+    pieces: Vec<([u8; 4], usize)>,
+}
+
+/// A worker's end of its group, for all in its process that use it: the trainer, and who says why it ends.
+#[derive(Clone, Debug)]
+pub struct Group(Arc<Mutex<Communicator>>);
+
+impl Group {
+    /// Over these links.
+    pub fn new(links: Box<dyn Transport>) -> Self {
+        Self(Arc::new(Mutex::new(Communicator::new(links))))
+    }
+
+    /// The communicator, for one who uses it now.
+    pub fn lock(&self) -> MutexGuard<'_, Communicator> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Communicator {
     /// Over these links.
     pub fn new(links: Box<dyn Transport>) -> Self {
-        let begun = vec![Begun::default(); links.workers()];
-        Self { links, begun, traffic: Traffic::default() }
+        let pieces = vec![([0; 4], 0); links.workers()];
+        Self { links, traffic: Traffic::default(), pieces }
     }
 
     /// This worker's number.
@@ -65,11 +82,6 @@ impl Communicator {
     /// What collectives took so far.
     pub fn traffic(&self) -> Traffic {
         self.traffic
-    }
-
-    /// Ends this worker's part, in order or for a reason that the others are told.
-    pub fn leave(&mut self, reason: Option<&str>) {
-        self.links.leave(reason);
     }
 
     /// This worker's machine for a schedule of the group.
@@ -95,6 +107,67 @@ impl Communicator {
         self.traffic.collectives += 1;
         self.traffic.nanoseconds += started.elapsed().as_nanos() as u64;
         done.map_err(|error| self.lost(&error, what))
+    }
+
+    /// All bytes of `bytes`, of which each worker has as many, become those of worker `root`.
+    ///
+    /// # Errors
+    /// When another worker is lost.
+    pub fn broadcast(&mut self, root: usize, bytes: &mut [u8], what: &str) -> Result<(), Diagnostic> {
+        let (workers, all) = (self.workers(), 0..bytes.len());
+        let schedule = if bytes.len() < SHORT {
+            broadcast::tree(root, workers, all)
+        } else {
+            broadcast::scattered(root, workers, all)
+        };
+        self.run(&mut self.machine(&schedule), what, &mut [bytes])
+    }
+
+    /// What each worker gives, by their numbers: any number of bytes, but of all together no more than a quarter of a
+    /// gibibyte.
+    ///
+    /// # Errors
+    /// When another worker is lost, or there is more.
+    pub fn exchange(&mut self, own: &[u8], what: &str) -> Result<Vec<Vec<u8>>, Diagnostic> {
+        let (me, workers) = (self.worker(), self.workers());
+        let mut lengths = vec![[0u64; ALIGN / 8]; workers];
+        lengths[me][0] = own.len() as u64;
+        let each: Vec<Range<usize>> = (0..workers).map(|w| ALIGN * w..ALIGN * (w + 1)).collect();
+        let lengths_of_all = bytemuck::cast_slice_mut(&mut lengths);
+        self.run(&mut self.machine(&gather::direct(&each)), what, &mut [lengths_of_all])?;
+        let lengths: Vec<u64> = lengths.iter().map(|length| length[0]).collect();
+        let total = lengths.iter().fold(0u64, |sum, length| sum.saturating_add(*length));
+        if total > MOST {
+            let problem = format!("the workers have {total} bytes to exchange in {what}");
+            return Err(Diagnostic::new("workers.exchange", problem).expected(format!("at most {MOST}")));
+        }
+        let mut end = 0;
+        let mut place = |length: &u64| {
+            let start = end;
+            end += (*length as usize).next_multiple_of(ALIGN);
+            start..end
+        };
+        let each: Vec<Range<usize>> = lengths.iter().map(&mut place).collect();
+        let mut all = vec![0u8; end];
+        all[each[me].start..][..own.len()].copy_from_slice(own);
+        self.run(&mut self.machine(&gather::direct(&each)), what, &mut [&mut all])?;
+        let own = |(range, length): (Range<usize>, u64)| all[range][..length as usize].to_vec();
+        Ok(each.into_iter().zip(lengths).map(own).collect())
+    }
+
+    /// Waits until all workers are here.
+    ///
+    /// # Errors
+    /// When another worker is lost.
+    pub fn barrier(&mut self, what: &str) -> Result<(), Diagnostic> {
+        let each: Vec<Range<usize>> = (0..self.workers()).map(|w| ALIGN * w..ALIGN * (w + 1)).collect();
+        let mut bytes = vec![0u8; ALIGN * each.len()];
+        self.run(&mut self.machine(&gather::direct(&each)), what, &mut [&mut bytes])
+    }
+
+    /// Ends this worker's part. The others learn why, where something failed.
+    pub fn leave(&mut self, reason: Option<&str>) {
+        self.links.leave(reason);
     }
 
     fn drive(&mut self, machine: &mut Machine, vectors: &mut [&mut [u8]]) -> Result<(), LinkError> {
@@ -154,43 +227,38 @@ impl Communicator {
         Ok(moved)
     }
 
-    /// Takes what has come from a worker, as far as it is for this place, and says how much that is.
+    /// Takes what has come from a worker, as far as it is for this place, and says how much of the place that fills.
     fn receive(&mut self, from: usize, into: &mut [u8], add: bool) -> Result<usize, LinkError> {
-        let come = self.links.received(from)?;
-        let mut bytes = come.len().min(into.len());
-        if add {
-            if bytes > 0 && (bytes < 4 || self.begun[from].count > 0) {
-                return self.complete(from, into);
+        let mut done = 0;
+        // Who has sent all of it may have left.
+        while done < into.len() {
+            let come = self.links.received(from)?;
+            let rest = &mut into[done..];
+            let mut bytes = come.len().min(rest.len());
+            if bytes == 0 {
+                break;
             }
-            bytes -= bytes % 4;
-            add_to(&mut into[..bytes], &come[..bytes]);
-        } else {
-            into[..bytes].copy_from_slice(&come[..bytes]);
-        }
-        if bytes > 0 {
+            let (number, held) = &mut self.pieces[from];
+            if !add {
+                rest[..bytes].copy_from_slice(&come[..bytes]);
+                done += bytes;
+            } else if *held > 0 || bytes < 4 {
+                // Links may cut a number in two: its first bytes are kept until the others come.
+                bytes = bytes.min(4 - *held);
+                number[*held..*held + bytes].copy_from_slice(&come[..bytes]);
+                *held += bytes;
+                if *held == 4 {
+                    add_to(&mut rest[..4], &*number);
+                    (*held, done) = (0, done + 4);
+                }
+            } else {
+                bytes -= bytes % 4;
+                add_to(&mut rest[..bytes], &come[..bytes]);
+                done += bytes;
+            }
             self.links.take(from, bytes);
         }
-        Ok(bytes)
-    }
-
-    /// Takes bytes of one number until it is whole and can be added; says how many of it are through: all, or none.
-    fn complete(&mut self, from: usize, into: &mut [u8]) -> Result<usize, LinkError> {
-        let Begun { bytes: number, count } = &mut self.begun[from];
-        loop {
-            let come = self.links.received(from)?;
-            let wanted = (4 - *count).min(come.len());
-            if wanted == 0 {
-                return Ok(0);
-            }
-            number[*count..*count + wanted].copy_from_slice(&come[..wanted]);
-            self.links.take(from, wanted);
-            *count += wanted;
-            if *count == 4 {
-                *count = 0;
-                add_to(&mut into[..4], number);
-                return Ok(4);
-            }
-        }
+        Ok(done)
     }
 
     /// What is told when a worker is lost.

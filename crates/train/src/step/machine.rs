@@ -1,7 +1,7 @@
 //! The order of a step's work on one worker, as a state machine without I/O: it is told what has happened, and says what
-//! is to be done next. Whoever drives it computes, adds, sends and receives; nothing is allocated from step to step.
+//! is to be done next. Whoever drives it computes, adds and exchanges; nothing is allocated from step to step.
 
-use super::plan::{Node, StepPlan};
+use outgrow_runtime::collective::{Node, Tree};
 use thiserror::Error;
 
 /// What is to be done next.
@@ -9,20 +9,12 @@ use thiserror::Error;
 pub enum Action {
     /// The leaf of this number is to be computed.
     Compute(usize),
-    /// The two children of a node are to be added: all elements, where this worker computes all of the node's leaves by
-    /// itself, else those of its own range.
+    /// The two children of a node are to be added: this worker computes all of the node's leaves by itself.
     Combine(Node),
-    /// Another worker's range of a node's sum is to be sent to it.
-    Send {
-        /// One of this worker's [`StepPlan::subtrees`].
-        node: Node,
-        /// Whose range, and who gets it.
-        to: usize,
-    },
-    /// This worker's range of the root is there: its parameters are to be updated.
+    /// The sums of this worker's largest subtrees are there: they are to be put together with those of the others.
+    Reduce,
+    /// The root is there: the parameters are to be updated.
     Update,
-    /// The updated range is to be sent to all other workers.
-    Share,
 }
 
 /// What has happened.
@@ -32,15 +24,13 @@ pub enum Event {
     Computed(usize),
     /// The children of a node have been added.
     Combined(Node),
-    /// This worker's range of another worker's subtree has come.
-    Arrived(Node),
-    /// This worker's range has been updated.
+    /// The workers' sums have been put together.
+    Reduced,
+    /// The parameters have been updated.
     Updated,
-    /// The updated range of another worker has come.
-    Shared(usize),
 }
 
-/// An event that cannot have happened: a message of a worker that has another plan, or one that came twice.
+/// An event that cannot have happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("unexpected in this step: {0:?}")]
 pub struct Unexpected(pub Event);
@@ -48,73 +38,71 @@ pub struct Unexpected(pub Event);
 /// One worker's part in a step.
 #[derive(Debug)]
 pub struct StepMachine {
-    plan: StepPlan,
+    tree: Tree,
     me: usize,
     next_leaf: usize,
-    /// By the number of the node: whether its sum (within this worker's range at least) is there or has been used.
+    /// By the number of the node: whether its sum is there or has been used.
     there: Vec<bool>,
-    /// What can be sent now.
-    sends: Vec<Action>,
-    /// What else can be done now, the last first.
+    /// Of this worker's largest subtrees, how many are there yet to come.
+    missing: usize,
+    /// What can be done now, the last first.
     ready: Vec<Action>,
     updated: bool,
-    /// By worker: whether its updated range is here.
-    shared: Vec<bool>,
 }
 
 impl StepMachine {
-    /// A worker's part in the steps of a plan; [`StepMachine::start`] begins each.
-    pub fn new(plan: StepPlan, me: usize) -> Self {
-        assert!(me < plan.workers(), "invariant: a worker is one of the plan's");
-        let (nodes, workers) = (2 * plan.leaves(), plan.workers());
+    /// A worker's part in the steps over a tree; [`StepMachine::start`] begins each.
+    pub fn new(tree: Tree, me: usize) -> Self {
+        assert!(me < tree.workers(), "invariant: a worker is one of the plan's");
+        let nodes = 2 * tree.leaves();
         let mut machine = Self {
             me,
             next_leaf: 0,
             there: vec![false; nodes],
-            // At most: every node to every worker, and a sum or an update for each node.
-            sends: Vec::with_capacity(nodes * workers + 1),
+            missing: 0,
             ready: Vec::with_capacity(nodes),
             updated: false,
-            shared: vec![false; workers],
-            plan,
+            tree,
         };
         machine.start();
         machine
     }
 
-    /// The plan.
-    pub fn plan(&self) -> &StepPlan {
-        &self.plan
+    /// The worker's number.
+    pub fn worker(&self) -> usize {
+        self.me
+    }
+
+    /// The tree.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
     }
 
     /// Begins a step, whatever became of the last one.
     pub fn start(&mut self) {
-        self.next_leaf = self.plan.run(self.me).start;
+        self.next_leaf = self.tree.run(self.me).start;
         self.there.fill(false);
-        self.sends.clear();
+        self.missing = self.tree.subtrees(self.me).count();
         self.ready.clear();
         self.updated = false;
-        self.shared.fill(false);
-        self.shared[self.me] = true;
     }
 
     /// What is to be done next; none while something must happen first, or when the step is done.
     pub fn next_action(&mut self) -> Option<Action> {
-        // Sent before it is added to anything: the others wait for it, and it is there no longer afterwards. Sums come
-        // before further leaves, so that few vectors are kept.
-        if let Some(action) = self.sends.pop().or_else(|| self.ready.pop()) {
+        // Sums come before further leaves, so that few vectors are kept.
+        if let Some(action) = self.ready.pop() {
             return Some(action);
         }
         let leaf = self.next_leaf;
-        (leaf < self.plan.run(self.me).end).then(|| {
+        (leaf < self.tree.run(self.me).end).then(|| {
             self.next_leaf += 1;
             Action::Compute(leaf)
         })
     }
 
-    /// Whether all parameters are updated here.
+    /// Whether the parameters are updated.
     pub fn is_done(&self) -> bool {
-        self.updated && self.shared.iter().all(|shared| *shared)
+        self.updated
     }
 
     /// Takes notice.
@@ -124,40 +112,30 @@ impl StepMachine {
     pub fn on(&mut self, event: Event) -> Result<(), Unexpected> {
         let accepted = match event {
             Event::Computed(leaf) => {
-                (self.plan.run(self.me).start..self.next_leaf).contains(&leaf)
-                    && self.complete(self.plan.leaf(leaf))
+                (self.tree.run(self.me).start..self.next_leaf).contains(&leaf)
+                    && self.complete(self.tree.leaf(leaf))
             }
-            Event::Combined(node) => self.is_inner(node) && self.has_children(node) && self.complete(node),
-            Event::Arrived(node) => self.is_others(node) && self.complete(node),
-            Event::Updated => self.update(),
-            Event::Shared(worker) => {
-                let new = self.shared.get(worker) == Some(&false);
+            Event::Combined(node) => {
+                (1..self.tree.leaves()).contains(&node.0)
+                    && self.tree.is_of(self.me, node)
+                    && node.children().iter().all(|child| self.there[child.0])
+                    && self.complete(node)
+            }
+            Event::Reduced => {
+                let new = self.missing == 0 && !self.there[Node::ROOT.0];
                 if new {
-                    self.shared[worker] = true;
+                    self.there[Node::ROOT.0] = true;
+                    self.ready.push(Action::Update);
                 }
+                new
+            }
+            Event::Updated => {
+                let new = self.there[Node::ROOT.0] && !self.updated;
+                self.updated |= new;
                 new
             }
         };
         if accepted { Ok(()) } else { Err(Unexpected(event)) }
-    }
-
-    fn is_inner(&self, node: Node) -> bool {
-        (1..self.plan.leaves()).contains(&node.0)
-    }
-
-    fn has_children(&self, node: Node) -> bool {
-        node.children().iter().all(|child| self.there[child.0])
-    }
-
-    /// Whether a node is what another worker sends.
-    fn is_others(&self, node: Node) -> bool {
-        let mut others = (0..self.plan.workers()).filter(|worker| *worker != self.me);
-        (1..self.there.len()).contains(&node.0) && others.any(|worker| self.is_subtree(worker, node))
-    }
-
-    /// Whether a node is one of a worker's largest.
-    fn is_subtree(&self, worker: usize, node: Node) -> bool {
-        self.plan.is_of(worker, node) && node.parent().is_none_or(|parent| !self.plan.is_of(worker, parent))
     }
 
     /// Notes that a sum is there, and what can be done for that; says whether it is new.
@@ -165,188 +143,93 @@ impl StepMachine {
         if std::mem::replace(&mut self.there[node.0], true) {
             return false;
         }
-        match node.parent() {
-            None => self.ready.push(Action::Update),
+        let parent = node.parent();
+        match parent.filter(|parent| self.tree.is_of(self.me, *parent)) {
             Some(parent) if self.there[node.sibling().0] => self.ready.push(Action::Combine(parent)),
             Some(_) => {}
-        }
-        if self.is_subtree(self.me, node) {
-            let others = (0..self.plan.workers()).filter(|to| *to != self.me);
-            self.sends.extend(others.map(|to| Action::Send { node, to }));
-        }
-        true
-    }
-
-    fn update(&mut self) -> bool {
-        let new = self.there[Node::ROOT.0] && !self.updated;
-        if new {
-            self.updated = true;
-            if self.plan.workers() > 1 {
-                self.sends.push(Action::Share);
+            None => {
+                self.missing -= 1;
+                if node == Node::ROOT {
+                    self.ready.push(Action::Update);
+                } else if self.missing == 0 {
+                    self.ready.push(Action::Reduce);
+                }
             }
         }
-        new
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use outgrow_tensor::RngKey;
-    use std::collections::BTreeMap;
 
-    const ELEMENTS: usize = 3 * 4096 + 5;
-
-    fn leaf(leaf: usize) -> Vec<f32> {
-        (0..ELEMENTS).map(|i| ((i * 31 + leaf * 17) as f32).sin() * 10f32.powi((leaf % 5) as i32)).collect()
-    }
-
-    fn sum(left: &[f32], right: &[f32]) -> Vec<f32> {
-        left.iter().zip(right).map(|(l, r)| l + r).collect()
-    }
-
-    /// The root, by the definition of the tree.
-    fn root(leaves: usize) -> Vec<f32> {
-        let mut row: Vec<Vec<f32>> = (0..leaves).map(leaf).collect();
-        while row.len() > 1 {
-            row = row.chunks(2).map(|pair| sum(&pair[0], &pair[1])).collect();
-        }
-        row.remove(0)
-    }
-
-    enum Message {
-        Subtree(Node, Vec<f32>),
-        Updated(usize, Vec<f32>),
-    }
-
-    /// Workers that do what their machines say, and whose messages come in any order.
-    struct Workers {
-        machines: Vec<StepMachine>,
-        sums: Vec<BTreeMap<Node, Vec<f32>>>,
-        results: Vec<Vec<f32>>,
-        on_the_way: Vec<(usize, Message)>,
-        sent: usize,
-    }
-
-    impl Workers {
-        fn act(&mut self, me: usize, action: Action) {
-            let plan = self.machines[me].plan().clone();
-            let range = plan.range(me);
+    /// What a worker does in a step, in its order.
+    fn step(machine: &mut StepMachine) -> Vec<Action> {
+        machine.start();
+        let mut done = Vec::new();
+        while let Some(action) = machine.next_action() {
             let event = match action {
-                Action::Compute(i) => {
-                    self.sums[me].insert(plan.leaf(i), leaf(i));
-                    Event::Computed(i)
-                }
-                Action::Combine(node) => {
-                    let within =
-                        |sum: Vec<f32>| if sum.len() == ELEMENTS { sum[range.clone()].to_vec() } else { sum };
-                    let [left, right] = node.children().map(|child| self.sums[me].remove(&child).unwrap());
-                    let own = plan.is_of(me, node);
-                    let [left, right] = if own { [left, right] } else { [within(left), within(right)] };
-                    self.sums[me].insert(node, sum(&left, &right));
-                    Event::Combined(node)
-                }
-                Action::Send { node, to } => {
-                    let part = self.sums[me][&node][plan.range(to)].to_vec();
-                    self.on_the_way.push((to, Message::Subtree(node, part)));
-                    self.sent += 1;
-                    return;
-                }
-                Action::Update => {
-                    let root = &self.sums[me][&Node::ROOT];
-                    let mine =
-                        if root.len() == ELEMENTS { root[range.clone()].to_vec() } else { root.clone() };
-                    self.results[me][range].copy_from_slice(&mine);
-                    Event::Updated
-                }
-                Action::Share => {
-                    for to in (0..plan.workers()).filter(|to| *to != me) {
-                        let part = self.results[me][range.clone()].to_vec();
-                        self.on_the_way.push((to, Message::Updated(me, part)));
-                    }
-                    return;
-                }
+                Action::Compute(leaf) => Event::Computed(leaf),
+                Action::Combine(node) => Event::Combined(node),
+                Action::Reduce => Event::Reduced,
+                Action::Update => Event::Updated,
             };
-            self.machines[me].on(event).unwrap();
+            machine.on(event).unwrap();
+            assert_eq!(machine.on(event), Err(Unexpected(event)), "nothing happens twice");
+            done.push(action);
         }
-
-        fn receive(&mut self, which: usize) {
-            let (to, message) = self.on_the_way.swap_remove(which);
-            let event = match message {
-                Message::Subtree(node, part) => {
-                    self.sums[to].insert(node, part);
-                    Event::Arrived(node)
-                }
-                Message::Updated(from, part) => {
-                    let range = self.machines[to].plan().range(from);
-                    self.results[to][range].copy_from_slice(&part);
-                    Event::Shared(from)
-                }
-            };
-            self.machines[to].on(event).unwrap();
-            assert_eq!(self.machines[to].on(event), Err(Unexpected(event)), "a message that comes twice");
-        }
-    }
-
-    /// Any number of workers, whoever is slow and whatever overtakes what: the same bits everywhere, and an end.
-    #[test]
-    fn all_workers_end_with_the_bits_of_one() {
-        let mut draw = RngKey::new(1);
-        for leaves in [1usize, 2, 4, 8] {
-            let expect = root(leaves);
-            for workers in 1..=leaves {
-                for schedule in 0..20u64 {
-                    let plan = StepPlan::new(leaves, workers, ELEMENTS).unwrap();
-                    let mut all = Workers {
-                        machines: (0..workers).map(|me| StepMachine::new(plan.clone(), me)).collect(),
-                        sums: vec![BTreeMap::new(); workers],
-                        results: vec![vec![f32::NAN; ELEMENTS]; workers],
-                        on_the_way: Vec::new(),
-                        sent: 0,
-                    };
-                    while !all.machines.iter().all(StepMachine::is_done) {
-                        draw = draw.fold_in(schedule);
-                        let choice = (draw.bits() % (workers + all.on_the_way.len()) as u64) as usize;
-                        if choice >= workers {
-                            all.receive(choice - workers);
-                        } else if let Some(action) = all.machines[choice].next_action() {
-                            all.act(choice, action);
-                        }
-                    }
-                    assert!(all.on_the_way.is_empty());
-                    assert!(all.machines.iter_mut().all(|m| m.next_action().is_none()));
-                    for result in &all.results {
-                        assert!(result.iter().zip(&expect).all(|(r, e)| r.to_bits() == e.to_bits()));
-                    }
-                    let subtrees: usize = (0..workers).map(|w| plan.subtrees(w).count()).sum();
-                    assert_eq!(all.sent, subtrees * (workers - 1));
-                }
-            }
-        }
+        assert!(machine.is_done());
+        done
     }
 
     #[test]
-    fn what_cannot_have_happened_changes_nothing() {
-        let mut machine = StepMachine::new(StepPlan::new(4, 2, 10).unwrap(), 0);
+    fn sums_are_made_as_soon_as_can_be() {
+        let mut alone = StepMachine::new(Tree::new(4, 1), 0);
+        let expect = [
+            Action::Compute(0),
+            Action::Compute(1),
+            Action::Combine(Node(2)),
+            Action::Compute(2),
+            Action::Compute(3),
+            Action::Combine(Node(3)),
+            Action::Combine(Node::ROOT),
+            Action::Update,
+        ];
+        assert_eq!(step(&mut alone), expect);
+        assert_eq!(step(&mut alone), expect, "each step is like the first");
+        let mut single = StepMachine::new(Tree::new(1, 1), 0);
+        assert_eq!(step(&mut single), [Action::Compute(0), Action::Update]);
+    }
+
+    #[test]
+    fn with_others_each_does_its_own_and_then_they_exchange() {
+        let mut middle = StepMachine::new(Tree::new(8, 3), 1);
+        let expect = [
+            Action::Compute(3),
+            Action::Compute(4),
+            Action::Compute(5),
+            Action::Combine(Node(6)),
+            Action::Reduce,
+            Action::Update,
+        ];
+        assert_eq!(step(&mut middle), expect);
+    }
+
+    #[test]
+    fn what_cannot_have_happened_is_refused() {
+        let mut machine = StepMachine::new(Tree::new(4, 2), 0);
         for event in [
             Event::Computed(0),
-            Event::Computed(3),
+            Event::Computed(2),
+            Event::Combined(Node(2)),
+            Event::Combined(Node(3)),
             Event::Combined(Node::ROOT),
-            Event::Combined(Node(4)),
-            Event::Arrived(Node(2)),
-            Event::Arrived(Node(6)),
-            Event::Arrived(Node(0)),
-            Event::Arrived(Node(usize::MAX)),
+            Event::Combined(Node(99)),
+            Event::Reduced,
             Event::Updated,
-            Event::Shared(0),
-            Event::Shared(2),
         ] {
             assert_eq!(machine.on(event), Err(Unexpected(event)));
         }
-        assert_eq!(machine.next_action(), Some(Action::Compute(0)));
-        assert_eq!(machine.next_action(), Some(Action::Compute(1)));
-        assert_eq!(machine.next_action(), None);
-        machine.start();
-        assert_eq!(machine.next_action(), Some(Action::Compute(0)));
     }
 }

@@ -1,15 +1,15 @@
 //! A step, cut into what is to be done ([`StepPlan`]), in which order ([`StepMachine`]: events in, actions out, no I/O)
-//! and with what ([`TreeSum`], [`Sums`]); [`LocalStep`] does it all in one process.
+//! and with what ([`TreeSum`], [`Sums`]); [`WorkerStep`] does one worker's part of it.
 
-mod local;
 mod machine;
 mod plan;
 mod sums;
 mod tree;
+mod worker;
 
-pub(crate) use local::sample;
-pub use local::{LocalStep, StepOutcome};
 pub use machine::{Action, Event, StepMachine, Unexpected};
-pub use plan::{Node, StepPlan};
+pub use plan::{StepPlan, check};
 pub use sums::{Sums, Verdict};
 pub use tree::TreeSum;
+pub(crate) use worker::sample;
+pub use worker::{StepOutcome, WorkerStep};

@@ -1,8 +1,8 @@
 //! The fixed binary tree that combines the leaves of a step. A node is always the sum of its left and its right child,
 //! so it has the same bits whoever computes which leaves, and in whatever order they come.
 
-use super::plan::{Node, StepPlan};
 use outgrow_ir::Diagnostic;
+use outgrow_runtime::collective::{Node, Tree};
 use outgrow_runtime::{Backend, Buffer};
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ pub struct TreeSum {
 }
 
 impl TreeSum {
-    /// An empty tree over the leaves of a plan, of vectors of so many bytes.
-    pub fn new(plan: &StepPlan, bytes: usize, backend: &Arc<dyn Backend>) -> Self {
-        let nodes = (0..2 * plan.leaves()).map(|_| None).collect();
-        let spare = Vec::with_capacity(plan.leaves().ilog2() as usize + 2);
+    /// An empty tree over these leaves, of vectors of so many bytes.
+    pub fn new(tree: &Tree, bytes: usize, backend: &Arc<dyn Backend>) -> Self {
+        let nodes = (0..2 * tree.leaves()).map(|_| None).collect();
+        let spare = Vec::with_capacity(tree.leaves().ilog2() as usize + 2);
         Self { backend: backend.clone(), bytes, nodes, spare }
     }
 
@@ -92,13 +92,13 @@ mod tests {
     fn the_tree_is_balanced_in_whatever_order_leaves_come() {
         let backend: Arc<dyn Backend> = Arc::new(ReferenceBackend);
         let leaves = [1.0e8f32, 1.0, -1.0e8, 1.0];
-        let plan = StepPlan::new(4, 1, 1).unwrap();
+        let shape = Tree::new(4, 1);
         for order in [[0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]] {
-            let mut tree = TreeSum::new(&plan, 4, &backend);
+            let mut tree = TreeSum::new(&shape, 4, &backend);
             for leaf in order {
                 let mut vector = tree.vector().unwrap();
                 backend.upload(&leaves[leaf].to_ne_bytes(), &mut *vector, 0).unwrap();
-                tree.put(plan.leaf(leaf), vector);
+                tree.put(shape.leaf(leaf), vector);
             }
             for node in [Node(3), Node(2), Node::ROOT] {
                 let add = |left: &mut dyn Buffer, right: &dyn Buffer| {

@@ -24,7 +24,7 @@ pub fn run(args: &DataBenchArgs, context: &Context) -> Result<(), Failure> {
     batches.check().map_err(|found| manifest.locate(found.into()))?;
     let samples = opened.dataset.samples(Split::Train);
     let rows = opened.dataset.report().rows_in();
-    let mut stream = batches.train(0, 0)?;
+    let mut stream = batches.train(0, 0, 0..batches.batch())?;
     let (mut loaded, mut epochs_ns) = (0u64, Vec::new());
     let start = clock.now_ns();
     for epoch in 1..=u64::from(args.epochs.get()) {

@@ -79,7 +79,7 @@ impl Runs<'_> {
         let per_epoch = self.trainer.steps_per_epoch(data.samples());
         let total = self.trainer.total_steps(data.samples());
         let config = shortened(self.config, lr, self.steps, per_epoch, total);
-        let mut batches = data.train(0, 0)?;
+        let mut batches = data.train(0, 0, self.trainer.rows())?;
         for step in 0..self.steps {
             let Some(batch) = batches.next() else {
                 return Err(

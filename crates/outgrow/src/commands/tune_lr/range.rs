@@ -83,7 +83,7 @@ pub fn run(
     rates: Rates,
     mut watch: impl FnMut(u64),
 ) -> Result<Vec<Step>, Diagnostics> {
-    let mut batches = data.train(0, 0)?;
+    let mut batches = data.train(0, 0, trainer.rows())?;
     let mut smoothing = Smoothing::over(rates.steps);
     let mut steps: Vec<Step> = Vec::new();
     let mut least = f64::INFINITY;

@@ -1,7 +1,8 @@
-//! Steps that one process takes by itself: it drives the machine of a plan for one worker, with the programs of a model.
+//! One worker's part in steps: it drives the machine of a plan with the programs of a model, and what is to be put together
+//! with others goes over their links.
 
 use super::machine::{Action, Event, StepMachine};
-use super::plan::{Node, StepPlan};
+use super::plan::StepPlan;
 use super::sums::{Sums, Verdict};
 use super::tree::TreeSum;
 use crate::program::{ModelProgram, Sample};
@@ -9,10 +10,15 @@ use crate::spec::Train;
 use crate::state::TrainState;
 use crate::trainer::TrainerOptions;
 use crate::update::Update;
+use crate::vector::on_host;
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_runtime::{Buffer, StepInfo};
+use outgrow_runtime::collective::{Communicator, Machine, Node};
+use outgrow_runtime::{Backend, Buffer, StepInfo};
 use outgrow_tensor::RngKey;
 use outgrow_transform::Batch;
+use smallvec::SmallVec;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// What one step gave.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,14 +31,17 @@ pub struct StepOutcome {
     pub finite: bool,
 }
 
-/// Takes steps: the gradients of each micro-shard, their sum by the tree, the update.
+/// Takes steps: the gradients of each of this worker's micro-shards, the sum of all by the tree, the update.
 #[derive(Debug)]
-pub struct LocalStep {
+pub struct WorkerStep {
+    backend: Arc<dyn Backend>,
     program: ModelProgram,
     update: Update,
     sums: Sums,
     machine: StepMachine,
     tree: TreeSum,
+    /// This worker's part in the sum of all.
+    exchange: Option<Exchange>,
     seed: u64,
     /// Rows of a micro-shard.
     rows: usize,
@@ -44,6 +53,14 @@ pub struct LocalStep {
     nanoseconds: Vec<u64>,
 }
 
+/// How a worker's sums are put together with those of the others.
+#[derive(Debug)]
+struct Exchange {
+    /// The largest subtrees that the worker computes.
+    subtrees: Vec<Node>,
+    machine: Machine,
+}
+
 /// What micro-shard `part`, of `rows` rows that must be among those of the batch that are here, runs on at the step after
 /// `step` steps. Its random key hangs on the seed, the step and the part alone.
 pub(crate) fn sample(batch: &Batch, seed: u64, step: u64, part: usize, rows: usize) -> Sample<'_> {
@@ -52,22 +69,30 @@ pub(crate) fn sample(batch: &Batch, seed: u64, step: u64, part: usize, rows: usi
     Sample { batch, rows: (start, start + rows), scale: 1.0 / batch.whole_weight, key: key.bits() as i64 }
 }
 
-impl LocalStep {
-    /// Steps by these programs, which are compiled for a micro-shard of `config`.
+impl WorkerStep {
+    /// Steps by these programs, which are compiled for a micro-shard of `config`, alone or in a group.
     ///
     /// # Errors
-    /// When there are micro-shards that make no tree.
+    /// When there are micro-shards that make no tree, or fewer of them than workers.
     pub(crate) fn new(
         config: &Train,
         program: ModelProgram,
         update: Update,
         sums: Sums,
         options: &TrainerOptions,
+        group: Option<&Communicator>,
     ) -> Result<Self, Diagnostics> {
-        let plan = StepPlan::new(config.micro_shards, 1, program.outputs.layout.total())?;
+        let (me, workers) = group.map_or((0, 1), |group| (group.worker(), group.workers()));
+        let plan = StepPlan::new(config.micro_shards, workers, program.outputs.layout.total())?;
+        let exchange = group.filter(|_| workers > 1).map(|group| Exchange {
+            subtrees: plan.tree.subtrees(me).collect(),
+            machine: group.machine(&plan.all_reduce()),
+        });
         Ok(Self {
-            tree: TreeSum::new(&plan, program.outputs.bytes(), &options.backend),
-            machine: StepMachine::new(plan, 0),
+            backend: options.backend.clone(),
+            tree: TreeSum::new(&plan.tree, program.outputs.bytes(), &options.backend),
+            exchange,
+            machine: StepMachine::new(plan.tree, me),
             seed: options.seed,
             rows: config.batch / config.micro_shards,
             clip_norm: config.clip_norm,
@@ -78,6 +103,17 @@ impl LocalStep {
             update,
             sums,
         })
+    }
+
+    /// The micro-shards of a step that this worker computes.
+    pub fn parts(&self) -> Range<usize> {
+        self.machine.tree().run(self.machine.worker())
+    }
+
+    /// The rows of each batch that this worker computes.
+    pub fn rows(&self) -> Range<usize> {
+        let Range { start, end } = self.parts();
+        start * self.rows..end * self.rows
     }
 
     /// The program that computes the gradients of a micro-shard.
@@ -91,14 +127,16 @@ impl LocalStep {
         (self.program.compiled.steps.iter().zip(self.nanoseconds.iter().copied()), self.profiled)
     }
 
-    /// Takes one step on `batch` at the learning rate `lr`. When the loss or a gradient is not finite, the state stays as
+    /// Takes one step on `batch`, of which at least this worker's rows are here, at the learning rate `lr`. When the loss or a gradient is not finite, the state stays as
     /// it was.
     pub fn take(
         &mut self,
         state: &mut TrainState,
         batch: &Batch,
         lr: f64,
+        group: Option<&mut Communicator>,
     ) -> Result<StepOutcome, Diagnostics> {
+        let mut group = group;
         let profile = self.profile_every > 0 && state.step.is_multiple_of(self.profile_every);
         self.tree.clear();
         self.machine.start();
@@ -110,7 +148,7 @@ impl LocalStep {
                     let mut sum = self.tree.vector()?;
                     let nanoseconds = profile.then_some(self.nanoseconds.as_mut_slice());
                     self.program.run(&state.params, &state.buffers, sample, &mut *sum, nanoseconds)?;
-                    self.tree.put(self.machine.plan().leaf(leaf), sum);
+                    self.tree.put(self.machine.tree().leaf(leaf), sum);
                     Event::Computed(leaf)
                 }
                 Action::Combine(node) => {
@@ -124,14 +162,32 @@ impl LocalStep {
                     outcome = Some(updated?);
                     Event::Updated
                 }
-                Action::Send { .. } | Action::Share => {
-                    return Err(fault(&format!("{action:?}, and there is one worker")).into());
+                Action::Reduce => {
+                    let group = group.as_deref_mut().ok_or_else(|| fault("a group reduces together"))?;
+                    self.reduce(group, state.step)?;
+                    Event::Reduced
                 }
             };
             self.machine.on(event).map_err(|e| fault(&e.to_string()))?;
         }
         self.profiled += u64::from(profile);
         outcome.ok_or_else(|| fault("the step came to no end").into())
+    }
+
+    /// Puts this worker's sums together with those of the others: the root is here then.
+    fn reduce(&mut self, group: &mut Communicator, step: u64) -> Result<(), Diagnostic> {
+        let Some(Exchange { subtrees, machine }) = &mut self.exchange else {
+            return Err(fault("who is alone has the root"));
+        };
+        let mut sums: SmallVec<[Box<dyn Buffer>; 8]> =
+            subtrees.iter().map(|node| self.tree.take(*node)).collect();
+        on_host(&*self.backend, &mut sums, |vectors| {
+            group.run(machine, &format!("the all-reduce of step {}", step + 1), vectors)
+        })?;
+        let mut sums = sums.into_iter();
+        self.tree.put(Node::ROOT, sums.next().ok_or_else(|| fault("each worker has a leaf"))?);
+        sums.for_each(|sum| self.tree.recycle(sum));
+        Ok(())
     }
 
     /// Updates the state by the combined vector, if that is finite.

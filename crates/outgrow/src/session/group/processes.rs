@@ -1,0 +1,243 @@
+//! Workers that are processes of their own: this one starts those on its machine, and watches them. Whoever is killed ends
+//! the run, also while the others are within a long computation and look at no link.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use outgrow_env::Transport;
+use outgrow_env::transport::shared_memory;
+use outgrow_ir::Diagnostic;
+use serde_json::Value as Json;
+
+use super::{LOST, Shared, with_group};
+use crate::cli::WorkerArgs;
+use crate::context::{Context, Failure};
+use crate::session::Session;
+
+/// How often children are looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long a process may take to end by itself when another one is gone, before it is ended.
+const GRACE: Duration = Duration::from_millis(600);
+/// How long children may take to join.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs with the other workers in processes that are started here.
+pub fn run(shared: &Shared<'_>) -> Result<Json, Failure> {
+    let links = shared_memory::create(&memory_folder(), shared.workers).map_err(no_links)?;
+    let path = links.path().to_owned();
+    let family = Family::start(shared, &path)?;
+    let until = Instant::now() + PATIENCE;
+    while let Some(missing) = (1..shared.workers).find(|worker| !links.has_joined(*worker)) {
+        if let Some((worker, end)) = family.ended(|_| true) {
+            // It has said why on stderr.
+            let problem = format!("worker {worker} ended before it had joined ({end})");
+            return Err(Diagnostic::new("workers.start", problem).hint("see what it has said above").into());
+        }
+        if Instant::now() > until {
+            let problem = format!("worker {missing} has not joined within {PATIENCE:?}");
+            return Err(Diagnostic::new("workers.start", problem).hint("is the machine overloaded?").into());
+        }
+        thread::sleep(LOOK / 10);
+    }
+    family.watch(shared.context);
+    let done = shared.first(Box::new(links));
+    family.over();
+    done.map_err(|failure| family.explain(failure))
+}
+
+/// A folder in memory, where the system has one.
+fn memory_folder() -> PathBuf {
+    let shm = Path::new("/dev/shm");
+    if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() }
+}
+
+fn no_links(error: shared_memory::SharedMemoryError) -> Diagnostic {
+    Diagnostic::new("workers.links", error.to_string())
+        .item("--transport shm")
+        .hint("take fewer workers, or another transport")
+}
+
+/// A process that is a worker, and how it ended, if it has.
+#[derive(Debug)]
+struct Member {
+    process: Child,
+    end: Option<ExitStatus>,
+}
+
+/// The processes that were started here. They end when this is dropped.
+#[derive(Clone, Debug)]
+struct Family(Arc<Mutex<Members>>);
+
+#[derive(Debug)]
+struct Members {
+    /// From worker 1 on.
+    members: Vec<Member>,
+    /// Whether the run is over, so that nobody need be there.
+    over: bool,
+}
+
+impl Drop for Members {
+    fn drop(&mut self) {
+        let until = Instant::now() + GRACE;
+        for member in &mut self.members {
+            // Whoever learns that the first worker has left ends by itself.
+            drop(member.process.stdin.take());
+            while member.end.is_none() && Instant::now() < until {
+                member.end = member.process.try_wait().ok().flatten();
+                thread::sleep(LOOK / 10);
+            }
+            if member.end.is_none() {
+                let _ = member.process.kill();
+                let _ = member.process.wait();
+            }
+        }
+    }
+}
+
+impl Family {
+    /// Starts all workers but the first, which find the others by a file.
+    fn start(shared: &Shared<'_>, path: &Path) -> Result<Self, Diagnostic> {
+        let refused = |error: std::io::Error| {
+            Diagnostic::new("workers.start", format!("a worker cannot be started: {error}"))
+                .hint("take fewer workers, or `--transport threads`")
+        };
+        let program = std::env::current_exe().map_err(refused)?;
+        let family = Self(Arc::new(Mutex::new(Members { members: Vec::new(), over: false })));
+        for worker in 1..shared.workers {
+            let mut command = Command::new(&program);
+            command.args(arguments(shared, path, worker)).stdin(Stdio::piped()).stdout(Stdio::null());
+            let process = command.spawn().map_err(refused)?;
+            family.lock().members.push(Member { process, end: None });
+        }
+        Ok(family)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Members> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first worker whose process has ended in such a way, with what that was.
+    fn ended(&self, how: impl Fn(&ExitStatus) -> bool) -> Option<(usize, String)> {
+        let mut members = self.lock();
+        for member in &mut members.members {
+            if member.end.is_none() {
+                member.end = member.process.try_wait().ok().flatten();
+            }
+        }
+        let mut members = (1..).zip(&members.members);
+        members.find_map(|(worker, member)| {
+            let end = member.end.filter(&how)?;
+            Some((worker, format!("process {}, {end}", member.process.id())))
+        })
+    }
+
+    /// Ends this process when a worker's is gone and nobody has noticed: they are all within a long computation.
+    fn watch(&self, context: &Context) {
+        let (members, context) = (Arc::downgrade(&self.0), context.clone());
+        let watch = move || {
+            while let Some(members) = members.upgrade() {
+                let family = Self(members);
+                if family.lock().over {
+                    return;
+                }
+                if let Some((worker, end)) = family.ended(|end| !end.success()) {
+                    thread::sleep(GRACE);
+                    if !family.lock().over {
+                        let problem = format!("worker {worker} has gone, while worker 0 was computing");
+                        context.fail(lost(problem, worker, &end).into());
+                        std::process::exit(1);
+                    }
+                    return;
+                }
+                drop(family);
+                thread::sleep(LOOK);
+            }
+        };
+        // Without it, a loss is noticed at the next exchange.
+        let _ = thread::Builder::new().name("watch".into()).spawn(watch);
+    }
+
+    /// Nobody need be there from now on.
+    fn over(&self) {
+        self.lock().over = true;
+    }
+
+    /// Adds who was killed, where one was and the others only lost it.
+    fn explain(&self, failure: Failure) -> Failure {
+        let Failure::Diagnostics(mut found) = failure else { return failure };
+        if let Some(found) = found.0.iter_mut().find(|found| found.code == LOST) {
+            // The system tells of an end a little later than of what ends with it.
+            let until = Instant::now() + GRACE / 2;
+            while Instant::now() < until {
+                if let Some((worker, end)) = self.ended(|end| end.code().is_none()) {
+                    found.place.item = Some(format!("worker {worker} ({end})"));
+                    break;
+                }
+                thread::sleep(LOOK / 10);
+            }
+        }
+        Failure::Diagnostics(found)
+    }
+}
+
+fn lost(problem: String, worker: usize, end: &str) -> Diagnostic {
+    Diagnostic::new(LOST, problem)
+        .item(format!("worker {worker} ({end})"))
+        .expected("all workers at work until the run ends")
+        .hint("the same command goes on from the newest checkpoint")
+}
+
+/// The command line of a worker that is started here.
+fn arguments(shared: &Shared<'_>, path: &Path, worker: usize) -> Vec<OsString> {
+    let (manifest, processor) = (&shared.args.manifest, &shared.args.processor);
+    let mut arguments: Vec<OsString> = vec!["worker".into(), "--child".into()];
+    let mut flag = |name: &str, value: OsString| arguments.extend([name.into(), value]);
+    flag("--join", path.into());
+    flag("--number", worker.to_string().into());
+    for set in &manifest.set {
+        flag("--set", set.into());
+    }
+    for (name, folder) in [("--data", &manifest.data), ("--cache", &manifest.cache)] {
+        if let Some(folder) = folder {
+            flag(name, folder.into());
+        }
+    }
+    if let Some(threads) = processor.threads {
+        flag("--threads", threads.to_string().into());
+    }
+    if let Some(path) = &processor.kernel_path {
+        flag("--kernel-path", path.into());
+    }
+    arguments.extend(["--".into(), manifest.manifest.clone().into()]);
+    arguments
+}
+
+/// Joins a group and does a worker's part in its run.
+///
+/// # Errors
+/// When it cannot join. What fails later is told to the others, and the first worker says it.
+pub fn join(args: &WorkerArgs, context: &Context) -> Result<(), Failure> {
+    if args.child {
+        end_with_parent();
+    }
+    let quiet = context.silent();
+    let session = Session::open(&args.manifest, &args.processor, &quiet)?;
+    let links: Box<dyn Transport> = Box::new(shared_memory::join(&args.join, args.number).map_err(no_links)?);
+    with_group(links, |group| session.work(group)).map_err(|_| Failure::Told)
+}
+
+/// Ends this process when the one that has started it has ended: its end of the pipe is closed then.
+fn end_with_parent() {
+    let watch = || {
+        let mut byte = [0];
+        while matches!(std::io::stdin().read(&mut byte), Ok(1)) {}
+        thread::sleep(GRACE);
+        std::process::exit(1);
+    };
+    let _ = thread::Builder::new().name("watch".into()).spawn(watch);
+}

@@ -1,0 +1,157 @@
+//! No bit of a result depends on how many workers share a run, how they are connected and how many threads each has.
+
+mod common;
+
+use common::Place;
+use serde_json::Value as Json;
+
+const GLYPHS: &str = "seed = 5\n[data]\nsource = \"synthetic:glyphs\"\nsamples = 200\ntest = { samples = 60 }\nsplit = { validation = 0.2 }\n";
+
+const TRANSPORTS: [&str; 2] = ["threads", "shm"];
+
+/// Four points on a line, as many micro-shards.
+const LINE: &str = "[data]\nsource = \"rows\"\ncolumns = [\"a\", \"b\", \"y\"]\nlabel = \"y\"\n\
+    rows = [[1, 2, 1], [2, 3, 2], [3, 4, 3], [4, 5, 4]]\n[model]\nname = \"linear\"\n\
+    [train]\nepochs = 40\nbatch = 4\nmicro_shards = 4\noptimizer = \"sgd\"\nlr = 0.04\n";
+
+/// Trains, and gives all that does not tell how: weights, metrics, what was logged.
+fn measure(place: &Place, out: &str, flags: &[&str]) -> Json {
+    let args = ["run", "m.toml", "--quiet", "--out", out, "--fresh"];
+    let mut result = place.json(&[&args[..], flags].concat());
+    for key in [
+        "run",
+        "threads",
+        "train_seconds",
+        "samples_per_s",
+        "cpu_utilisation",
+        "peak_memory_bytes",
+        "workers",
+        "transport",
+        "all_reduce_seconds",
+    ] {
+        result.as_object_mut().unwrap().remove(key);
+    }
+    let log = place.read(&format!("{out}/metrics.jsonl"));
+    assert!(!log.is_empty());
+    result["log"] = Json::from(log);
+    result
+}
+
+/// The same bits for these numbers of workers and threads as for one of each.
+fn check(manifest: &str, groups: &[(usize, usize)]) {
+    let place = Place::with(manifest);
+    let alone = measure(&place, "alone", &["--threads", "1"]);
+    assert!(
+        alone["test"]["loss"].as_f64().is_none_or(f64::is_finite) && alone["steps"].as_u64().unwrap() > 2
+    );
+    for (workers, threads) in groups {
+        let (workers, threads) = (workers.to_string(), threads.to_string());
+        for transport in TRANSPORTS {
+            let flags = ["--workers", &workers, "--threads", &threads, "--transport", transport];
+            let together = measure(&place, "together", &flags);
+            assert_eq!(together, alone, "{workers} workers of {threads} threads over {transport}");
+        }
+    }
+}
+
+#[test]
+fn a_regression_by_four_workers() {
+    check(LINE, &[(4, 1), (2, 2), (3, 1)]);
+}
+
+#[test]
+fn an_mlp_with_dropout_and_clipping() {
+    let rest = "[model]\nname = \"mlp\"\nhidden = [200, 70]\ndropout = 0.3\n\
+        [train]\nepochs = 2\nbatch = 32\nmicro_shards = 8\noptimizer = \"adam\"\nclip_norm = 0.5\nlog_every_steps = 1\n";
+    check(&format!("{GLYPHS}{rest}"), &[(2, 1), (3, 1), (5, 1), (8, 1)]);
+}
+
+#[test]
+fn an_optimiser_that_looks_at_whole_tensors() {
+    let rest = "[model]\nname = \"mlp\"\nhidden = [100]\n\
+        [train]\nepochs = 2\nbatch = 32\nmicro_shards = 4\noptimizer = \"lamb\"\nclip_value = 0.01\nlog_every_steps = 1\n";
+    check(&format!("{GLYPHS}{rest}"), &[(2, 2), (4, 1)]);
+}
+
+#[test]
+fn a_convolutional_network() {
+    let rest = "[model]\nlayers = [\n\
+        { conv = 6, kernel = 5, padding = \"same\", activation = \"relu\" }, { max_pool = 2 },\n\
+        { flatten = true }, { dense = 40, activation = \"relu\" }, { dense = 10 },\n]\n\
+        [train]\nsteps = 5\nbatch = 32\nmicro_shards = 4\noptimizer = { name = \"ftrl\" }\nlr = 0.1\nlog_every_steps = 1\n";
+    check(&format!("{GLYPHS}{rest}"), &[(3, 1), (4, 2)]);
+}
+
+#[test]
+fn a_residual_network_with_batch_norm_and_augmented_samples() {
+    let data = GLYPHS.replace("[data]\n", "[data]\naugment = { flip = \"both\", mixup = 0.3 }\n");
+    let rest = "[model]\nlayers = [\n\
+        { conv = 8, kernel = 3, stride = 2, padding = 1, bias = false }, { batch_norm = true }, { activation = \"relu\" },\n\
+        { residual = [ { conv = 8, kernel = 3, padding = 1, bias = false }, { batch_norm = true } ] },\n\
+        { activation = \"relu\" }, { global_avg_pool = true }, { dense = 10 },\n]\n\
+        [train]\nsteps = 9\nbatch = 32\nmicro_shards = 4\nlog_every_steps = 1\nsampling = \"balanced\"\n\
+        optimizer = { name = \"momentum\", momentum = 0.9 }\nlr = 0.05\nweight_decay = 5e-4\n\
+        early_stopping = { metric = \"loss\", patience = 1 }\neval_every_steps = 2\n";
+    check(&format!("{data}{rest}"), &[(2, 1), (3, 2)]);
+}
+
+#[test]
+fn a_language_model() {
+    let manifest = "[data]\nsource = \"text\"\nfiles = \"poem.txt\"\ncontext = 16\nsplit = { validation = 0.1, test = 0.1 }\n\
+        [model]\nname = \"gpt\"\nlayers = 2\nheads = 2\nwidth = 32\ndropout = 0.1\n\
+        [train]\nsteps = 6\nbatch = 16\nmicro_shards = 8\noptimizer = \"adamw\"\nclip_norm = 1.0\nlog_every_steps = 1\n";
+    let place = Place::with(manifest);
+    let words = ["all ", "the world's ", "a stage,\n", "and men ", "and women ", "merely ", "players."];
+    let poem: String = (0..2_000usize).map(|i| words[(i * i + i / 3) % words.len()]).collect();
+    place.write("poem.txt", poem);
+    let alone = measure(&place, "alone", &["--threads", "2"]);
+    for workers in ["2", "5"] {
+        assert_eq!(
+            measure(&place, "together", &["--workers", workers, "--threads", "1"]),
+            alone,
+            "{workers}"
+        );
+    }
+}
+
+#[test]
+fn a_run_is_gone_on_with_by_any_number_of_workers() {
+    let rest = "[model]\nname = \"mlp\"\nhidden = [50]\n\
+        [train]\nsteps = STEPS\nbatch = 32\nmicro_shards = 4\noptimizer = \"adam\"\nschedule = \"constant\"\nlog_every_steps = 1\n";
+    let whole = Place::with(&format!("{GLYPHS}{rest}").replace("STEPS", "12"));
+    let expect = whole.json(&["train", "m.toml", "--quiet", "--out", "r"]);
+    // Killed at some moment, and begun again with other workers each time.
+    let place = Place::with(&format!("{GLYPHS}{rest}checkpoint_every_steps = 1\n").replace("STEPS", "12"));
+    for (workers, transport) in [("3", "shm"), ("1", "threads"), ("4", "threads"), ("2", "shm")] {
+        let args = ["train", "m.toml", "--quiet", "--out", "r", "--workers", workers, "--threads", "1"];
+        let mut child = place.start(&[&args[..], &["--transport", transport]].concat());
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        // It may have ended.
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    let end = place.json(&["train", "m.toml", "--quiet", "--out", "r", "--workers", "3"]);
+    assert_eq!(end["weights_sha256"], expect["weights_sha256"]);
+    assert_eq!(end["steps"], 12);
+}
+
+#[test]
+fn more_workers_than_micro_shards_are_refused_with_what_would_do() {
+    let place = Place::with(LINE);
+    let found = place.refused(&["train", "m.toml", "--quiet", "--workers", "5"]);
+    assert_eq!(found[0]["code"], "train.micro-shards");
+    assert_eq!(found[0]["help"], "--set train.micro_shards=8");
+    assert!(!place.path("runs").exists(), "nothing was begun");
+}
+
+#[test]
+fn what_fails_on_one_worker_is_told_once() {
+    let manifest = LINE.replace("lr = 0.04", "lr = 1e30");
+    let place = Place::with(&manifest);
+    for transport in TRANSPORTS {
+        let flags = ["train", "m.toml", "--quiet", "--workers", "4", "--transport", transport];
+        let found = place.refused(&flags);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0]["code"], "train.non-finite", "{found:?}");
+    }
+}
