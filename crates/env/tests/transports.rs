@@ -3,6 +3,7 @@
 #[allow(dead_code)]
 mod common;
 
+use outgrow_env::transport::sim::{Conditions, SimNetwork};
 use outgrow_env::transport::{shared_memory, threads};
 use outgrow_env::{LinkError, LinkProblem, Transport};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,10 +19,16 @@ const TRANSPORTS: &[(&str, Group)] = &[
     ("threads", |workers| boxed(threads::group(workers).unwrap())),
     ("threads with little room", |workers| boxed(threads::group_with(workers, 1 << 10).unwrap())),
     ("tcp", |workers| boxed(common::group(workers, common::settings()))),
+    ("simulated", |workers| boxed(SimNetwork::new(workers, 7, Conditions::default()).1)),
+    ("simulated, with losses", |workers| boxed(SimNetwork::new(workers, 8, bad()).1)),
     ("tcp, encrypted", |workers| boxed(common::group(workers, common::encrypted()))),
     ("shared memory", |workers| boxed(in_shared_memory(workers, 64 << 10))),
     ("shared memory with little room", |workers| boxed(in_shared_memory(workers, 1 << 10))),
 ];
+
+fn bad() -> Conditions {
+    Conditions { loss: 0.05, duplication: 0.05, delay: 0.1, ..Conditions::default() }
+}
 
 /// Nothing here takes as long: what does is stuck.
 const STUCK: Duration = Duration::from_secs(60);

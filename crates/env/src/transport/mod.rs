@@ -11,6 +11,7 @@ mod mesh;
 mod ring;
 #[cfg(not(loom))]
 pub mod shared_memory;
+pub mod sim;
 mod sync;
 pub mod tcp;
 pub mod threads;
