@@ -213,9 +213,21 @@ pub struct GroupArgs {
     /// How many workers share each step, as many as `train.micro_shards` at most [default: 1]
     #[arg(long, value_name = "N")]
     pub workers: Option<NonZeroUsize>,
-    /// How workers are connected [default: threads]
+    /// How workers are connected [default: threads; with --listen, tcp]
     #[arg(long, value_name = "NAME")]
     pub transport: Option<TransportName>,
+    /// Wait at this address for workers of other machines, which `outgrow worker` starts
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+    /// With --listen: how many workers to start on this machine, this process among them [default: 1]
+    #[arg(long, value_name = "N", requires = "listen")]
+    pub local: Option<NonZeroUsize>,
+    /// Where to write what others need to join by tcp [default: beside the run's folder, with .key at its end]
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Leave tcp unencrypted: for networks that nobody else is on
+    #[arg(long)]
+    pub no_tls: bool,
 }
 
 /// How workers are connected.
@@ -226,6 +238,8 @@ pub enum TransportName {
     Threads,
     /// Processes of this machine, by shared memory
     Shm,
+    /// Processes of any machines, over TCP with TLS
+    Tcp,
 }
 
 /// One more worker.
@@ -234,12 +248,18 @@ pub struct WorkerArgs {
     /// Which manifest.
     #[command(flatten)]
     pub manifest: ManifestArgs,
-    /// Where the others are
-    #[arg(long, value_name = "WHERE")]
-    pub join: PathBuf,
-    /// Which worker this is
+    /// Where the first worker is [default: the address in the key]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub join: Option<String>,
+    /// The file that the first worker has written
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Which worker to be [default: any that is missing]
     #[arg(long, value_name = "N")]
-    pub number: usize,
+    pub number: Option<usize>,
+    /// The memory that it shares with the others
+    #[arg(long, hide = true)]
+    pub memory: Option<PathBuf>,
     /// End with the process that has started this one, which holds the other end of its stdin
     #[arg(long, hide = true)]
     pub child: bool,
@@ -448,7 +468,6 @@ pub enum Command {
     Init(InitArgs),
     /// Print the manifest's JSON schema
     Schema,
-    /// Work for a run that was started elsewhere
-    #[command(hide = true)]
+    /// Be one more worker of a run that waits for it: `outgrow train FILE --workers N --listen HOST:PORT`
     Worker(WorkerArgs),
 }

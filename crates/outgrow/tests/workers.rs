@@ -7,7 +7,13 @@ use serde_json::Value as Json;
 
 const GLYPHS: &str = "seed = 5\n[data]\nsource = \"synthetic:glyphs\"\nsamples = 200\ntest = { samples = 60 }\nsplit = { validation = 0.2 }\n";
 
-const TRANSPORTS: [&str; 2] = ["threads", "shm"];
+/// How workers are connected.
+const TRANSPORTS: [&[&str]; 4] = [
+    &["--transport", "threads"],
+    &["--transport", "shm"],
+    &["--transport", "tcp"],
+    &["--transport", "tcp", "--no-tls"],
+];
 
 /// Four points on a line, as many micro-shards.
 const LINE: &str = "[data]\nsource = \"rows\"\ncolumns = [\"a\", \"b\", \"y\"]\nlabel = \"y\"\n\
@@ -47,9 +53,9 @@ fn check(manifest: &str, groups: &[(usize, usize)]) {
     for (workers, threads) in groups {
         let (workers, threads) = (workers.to_string(), threads.to_string());
         for transport in TRANSPORTS {
-            let flags = ["--workers", &workers, "--threads", &threads, "--transport", transport];
+            let flags = [&["--workers", &workers, "--threads", &threads], transport].concat();
             let together = measure(&place, "together", &flags);
-            assert_eq!(together, alone, "{workers} workers of {threads} threads over {transport}");
+            assert_eq!(together, alone, "{workers} workers of {threads} threads: {transport:?}");
         }
     }
 }
@@ -149,8 +155,8 @@ fn what_fails_on_one_worker_is_told_once() {
     let manifest = LINE.replace("lr = 0.04", "lr = 1e30");
     let place = Place::with(&manifest);
     for transport in TRANSPORTS {
-        let flags = ["train", "m.toml", "--quiet", "--workers", "4", "--transport", transport];
-        let found = place.refused(&flags);
+        let flags = ["train", "m.toml", "--quiet", "--workers", "4"];
+        let found = place.refused(&[&flags, transport].concat());
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0]["code"], "train.non-finite", "{found:?}");
     }

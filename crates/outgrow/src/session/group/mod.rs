@@ -1,6 +1,7 @@
 //! A run that several workers share: each opens manifest and data, they compare what they have, and train together. The
 //! first one, which the command itself is, writes and tells; the others only compute.
 
+mod gather;
 mod processes;
 mod threads;
 
@@ -46,9 +47,11 @@ pub fn run_group(args: &RunArgs, context: &Context, workers: usize, evaluate: bo
         args.processor.threads = NonZeroUsize::new((places::threads(None)? / workers).max(1));
     }
     let shared = Shared { args: &args, context, workers, evaluate };
-    match args.workers.transport.unwrap_or_default() {
+    let usual = if args.workers.listen.is_some() { TransportName::Tcp } else { TransportName::Threads };
+    match args.workers.transport.unwrap_or(usual) {
         TransportName::Threads => threads::run(&shared),
-        TransportName::Shm => processes::run(&shared),
+        TransportName::Shm => processes::run(&shared, gather::by_memory),
+        TransportName::Tcp => processes::run(&shared, gather::by_tcp),
     }
 }
 

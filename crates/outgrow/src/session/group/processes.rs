@@ -3,18 +3,16 @@
 
 use std::ffi::OsString;
 use std::io::Read;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use outgrow_env::Transport;
-use outgrow_env::transport::shared_memory;
 use outgrow_ir::Diagnostic;
 use serde_json::Value as Json;
 
-use super::{LOST, Shared, with_group};
+use super::{LOST, Shared, gather, with_group};
 use crate::cli::WorkerArgs;
 use crate::context::{Context, Failure};
 use crate::session::Session;
@@ -23,43 +21,17 @@ use crate::session::Session;
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a process may take to end by itself when another one is gone, before it is ended.
 const GRACE: Duration = Duration::from_millis(600);
-/// How long children may take to join.
-const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs with the other workers in processes that are started here.
-pub fn run(shared: &Shared<'_>) -> Result<Json, Failure> {
-    let links = shared_memory::create(&memory_folder(), shared.workers).map_err(no_links)?;
-    let path = links.path().to_owned();
-    let family = Family::start(shared, &path)?;
-    let until = Instant::now() + PATIENCE;
-    while let Some(missing) = (1..shared.workers).find(|worker| !links.has_joined(*worker)) {
-        if let Some((worker, end)) = family.ended(|_| true) {
-            // It has said why on stderr.
-            let problem = format!("worker {worker} ended before it had joined ({end})");
-            return Err(Diagnostic::new("workers.start", problem).hint("see what it has said above").into());
-        }
-        if Instant::now() > until {
-            let problem = format!("worker {missing} has not joined within {PATIENCE:?}");
-            return Err(Diagnostic::new("workers.start", problem).hint("is the machine overloaded?").into());
-        }
-        thread::sleep(LOOK / 10);
-    }
+/// Runs with the other workers in processes of their own, which are linked so.
+pub fn run(
+    shared: &Shared<'_>,
+    gather: impl FnOnce(&Shared<'_>) -> Result<(Box<dyn Transport>, Family), Failure>,
+) -> Result<Json, Failure> {
+    let (links, family) = gather(shared)?;
     family.watch(shared.context);
-    let done = shared.first(Box::new(links));
+    let done = shared.first(links);
     family.over();
     done.map_err(|failure| family.explain(failure))
-}
-
-/// A folder in memory, where the system has one.
-fn memory_folder() -> PathBuf {
-    let shm = Path::new("/dev/shm");
-    if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() }
-}
-
-fn no_links(error: shared_memory::SharedMemoryError) -> Diagnostic {
-    Diagnostic::new("workers.links", error.to_string())
-        .item("--transport shm")
-        .hint("take fewer workers, or another transport")
 }
 
 /// A process that is a worker, and how it ended, if it has.
@@ -71,7 +43,7 @@ struct Member {
 
 /// The processes that were started here. They end when this is dropped.
 #[derive(Clone, Debug)]
-struct Family(Arc<Mutex<Members>>);
+pub struct Family(Arc<Mutex<Members>>);
 
 #[derive(Debug)]
 struct Members {
@@ -100,17 +72,17 @@ impl Drop for Members {
 }
 
 impl Family {
-    /// Starts all workers but the first, which find the others by a file.
-    fn start(shared: &Shared<'_>, path: &Path) -> Result<Self, Diagnostic> {
+    /// Starts workers 1 to `here - 1`, with the flags by which they find the others.
+    pub fn start(shared: &Shared<'_>, here: usize, find: &[OsString]) -> Result<Self, Diagnostic> {
         let refused = |error: std::io::Error| {
             Diagnostic::new("workers.start", format!("a worker cannot be started: {error}"))
                 .hint("take fewer workers, or `--transport threads`")
         };
         let program = std::env::current_exe().map_err(refused)?;
         let family = Self(Arc::new(Mutex::new(Members { members: Vec::new(), over: false })));
-        for worker in 1..shared.workers {
+        for worker in 1..here {
             let mut command = Command::new(&program);
-            command.args(arguments(shared, path, worker)).stdin(Stdio::piped()).stdout(Stdio::null());
+            command.args(arguments(shared, find, worker)).stdin(Stdio::piped()).stdout(Stdio::null());
             let process = command.spawn().map_err(refused)?;
             family.lock().members.push(Member { process, end: None });
         }
@@ -134,6 +106,24 @@ impl Family {
             let end = member.end.filter(&how)?;
             Some((worker, format!("process {}, {end}", member.process.id())))
         })
+    }
+
+    /// Whether all that were started here can still join: `missing` has not, and may until then.
+    ///
+    /// # Errors
+    /// When one has ended, or it is too late.
+    pub fn check_joining(&self, missing: usize, until: Instant) -> Result<(), Diagnostic> {
+        if let Some((worker, end)) = self.ended(|_| true) {
+            // It has said why on stderr.
+            let problem = format!("worker {worker} ended before it had joined ({end})");
+            return Err(Diagnostic::new("workers.start", problem).hint("see what it has said above"));
+        }
+        if Instant::now() > until {
+            let problem = format!("worker {missing} has not joined in all this time");
+            return Err(Diagnostic::new("workers.start", problem)
+                .hint("is the machine overloaded, or the address one that others do not reach?"));
+        }
+        Ok(())
     }
 
     /// Ends this process when a worker's is gone and nobody has noticed: they are all within a long computation.
@@ -193,11 +183,11 @@ fn lost(problem: String, worker: usize, end: &str) -> Diagnostic {
 }
 
 /// The command line of a worker that is started here.
-fn arguments(shared: &Shared<'_>, path: &Path, worker: usize) -> Vec<OsString> {
+fn arguments(shared: &Shared<'_>, find: &[OsString], worker: usize) -> Vec<OsString> {
     let (manifest, processor) = (&shared.args.manifest, &shared.args.processor);
     let mut arguments: Vec<OsString> = vec!["worker".into(), "--child".into()];
+    arguments.extend_from_slice(find);
     let mut flag = |name: &str, value: OsString| arguments.extend([name.into(), value]);
-    flag("--join", path.into());
     flag("--number", worker.to_string().into());
     for set in &manifest.set {
         flag("--set", set.into());
@@ -220,15 +210,17 @@ fn arguments(shared: &Shared<'_>, path: &Path, worker: usize) -> Vec<OsString> {
 /// Joins a group and does a worker's part in its run.
 ///
 /// # Errors
-/// When it cannot join. What fails later is told to the others, and the first worker says it.
+/// When it cannot join, or the run fails; what fails in a worker that another process has started is said by that.
 pub fn join(args: &WorkerArgs, context: &Context) -> Result<(), Failure> {
     if args.child {
         end_with_parent();
     }
-    let quiet = context.silent();
-    let session = Session::open(&args.manifest, &args.processor, &quiet)?;
-    let links: Box<dyn Transport> = Box::new(shared_memory::join(&args.join, args.number).map_err(no_links)?);
-    with_group(links, |group| session.work(group)).map_err(|_| Failure::Told)
+    let silent = context.silent();
+    let context = if args.child { &silent } else { context };
+    let session = Session::open(&args.manifest, &args.processor, context)?;
+    let links = gather::join(args, &session.manifest, context)?;
+    let done = with_group(links, |group| session.work(group));
+    done.map_err(|failure| if args.child { Failure::Told } else { failure })
 }
 
 /// Ends this process when the one that has started it has ended: its end of the pipe is closed then.

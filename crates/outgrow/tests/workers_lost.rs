@@ -1,0 +1,169 @@
+//! Workers that are killed, and those who should not join: the run ends with their name, nothing hangs, and the same
+//! command goes on to the bits of a run that nothing happened to.
+
+mod common;
+
+use common::{Dice, Done, Place};
+use serde_json::Value as Json;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const MANIFEST: &str = "seed = 5\n[data]\nsource = \"synthetic:glyphs\"\nsamples = 160\n\
+    [model]\nname = \"mlp\"\nhidden = [300, 200]\n\
+    [train]\nsteps = 100\nbatch = 16\nmicro_shards = 4\noptimizer = \"adam\"\nclip_norm = 1.0\ncheckpoint_every_steps = 2\n";
+
+/// Long after whatever should have happened.
+const HANGS: Duration = Duration::from_secs(30);
+
+/// Waits until a process has ended, and gives what it left.
+fn wait(mut child: Child) -> Done {
+    let until = Instant::now() + HANGS;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > until {
+            child.kill().unwrap();
+            panic!("the run hangs: {:?}", child.wait_with_output().unwrap());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Done {
+        code: output.status.code().unwrap_or(-1),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
+}
+
+fn start(place: &Place, flags: &[&str]) -> Child {
+    let mut command =
+        place.command(&[&["train", "m.toml", "--quiet", "--json", "--threads", "1"], flags].concat());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// The processes that a process has started.
+#[cfg(target_os = "linux")]
+fn children(parent: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let process: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        let above: u32 = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+        (above == parent).then_some(process)
+    });
+    processes.collect()
+}
+
+#[cfg(target_os = "linux")]
+fn kill(process: u32) {
+    let killed = std::process::Command::new("kill").args(["-9", &process.to_string()]).status().unwrap();
+    // It may have ended.
+    let _ = killed;
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_that_is_killed_at_any_moment_ends_the_run_by_name() {
+    let whole = Place::with(MANIFEST);
+    let expect = whole.json(&["train", "m.toml", "--quiet"]);
+    let mut dice = Dice(7);
+    let mut named = 0;
+    for round in 0..20 {
+        let transport: &[&str] = [&["shm"][..], &["tcp"], &["tcp", "--no-tls"]][round % 3];
+        let flags = [&["--workers", "3", "--out", "r", "--transport"], transport].concat();
+        let place = Place::with(MANIFEST);
+        let child = start(&place, &flags);
+        let until = Instant::now() + HANGS;
+        // When the first worker is killed, the others have nobody to tell: they must end all the same.
+        let first = child.id();
+        let others = loop {
+            let others = children(first);
+            if others.len() == 2 || Instant::now() > until {
+                break others;
+            }
+            thread::sleep(Duration::from_millis(1));
+        };
+        thread::sleep(Duration::from_millis(dice.next() % 900));
+        let victim = (dice.next() % 3) as usize;
+        kill(if victim == 0 { first } else { others[victim - 1] });
+        let done = wait(child);
+        let until = Instant::now() + HANGS;
+        while others.iter().any(|other| std::path::Path::new(&format!("/proc/{other}")).exists()) {
+            assert!(Instant::now() < until, "round {round}: a worker outlives the run");
+            thread::sleep(Duration::from_millis(5));
+        }
+        if victim > 0 && done.code != 0 {
+            let worker = format!("worker {victim}");
+            assert!(done.stderr.contains(&worker), "round {round}: {}", done.stderr);
+            let error: Json = serde_json::from_str(&done.stdout).unwrap();
+            let code = error["errors"][0]["code"].as_str().unwrap();
+            assert!(["workers.lost", "workers.start"].contains(&code), "{error}");
+            named += usize::from(code == "workers.lost");
+        }
+        let end = place.json(&[&["train", "m.toml", "--quiet", "--threads", "1"], &flags[..]].concat());
+        assert_eq!(end["weights_sha256"], expect["weights_sha256"], "round {round}");
+    }
+    assert!(named > 4, "most are killed while they work: {named}");
+}
+
+/// A run that waits for one more worker, and the address and key that are needed to join it.
+struct Waiting {
+    place: Place,
+    first: Child,
+    address: String,
+}
+
+impl Waiting {
+    fn new() -> Self {
+        let place = Place::with(MANIFEST);
+        let flags = ["--workers", "2", "--out", "r", "--listen", "127.0.0.1:0", "--key", "r.key"];
+        let first = start(&place, &flags);
+        let until = Instant::now() + HANGS;
+        while !place.path("r.key").exists() {
+            assert!(Instant::now() < until, "no key is written");
+            thread::sleep(Duration::from_millis(5));
+        }
+        let key = place.read("r.key");
+        let address = key.lines().find_map(|line| line.strip_prefix("address = ")).unwrap();
+        let address = address.trim_matches('"').to_owned();
+        Self { place, first, address }
+    }
+
+    fn worker(&self, flags: &[&str]) -> Done {
+        self.place.run(&[&["worker", "m.toml", "--threads", "1", "--json"], flags].concat())
+    }
+}
+
+#[test]
+fn a_worker_of_another_machine_joins_with_the_key_alone() {
+    let waiting = Waiting::new();
+    let expect = Place::with(MANIFEST).json(&["train", "m.toml", "--quiet"]);
+    // Others come first, who may not: nothing becomes of that.
+    let changed = waiting.worker(&["--key", "r.key", "--set", "train.lr=0.5"]);
+    assert_eq!(changed.errors()[0]["code"], "workers.join");
+    assert!(changed.stderr.contains("manifest"), "{}", changed.stderr);
+    let key = waiting.place.read("r.key");
+    let token = key.lines().find(|line| line.starts_with("token")).unwrap();
+    waiting.place.write("wrong.key", key.replace(token, &format!("token = \"{}\"", "ab".repeat(32))));
+    let wrong = waiting.worker(&["--key", "wrong.key"]);
+    assert_eq!(wrong.errors()[0]["code"], "workers.join");
+    let bare: String = key
+        .lines()
+        .filter(|line| line.starts_with("address") || line.starts_with("token"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    waiting.place.write("bare.key", bare + "\n");
+    assert_eq!(
+        waiting.worker(&["--key", "bare.key"]).errors()[0]["code"],
+        "workers.join",
+        "without certificates"
+    );
+    assert_eq!(waiting.worker(&["--key", "none.key"]).errors()[0]["code"], "workers.join");
+    let garbage = std::net::TcpStream::connect(&waiting.address);
+    std::io::Write::write_all(&mut garbage.unwrap(), &[0x47; 5000]).unwrap();
+    let joined = waiting.worker(&["--join", &waiting.address, "--key", "r.key"]);
+    assert_eq!(joined.code, 0, "{}", joined.stderr);
+    assert!(joined.stderr.contains("joined as worker 1 of 2"), "{}", joined.stderr);
+    let end = wait(waiting.first).object();
+    assert_eq!(end["weights_sha256"], expect["weights_sha256"]);
+    assert!(!waiting.place.path("r.key").exists(), "nobody can join any more");
+}
