@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 pub const ROOM: usize = 1 << 16;
 
 /// Segments that are sent again at once.
-const AGAIN: usize = 4;
+const AGAIN: usize = 32;
 
 /// Something that happens.
 #[derive(Debug)]
