@@ -318,3 +318,52 @@ fn a_killed_process_is_gone_for_all_others() {
     let other = |gone: usize| LinkProblem::Failed(format!("worker {gone} has gone"));
     assert!(said == [LinkProblem::Gone, other(1)] || said == [other(2), LinkProblem::Gone], "{said:?}");
 }
+
+/// With this a test runs itself in a network of its own.
+const OWN_NETWORK: &str = "OUTGROW_TEST_OWN_NETWORK";
+
+/// The network is one of this test's own, in which nothing passes from some moment on; where the system does not allow
+/// that, the test says so and skips.
+#[test]
+#[allow(clippy::print_stdout)]
+fn a_machine_that_no_longer_answers_is_silent() {
+    let ip = |arguments: &str| {
+        let done = Command::new("ip").args(arguments.split(' ')).status();
+        assert!(done.unwrap().success(), "ip {arguments}");
+    };
+    if std::env::var_os(OWN_NETWORK).is_some() {
+        ip("link set lo up");
+        let silence = Duration::from_secs(2);
+        for sending in [true, false] {
+            let mut ends = group(2, Settings { silence, ..settings() });
+            let (mut other, mut links) = (ends.pop().unwrap(), ends.pop().unwrap());
+            send_all(&mut other, 0, b"still there").unwrap();
+            assert_eq!(receive(&mut links, 1, 11).unwrap(), b"still there");
+            ip("link set lo down");
+            if sending {
+                send_all(&mut links, 1, b"and you?").unwrap();
+            }
+            let start = Instant::now();
+            let lost = loop {
+                assert!(start.elapsed() < PATIENCE);
+                if let Err(lost) = links.wait(PATIENCE) {
+                    break lost;
+                }
+            };
+            assert_eq!(lost, LinkError { worker: 1, problem: LinkProblem::Silent(silence) });
+            ip("link set lo up");
+        }
+        return;
+    }
+    let possible = Command::new("unshare").args(["-rn", "ip", "link", "set", "lo", "up"]).output();
+    if !possible.is_ok_and(|o| o.status.success()) {
+        println!("skipped: this system does not let a test have a network of its own");
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.arg("-rn").arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "a_machine_that_no_longer_answers_is_silent", "--nocapture"]);
+    let output = command.env(OWN_NETWORK, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}

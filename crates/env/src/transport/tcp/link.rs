@@ -43,7 +43,9 @@ impl Link {
         let silence = settings.silence;
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
-        let keepalive = TcpKeepalive::new().with_time(silence / 2).with_interval(silence / 10);
+        // Systems count these in seconds.
+        let seconds = |part: u32| (silence / part).max(Duration::from_secs(1));
+        let keepalive = TcpKeepalive::new().with_time(seconds(2)).with_interval(seconds(10));
         #[cfg(any(target_os = "linux", target_os = "macos", target_os = "windows"))]
         let keepalive = keepalive.with_retries(5);
         socket.set_tcp_keepalive(&keepalive)?;
