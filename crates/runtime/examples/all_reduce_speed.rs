@@ -1,16 +1,19 @@
 //! Measures all-reduces of f32 between workers that are processes (or threads, with `threads`) of one machine:
-//! `cargo run --release -p outgrow-runtime --example all_reduce_speed [threads] [WORKERS] [BYTES_OF_A_PIECE...]`. Each
+//! `cargo run --release -p outgrow-runtime --example all_reduce_speed [threads|tcp|tls] [WORKERS] [BYTES_OF_A_PIECE...]`.
+//! Each
 //! line is for one algorithm and one size of pieces, by which a vector goes through its rounds one after the other, and has
 //! the middle of the first worker's times, each taken after a barrier.
 #![allow(clippy::print_stdout)]
 
 use outgrow_env::Transport;
+use outgrow_env::transport::tcp::{self, Identity, Rendezvous, Settings, Token};
 use outgrow_env::transport::{shared_memory, threads};
 use outgrow_runtime::collective::{Communicator, Schedule, Tree, canonical, gather, ring, runs};
 use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const SIZES: [usize; 3] = [4 << 10, 1 << 20, 64 << 20];
 
@@ -79,6 +82,40 @@ fn measure(links: Box<dyn Transport>, pieces: &[usize]) {
     group.leave(None);
 }
 
+/// The first worker of processes that are linked over TCP, or one that joins by the file at `path`.
+fn measure_tcp(path: Option<&Path>, encrypted: bool, workers: usize, pieces: &[usize]) {
+    let patience = Duration::from_secs(10);
+    if let Some(path) = path {
+        let (address, settings) = tcp::read_join_file(path).expect("a file to join with");
+        let joined = tcp::join(address, None, b"", &settings, patience).expect("the links");
+        return measure(Box::new(joined.links), pieces);
+    }
+    let mut settings = Settings::new(Token::random().expect("random numbers"));
+    if encrypted {
+        settings.identity = Some(Arc::new(Identity::random().expect("random numbers")));
+    }
+    let mut rendezvous = Rendezvous::listen("127.0.0.1:0", workers, settings.clone()).expect("a port");
+    let address = rendezvous.address().expect("a port").to_string();
+    let path = std::env::temp_dir().join(format!("all-reduce-{}.toml", std::process::id()));
+    tcp::write_join_file(&path, &address, &settings).expect("a file");
+    let child = |worker: usize| {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        let numbers = pieces.iter().map(usize::to_string);
+        command
+            .args(["tcp", "join"])
+            .arg(&path)
+            .arg(worker.to_string())
+            .arg(workers.to_string())
+            .args(numbers);
+        command.spawn().expect("a process")
+    };
+    let children: Vec<_> = (1..workers).map(child).collect();
+    assert!(rendezvous.wait(patience, &mut |_| Ok(())).expect("the others"));
+    std::fs::remove_file(&path).expect("the file is there");
+    measure(Box::new(rendezvous.finish(b"").expect("the others")), pieces);
+    children.into_iter().for_each(|mut child| assert!(child.wait().expect("its end").success()));
+}
+
 fn main() {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let mut word = |word: &str| {
@@ -86,6 +123,7 @@ fn main() {
         at.map(|at| arguments.remove(at)).is_some()
     };
     let (as_threads, joins) = (word("threads"), word("join"));
+    let (over_tcp, over_tls) = (word("tcp"), word("tls"));
     let path = if joins { arguments.remove(0) } else { String::new() };
     let mut numbers = arguments.iter().map(|argument| argument.parse::<usize>().expect("a number"));
     let me = if joins { numbers.next().expect("a worker") } else { 0 };
@@ -94,7 +132,9 @@ fn main() {
     if pieces.is_empty() {
         pieces = vec![64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20, usize::MAX];
     }
-    if joins {
+    if over_tcp || over_tls {
+        measure_tcp(joins.then(|| Path::new(&path)), over_tls, workers, &pieces);
+    } else if joins {
         measure(Box::new(shared_memory::join(Path::new(&path), me).expect("the links")), &pieces);
     } else if as_threads {
         std::thread::scope(|scope| {

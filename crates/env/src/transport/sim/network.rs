@@ -232,13 +232,15 @@ impl Network {
     /// Sees to it that what is not acknowledged is sent again.
     fn arm(&mut self, from: usize, to: usize) {
         let wait = self.conditions.patience_ns();
-        let now = self.now;
+        // What still queues at either end cannot have been answered: to send more would only make the queues longer.
+        let queues = [self.pair(from, to), self.pair(to, from)].map(|pair| self.busy_until[pair]);
+        let begin = queues.into_iter().fold(self.now, u64::max);
         let stream = self.stream(from, to);
         if !stream.is_open() {
             stream.again_at = None;
             return;
         }
-        let at = now + (wait << stream.tries.min(3));
+        let at = begin + (wait << stream.tries.min(3));
         stream.again_at = Some(at);
         if !stream.timer {
             stream.timer = true;
