@@ -443,9 +443,10 @@ fn waits_end() {
         thread::scope(|scope| {
             let waiting = scope.spawn(|| {
                 let patience = Patience::new();
+                let block = vec![1; 1 << 20];
                 let mut left = 30 << 20;
                 while left > 0 {
-                    let count = one.send(1, &vec![1; left.min(1 << 20)]).unwrap();
+                    let count = one.send(1, &block[..block.len().min(left)]).unwrap();
                     left -= count;
                     if count == 0 {
                         one.wait(long).unwrap();
