@@ -83,7 +83,7 @@ fn an_optimiser_that_looks_at_whole_tensors() {
 fn a_convolutional_network() {
     let rest = "[model]\nlayers = [\n\
         { conv = 6, kernel = 5, padding = \"same\", activation = \"relu\" }, { max_pool = 2 },\n\
-        { flatten = true }, { dense = 40, activation = \"relu\" }, { dense = 10 },\n]\n\
+        { flatten = true }, { dense = 80, activation = \"relu\" }, { dense = 10 },\n]\n\
         [train]\nsteps = 5\nbatch = 32\nmicro_shards = 4\noptimizer = { name = \"ftrl\" }\nlr = 0.1\nlog_every_steps = 1\n";
     check(&format!("{GLYPHS}{rest}"), &[(3, 1), (4, 2)]);
 }

@@ -139,11 +139,16 @@ pub(crate) fn kinds(tensors: &BTreeMap<String, Tensor>) -> impl Iterator<Item = 
     tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.dtype(), tensor.shape()))
 }
 
+/// How many blocks of [`SUM_BLOCK`] elements a vector has, the last of which may be shorter.
+pub(crate) fn blocks(elements: usize) -> usize {
+    elements.div_ceil(SUM_BLOCK)
+}
+
 /// The blocks of [`SUM_BLOCK`] elements of a flat vector cut into so many runs, as ranges of its elements.
 pub(crate) fn block_ranges(elements: usize, parts: usize) -> Vec<Range<usize>> {
     let element = |block: usize| block.saturating_mul(SUM_BLOCK).min(elements);
-    let blocks = runs(elements.div_ceil(SUM_BLOCK), parts);
-    blocks.map(|blocks| element(blocks.start)..element(blocks.end)).collect()
+    let runs = runs(blocks(elements), parts);
+    runs.map(|blocks| element(blocks.start)..element(blocks.end)).collect()
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ struct Course {
     steps: u64,
     /// When the last checkpoint was written, by the clock.
     saved_at: u64,
+    /// Whether a worker has asked all to have the state saved now.
+    save: bool,
 }
 
 impl Trainer {
@@ -32,6 +34,7 @@ impl Trainer {
             steps_per_epoch: self.steps_per_epoch(data.samples()),
             steps: self.total_steps(data.samples()),
             saved_at: self.options.clock.now_ns(),
+            save: false,
         };
         observer.on_event(&TrainEvent::Started {
             step: self.state.step,
@@ -52,7 +55,7 @@ impl Trainer {
             if (batch.epoch, batch.index) != (epoch, index) {
                 return Err(out_of_order(&batch, epoch, index).into());
             }
-            self.take_step(&batch, &course, observer)?;
+            self.take_step(&batch, &mut course, observer)?;
             source.recycle(batch);
             self.state.train_ns += self.options.clock.now_ns() - started;
             self.after_step(data, &mut course, observer)?;
@@ -66,11 +69,12 @@ impl Trainer {
     fn take_step(
         &mut self,
         batch: &Batch,
-        course: &Course,
+        course: &mut Course,
         observer: &mut dyn TrainObserver,
     ) -> Result<(), Diagnostics> {
         let lr = schedule::lr(&self.config, self.state.step, course.steps_per_epoch, course.steps);
-        let StepOutcome { loss, accuracy, finite } = self.step_at(batch, lr)?;
+        let StepOutcome { loss, accuracy, finite, save } = self.step_at(batch, lr)?;
+        course.save = save;
         if !finite {
             return Err(self.non_finite(batch, loss).into());
         }
@@ -100,8 +104,13 @@ impl Trainer {
         }
         let policy = self.config.checkpoints;
         let age_ns = self.options.clock.now_ns() - course.saved_at;
-        let due = policy.every_steps.is_some_and(|n| step.is_multiple_of(n))
-            || policy.every_seconds.is_some_and(|s| age_ns as f64 * 1e-9 >= s);
+        let old = policy.every_seconds.is_some_and(|s| age_ns as f64 * 1e-9 >= s);
+        // Clocks differ: where all workers are needed to save, the first one asks them to.
+        let asked = if self.step.is_sharded() { course.save } else { old };
+        let due = policy.every_steps.is_some_and(|n| step.is_multiple_of(n)) || asked;
+        if old && !due && self.saver.is_some() {
+            self.step.ask_to_save();
+        }
         self.poll_saved(observer)?;
         // The last state is saved at the end of the run.
         if due && !is_last {

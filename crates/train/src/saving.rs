@@ -93,6 +93,9 @@ impl Trainer {
     /// When the state is not finite, when the observer cannot keep what it was told, or when the checkpoint before could
     /// not be written.
     pub(crate) fn save(&mut self, observer: &mut dyn TrainObserver) -> Result<(), Diagnostics> {
+        if let Some(group) = &self.group {
+            self.step.collect(&mut self.state, &mut group.lock())?;
+        }
         if self.saver.is_none() {
             return observer.sync();
         }

@@ -4,12 +4,12 @@
 use crate::evaluate::{Evaluator, Metrics};
 use crate::memory::{Budget, gradient_bytes, in_step, state_bytes, step_graph};
 use crate::optim::from_spec;
-use crate::program::ModelProgram;
+use crate::program::{ModelProgram, layouts};
 use crate::saving::Saver;
 use crate::spec::{Interval, Train};
 use crate::state::TrainState;
-use crate::step::{StepOutcome, Sums, WorkerStep};
-use crate::update::Update;
+use crate::step::{StepOutcome, StepPlan, Sums, WorkerStep};
+use crate::update::{Update, can_be_cut};
 use outgrow_env::Clock;
 use outgrow_ir::{Diagnostics, Graph};
 use outgrow_models::BuiltModel;
@@ -101,12 +101,19 @@ impl Trainer {
         budget.take(gradient_bytes(&config, &program.outputs), "gradients")?;
         let evaluator = Evaluator::new(&model, config.batch, &backend, &budget.options())?;
         budget.take(evaluator.bytes(), "the values of an evaluation")?;
-        let combined = program.outputs.bytes();
-        let update = Update::new(&config, &model, combined, &*backend, &budget.options())?;
+        let (gradients, elements) = (layouts(&model).0.total(), program.outputs.layout.total());
+        let (me, workers) = group.as_ref().map_or((0, 1), |group| {
+            let group = group.lock();
+            (group.worker(), group.workers())
+        });
+        let cut = can_be_cut(&config);
+        let plan = StepPlan::new(config.micro_shards, workers, gradients, elements, cut)?;
+        let own = plan.updated(me);
+        let update = Update::new(&config, &model, own.clone(), &*backend, &budget.options())?;
         let key = RngKey::new(options.seed);
         let slots = from_spec(&config.optimizer, config.weight_decay).slots();
         let state = TrainState::initial(&model, &slots, key, &backend)?;
-        let sums = Sums::new(&model, &config, &program.outputs, &backend, &budget.options())?;
+        let sums = Sums::new(&model, &config, &program.outputs, own, &backend, &budget.options())?;
         options.memory = budget.0;
         let step = WorkerStep::new(
             &config,
@@ -114,6 +121,7 @@ impl Trainer {
             update,
             sums,
             &options,
+            plan,
             group.as_ref().map(Group::lock).as_deref(),
         )?;
         let saver = options.checkpoints.take().map(Saver::new);

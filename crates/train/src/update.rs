@@ -2,19 +2,27 @@
 //! old. Elementwise optimisers sweep over all parameters as one vector.
 
 use crate::optim::{Clipping, Optimizer, from_spec, update_graph};
-use crate::program::{bytes, layouts};
+use crate::program::layouts;
 use crate::spec::Train;
 use crate::state::TrainState;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::BuiltModel;
 use outgrow_runtime::{Argument, Backend, Bindings, Buffer, CompileOptions, Instance, Place, compile};
 use smallvec::{SmallVec, smallvec};
+use std::ops::Range;
 
-/// The update of all parameters.
+/// The update of a range of the parameters.
 #[derive(Debug)]
 pub struct Update {
     optimizer: Box<dyn Optimizer>,
     instance: Box<dyn Instance>,
+    /// In elements.
+    range: Range<usize>,
+}
+
+/// Whether ranges of the parameters can be updated apart, by the optimiser that the manifest asks for.
+pub fn can_be_cut(config: &Train) -> bool {
+    from_spec(&config.optimizer, config.weight_decay).elementwise()
 }
 
 /// The buffers of the update: parameters, the combined vector, a slot each, and each number.
@@ -22,15 +30,15 @@ const PARAMS: usize = 0;
 const GRADS: usize = 1;
 
 impl Update {
-    /// Compiles the update of a model's parameters by the optimiser that the manifest asks for, from a combined vector of
-    /// `combined` bytes that begins with the gradients, laid out as the parameters.
+    /// Compiles the update of these elements of a model's parameters by the optimiser that the manifest asks for: all of
+    /// them, unless they [can be cut](can_be_cut).
     ///
     /// # Errors
     /// When it cannot be compiled.
     pub fn new(
         config: &Train,
         model: &BuiltModel,
-        combined: usize,
+        range: Range<usize>,
         backend: &dyn Backend,
         options: &CompileOptions,
     ) -> Result<Self, Diagnostics> {
@@ -39,7 +47,7 @@ impl Update {
         let flat = optimizer.elementwise();
         let tensors: Vec<(String, Vec<usize>)> = if flat {
             // With the gaps between tensors, which stay zero under every elementwise optimiser.
-            vec![("all".into(), vec![params.total()])]
+            vec![("all".into(), vec![range.len()])]
         } else {
             params.entries().iter().map(|e| (e.name.clone(), e.dims.clone())).collect()
         };
@@ -49,11 +57,11 @@ impl Update {
             if flat { vec![0] } else { params.entries().iter().map(|e| 4 * e.offset).collect() };
         let all = |buffer: usize| offsets.iter().map(move |offset| Place { buffer, offset: *offset });
         // Inputs are parameters, gradients, then state; outputs the same without gradients, in place.
-        let mut bindings = Bindings { bytes: vec![bytes(&params), combined], ..Bindings::default() };
+        let mut bindings = Bindings { bytes: vec![4 * range.len(); 2], ..Bindings::default() };
         bindings.inputs.extend(all(PARAMS).chain(all(GRADS)));
         bindings.outputs.extend(all(PARAMS));
         for _ in optimizer.slots() {
-            let buffer = bindings.buffer(bytes(&params)).buffer;
+            let buffer = bindings.buffer(4 * range.len()).buffer;
             bindings.inputs.extend(all(buffer));
             bindings.outputs.extend(all(buffer));
         }
@@ -64,10 +72,10 @@ impl Update {
         }
         let options = CompileOptions { bindings: Some(bindings), ..options.clone() };
         let instance = backend.instance(&compile(backend, &graph, 1, &options)?)?;
-        Ok(Self { optimizer, instance })
+        Ok(Self { optimizer, instance, range })
     }
 
-    /// Updates parameters and optimiser state. `combined` begins with the gradients, laid out as the parameters;
+    /// Updates its range of parameters and optimiser state. `combined` begins with the gradients, laid out as the parameters;
     /// `scale` multiplies them, when the manifest clips by norm.
     ///
     /// # Errors
@@ -81,9 +89,10 @@ impl Update {
     ) -> Result<(), Diagnostic> {
         let numbers = self.optimizer.scalars(lr, state.step + 1).into_iter().chain(scale);
         let numbers: SmallVec<[[f32; 1]; 4]> = numbers.map(|x| [x as f32]).collect();
+        let part = Argument::Read(combined, 4 * self.range.start..4 * self.range.end);
         let mut arguments: SmallVec<[Argument<'_>; 8]> =
-            smallvec![state.params.write(), Argument::read(combined)];
-        arguments.extend(state.slots.iter_mut().map(|(_, slot)| slot.write()));
+            smallvec![state.params.write_range(&self.range), part];
+        arguments.extend(state.slots.iter_mut().map(|(_, slot)| slot.write_range(&self.range)));
         arguments.extend(numbers.iter().map(|number| Argument::host(number)));
         self.instance.run(&mut arguments)
     }

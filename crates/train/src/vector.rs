@@ -3,7 +3,7 @@
 use crate::flat::{Entry, Layout, kinds};
 use crate::program::bytes;
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_runtime::collective::Communicator;
+use outgrow_runtime::collective::{Communicator, Machine};
 use outgrow_runtime::{Argument, Backend, Buffer};
 use outgrow_store::checkpoint::{Part, Piece, Stored};
 use outgrow_tensor::{Shape, Tensor};
@@ -89,6 +89,25 @@ impl DeviceVector {
     pub fn share(&mut self, group: &mut Communicator, what: &str) -> Result<(), Diagnostic> {
         let buffer = std::slice::from_mut(&mut self.buffer);
         on_host(&*self.backend, buffer, |vectors| group.broadcast(0, &mut *vectors[0], what))
+    }
+
+    /// These elements of the vector, for a run that writes them.
+    pub fn write_range(&mut self, elements: &Range<usize>) -> Argument<'_> {
+        Argument::Write(&mut *self.buffer, 4 * elements.start..4 * elements.end)
+    }
+
+    /// Takes part in a collective with the bytes of this vector.
+    ///
+    /// # Errors
+    /// When a worker is lost, or the device fails.
+    pub fn exchange(
+        &mut self,
+        group: &mut Communicator,
+        machine: &mut Machine,
+        what: &str,
+    ) -> Result<(), Diagnostic> {
+        let buffer = std::slice::from_mut(&mut self.buffer);
+        on_host(&*self.backend, buffer, |vectors| group.run(machine, what, vectors))
     }
 
     /// Gives tensor `i` these elements.

@@ -96,16 +96,27 @@ impl Schedule {
     pub fn staggered(workers: usize, schedules: impl IntoIterator<Item = Self>) -> Self {
         let mut all = Self::empty(workers);
         for (start, schedule) in schedules.into_iter().enumerate() {
-            for (i, round) in schedule.rounds.into_iter().enumerate() {
-                if all.rounds.len() <= start + i {
-                    all.rounds.resize_with(start + i + 1, Round::default);
-                }
-                let into = &mut all.rounds[start + i];
-                into.transfers.extend(round.transfers);
-                into.locals.extend(round.locals);
-            }
+            all.add(schedule, start);
         }
         all
+    }
+
+    /// This one and that one, which touches different bytes, at the same time.
+    pub fn beside(mut self, other: Self) -> Self {
+        self.add(other, 0);
+        self
+    }
+
+    /// Adds the rounds of another one to these, from round `start` on.
+    fn add(&mut self, other: Self, start: usize) {
+        for (i, round) in other.rounds.into_iter().enumerate() {
+            if self.rounds.len() <= start + i {
+                self.rounds.resize_with(start + i + 1, Round::default);
+            }
+            let into = &mut self.rounds[start + i];
+            into.transfers.extend(round.transfers);
+            into.locals.extend(round.locals);
+        }
     }
 
     /// What it takes.

@@ -1,8 +1,9 @@
 //! A step, cut into what is to be done ([`StepPlan`]), in which order ([`StepMachine`]: events in, actions out, no I/O)
-//! and with what ([`TreeSum`], [`Sums`]); [`WorkerStep`] does one worker's part of it.
+//! and with what ([`TreeSum`], [`Sums`], and `Shards` among several workers); [`WorkerStep`] does one worker's part of it.
 
 mod machine;
 mod plan;
+mod shards;
 mod sums;
 mod tree;
 mod worker;

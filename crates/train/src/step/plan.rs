@@ -9,47 +9,94 @@ use std::ops::Range;
 /// Bytes of each worker's range that are exchanged at a time: little enough to be in the caches still when they are used.
 const PIECE: usize = 128 << 10;
 
+/// Shorter vectors than this many elements are updated by all workers alike: their exchange is a matter of latency.
+const SHORT: usize = 1 << 16;
+
 /// Who does what in a step. The numbers that come out depend on the number of leaves alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepPlan {
     /// The leaves, and whose they are.
     pub tree: Tree,
-    /// The elements of the combined vector that each worker answers for.
+    /// Whether each worker updates its own range of the parameters, rather than all of them all.
+    pub sharded: bool,
+    /// The elements of the gradients that each worker answers for.
     ranges: Vec<Range<usize>>,
+    /// Elements of the combined vector: gradients, and then sums over the batch.
+    elements: usize,
 }
 
 impl StepPlan {
-    /// A plan for `workers` workers and a combined vector of `elements` elements, which is cut as [`crate::Layout::ranges`]
-    /// cuts. Runs of leaves, and ranges, differ by one leaf, or block, at most.
+    /// A plan for `workers` workers and a combined vector that begins with `gradients` elements, which are cut as
+    /// [`crate::Layout::ranges`] cuts. Runs of leaves, and ranges, differ by one leaf, or block, at most. Whether ranges of
+    /// the parameters can be updated apart, `cut` says.
     ///
     /// # Errors
     /// When the leaves are no power of two, or fewer than the workers.
-    pub fn new(leaves: usize, workers: usize, elements: usize) -> Result<Self, Diagnostic> {
+    pub fn new(
+        leaves: usize,
+        workers: usize,
+        gradients: usize,
+        elements: usize,
+        cut: bool,
+    ) -> Result<Self, Diagnostic> {
         check(leaves, workers)?;
-        Ok(Self { tree: Tree::new(leaves, workers), ranges: block_ranges(elements, workers) })
+        let sharded = cut && workers > 1 && gradients >= SHORT;
+        let ranges = block_ranges(gradients, workers);
+        Ok(Self { tree: Tree::new(leaves, workers), sharded, ranges, elements })
     }
 
-    /// The elements that a worker combines.
-    pub fn range(&self, worker: usize) -> Range<usize> {
-        self.ranges[worker].clone()
+    /// The elements of the gradients that each worker combines.
+    pub fn ranges(&self) -> &[Range<usize>] {
+        &self.ranges
     }
 
-    /// How the workers' sums of their largest subtrees become the whole sum, at all of them: a piece of each range after
-    /// the other.
-    pub fn all_reduce(&self) -> Schedule {
-        let bytes = |range: &Range<usize>| 4 * range.start..4 * range.end;
-        let longest = self.ranges.iter().map(|range| 4 * range.len()).max().unwrap_or(0);
+    /// The elements of the parameters that a worker updates.
+    pub fn updated(&self, worker: usize) -> Range<usize> {
+        if self.sharded { self.ranges[worker].clone() } else { 0..self.gradients() }
+    }
+
+    fn gradients(&self) -> usize {
+        self.ranges.last().map_or(0, |range| range.end)
+    }
+
+    /// What stands behind the gradients: sums over the batch, which the last worker combines.
+    pub fn sums(&self) -> Range<usize> {
+        self.gradients()..self.elements
+    }
+
+    /// How the workers' sums of their largest subtrees become the whole sum, a piece of each range after the other: with
+    /// each worker its own range of it, or if it is not sharded, with all of them all of it.
+    pub fn reduce(&self) -> Schedule {
+        let last = self.ranges.len() - 1;
+        let end = |worker: usize| if worker == last { self.elements } else { self.ranges[worker].end };
+        let all: Vec<Range<usize>> =
+            self.ranges.iter().enumerate().map(|(w, range)| 4 * range.start..4 * end(w)).collect();
+        let longest = all.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
         let piece = |number: usize| {
             let cut = |range: &Range<usize>| {
-                let range = bytes(range);
                 let at = |number: usize| (range.start + number * PIECE).min(range.end);
                 at(number)..at(number + 1)
             };
-            let parts: Vec<Range<usize>> = self.ranges.iter().map(cut).collect();
-            canonical::reduce_scatter(&self.tree, &parts).then(gather::doubling(&parts))
+            let parts: Vec<Range<usize>> = all.iter().map(cut).collect();
+            let reduced = canonical::reduce_scatter(&self.tree, &parts);
+            if self.sharded { reduced } else { reduced.then(gather::doubling(&parts)) }
         };
         Schedule::staggered(self.tree.workers(), (0..longest.div_ceil(PIECE)).map(piece))
     }
+
+    /// How each worker's range of a vector that is laid out as the parameters comes to all.
+    pub fn share(&self) -> Schedule {
+        gather::doubling(&bytes(&self.ranges))
+    }
+
+    /// How it comes to the first worker.
+    pub fn collect(&self) -> Schedule {
+        gather::to_one(0, &bytes(&self.ranges))
+    }
+}
+
+fn bytes(ranges: &[Range<usize>]) -> Vec<Range<usize>> {
+    ranges.iter().map(|range| 4 * range.start..4 * range.end).collect()
 }
 
 /// Whether so many workers can share so many micro-shards.
@@ -82,15 +129,18 @@ mod tests {
     fn every_element_has_one_owner() {
         for leaves in [1usize, 2, 4, 8, 16] {
             for workers in 1..=leaves {
-                for elements in [0, 1, 4096, 4097, 5 * 4096, 100_000] {
-                    let plan = StepPlan::new(leaves, workers, elements).unwrap();
-                    assert!((1..workers).all(|w| plan.range(w).start == plan.range(w - 1).end));
-                    assert_eq!((plan.range(0).start, plan.range(workers - 1).end), (0, elements));
+                for gradients in [0, 1, 4096, 4097, 5 * 4096, 100_000] {
+                    let plan = StepPlan::new(leaves, workers, gradients, gradients + 50, true).unwrap();
+                    let ranges = plan.ranges();
+                    assert!(ranges.windows(2).all(|two| two[0].end == two[1].start));
+                    assert_eq!((ranges[0].start, ranges[workers - 1].end), (0, gradients));
                     assert!(
-                        (1..workers).all(|w| plan.range(w).start.is_multiple_of(SUM_BLOCK)
-                            || plan.range(w).start == elements)
+                        ranges[1..].iter().all(|r| r.start.is_multiple_of(SUM_BLOCK) || r.start == gradients)
                     );
-                    plan.all_reduce().check(4 * elements).unwrap();
+                    plan.reduce().check(4 * (gradients + 50)).unwrap();
+                    plan.share().check(4 * gradients).unwrap();
+                    plan.collect().check(4 * gradients).unwrap();
+                    assert_eq!(plan.sharded, workers > 1 && gradients == 100_000);
                 }
             }
         }
@@ -98,9 +148,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_shared_says_how_it_could() {
-        assert!(StepPlan::new(6, 1, 0).unwrap_err().to_string().contains("power of two"));
-        let text = StepPlan::new(4, 5, 0).unwrap_err().to_string();
+        assert!(StepPlan::new(6, 1, 0, 0, true).unwrap_err().to_string().contains("power of two"));
+        let text = StepPlan::new(4, 5, 0, 0, true).unwrap_err().to_string();
         assert!(text.contains("--set train.micro_shards=8"), "{text}");
-        assert!(StepPlan::new(4, 0, 0).is_err());
+        assert!(StepPlan::new(4, 0, 0, 0, true).is_err());
     }
 }

@@ -12,6 +12,7 @@ use outgrow_kernels::{SUM_BLOCK, tree_sum};
 use outgrow_models::BuiltModel;
 use outgrow_runtime::{Argument, Backend, Bindings, Buffer, CompileOptions, Instance, Place, compile};
 use outgrow_tensor::DType;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What the combined vector says of a step.
@@ -32,6 +33,8 @@ pub struct Verdict {
 pub struct Sums {
     backend: Arc<dyn Backend>,
     add: Box<dyn Instance>,
+    /// The gradients that are looked at, in elements.
+    range: Range<usize>,
     judge: Box<dyn Instance>,
     findings: Findings,
     /// Finds the largest absolute value, when the sum of all gradients leaves a doubt.
@@ -55,7 +58,8 @@ struct Findings {
 }
 
 impl Sums {
-    /// Compiles the programs for vectors that are laid out so: gradients as the parameters, then sums over the batch.
+    /// Compiles the programs for vectors that are laid out so: gradients as the parameters, of which those in `range` are
+    /// looked at, then sums over the batch.
     ///
     /// # Errors
     /// When one cannot be compiled, or the device has not the memory.
@@ -63,17 +67,17 @@ impl Sums {
         model: &BuiltModel,
         config: &Train,
         outputs: &Outputs,
+        range: Range<usize>,
         backend: &Arc<dyn Backend>,
         options: &CompileOptions,
     ) -> Result<Self, Diagnostics> {
-        let (params, buffers) = layouts(model);
-        let follow = follow(model, &buffers, outputs)?;
-        Self::over(params.total(), follow, config, outputs, backend, options)
+        let follow = follow(model, &layouts(model).1, outputs)?;
+        Self::over(range, follow, config, outputs, backend, options)
     }
 
-    /// The same, of vectors that begin with so many gradients, with the program of the running statistics.
+    /// The same, with the program of the running statistics.
     fn over(
-        elements: usize,
+        range: Range<usize>,
         follow: Option<(Graph, Bindings)>,
         config: &Train,
         outputs: &Outputs,
@@ -86,8 +90,8 @@ impl Sums {
             Ok::<_, Diagnostics>(backend.instance(&compiled)?)
         };
         let at = |metric| outputs.offset(&OutputRole::Metric(metric));
-        let combined = outputs.bytes();
-        let judge = judge(config, elements, combined)?;
+        let elements = range.len();
+        let judge = judge(config, elements)?;
         let findings = Findings {
             buffer: backend.allocate(judge.1.bytes[1])?,
             host: vec![0; judge.1.bytes[1] / 8],
@@ -99,7 +103,8 @@ impl Sums {
             add: program(add(&outputs.layout)?)?,
             judge: program(judge)?,
             findings,
-            largest: program(largest(elements, combined)?)?,
+            largest: program(largest(elements)?)?,
+            range,
             follow: follow.map(program).transpose()?,
             loss: at(Metric::Loss),
             weight: at(Metric::Weight),
@@ -115,11 +120,40 @@ impl Sums {
         self.add.run(&mut [Argument::write(sum), Argument::read(other)])
     }
 
-    /// Judges the combined vector.
+    /// Looks at its range of the combined gradients: whether all are finite.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn judge(&mut self, combined: &dyn Buffer) -> Result<Verdict, Diagnostic> {
+    pub fn look(&mut self, combined: &dyn Buffer) -> Result<bool, Diagnostic> {
+        let part = Argument::Read(combined, 4 * self.range.start..4 * self.range.end);
+        let Findings { buffer, host, blocks, sum } = &mut self.findings;
+        self.judge.run(&mut [part, Argument::write(&mut **buffer)])?;
+        self.backend.download(&**buffer, 0, bytemuck::cast_slice_mut(host))?;
+        let sum = sum.then(|| bytemuck::cast_slice::<u64, f32>(host)[2 * blocks.unwrap_or(0)]);
+        match sum {
+            // A sum that is finite has finite terms; one that is not may have them, too.
+            Some(sum) => Ok(sum.is_finite() || self.largest(combined)?.is_finite()),
+            // Squares of f32 do not overflow in f64.
+            None => Ok(self.squares().is_none_or(|squares| squares.iter().all(|x| x.is_finite()))),
+        }
+    }
+
+    /// The sum of the squares of each block that was looked at, where the norm is asked for.
+    pub fn squares(&self) -> Option<&[f64]> {
+        self.findings.blocks.map(|blocks| &bytemuck::cast_slice(&self.findings.host)[..blocks])
+    }
+
+    /// Judges the step: by whether all gradients are finite, the sums of the squares of all blocks where the norm is asked
+    /// for, and the sums over the batch, which stand in the combined vector.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn judge(
+        &self,
+        combined: &dyn Buffer,
+        finite: bool,
+        squares: Option<&[f64]>,
+    ) -> Result<Verdict, Diagnostic> {
         let number = |place: Option<usize>| {
             let read = |place: usize| {
                 let mut number = [0.0f32];
@@ -131,25 +165,15 @@ impl Sums {
         let weight = number(self.weight)?.unwrap_or(1.0);
         let loss = number(self.loss)?.unwrap_or(f64::NAN) / weight;
         let accuracy = number(self.correct)?.map(|correct| correct / weight);
-        self.judge.run(&mut [Argument::read(combined), Argument::write(&mut *self.findings.buffer)])?;
-        let Findings { buffer, host, blocks, sum } = &mut self.findings;
-        self.backend.download(&**buffer, 0, bytemuck::cast_slice_mut(host))?;
-        let squares: &[f64] = &bytemuck::cast_slice(host)[..blocks.unwrap_or(0)];
-        let norm = blocks.map(|_| tree_sum(squares).sqrt());
-        let sum = sum.then(|| bytemuck::cast_slice::<u64, f32>(host)[2 * squares.len()]);
-        // Squares of f32 do not overflow in f64. A sum that is finite has finite terms; one that is not may have them, too.
-        let finite = match (sum, norm) {
-            (Some(sum), _) if sum.is_finite() => true,
-            (Some(_), _) => self.largest(combined)?.is_finite(),
-            (None, norm) => norm.is_none_or(f64::is_finite),
-        };
+        let norm = squares.map(|squares| tree_sum(squares).sqrt());
         Ok(Verdict { loss, accuracy, finite: finite && loss.is_finite(), norm })
     }
 
-    /// The largest absolute value of a gradient.
+    /// The largest absolute value of the gradients that are looked at.
     fn largest(&mut self, combined: &dyn Buffer) -> Result<f32, Diagnostic> {
         let mut buffer = self.backend.allocate(4)?;
-        self.largest.run(&mut [Argument::read(combined), Argument::write(&mut *buffer)])?;
+        let part = Argument::Read(combined, 4 * self.range.start..4 * self.range.end);
+        self.largest.run(&mut [part, Argument::write(&mut *buffer)])?;
         let mut largest = [0.0f32];
         self.backend.download(&*buffer, 0, bytemuck::cast_slice_mut(&mut largest))?;
         Ok(largest[0])
@@ -195,10 +219,11 @@ const SUM: &str = "sum";
 /// From the combined vector, all gradients of which are looked at once: the sum of the squares of each block of
 /// [`SUM_BLOCK`] elements in f64, where the norm is asked for, and the sum of all gradients, where the squares do not say
 /// whether all are finite. Sums over blocks are those of any range that is cut between them.
-fn judge(config: &Train, elements: usize, combined: usize) -> Result<(Graph, Bindings), Diagnostics> {
+fn judge(config: &Train, elements: usize) -> Result<(Graph, Bindings), Diagnostics> {
     let mut b = Builder::new("judge");
     let grads = b.input("grads", InputRole::Data, vector(elements));
-    let mut bindings = Bindings { bytes: vec![combined, 0], inputs: vec![at(0, 0)], ..Bindings::default() };
+    let mut bindings =
+        Bindings { bytes: vec![4 * elements, 0], inputs: vec![at(0, 0)], ..Bindings::default() };
     let mut end = 0;
     let mut output = |b: &mut Builder, name: &str, value: Value, words: usize| {
         b.output(name, value);
@@ -241,13 +266,13 @@ fn judge(config: &Train, elements: usize, combined: usize) -> Result<(Graph, Bin
 }
 
 /// The largest absolute value of a gradient; NaN if there is one.
-fn largest(elements: usize, combined: usize) -> Result<(Graph, Bindings), Diagnostics> {
+fn largest(elements: usize) -> Result<(Graph, Bindings), Diagnostics> {
     let mut b = Builder::new("largest");
     let grads = b.input("grads", InputRole::Data, vector(elements));
     let sizes = b.abs(grads);
     let largest = b.reduce_max(sizes, &[0]);
     b.output("largest", largest);
-    let bindings = Bindings { bytes: vec![combined, 4], inputs: vec![at(0, 0)], outputs: vec![at(1, 0)] };
+    let bindings = Bindings { bytes: vec![4 * elements, 4], inputs: vec![at(0, 0)], outputs: vec![at(1, 0)] };
     Ok((b.finish()?, bindings))
 }
 
@@ -305,7 +330,7 @@ mod tests {
 
     /// Sums of squares of blocks.
     fn squares(grads: &[f32], threads: usize) -> Vec<f64> {
-        let (graph, bindings) = judge(&train(None, Some(1.0)), grads.len(), 4 * grads.len()).unwrap();
+        let (graph, bindings) = judge(&train(None, Some(1.0)), grads.len()).unwrap();
         let options = CompileOptions { bindings: Some(bindings), ..CompileOptions::default() };
         let backend = backend(threads);
         let compiled = compile(&*backend, &graph, 1, &options).unwrap();
@@ -355,7 +380,7 @@ mod tests {
             }
             let (outputs, backend) = (Outputs::new(&b.finish().unwrap()), backend(2));
             let options = CompileOptions::default();
-            let sums = Sums::over(elements, None, config, &outputs, &backend, &options).unwrap();
+            let sums = Sums::over(0..elements, None, config, &outputs, &backend, &options).unwrap();
             let combined = backend.allocate(outputs.bytes()).unwrap();
             Self { sums, combined, outputs }
         }
@@ -366,7 +391,8 @@ mod tests {
                 let numbers = bytemuck::cast_slice(numbers);
                 self.sums.backend.upload(numbers, &mut *self.combined, at).unwrap();
             }
-            self.sums.judge(&*self.combined).unwrap()
+            let finite = self.sums.look(&*self.combined).unwrap();
+            self.sums.judge(&*self.combined, finite, self.sums.squares()).unwrap()
         }
     }
 

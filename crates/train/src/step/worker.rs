@@ -3,6 +3,7 @@
 
 use super::machine::{Action, Event, StepMachine};
 use super::plan::StepPlan;
+use super::shards::{Shards, Told};
 use super::sums::{Sums, Verdict};
 use super::tree::TreeSum;
 use crate::program::{ModelProgram, Sample};
@@ -29,6 +30,8 @@ pub struct StepOutcome {
     pub accuracy: Option<f64>,
     /// Whether loss and gradients were finite, so that the step was taken.
     pub finite: bool,
+    /// Whether a worker has asked all to have the state saved after this step.
+    pub save: bool,
 }
 
 /// Takes steps: the gradients of each of this worker's micro-shards, the sum of all by the tree, the update.
@@ -42,6 +45,8 @@ pub struct WorkerStep {
     tree: TreeSum,
     /// This worker's part in the sum of all.
     exchange: Option<Exchange>,
+    /// Whether to ask all to have the state saved.
+    save: bool,
     seed: u64,
     /// Rows of a micro-shard.
     rows: usize,
@@ -53,12 +58,18 @@ pub struct WorkerStep {
     nanoseconds: Vec<u64>,
 }
 
+/// What the parts of an exchange are for.
+const TELL: &str = "the exchange of norms and sums";
+const SHARE: &str = "the all-gather of parameters";
+
 /// How a worker's sums are put together with those of the others.
 #[derive(Debug)]
 struct Exchange {
     /// The largest subtrees that the worker computes.
     subtrees: Vec<Node>,
     machine: Machine,
+    /// Where each worker updates a range.
+    shards: Option<Shards>,
 }
 
 /// What micro-shard `part`, of `rows` rows that must be among those of the batch that are here, runs on at the step after
@@ -80,18 +91,20 @@ impl WorkerStep {
         update: Update,
         sums: Sums,
         options: &TrainerOptions,
+        plan: StepPlan,
         group: Option<&Communicator>,
     ) -> Result<Self, Diagnostics> {
-        let (me, workers) = group.map_or((0, 1), |group| (group.worker(), group.workers()));
-        let plan = StepPlan::new(config.micro_shards, workers, program.outputs.layout.total())?;
-        let exchange = group.filter(|_| workers > 1).map(|group| Exchange {
+        let me = group.map_or(0, Communicator::worker);
+        let exchange = group.filter(|group| group.workers() > 1).map(|group| Exchange {
             subtrees: plan.tree.subtrees(me).collect(),
-            machine: group.machine(&plan.all_reduce()),
+            machine: group.machine(&plan.reduce()),
+            shards: plan.sharded.then(|| Shards::new(&plan, config.clip_norm.is_some(), group)),
         });
         Ok(Self {
             backend: options.backend.clone(),
             tree: TreeSum::new(&plan.tree, program.outputs.bytes(), &options.backend),
             exchange,
+            save: false,
             machine: StepMachine::new(plan.tree, me),
             seed: options.seed,
             rows: config.batch / config.micro_shards,
@@ -116,6 +129,29 @@ impl WorkerStep {
         start * self.rows..end * self.rows
     }
 
+    /// Asks all workers to have the state saved after the next step; the outcome says so then.
+    pub fn ask_to_save(&mut self) {
+        self.save = true;
+    }
+
+    /// Brings the optimiser's state to the first worker, where each has a range of it.
+    ///
+    /// # Errors
+    /// When a worker is lost, or the device fails.
+    pub fn collect(&mut self, state: &mut TrainState, group: &mut Communicator) -> Result<(), Diagnostic> {
+        let shards = self.exchange.as_mut().and_then(|exchange| exchange.shards.as_mut());
+        let Some(shards) = shards else { return Ok(()) };
+        for (_, slot) in &mut state.slots {
+            slot.exchange(group, shards.collect(), "collecting the optimiser's state")?;
+        }
+        Ok(())
+    }
+
+    /// Whether each worker has a range of the optimiser's state only.
+    pub fn is_sharded(&self) -> bool {
+        self.exchange.as_ref().is_some_and(|exchange| exchange.shards.is_some())
+    }
+
     /// The program that computes the gradients of a micro-shard.
     pub fn program(&self) -> &ModelProgram {
         &self.program
@@ -137,6 +173,7 @@ impl WorkerStep {
         group: Option<&mut Communicator>,
     ) -> Result<StepOutcome, Diagnostics> {
         let mut group = group;
+        let save = std::mem::take(&mut self.save);
         let profile = self.profile_every > 0 && state.step.is_multiple_of(self.profile_every);
         self.tree.clear();
         self.machine.start();
@@ -156,8 +193,9 @@ impl WorkerStep {
                     Event::Combined(node)
                 }
                 Action::Update => {
-                    let combined = self.tree.take(Node::ROOT);
-                    let updated = self.update_by(state, batch, &*combined, lr);
+                    let mut combined = self.tree.take(Node::ROOT);
+                    let shared = group.as_deref_mut();
+                    let updated = self.update_by(state, batch, &mut *combined, lr, save, shared);
                     self.tree.recycle(combined);
                     outcome = Some(updated?);
                     Event::Updated
@@ -176,7 +214,7 @@ impl WorkerStep {
 
     /// Puts this worker's sums together with those of the others: the root is here then.
     fn reduce(&mut self, group: &mut Communicator, step: u64) -> Result<(), Diagnostic> {
-        let Some(Exchange { subtrees, machine }) = &mut self.exchange else {
+        let Some(Exchange { subtrees, machine, .. }) = &mut self.exchange else {
             return Err(fault("who is alone has the root"));
         };
         let mut sums: SmallVec<[Box<dyn Buffer>; 8]> =
@@ -195,17 +233,32 @@ impl WorkerStep {
         &mut self,
         state: &mut TrainState,
         batch: &Batch,
-        combined: &dyn Buffer,
+        combined: &mut dyn Buffer,
         lr: f64,
+        save: bool,
+        group: Option<&mut Communicator>,
     ) -> Result<StepOutcome, Diagnostic> {
-        let Verdict { loss, accuracy, finite, norm } = self.sums.judge(combined)?;
-        let outcome = StepOutcome { loss, accuracy, finite };
+        let finite = self.sums.look(combined)?;
+        let own = Told { finite, squares: self.sums.squares(), save };
+        let shards = self.exchange.as_mut().and_then(|exchange| exchange.shards.as_mut());
+        let mut shared = shards.zip(group);
+        let told = match &mut shared {
+            None => own,
+            Some((shards, group)) => shards.tell(own, combined, &*self.backend, group, TELL)?,
+        };
+        let save = told.save;
+        let Verdict { loss, accuracy, finite, norm } =
+            self.sums.judge(combined, told.finite, told.squares)?;
+        let outcome = StepOutcome { loss, accuracy, finite, save };
         if !finite {
             return Ok(outcome);
         }
         let shrink = |(norm, largest): (f64, f64)| if norm > largest { largest / norm } else { 1.0 };
         let scale = norm.zip(self.clip_norm).map(shrink);
         self.update.run(state, combined, lr, scale)?;
+        if let Some((shards, group)) = shared {
+            state.params.exchange(group, shards.share(), SHARE)?;
+        }
         self.sums.follow(&mut state.buffers, combined)?;
         state.step += 1;
         state.samples += batch.whole_real as u64;

@@ -24,6 +24,9 @@ pub use processes::join;
 
 /// What is said of a worker that was lost, as against one that failed by itself.
 const LOST: &str = "workers.lost";
+/// What all workers find at the same time. Nobody has to be told, and who is slower is not to lose those who are through.
+const COMMON: [&str; 2] = ["train.non-finite", DIFFER];
+const DIFFER: &str = "workers.differ";
 
 /// A run with several workers.
 struct Shared<'a> {
@@ -77,12 +80,13 @@ fn with_group<T>(
 ) -> Result<T, Failure> {
     let group = Group::new(links);
     let done = part(group.clone());
-    let reason = done.as_ref().err().map(|failure| match failure {
+    let reason = done.as_ref().err().and_then(|failure| match failure {
         Failure::Diagnostics(found) | Failure::Partly(found) => {
-            found.0.first().map_or_else(String::new, |found| found.problem.clone())
+            let first = found.0.first().filter(|found| !COMMON.contains(&found.code));
+            first.map(|found| found.problem.clone())
         }
-        Failure::Other(error) => format!("{error:#}"),
-        Failure::Told => String::new(),
+        Failure::Other(error) => Some(format!("{error:#}")),
+        Failure::Told => None,
     });
     group.lock().leave(reason.as_deref());
     done
@@ -128,7 +132,7 @@ impl Session<'_> {
                     let problem =
                         format!("worker {worker} has {key} {}, and worker 0 {expected}", other[key]);
                     found.push(
-                        Diagnostic::new("workers.differ", problem)
+                        Diagnostic::new(DIFFER, problem)
                             .item(format!("worker {worker}"))
                             .expected("the same program, manifest, data and model on all workers"),
                     );
