@@ -135,7 +135,7 @@ pub struct DataActionArgs {
     /// Which manifest.
     #[command(flatten)]
     pub manifest: ManifestArgs,
-    /// The number of threads, of each worker [default: the number of cores, shared among the workers of a machine]
+    /// The number of threads [default: the number of cores]
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
 }
@@ -231,10 +231,9 @@ pub struct GroupArgs {
 }
 
 /// How workers are connected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TransportName {
     /// Threads of this process
-    #[default]
     Threads,
     /// Processes of this machine, by shared memory
     Shm,

@@ -161,3 +161,19 @@ fn what_fails_on_one_worker_is_told_once() {
         assert_eq!(found[0]["code"], "train.non-finite", "{found:?}");
     }
 }
+
+#[test]
+fn what_the_transport_has_no_use_for_is_refused() {
+    let place = Place::with(LINE);
+    for (flags, code) in [
+        (&["--workers", "2", "--no-tls"][..], "cli.transport"),
+        (&["--workers", "2", "--key", "k", "--transport", "shm"], "cli.transport"),
+        (&["--workers", "2", "--listen", "127.0.0.1:0", "--transport", "threads"], "cli.transport"),
+        (&["--workers", "2", "--listen", "127.0.0.1:0", "--local", "3"], "cli.local"),
+        (&["--listen", "127.0.0.1:0"], "cli.workers"),
+    ] {
+        let found = place.refused(&[&["train", "m.toml", "--quiet"], flags].concat());
+        assert_eq!(found[0]["code"], code, "{flags:?}");
+    }
+    assert!(!place.path("runs").exists(), "nothing was begun");
+}

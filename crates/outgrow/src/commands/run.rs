@@ -4,6 +4,7 @@
 use std::num::NonZeroUsize;
 
 use outgrow_data::Split;
+use outgrow_ir::Diagnostic;
 use serde_json::Value as Json;
 
 use crate::cli::RunArgs;
@@ -24,6 +25,10 @@ pub fn train(args: &RunArgs, context: &Context) -> Result<(), Failure> {
 
 fn go(args: &RunArgs, context: &Context, evaluate: bool) -> Result<(), Failure> {
     let result = match args.workers.workers.map_or(1, NonZeroUsize::get) {
+        1 if args.workers.listen.is_some() => {
+            let found = Diagnostic::new("cli.workers", "one worker waits for nobody").item("--listen");
+            return Err(found.expected("`--workers` with how many there are on all machines").into());
+        }
         1 => {
             let session = Session::open(&args.manifest, &args.processor, context)?;
             let folder = run_folder(&session.manifest, args.out.as_deref());

@@ -6,5 +6,6 @@ use crate::session::join;
 
 /// Joins a run and works until it ends.
 pub fn run(args: &WorkerArgs, context: &Context) -> Result<(), Failure> {
-    join(args, context)
+    let own = join(args, context)?;
+    Ok(context.answer(&own, "the run has ended\n")?)
 }

@@ -5,6 +5,7 @@ use super::schedule::{Local, Schedule};
 use super::{broadcast, gather};
 use outgrow_env::{LinkError, Transport};
 use outgrow_ir::Diagnostic;
+use std::fmt::Display;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +19,17 @@ const SHORT: usize = 64 << 10;
 const ALIGN: usize = 64;
 /// What workers exchange at most.
 const MOST: u64 = 256 << 20;
+
+/// The code of what is told when a worker is lost.
+pub const LOST: &str = "workers.lost";
+
+/// What is told when a worker is lost, of which this is known.
+pub fn lost(worker: impl Display, problem: String) -> Diagnostic {
+    Diagnostic::new(LOST, problem)
+        .item(format!("worker {worker}"))
+        .expected("all workers at work until the run ends")
+        .hint("the same command goes on from the newest checkpoint")
+}
 
 /// What a worker's collectives took so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,7 +110,7 @@ impl Communicator {
     pub fn run(
         &mut self,
         machine: &mut Machine,
-        what: &str,
+        what: impl Display,
         vectors: &mut [&mut [u8]],
     ) -> Result<(), Diagnostic> {
         let started = Instant::now();
@@ -106,14 +118,16 @@ impl Communicator {
         let done = self.drive(machine, vectors);
         self.traffic.collectives += 1;
         self.traffic.nanoseconds += started.elapsed().as_nanos() as u64;
-        done.map_err(|error| self.lost(&error, what))
+        done.map_err(|error| {
+            lost(error.worker, format!("{error}, while worker {} was in {what}", self.worker()))
+        })
     }
 
     /// All bytes of `bytes`, of which each worker has as many, become those of worker `root`.
     ///
     /// # Errors
     /// When another worker is lost.
-    pub fn broadcast(&mut self, root: usize, bytes: &mut [u8], what: &str) -> Result<(), Diagnostic> {
+    pub fn broadcast(&mut self, root: usize, bytes: &mut [u8], what: impl Display) -> Result<(), Diagnostic> {
         let (workers, all) = (self.workers(), 0..bytes.len());
         let schedule = if bytes.len() < SHORT {
             broadcast::tree(root, workers, all)
@@ -128,13 +142,13 @@ impl Communicator {
     ///
     /// # Errors
     /// When another worker is lost, or there is more.
-    pub fn exchange(&mut self, own: &[u8], what: &str) -> Result<Vec<Vec<u8>>, Diagnostic> {
+    pub fn exchange(&mut self, own: &[u8], what: impl Display) -> Result<Vec<Vec<u8>>, Diagnostic> {
         let (me, workers) = (self.worker(), self.workers());
         let mut lengths = vec![[0u64; ALIGN / 8]; workers];
         lengths[me][0] = own.len() as u64;
         let each: Vec<Range<usize>> = (0..workers).map(|w| ALIGN * w..ALIGN * (w + 1)).collect();
         let lengths_of_all = bytemuck::cast_slice_mut(&mut lengths);
-        self.run(&mut self.machine(&gather::direct(&each)), what, &mut [lengths_of_all])?;
+        self.run(&mut self.machine(&gather::direct(&each)), &what, &mut [lengths_of_all])?;
         let lengths: Vec<u64> = lengths.iter().map(|length| length[0]).collect();
         let total = lengths.iter().fold(0u64, |sum, length| sum.saturating_add(*length));
         if total > MOST {
@@ -159,7 +173,7 @@ impl Communicator {
     ///
     /// # Errors
     /// When another worker is lost.
-    pub fn barrier(&mut self, what: &str) -> Result<(), Diagnostic> {
+    pub fn barrier(&mut self, what: impl Display) -> Result<(), Diagnostic> {
         let each: Vec<Range<usize>> = (0..self.workers()).map(|w| ALIGN * w..ALIGN * (w + 1)).collect();
         let mut bytes = vec![0u8; ALIGN * each.len()];
         self.run(&mut self.machine(&gather::direct(&each)), what, &mut [&mut bytes])
@@ -259,15 +273,6 @@ impl Communicator {
             self.links.take(from, bytes);
         }
         Ok(done)
-    }
-
-    /// What is told when a worker is lost.
-    fn lost(&self, error: &LinkError, what: &str) -> Diagnostic {
-        let problem = format!("{error}, while worker {} was in {what}", self.worker());
-        Diagnostic::new("workers.lost", problem)
-            .item(format!("worker {}", error.worker))
-            .expected("all workers at work until the run ends")
-            .hint("the same command goes on from the newest checkpoint")
     }
 }
 

@@ -22,7 +22,7 @@ pub mod ring;
 mod schedule;
 mod tree;
 
-pub use communicator::{Communicator, Group, Traffic};
+pub use communicator::{Communicator, Group, LOST, Traffic, lost};
 pub use machine::{Action, Event, Machine, Unexpected};
 pub use schedule::{Load, Local, Move, Part, PartRound, Queue, Round, Schedule, Transfer};
 pub use tree::{Node, Tree, runs};

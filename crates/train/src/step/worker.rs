@@ -163,16 +163,15 @@ impl WorkerStep {
         (self.program.compiled.steps.iter().zip(self.nanoseconds.iter().copied()), self.profiled)
     }
 
-    /// Takes one step on `batch`, of which at least this worker's rows are here, at the learning rate `lr`. When the loss or a gradient is not finite, the state stays as
-    /// it was.
+    /// Takes one step on `batch`, of which at least this worker's rows are here, at the learning rate `lr`. When the loss
+    /// or a gradient is not finite, the state stays as it was.
     pub fn take(
         &mut self,
         state: &mut TrainState,
         batch: &Batch,
         lr: f64,
-        group: Option<&mut Communicator>,
+        mut group: Option<&mut Communicator>,
     ) -> Result<StepOutcome, Diagnostics> {
-        let mut group = group;
         let save = std::mem::take(&mut self.save);
         let profile = self.profile_every > 0 && state.step.is_multiple_of(self.profile_every);
         self.tree.clear();
@@ -220,7 +219,7 @@ impl WorkerStep {
         let mut sums: SmallVec<[Box<dyn Buffer>; 8]> =
             subtrees.iter().map(|node| self.tree.take(*node)).collect();
         on_host(&*self.backend, &mut sums, |vectors| {
-            group.run(machine, &format!("the all-reduce of step {}", step + 1), vectors)
+            group.run(machine, format_args!("the all-reduce of step {}", step + 1), vectors)
         })?;
         let mut sums = sums.into_iter();
         self.tree.put(Node::ROOT, sums.next().ok_or_else(|| fault("each worker has a leaf"))?);

@@ -11,10 +11,10 @@ use outgrow_env::transport::tcp::{
     self, Identity, JoinError, Newcomer, Rendezvous, Settings, Token, read_join_file, write_join_file,
 };
 use outgrow_ir::Diagnostic;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
-use super::Shared;
 use super::processes::Family;
+use super::{Shared, about, differences};
 use crate::cli::WorkerArgs;
 use crate::context::{Context, Failure};
 use crate::manifest::Manifest;
@@ -31,7 +31,7 @@ const REMOTE_PATIENCE: Duration = Duration::from_secs(3600);
 pub fn by_memory(shared: &Shared<'_>) -> Result<(Box<dyn Transport>, Family), Failure> {
     let links = shared_memory::create(&memory_folder(), shared.workers).map_err(no_memory)?;
     let place = [OsString::from("--memory"), links.path().into()];
-    let family = Family::start(shared, shared.workers, &place)?;
+    let family = Family::start(shared, &place)?;
     let until = Instant::now() + PATIENCE;
     while let Some(missing) = (1..shared.workers).find(|worker| !links.has_joined(*worker)) {
         family.check_joining(missing, until)?;
@@ -66,15 +66,11 @@ pub fn by_tcp(shared: &Shared<'_>) -> Result<(Box<dyn Transport>, Family), Failu
     let mut rendezvous = Rendezvous::listen(address, shared.workers, settings.clone()).map_err(not_joined)?;
     let address = rendezvous.address().map_err(not_joined)?.to_string();
     let key = Key::write(shared, &manifest, &address, &settings)?;
-    // Without a port that others know, all are started here.
-    let here =
-        group.local.map_or(if group.listen.is_some() { 1 } else { shared.workers }, |local| local.get());
-    let here = here.min(shared.workers);
-    let family = Family::start(shared, here, &["--key".into(), key.path.clone().into()])?;
-    if here < shared.workers {
+    let family = Family::start(shared, &["--key".into(), key.path.clone().into()])?;
+    let remote = shared.workers - shared.here;
+    if remote > 0 {
         context.note(&format!(
-            "waiting for {} workers: on each machine, with a copy of {}:\n  outgrow worker {} --join {address} --key {}",
-            shared.workers - here,
+            "waiting for {remote} workers: on each machine, with a copy of {}:\n  outgrow worker {} --join {address} --key {}",
             key.path.display(),
             shared.args.manifest.manifest.display(),
             key.path.file_name().unwrap_or_default().display(),
@@ -86,7 +82,7 @@ pub fn by_tcp(shared: &Shared<'_>) -> Result<(Box<dyn Transport>, Family), Failu
             context.note(&format!("a worker from {} is refused: {why}", newcomer.address.ip()));
         })
     };
-    let until = Instant::now() + if here < shared.workers { REMOTE_PATIENCE } else { PATIENCE };
+    let until = Instant::now() + if remote > 0 { REMOTE_PATIENCE } else { PATIENCE };
     while !rendezvous.wait(LOOK, &mut accept).map_err(not_joined)? {
         family.check_joining(rendezvous.missing().first().copied().unwrap_or_default(), until)?;
     }
@@ -96,20 +92,13 @@ pub fn by_tcp(shared: &Shared<'_>) -> Result<(Box<dyn Transport>, Family), Failu
 
 const SYSTEM: &str = "the system refused something: see what it says";
 
-/// What a worker says of itself when it joins; of the data, which may take long to prepare, it tells later.
-fn about(manifest: &Manifest) -> Json {
-    json!({ "version": env!("CARGO_PKG_VERSION"), "manifest": manifest.fingerprint() })
-}
-
 /// Whether a newcomer says the same of itself.
 fn same(own: &Json, about: &[u8]) -> Result<(), String> {
     let about: Json = serde_json::from_slice(about).map_err(|_| "it does not say what it is".to_owned())?;
-    for (key, expected) in own.as_object().into_iter().flatten() {
-        if &about[key] != expected {
-            return Err(format!("its {key} is {}, and here it is {expected}", about[key]));
-        }
+    match differences(own, &about).next() {
+        Some((key, here, there)) => Err(format!("its {key} is {there}, and here it is {here}")),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn not_joined(error: JoinError) -> Diagnostic {

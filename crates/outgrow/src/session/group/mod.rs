@@ -10,29 +10,31 @@ use std::num::NonZeroUsize;
 use outgrow_data::Dataset;
 use outgrow_env::Transport;
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_runtime::collective::{Communicator, Group};
+use outgrow_runtime::collective::{Communicator, Group, LOST};
 use outgrow_train::Silent;
 use serde_json::{Value as Json, json};
 
 use super::Session;
-use crate::cli::{RunArgs, TransportName};
+use crate::cli::{GroupArgs, RunArgs, TransportName};
 use crate::context::{Context, Failure};
-use crate::places;
-use crate::places::run_folder;
+use crate::manifest::Manifest;
+use crate::places::{self, run_folder};
 
 pub use processes::join;
 
-/// What is said of a worker that was lost, as against one that failed by itself.
-const LOST: &str = "workers.lost";
 /// What all workers find at the same time. Nobody has to be told, and who is slower is not to lose those who are through.
 const COMMON: [&str; 2] = ["train.non-finite", DIFFER];
 const DIFFER: &str = "workers.differ";
+/// What workers do until the first one has the data.
+const DATA: &str = "waiting for the data";
 
 /// A run with several workers.
 struct Shared<'a> {
     args: &'a RunArgs,
     context: &'a Context,
     workers: usize,
+    /// How many of them are on this machine.
+    here: usize,
     evaluate: bool,
 }
 
@@ -45,17 +47,58 @@ pub fn run_group(args: &RunArgs, context: &Context, workers: usize, evaluate: bo
     let manifest = context.manifest(&args.manifest)?;
     outgrow_train::step::check(manifest.train.micro_shards, workers)
         .map_err(|found| manifest.locate(found.into()))?;
+    let here = here(&args.workers, workers)?;
     let mut args = args.clone();
     if args.processor.threads.is_none() {
-        args.processor.threads = NonZeroUsize::new((places::threads(None)? / workers).max(1));
+        args.processor.threads = NonZeroUsize::new((places::threads(None)? / here).max(1));
     }
-    let shared = Shared { args: &args, context, workers, evaluate };
-    let usual = if args.workers.listen.is_some() { TransportName::Tcp } else { TransportName::Threads };
-    match args.workers.transport.unwrap_or(usual) {
+    let shared = Shared { args: &args, context, workers, here, evaluate };
+    match transport(&args.workers)? {
         TransportName::Threads => threads::run(&shared),
         TransportName::Shm => processes::run(&shared, gather::by_memory),
         TransportName::Tcp => processes::run(&shared, gather::by_tcp),
     }
+}
+
+/// How many of so many workers are on this machine: without a port that others know, all.
+fn here(args: &GroupArgs, workers: usize) -> Result<usize, Diagnostic> {
+    if args.listen.is_none() {
+        return Ok(workers);
+    }
+    let here = args.local.map_or(1, NonZeroUsize::get);
+    if here > workers {
+        let problem = format!("{here} of {workers} workers cannot be on this machine");
+        return Err(Diagnostic::new("cli.local", problem).item("--local").expected("at most `--workers`"));
+    }
+    Ok(here)
+}
+
+/// How the workers are connected.
+///
+/// # Errors
+/// When something is asked for that is of no use to that.
+fn transport(args: &GroupArgs) -> Result<TransportName, Diagnostic> {
+    let usual = if args.listen.is_some() { TransportName::Tcp } else { TransportName::Threads };
+    let transport = args.transport.unwrap_or(usual);
+    let of_tcp =
+        [("--listen", args.listen.is_some()), ("--key", args.key.is_some()), ("--no-tls", args.no_tls)];
+    match of_tcp.into_iter().find(|(_, given)| *given && transport != TransportName::Tcp) {
+        Some((flag, _)) => Err(Diagnostic::new("cli.transport", format!("`{flag}` is for workers over TCP"))
+            .item(flag)
+            .hint("add `--transport tcp`, or leave it out")),
+        None => Ok(transport),
+    }
+}
+
+/// What a worker says of itself when it joins; of the data, which may take long to prepare, it tells later.
+fn about(manifest: &Manifest) -> Json {
+    json!({ "version": env!("CARGO_PKG_VERSION"), "manifest": manifest.fingerprint() })
+}
+
+/// In what another worker's words on itself differ from one's own: the key, what is said here, and there.
+fn differences<'a>(own: &'a Json, other: &'a Json) -> impl Iterator<Item = (&'a String, &'a Json, &'a Json)> {
+    let all = own.as_object().into_iter().flatten().map(|(key, here)| (key, here, &other[key]));
+    all.filter(|(_, here, there)| here != there)
 }
 
 impl Shared<'_> {
@@ -127,16 +170,13 @@ impl Session<'_> {
         let all: Vec<Json> = all.iter().map(|one| serde_json::from_slice(one).unwrap_or_default()).collect();
         let mut found = Diagnostics::default();
         for (worker, other) in all.iter().enumerate().skip(1) {
-            for (key, expected) in all[0].as_object().into_iter().flatten() {
-                if &other[key] != expected {
-                    let problem =
-                        format!("worker {worker} has {key} {}, and worker 0 {expected}", other[key]);
-                    found.push(
-                        Diagnostic::new(DIFFER, problem)
-                            .item(format!("worker {worker}"))
-                            .expected("the same program, manifest, data and model on all workers"),
-                    );
-                }
+            for (key, expected, has) in differences(&all[0], other) {
+                let problem = format!("worker {worker} has {key} {has}, and worker 0 {expected}");
+                found.push(
+                    Diagnostic::new(DIFFER, problem)
+                        .item(format!("worker {worker}"))
+                        .expected("the same program, manifest, data and model on all workers"),
+                );
             }
         }
         found.into_result(())
@@ -144,13 +184,11 @@ impl Session<'_> {
 
     /// What all workers must have in common.
     fn identity(&self, data: &Dataset) -> Result<Json, Diagnostics> {
-        Ok(json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "manifest": self.manifest.fingerprint(),
-            "data": data.fingerprint(),
-            "model": self.start_sha256()?,
-            "kernel path": self.cpu.path.name(),
-        }))
+        let mut own = about(&self.manifest);
+        own["data"] = json!(data.fingerprint());
+        own["model"] = json!(self.start_sha256()?);
+        own["kernel path"] = json!(self.cpu.path.name());
+        Ok(own)
     }
 
     /// Adds to a run's result how it was shared.
@@ -160,5 +198,3 @@ impl Session<'_> {
         json["all_reduce_seconds"] = json!(group.traffic().nanoseconds as f64 * 1e-9);
     }
 }
-
-const DATA: &str = "waiting for the data";

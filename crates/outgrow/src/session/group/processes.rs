@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use outgrow_env::Transport;
 use outgrow_ir::Diagnostic;
-use serde_json::Value as Json;
+use outgrow_runtime::collective::{LOST, lost};
+use serde_json::{Value as Json, json};
 
-use super::{LOST, Shared, gather, with_group};
+use super::{Shared, gather, with_group};
 use crate::cli::WorkerArgs;
 use crate::context::{Context, Failure};
 use crate::session::Session;
@@ -72,15 +73,15 @@ impl Drop for Members {
 }
 
 impl Family {
-    /// Starts workers 1 to `here - 1`, with the flags by which they find the others.
-    pub fn start(shared: &Shared<'_>, here: usize, find: &[OsString]) -> Result<Self, Diagnostic> {
+    /// Starts the other workers of this machine, with the flags by which they find each other.
+    pub fn start(shared: &Shared<'_>, find: &[OsString]) -> Result<Self, Diagnostic> {
         let refused = |error: std::io::Error| {
             Diagnostic::new("workers.start", format!("a worker cannot be started: {error}"))
                 .hint("take fewer workers, or `--transport threads`")
         };
         let program = std::env::current_exe().map_err(refused)?;
         let family = Self(Arc::new(Mutex::new(Members { members: Vec::new(), over: false })));
-        for worker in 1..here {
+        for worker in 1..shared.here {
             let mut command = Command::new(&program);
             command.args(arguments(shared, find, worker)).stdin(Stdio::piped()).stdout(Stdio::null());
             let process = command.spawn().map_err(refused)?;
@@ -139,7 +140,7 @@ impl Family {
                     thread::sleep(GRACE);
                     if !family.lock().over {
                         let problem = format!("worker {worker} has gone, while worker 0 was computing");
-                        context.fail(lost(problem, worker, &end).into());
+                        context.fail(lost(format_args!("{worker} ({end})"), problem).into());
                         std::process::exit(1);
                     }
                     return;
@@ -175,13 +176,6 @@ impl Family {
     }
 }
 
-fn lost(problem: String, worker: usize, end: &str) -> Diagnostic {
-    Diagnostic::new(LOST, problem)
-        .item(format!("worker {worker} ({end})"))
-        .expected("all workers at work until the run ends")
-        .hint("the same command goes on from the newest checkpoint")
-}
-
 /// The command line of a worker that is started here.
 fn arguments(shared: &Shared<'_>, find: &[OsString], worker: usize) -> Vec<OsString> {
     let (manifest, processor) = (&shared.args.manifest, &shared.args.processor);
@@ -207,11 +201,11 @@ fn arguments(shared: &Shared<'_>, find: &[OsString], worker: usize) -> Vec<OsStr
     arguments
 }
 
-/// Joins a group and does a worker's part in its run.
+/// Joins a group and does a worker's part in its run; says for machines which worker that was.
 ///
 /// # Errors
 /// When it cannot join, or the run fails; what fails in a worker that another process has started is said by that.
-pub fn join(args: &WorkerArgs, context: &Context) -> Result<(), Failure> {
+pub fn join(args: &WorkerArgs, context: &Context) -> Result<Json, Failure> {
     if args.child {
         end_with_parent();
     }
@@ -219,8 +213,11 @@ pub fn join(args: &WorkerArgs, context: &Context) -> Result<(), Failure> {
     let context = if args.child { &silent } else { context };
     let session = Session::open(&args.manifest, &args.processor, context)?;
     let links = gather::join(args, &session.manifest, context)?;
-    let done = with_group(links, |group| session.work(group));
-    done.map_err(|failure| if args.child { Failure::Told } else { failure })
+    let own = json!({ "worker": links.worker(), "workers": links.workers(), "transport": links.name() });
+    match with_group(links, |group| session.work(group)) {
+        Err(_) if args.child => Err(Failure::Told),
+        done => done.map(|()| own),
+    }
 }
 
 /// Ends this process when the one that has started it has ended: its end of the pipe is closed then.
