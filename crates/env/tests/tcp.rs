@@ -4,7 +4,7 @@
 #[allow(dead_code)]
 mod common;
 
-use common::{PATIENCE, all_are_here, group, joining, settings};
+use common::{PATIENCE, all_are_here, group, joining, receive, send_all, settings};
 use outgrow_env::transport::frame::{Kind, frame};
 use outgrow_env::transport::tcp::messages::Purpose;
 use outgrow_env::transport::tcp::{JoinError, Membership, Rendezvous, Settings, Token, join};
@@ -13,34 +13,6 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-fn send_all(links: &mut dyn Transport, to: usize, mut bytes: &[u8]) -> Result<(), LinkError> {
-    while !bytes.is_empty() {
-        let sent = links.send(to, bytes)?;
-        bytes = &bytes[sent..];
-        if sent == 0 {
-            links.wait(PATIENCE)?;
-        }
-    }
-    while !links.flush()? {
-        links.wait(PATIENCE)?;
-    }
-    Ok(())
-}
-
-fn receive(links: &mut dyn Transport, from: usize, bytes: usize) -> Result<Vec<u8>, LinkError> {
-    let mut all = Vec::new();
-    while all.len() < bytes {
-        let came = links.received(from)?;
-        let some = came.len().min(bytes - all.len());
-        all.extend(&came[..some]);
-        links.take(from, some);
-        if some == 0 {
-            links.wait(PATIENCE)?;
-        }
-    }
-    Ok(all)
-}
 
 #[test]
 fn a_group_comes_together_and_all_are_linked() {

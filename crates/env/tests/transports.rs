@@ -3,12 +3,13 @@
 #[allow(dead_code)]
 mod common;
 
+use common::{A_WHILE, Patience, STUCK, flush, receive, send_all};
 use outgrow_env::transport::sim::{Conditions, SimNetwork};
 use outgrow_env::transport::{shared_memory, threads};
 use outgrow_env::{LinkError, LinkProblem, Transport};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 type Links = Box<dyn Transport>;
 /// Makes a group of so many workers.
@@ -29,11 +30,6 @@ const TRANSPORTS: &[(&str, Group)] = &[
 fn bad() -> Conditions {
     Conditions { loss: 0.05, duplication: 0.05, delay: 0.1, ..Conditions::default() }
 }
-
-/// Nothing here takes as long: what does is stuck.
-const STUCK: Duration = Duration::from_secs(60);
-/// How long somebody waits who looks again anyway.
-const A_WHILE: Duration = Duration::from_secs(1);
 
 /// Ends of links between processes, all in this one.
 fn in_shared_memory(workers: usize, capacity: usize) -> Vec<shared_memory::SharedMemoryLinks> {
@@ -63,19 +59,6 @@ fn pair(group: Group) -> (Links, Links) {
     (ends.next().unwrap(), ends.next().unwrap())
 }
 
-/// Ends one after the other until `done`, with a limit.
-struct Patience(Instant);
-
-impl Patience {
-    fn new() -> Self {
-        Self(Instant::now())
-    }
-
-    fn check(&self, what: &str) {
-        assert!(self.0.elapsed() < STUCK, "{what} has come to no end");
-    }
-}
-
 /// Numbers that look random, the same for the same seed.
 struct Random(u64);
 
@@ -95,44 +78,6 @@ impl Random {
     fn bytes(&mut self, count: usize) -> Vec<u8> {
         (0..count).map(|_| self.next() as u8).collect()
     }
-}
-
-fn send_all(link: &mut Links, to: usize, mut bytes: &[u8]) -> Result<(), LinkError> {
-    let patience = Patience::new();
-    while !bytes.is_empty() {
-        let count = link.send(to, bytes)?;
-        bytes = &bytes[count..];
-        if !bytes.is_empty() {
-            link.wait(A_WHILE)?;
-        }
-        patience.check("sending");
-    }
-    flush(link)
-}
-
-fn flush(link: &mut Links) -> Result<(), LinkError> {
-    let patience = Patience::new();
-    while !link.flush()? {
-        link.wait(A_WHILE)?;
-        patience.check("flushing");
-    }
-    Ok(())
-}
-
-fn receive(link: &mut Links, from: usize, count: usize) -> Result<Vec<u8>, LinkError> {
-    let patience = Patience::new();
-    let mut bytes = Vec::new();
-    while bytes.len() < count {
-        let come = link.received(from)?;
-        let wanted = come.len().min(count - bytes.len());
-        bytes.extend_from_slice(&come[..wanted]);
-        link.take(from, wanted);
-        if wanted == 0 {
-            link.wait(A_WHILE)?;
-        }
-        patience.check("receiving");
-    }
-    Ok(bytes)
 }
 
 /// What ends a link, once nothing is left to be taken.
@@ -174,7 +119,7 @@ fn bytes_arrive_in_order_and_once() {
                 let mut left = &content[..];
                 while !left.is_empty() {
                     let (now, rest) = left.split_at((random.below(70_000) + 1).min(left.len()));
-                    send_all(&mut one, 1, now).unwrap();
+                    send_all(&mut *one, 1, now).unwrap();
                     left = rest;
                 }
             });
@@ -201,7 +146,7 @@ fn bytes_arrive_in_order_and_once() {
 fn what_is_shown_stays_until_it_is_taken() {
     on_every_transport(|group| {
         let (mut one, mut other) = pair(group);
-        send_all(&mut one, 1, b"some bytes").unwrap();
+        send_all(&mut *one, 1, b"some bytes").unwrap();
         let patience = Patience::new();
         while other.received(0).unwrap().len() < 10 {
             other.wait(A_WHILE).unwrap();
@@ -212,8 +157,8 @@ fn what_is_shown_stays_until_it_is_taken() {
         other.take(0, 5);
         assert_eq!(other.received(0).unwrap(), b"bytes");
         other.take(0, 4);
-        send_all(&mut one, 1, b"!").unwrap();
-        assert_eq!(receive(&mut other, 0, 2).unwrap(), b"s!");
+        send_all(&mut *one, 1, b"!").unwrap();
+        assert_eq!(receive(&mut *other, 0, 2).unwrap(), b"s!");
         let too_many = catch_unwind(AssertUnwindSafe(|| other.take(0, 1)));
         assert!(too_many.is_err(), "a byte was taken that was never there");
     });
@@ -256,8 +201,8 @@ fn who_sends_faster_than_another_takes_is_told() {
             patience.check("emptying a full link");
         }
         assert_eq!(got, sent, "more has come than was taken on");
-        send_all(&mut one, 1, b"again").unwrap();
-        assert_eq!(receive(&mut other, 0, 5).unwrap(), b"again");
+        send_all(&mut *one, 1, b"again").unwrap();
+        assert_eq!(receive(&mut *other, 0, 5).unwrap(), b"again");
     });
 }
 
@@ -328,14 +273,14 @@ fn many_short_answers() {
         thread::scope(|scope| {
             scope.spawn(|| {
                 for number in 0..1_000_u64 {
-                    let bytes = receive(&mut other, 0, 8).unwrap();
+                    let bytes = receive(&mut *other, 0, 8).unwrap();
                     assert_eq!(bytes, number.to_le_bytes());
-                    send_all(&mut other, 0, &bytes).unwrap();
+                    send_all(&mut *other, 0, &bytes).unwrap();
                 }
             });
             for number in 0..1_000_u64 {
-                send_all(&mut one, 1, &number.to_le_bytes()).unwrap();
-                assert_eq!(receive(&mut one, 1, 8).unwrap(), number.to_le_bytes());
+                send_all(&mut *one, 1, &number.to_le_bytes()).unwrap();
+                assert_eq!(receive(&mut *one, 1, 8).unwrap(), number.to_le_bytes());
             }
         });
     });
@@ -365,12 +310,12 @@ fn what_was_sent_before_the_end_is_still_there() {
     on_every_transport(|group| {
         for (end, problem) in ways_to_end() {
             let (mut one, mut other) = pair(group);
-            send_all(&mut one, 1, b"the last words").unwrap();
+            send_all(&mut *one, 1, b"the last words").unwrap();
             end(one);
             // A wait before may say that the worker is lost only when nothing is left.
             assert_eq!(other.wait(A_WHILE), Ok(()));
-            assert_eq!(receive(&mut other, 0, 4).unwrap(), b"the ");
-            assert_eq!(receive(&mut other, 0, 10).unwrap(), b"last words");
+            assert_eq!(receive(&mut *other, 0, 4).unwrap(), b"the ");
+            assert_eq!(receive(&mut *other, 0, 10).unwrap(), b"last words");
             let expected = LinkError { worker: 0, problem };
             assert_eq!(end_of(&mut other, 0), expected);
             assert_eq!(end_of(&mut other, 0), expected, "an end stays an end");
@@ -395,8 +340,8 @@ fn who_is_lost_ends_waits_and_who_has_left_does_not() {
             assert_eq!(end_of(&mut two, 0).problem, problem);
             if problem == LinkProblem::Left {
                 thread::scope(|scope| {
-                    scope.spawn(|| send_all(&mut two, 2, &[7; 200_000]).unwrap());
-                    assert_eq!(receive(&mut three, 1, 200_000).unwrap(), [7; 200_000]);
+                    scope.spawn(|| send_all(&mut *two, 2, &[7; 200_000]).unwrap());
+                    assert_eq!(receive(&mut *three, 1, 200_000).unwrap(), [7; 200_000]);
                 });
             } else {
                 let patience = Patience::new();
@@ -435,7 +380,7 @@ fn waits_end() {
                 patience.check("waiting for a byte");
             });
             thread::sleep(soon);
-            send_all(&mut one, 1, b"!").unwrap();
+            send_all(&mut *one, 1, b"!").unwrap();
             waiting.join().unwrap();
         });
 
@@ -453,10 +398,10 @@ fn waits_end() {
                     }
                 }
                 patience.check("waiting for room");
-                flush(&mut one).unwrap();
+                flush(&mut *one).unwrap();
             });
             thread::sleep(soon);
-            receive(&mut other, 0, 30 << 20).unwrap();
+            receive(&mut *other, 0, 30 << 20).unwrap();
             waiting.join().unwrap();
         });
 
@@ -514,7 +459,7 @@ fn streams_in_a_circle() {
                             }
                             patience.check("a circle");
                         }
-                        flush(&mut link).unwrap();
+                        flush(&mut *link).unwrap();
                         link.leave(None);
                     });
                 }
