@@ -9,6 +9,7 @@ use crate::threads::ThreadPool;
 use crate::view::{View, countable};
 use crate::weight::{Packer, Weight};
 use bytemuck::{NoUninit, Pod};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -296,9 +297,27 @@ impl Program {
         pool: &ThreadPool,
         buffers: impl IntoIterator<Item = BufferRef<'a>>,
     ) -> Result<(), RunError> {
+        self.run_part(instance, pool, buffers, 0..self.kernels.len())
+    }
+
+    /// As [`Program::run`], but these kernels only. Parts that follow each other, on the same buffers, are a run: between
+    /// them the caller may look at what has been written, and write what the rest does not touch.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    ///
+    /// # Panics
+    /// When there are fewer kernels.
+    pub fn run_part<'a>(
+        &self,
+        instance: &mut Instance,
+        pool: &ThreadPool,
+        buffers: impl IntoIterator<Item = BufferRef<'a>>,
+        kernels: Range<usize>,
+    ) -> Result<(), RunError> {
         self.bind(instance, pool, buffers)?;
         let start = Instant::now();
-        let result = self.execute(instance, pool, |_, kernel, cx| kernel.run(cx));
+        let result = self.execute(instance, pool, kernels, |_, kernel, cx| kernel.run(cx));
         pool.count_caller(start.elapsed().as_nanos() as u64);
         result
     }
@@ -317,7 +336,7 @@ impl Program {
         self.bind(instance, pool, buffers)?;
         let first = Instant::now();
         let mut last = first;
-        let result = self.execute(instance, pool, |i, kernel, cx| {
+        let result = self.execute(instance, pool, 0..self.kernels.len(), |i, kernel, cx| {
             kernel.run(cx);
             let now = Instant::now();
             if let Some(total) = nanoseconds.get_mut(i) {
@@ -333,10 +352,11 @@ impl Program {
         &self,
         instance: &mut Instance,
         pool: &ThreadPool,
+        kernels: Range<usize>,
         mut each: impl FnMut(usize, &dyn Kernel, &Cx<'_>),
     ) -> Result<(), RunError> {
         let cx = instance.context(pool);
-        for (i, kernel) in self.kernels.iter().enumerate() {
+        for (i, kernel) in kernels.clone().zip(&self.kernels[kernels]) {
             each(i, kernel.as_ref(), &cx);
             if cx.fault.is_raised() {
                 let (position, value, limit) = cx.fault.take().unwrap_or_default();

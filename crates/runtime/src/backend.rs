@@ -6,6 +6,7 @@ use crate::{MemoryPlan, Weights};
 use outgrow_ir::{Cost, Diagnostic, Diagnostics, Graph, Sizes, TensorType};
 use std::any::Any;
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How a graph is to be compiled. By default its inputs and outputs are in a buffer each, and all inputs are given to
@@ -60,6 +61,15 @@ pub trait Instance: Send + Debug {
     /// When the arguments are not what was compiled.
     fn submit(&mut self, arguments: &mut [Argument<'_>]) -> Result<(), Diagnostic>;
 
+    /// Begins a part of a run, these of its [steps](Compiled::steps). A run is cut into parts that follow each other, all on
+    /// the same arguments; between them the caller may use outputs that [are final](Compiled::finals), and write over
+    /// inputs and outputs that no later step touches. A device that cannot pause does it all with the last part, and
+    /// says that its outputs are final then.
+    ///
+    /// # Errors
+    /// As [`Instance::submit`].
+    fn submit_part(&mut self, arguments: &mut [Argument<'_>], steps: Range<usize>) -> Result<(), Diagnostic>;
+
     /// Waits until all of its runs have ended.
     ///
     /// # Errors
@@ -104,6 +114,8 @@ pub struct Compiled {
     pub memory: MemoryPlan,
     /// The steps.
     pub steps: Vec<StepInfo>,
+    /// By output, after how many of the steps it is final, if a run is cut there.
+    pub finals: Vec<usize>,
     /// The graph after all passes, from which the executable was made.
     pub graph: Graph,
 }

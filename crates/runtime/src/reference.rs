@@ -7,6 +7,7 @@ use crate::{Lifetime, MemoryPlan, Weights, plan_memory};
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, Op, Output, Value, interpret};
 use outgrow_kernels::BufferRef;
 use outgrow_tensor::Tensor;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Interprets graphs, slowly and obviously.
@@ -68,7 +69,8 @@ impl Backend for ReferenceBackend {
         let (memory, steps) = (plan_memory(node_lifetimes(&work.graph)), node_steps(&work.graph));
         let (bindings, graph) = (work.bindings.clone(), work.graph.clone());
         let executable = Arc::new(Interpreted(work));
-        Ok(Compiled { executable, bindings, inputs, outputs, memory, steps, graph })
+        let finals = vec![steps.len(); outputs.len()];
+        Ok(Compiled { executable, bindings, inputs, outputs, memory, steps, finals, graph })
     }
 
     fn instance(&self, compiled: &Compiled) -> Result<Box<dyn Instance>, Diagnostic> {
@@ -126,6 +128,10 @@ impl Instance for Arc<Interpreted> {
             target.ok_or_else(|| missing("output", name))?.copy_from_slice(source);
         }
         Ok(())
+    }
+
+    fn submit_part(&mut self, arguments: &mut [Argument<'_>], steps: Range<usize>) -> Result<(), Diagnostic> {
+        if steps.end < self.0.graph.nodes.len() { Ok(()) } else { self.submit(arguments) }
     }
 
     fn wait(&mut self) -> Result<(), Diagnostic> {

@@ -5,8 +5,8 @@ use outgrow_ir::{
 };
 use outgrow_passes::add_gradients;
 use outgrow_runtime::{
-    Argument, Backend, Bindings, CompileOptions, CpuBackend, KernelPath, Place, ReferenceBackend, ThreadPool,
-    Weights, compile, run_tensors,
+    Argument, Backend, Bindings, CompileOptions, Compiled, CpuBackend, KernelPath, Place, ReferenceBackend,
+    ThreadPool, Weights, compile, run_tensors,
 };
 use outgrow_tensor::{DType, RngKey, Tensor};
 use std::sync::Arc;
@@ -377,5 +377,68 @@ fn packed_weights_are_planned() {
         let compiled = compile(&cpu(1), &b.finish().unwrap(), 1, &options).unwrap();
         let packed = weights.bytes().1;
         assert_eq!((packed, compiled.memory.packed_bytes), (4 * 96 * 128, packed), "{dtype}");
+    }
+}
+
+/// What a compiled program gives when it is run in parts that end after these numbers of steps: the outputs, as they were
+/// after each part.
+fn in_parts(
+    backend: &dyn Backend,
+    compiled: &Compiled,
+    inputs: &[Tensor],
+    ends: &[usize],
+) -> Vec<Vec<Vec<u8>>> {
+    let Bindings { bytes, inputs: places, outputs } = &compiled.bindings;
+    let mut buffers: Vec<_> = bytes.iter().map(|bytes| backend.allocate(*bytes).unwrap()).collect();
+    for (place, tensor) in places.iter().zip(inputs) {
+        backend.upload(tensor.as_bytes(), &mut *buffers[place.buffer], place.offset).unwrap();
+    }
+    let mut instance = backend.instance(compiled).unwrap();
+    let starts = [0].into_iter().chain(ends.iter().copied());
+    let parts = starts.zip(ends).map(|(start, end)| {
+        let mut arguments: Vec<_> = buffers.iter_mut().map(|buffer| Argument::write(&mut **buffer)).collect();
+        instance.submit_part(&mut arguments, start..*end).unwrap();
+        instance.wait().unwrap();
+        let output = |(place, (_, ty)): (&Place, &(String, TensorType))| {
+            let mut bytes = vec![0; ty.unit_bytes()];
+            backend.download(&*buffers[place.buffer], place.offset, &mut bytes).unwrap();
+            bytes
+        };
+        outputs.iter().zip(&compiled.outputs).map(output).collect()
+    });
+    parts.collect()
+}
+
+#[test]
+fn parts_of_a_run_make_the_run_and_outputs_are_final_when_it_is_said() {
+    let graph = small_network().bind(9);
+    let values = |(i, v): (usize, &outgrow_ir::Value)| {
+        let mut stream = RngKey::new(i as u64).stream();
+        Tensor::from_f64(DType::F32, graph.ty(*v).static_shape().unwrap(), |_| stream.normal())
+    };
+    let inputs: Vec<Tensor> = graph.inputs.iter().enumerate().map(values).collect();
+    // As updates are: the gradient of the first parameter over that parameter.
+    let gradient = graph.outputs.iter().position(|o| o.role == OutputRole::Gradient("w1".into())).unwrap();
+    let backends: [&dyn Backend; 3] = [&ReferenceBackend, &cpu(1), &cpu(2)];
+    for (backend, pairs) in backends.into_iter().flat_map(|b| [(b, vec![]), (b, vec![(0, gradient)])]) {
+        let compiled = compile(backend, &graph, 1, &over(&graph, &pairs)).unwrap();
+        let steps = compiled.steps.len();
+        let whole = in_parts(backend, &compiled, &inputs, &[steps]).remove(0);
+        let one_by_one: Vec<usize> = (1..=steps).collect();
+        let after = in_parts(backend, &compiled, &inputs, &one_by_one);
+        assert_eq!(after[steps - 1], whole, "{}", backend.name());
+        assert_eq!(compiled.finals.len(), graph.outputs.len());
+        for ((final_after, output), i) in compiled.finals.iter().zip(&graph.outputs).zip(0..) {
+            assert!((1..=steps).contains(final_after));
+            for then in &after[final_after - 1..] {
+                assert_eq!(then[i], whole[i], "`{}` on {}", output.name, backend.name());
+            }
+        }
+        // A gradient of the last layer need not wait for those of the first.
+        let of = |name: &str| {
+            let role = OutputRole::Gradient(name.into());
+            compiled.finals[graph.outputs.iter().position(|o| o.role == role).unwrap()]
+        };
+        assert!(backend.name() == "reference" || of("w2") < of("w1"), "{:?}", compiled.finals);
     }
 }

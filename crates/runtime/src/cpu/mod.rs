@@ -12,6 +12,7 @@ use crate::buffer::{Argument, no_memory, only_host};
 use crate::reference::interface;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_kernels::{self as kernels, BufferRef, KernelError, KernelPath, Program, RunError, ThreadPool};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Runs graphs on the CPU. What one has compiled, another with other threads may run: neither programs nor their results
@@ -81,11 +82,12 @@ impl Backend for CpuBackend {
                 format!("the program needs {} bytes of memory, and may take {there}", memory.bytes());
             return Err(no_memory(problem).into());
         }
+        let finals = lowered.finals(&bindings);
         let labels = lowered.steps.iter().map(|s| format!("{} at `{}`", s.info.ops, s.info.origin)).collect();
         let steps = lowered.steps.iter().map(|s| s.info.clone()).collect();
         let program = lowered.build(&memory, self.path).map_err(|e| refusal(&e))?;
         let executable = Arc::new(CpuExecutable { program, labels });
-        Ok(Compiled { executable, bindings, inputs, outputs, memory, steps, graph })
+        Ok(Compiled { executable, bindings, inputs, outputs, memory, steps, finals, graph })
     }
 
     fn instance(&self, compiled: &Compiled) -> Result<Box<dyn Instance>, Diagnostic> {
@@ -124,8 +126,12 @@ fn buffers<'a>(arguments: &'a mut [Argument<'_>]) -> impl Iterator<Item = Buffer
 /// A run has ended when it was submitted: there is nothing that could be waited for.
 impl Instance for CpuInstance {
     fn submit(&mut self, arguments: &mut [Argument<'_>]) -> Result<(), Diagnostic> {
+        self.submit_part(arguments, 0..self.of.labels.len())
+    }
+
+    fn submit_part(&mut self, arguments: &mut [Argument<'_>], steps: Range<usize>) -> Result<(), Diagnostic> {
         only_host(arguments)?;
-        let ran = self.of.program.run(&mut self.memory, &self.pool, buffers(arguments));
+        let ran = self.of.program.run_part(&mut self.memory, &self.pool, buffers(arguments), steps);
         ran.map_err(|e| self.of.diagnose(&e))
     }
 

@@ -2,8 +2,9 @@
 
 use crate::backend::StepInfo;
 use crate::memory::{Lifetime, MemoryPlan, plan_memory};
-use crate::{Place, Weights};
+use crate::{Bindings, Place, Weights};
 use outgrow_kernels::{Kernel, KernelError, KernelPath, Program, ProgramBuilder, Slot, View, Weight};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -77,6 +78,20 @@ impl Lowered {
             }
         }
         users
+    }
+
+    /// By output, after how many steps nothing is written any more to where it lies.
+    pub fn finals(&self, bindings: &Bindings) -> Vec<usize> {
+        let mut last: BTreeMap<Place, usize> = BTreeMap::new();
+        for (i, step) in self.steps.iter().enumerate() {
+            for view in &step.writes {
+                if let Home::External(place) = self.storages[view.slot.buffer as usize].home {
+                    last.insert(place, i + 1);
+                }
+            }
+        }
+        // What has no elements is written by no step.
+        bindings.outputs.iter().map(|place| last.get(place).copied().unwrap_or(0)).collect()
     }
 
     /// Moves everything in storage `from` to storage `to`, in these steps.

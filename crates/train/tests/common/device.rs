@@ -160,6 +160,29 @@ fn in_memory<'a>(given: &'a [Given], taken: &'a mut HashMap<u64, Box<dyn Buffer>
 
 impl Instance for DeviceInstance {
     fn submit(&mut self, arguments: &mut [Argument<'_>]) -> Result<(), Diagnostic> {
+        self.tell(arguments, |instance, arguments| instance.run(arguments))
+    }
+
+    fn submit_part(&mut self, arguments: &mut [Argument<'_>], steps: Range<usize>) -> Result<(), Diagnostic> {
+        self.tell(arguments, move |instance, arguments| {
+            instance.submit_part(arguments, steps)?;
+            instance.wait()
+        })
+    }
+
+    fn wait(&mut self) -> Result<(), Diagnostic> {
+        self.queue.ask(|_| ());
+        self.failed.lock().unwrap().take().map_or(Ok(()), Err)
+    }
+}
+
+impl DeviceInstance {
+    /// Has the device run on these arguments, when it has done all that it was told before.
+    fn tell(
+        &self,
+        arguments: &mut [Argument<'_>],
+        run: impl FnOnce(&mut dyn Instance, &mut [Argument<'_>]) -> Result<(), Diagnostic> + Send + 'static,
+    ) -> Result<(), Diagnostic> {
         let given = arguments.iter().map(|argument| {
             Ok(match argument {
                 Argument::Host(bytes) => Given::Bytes(bytes.to_vec()),
@@ -183,18 +206,13 @@ impl Instance for DeviceInstance {
                 }
             }
             let instance = owned.instances.get_mut(&number).expect("an instance that runs is there");
-            let ran = instance.run(&mut in_memory(&given, &mut taken));
+            let ran = run(&mut **instance, &mut in_memory(&given, &mut taken));
             owned.memory.extend(taken);
             if let Err(problem) = ran {
                 failed.lock().unwrap().get_or_insert(problem);
             }
         });
         Ok(())
-    }
-
-    fn wait(&mut self) -> Result<(), Diagnostic> {
-        self.queue.ask(|_| ());
-        self.failed.lock().unwrap().take().map_or(Ok(()), Err)
     }
 }
 
