@@ -1,7 +1,7 @@
 //! Every collective, by its definition: whatever order links are served in and however few bytes they carry at a time.
 
 use outgrow_runtime::collective::{
-    Action, Event, Local, Machine, Node, Schedule, Tree, broadcast, canonical, gather, ring, runs,
+    Action, Event, Local, Machine, Node, Schedule, Tree, broadcast, canonical, gather, pair, ring, runs,
 };
 use outgrow_tensor::{RngKey, RngStream};
 use std::collections::VecDeque;
@@ -240,6 +240,35 @@ fn staggered_pieces_are_the_same_collective() {
         let expect = sum(&tree, Node::ROOT, &leaf);
         for own in Group::new(&schedule, vectors, 3).run() {
             assert_eq!(own[0], expect);
+        }
+    }
+}
+
+/// Of two workers: the others keep what they have, and have nothing to do.
+#[test]
+fn two_workers_send_and_swap() {
+    for (workers, elements) in (1..=4).flat_map(|w| SIZES.map(|size| (w, size))) {
+        let vectors: Vec<_> = (0..workers)
+            .map(|w| vec![numbers(w as u64, elements), numbers(100 + w as u64, elements)])
+            .collect();
+        for (from, to) in (0..workers).flat_map(|from| (0..workers).map(move |to| (from, to))) {
+            let send = pair::send(from, to, workers, 0..4 * elements);
+            let swap = pair::swap(from, to, workers, 0..4 * elements);
+            let mut sent = vectors.clone();
+            sent[to][0].clone_from(&vectors[from][0]);
+            let mut swapped = vectors.clone();
+            if from != to {
+                swapped[to][1].clone_from(&vectors[from][0]);
+                swapped[from][1].clone_from(&vectors[to][0]);
+            }
+            for (schedule, expect, messages) in [(send, sent, 1), (swap, swapped, 2)] {
+                schedule.check(4 * elements).unwrap();
+                let moved = usize::from(from != to && elements > 0);
+                assert_eq!(schedule.load().all_messages, messages * moved);
+                let others = (0..workers).filter(|w| ![from, to].contains(w));
+                assert!(others.into_iter().all(|w| schedule.part(w).rounds.is_empty()));
+                assert_eq!(Group::new(&schedule, vectors.clone(), 5).run(), expect);
+            }
         }
     }
 }

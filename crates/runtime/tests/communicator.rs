@@ -88,6 +88,30 @@ fn bytes_are_exchanged_and_broadcast() {
     }
 }
 
+/// Nobody else takes part: worker 0 has nothing to do with what the others send.
+#[test]
+fn one_sends_and_another_receives() {
+    for length in [0usize, 1, 100, 3_000_000] {
+        let of = |worker: usize| -> Vec<u8> { (0..length).map(|i| (i * 7 + worker) as u8).collect() };
+        let all = together(3, |group| {
+            let (mut own, mut come) = (of(group.worker()), vec![0; length]);
+            match group.worker() {
+                1 => {
+                    group.send(2, &mut own, "a test").unwrap();
+                    group.receive(2, &mut come, "a test").unwrap();
+                }
+                2 => {
+                    group.receive(1, &mut come, "a test").unwrap();
+                    group.send(1, &mut own, "a test").unwrap();
+                }
+                _ => {}
+            }
+            come
+        });
+        assert!(all == [vec![0; length], of(2), of(1)], "{length} bytes");
+    }
+}
+
 #[test]
 fn who_is_lost_is_named_with_what_the_others_were_in() {
     let all: Vec<Option<Diagnostic>> = together(3, |group| {

@@ -2,7 +2,7 @@
 
 use super::machine::{Action, Event, Machine};
 use super::schedule::{Local, Schedule};
-use super::{broadcast, gather};
+use super::{broadcast, gather, pair};
 use outgrow_env::{LinkError, Transport};
 use outgrow_ir::Diagnostic;
 use std::fmt::Display;
@@ -137,6 +137,24 @@ impl Communicator {
         self.run(&mut self.machine(&schedule), what, &mut [bytes])
     }
 
+    /// Sends bytes to another worker, which [`Communicator::receive`]s as many of this one.
+    ///
+    /// # Errors
+    /// When that worker is lost.
+    pub fn send(&mut self, to: usize, bytes: &mut [u8], what: impl Display) -> Result<(), Diagnostic> {
+        let schedule = pair::send(self.worker(), to, self.workers(), 0..bytes.len());
+        self.run(&mut self.machine(&schedule), what, &mut [bytes])
+    }
+
+    /// Takes as many bytes as there is room for from another worker, which [`Communicator::send`]s them.
+    ///
+    /// # Errors
+    /// When that worker is lost.
+    pub fn receive(&mut self, from: usize, into: &mut [u8], what: impl Display) -> Result<(), Diagnostic> {
+        let schedule = pair::send(from, self.worker(), self.workers(), 0..into.len());
+        self.run(&mut self.machine(&schedule), what, &mut [into])
+    }
+
     /// What each worker gives, by their numbers: any number of bytes, but of all together no more than a quarter of a
     /// gibibyte.
     ///
@@ -224,7 +242,7 @@ impl Communicator {
         }
         for i in 0..machine.receives() {
             let Some(Action::Receive { from, slot, range, add }) = machine.receive(i) else { continue };
-            let bytes = self.receive(from, &mut vectors[slot][range], add)?;
+            let bytes = self.come(from, &mut vectors[slot][range], add)?;
             if bytes > 0 {
                 moved = true;
                 expected(machine.on(Event::Received { from, bytes }));
@@ -242,7 +260,7 @@ impl Communicator {
     }
 
     /// Takes what has come from a worker, as far as it is for this place, and says how much of the place that fills.
-    fn receive(&mut self, from: usize, into: &mut [u8], add: bool) -> Result<usize, LinkError> {
+    fn come(&mut self, from: usize, into: &mut [u8], add: bool) -> Result<usize, LinkError> {
         let mut done = 0;
         // Who has sent all of it may have left.
         while done < into.len() {

@@ -10,6 +10,7 @@
 //! | `ring` | reduce-scatter, all-reduce in an order of its own | n - 1, 2 (n - 1) | m (n - 1) / n, twice that |
 //! | `gather` | all-gather: `direct`, `doubling`, `ring`; gather `to_one` | 1, log2 n, n - 1; 1 | m (n - 1) / n; a part |
 //! | `broadcast` | `tree`, `scattered` | log2 n; 2 | m log2 n; 2 m at most |
+//! | `pair` | `send` from one to another, `swap` between two | 1 | m, or nothing |
 //!
 //! A barrier is a gather of a byte.
 
@@ -18,6 +19,7 @@ pub mod canonical;
 mod communicator;
 pub mod gather;
 mod machine;
+pub mod pair;
 pub mod ring;
 mod schedule;
 mod tree;
