@@ -1,7 +1,8 @@
 //! Every collective, by its definition: whatever order links are served in and however few bytes they carry at a time.
 
 use outgrow_runtime::collective::{
-    Action, Event, Local, Machine, Node, Schedule, Tree, broadcast, canonical, gather, pair, ring, runs,
+    Action, Event, Link, Links, Local, Machine, Node, Schedule, Tree, broadcast, canonical, choose,
+    everywhere, gather, pair, ring, runs,
 };
 use outgrow_tensor::{RngKey, RngStream};
 use std::collections::VecDeque;
@@ -138,8 +139,23 @@ fn sums_have_the_bits_of_the_one_tree_whoever_holds_which_leaves() {
             let subtrees = |w: usize| tree.subtrees(w).map(|node| sum(&tree, node, &leaf)).collect();
             let vectors: Vec<Vec<Vec<f32>>> = (0..workers).map(subtrees).collect();
             let expect = sum(&tree, Node::ROOT, &leaf);
-            for seed in 0..5 {
-                for own in Group::new(&schedule, vectors.clone(), seed).run() {
+            let all: usize = vectors.iter().map(Vec::len).sum();
+            let mut wide = vectors.clone();
+            wide.iter_mut().for_each(|own| own.resize(all, vec![f32::NAN; elements]));
+            let everywhere = everywhere::all_reduce(&tree, 0..4 * elements);
+            everywhere.check(4 * elements).unwrap();
+            let mut schedules = vec![(schedule, vectors), (everywhere, wide.clone())];
+            for latency_s in [1e-6, 1e-4, 1e-2] {
+                let link = Link { latency_s, byte_s: 1e-6, gap_s: 1e-6 };
+                let links = Links::of_machines(workers, link, 1e-9);
+                let chosen = choose::all_reduce(&tree, 0..elements, &links);
+                chosen.check(4 * elements).unwrap();
+                schedules.push((chosen, wide.clone()));
+            }
+            for (seed, (schedule, vectors)) in
+                (0..5).flat_map(|seed| schedules.iter().map(move |s| (seed, s)))
+            {
+                for own in Group::new(schedule, vectors.clone(), seed).run() {
                     assert_eq!(own[0], expect, "{workers} workers, {leaves} leaves, {elements} elements");
                 }
             }

@@ -1,8 +1,9 @@
 //! Takes a worker through collectives over real links.
 
+use super::cost::Links;
 use super::machine::{Action, Event, Machine};
 use super::schedule::{Local, Schedule};
-use super::{broadcast, gather, pair};
+use super::{choose, gather, pair};
 use outgrow_env::{LinkError, Transport};
 use outgrow_ir::Diagnostic;
 use std::fmt::Display;
@@ -13,8 +14,6 @@ use std::time::{Duration, Instant};
 /// How long a wait lasts at most before links are asked again.
 const WAIT: Duration = Duration::from_millis(50);
 
-/// Fewer bytes than this are a matter of latency.
-const SHORT: usize = 64 << 10;
 /// What is exchanged besides vectors is filled up to this, so that numbers lie where links can show them in one piece.
 const ALIGN: usize = 64;
 /// What workers exchange at most.
@@ -48,6 +47,7 @@ pub struct Traffic {
 #[derive(Debug)]
 pub struct Communicator {
     links: Box<dyn Transport>,
+    costs: Links,
     traffic: Traffic,
     /// By worker, the first bytes of a number that a link has cut in two, and how many they are.
     pieces: Vec<([u8; 4], usize)>,
@@ -73,7 +73,8 @@ impl Communicator {
     /// Over these links.
     pub fn new(links: Box<dyn Transport>) -> Self {
         let pieces = vec![([0; 4], 0); links.workers()];
-        Self { links, traffic: Traffic::default(), pieces }
+        let costs = Links::usual(links.name(), links.workers());
+        Self { links, costs, traffic: Traffic::default(), pieces }
     }
 
     /// This worker's number.
@@ -89,6 +90,21 @@ impl Communicator {
     /// The name of the transport.
     pub fn transport(&self) -> &'static str {
         self.links.name()
+    }
+
+    /// What its links are taken to cost, by which algorithms are chosen.
+    pub fn costs(&self) -> &Links {
+        &self.costs
+    }
+
+    /// Has algorithms chosen by these costs from now on. All workers of the group must be given the same ones at the same
+    /// place among its collectives.
+    ///
+    /// # Panics
+    /// When they are of another number of workers.
+    pub fn set_costs(&mut self, costs: Links) {
+        assert_eq!(costs.machines.len(), self.workers(), "invariant: links are those of the group");
+        self.costs = costs;
     }
 
     /// What collectives took so far.
@@ -128,12 +144,7 @@ impl Communicator {
     /// # Errors
     /// When another worker is lost.
     pub fn broadcast(&mut self, root: usize, bytes: &mut [u8], what: impl Display) -> Result<(), Diagnostic> {
-        let (workers, all) = (self.workers(), 0..bytes.len());
-        let schedule = if bytes.len() < SHORT {
-            broadcast::tree(root, workers, all)
-        } else {
-            broadcast::scattered(root, workers, all)
-        };
+        let schedule = choose::broadcast(root, 0..bytes.len(), &self.costs);
         self.run(&mut self.machine(&schedule), what, &mut [bytes])
     }
 
