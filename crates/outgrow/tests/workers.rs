@@ -34,6 +34,7 @@ fn measure(place: &Place, out: &str, flags: &[&str]) -> Json {
         "workers",
         "transport",
         "all_reduce_seconds",
+        "overlap",
     ] {
         result.as_object_mut().unwrap().remove(key);
     }
@@ -77,6 +78,27 @@ fn an_optimiser_that_looks_at_whole_tensors() {
     let rest = "[model]\nname = \"mlp\"\nhidden = [100]\n\
         [train]\nepochs = 2\nbatch = 32\nmicro_shards = 4\noptimizer = \"lamb\"\nclip_value = 0.01\nlog_every_steps = 1\n";
     check(&format!("{GLYPHS}{rest}"), &[(2, 2), (4, 1)]);
+}
+
+/// So many parameters that they are exchanged in several buckets, the first while gradients are still computed.
+#[test]
+fn buckets_that_are_exchanged_beside_the_gradients() {
+    let rest = "[model]\nname = \"mlp\"\nhidden = [600, 600, 500]\n\
+        [train]\nsteps = 4\nbatch = 32\nmicro_shards = 8\noptimizer = \"adam\"\nclip_norm = 0.5\nlog_every_steps = 1\n";
+    check(&format!("{GLYPHS}{rest}"), &[(2, 1), (3, 2), (5, 1), (8, 1)]);
+    // With an optimiser that is not cut, all workers get all sums.
+    check(&format!("{GLYPHS}{rest}").replace("adam", "lamb"), &[(3, 1), (4, 2)]);
+}
+
+#[test]
+fn named_architectures() {
+    let lenet = "[model]\nname = \"lenet\"\n[train]\nsteps = 6\nbatch = 32\nmicro_shards = 8\nlog_every_steps = 1\n\
+        optimizer = { name = \"momentum\", momentum = 0.9 }\nlr = 0.02\n";
+    check(&format!("{GLYPHS}{lenet}"), &[(2, 1), (5, 2), (8, 1)]);
+    let resnet = "[model]\nname = \"resnet18\"\n[train]\nsteps = 3\nbatch = 8\nmicro_shards = 4\nlog_every_steps = 1\n\
+        optimizer = { name = \"momentum\", momentum = 0.9 }\nlr = 0.02\nweight_decay = 5e-4\n";
+    let few = GLYPHS.replace("200", "40").replace("60 }", "8 }");
+    check(&format!("{few}{resnet}"), &[(3, 1)]);
 }
 
 #[test]

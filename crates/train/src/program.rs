@@ -137,6 +137,43 @@ impl ModelProgram {
         out: &mut dyn Buffer,
         nanoseconds: Option<&mut [u64]>,
     ) -> Result<(), Diagnostic> {
+        self.with_arguments(params, buffers, sample, out, |instance, arguments| match nanoseconds {
+            Some(nanoseconds) => instance.run_profiled(arguments, nanoseconds),
+            None => instance.run(arguments),
+        })
+    }
+
+    /// Runs these steps only, of a run that is cut into parts, and waits for them.
+    pub fn run_part(
+        &mut self,
+        params: &DeviceVector,
+        buffers: &DeviceVector,
+        sample: Sample<'_>,
+        out: &mut dyn Buffer,
+        steps: Range<usize>,
+    ) -> Result<(), Diagnostic> {
+        self.with_arguments(params, buffers, sample, out, |instance, arguments| {
+            instance.submit_part(arguments, steps)?;
+            instance.wait()
+        })
+    }
+
+    /// After how many of the program's steps its outputs are final, with their elements in the order of
+    /// [`ModelProgram::outputs`].
+    pub fn finals(&self) -> Vec<(Range<usize>, usize)> {
+        let entries = self.outputs.layout.entries().iter();
+        entries.map(|e| e.offset..e.offset + e.elements).zip(self.compiled.finals.iter().copied()).collect()
+    }
+
+    /// Does something with the instance and the arguments of a run.
+    fn with_arguments(
+        &mut self,
+        params: &DeviceVector,
+        buffers: &DeviceVector,
+        sample: Sample<'_>,
+        out: &mut dyn Buffer,
+        run: impl FnOnce(&mut dyn Instance, &mut [Argument<'_>]) -> Result<(), Diagnostic>,
+    ) -> Result<(), Diagnostic> {
         let (scale, key) = ([sample.scale], [sample.key]);
         let range = sample.rows.0..sample.rows.1;
         let mut arguments: Arguments<'_> = smallvec![params.read(), buffers.read()];
@@ -161,10 +198,7 @@ impl ModelProgram {
             });
         }
         arguments.push(Argument::write(out));
-        match nanoseconds {
-            Some(nanoseconds) => self.instance.run_profiled(&mut arguments, nanoseconds),
-            None => self.instance.run(&mut arguments),
-        }
+        run(&mut *self.instance, &mut arguments)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::program::{ModelProgram, layouts};
 use crate::saving::Saver;
 use crate::spec::{Interval, Train};
 use crate::state::TrainState;
-use crate::step::{StepOutcome, StepPlan, Sums, WorkerStep};
+use crate::step::{Combined, StepOutcome, StepPlan, Stretches, Sums, WorkerStep};
 use crate::update::{Update, can_be_cut};
 use outgrow_env::Clock;
 use outgrow_ir::{Diagnostics, Graph};
@@ -102,18 +102,21 @@ impl Trainer {
         let evaluator = Evaluator::new(&model, config.batch, &backend, &budget.options())?;
         budget.take(evaluator.bytes(), "the values of an evaluation")?;
         let (gradients, elements) = (layouts(&model).0.total(), program.outputs.layout.total());
+        let vector = Combined { gradients, elements, finals: program.finals() };
         let (me, workers) = group.as_ref().map_or((0, 1), |group| {
             let group = group.lock();
             (group.worker(), group.workers())
         });
         let cut = can_be_cut(&config);
-        let plan = StepPlan::new(config.micro_shards, workers, gradients, elements, cut)?;
+        let plan = StepPlan::new(config.micro_shards, workers, &vector, cut)?;
         let own = plan.updated(me);
-        let update = Update::new(&config, &model, own.clone(), &*backend, &budget.options())?;
+        let update = Update::new(&config, &model, &own, &*backend, &budget.options())?;
         let key = RngKey::new(options.seed);
         let slots = from_spec(&config.optimizer, config.weight_decay).slots();
         let state = TrainState::initial(&model, &slots, key, &backend)?;
-        let sums = Sums::new(&model, &config, &program.outputs, own, &backend, &budget.options())?;
+        let added: Vec<_> = plan.buckets().iter().map(|bucket| bucket.elements.clone()).collect();
+        let stretches = Stretches { added: &added, looked_at: &own };
+        let sums = Sums::new(&model, &config, &program.outputs, stretches, &backend, &budget.options())?;
         options.memory = budget.0;
         let step = WorkerStep::new(
             &config,

@@ -37,10 +37,19 @@ pub struct Traffic {
     pub collectives: u64,
     /// Bytes that were sent.
     pub sent_bytes: u64,
-    /// Nanoseconds within collectives.
+    /// Nanoseconds in which a collective was under way.
     pub nanoseconds: u64,
-    /// Of these, nanoseconds in which nothing could be done but wait for others.
+    /// Of these, nanoseconds in which this worker did nothing else.
+    pub exposed_nanoseconds: u64,
+    /// Of those, nanoseconds in which nothing could be done but wait for others.
     pub waiting_nanoseconds: u64,
+}
+
+impl Traffic {
+    /// The fraction of the time of collectives in which this worker computed; none where there was no collective.
+    pub fn overlap(&self) -> Option<f64> {
+        (self.nanoseconds > 0).then(|| 1.0 - self.exposed_nanoseconds as f64 / self.nanoseconds as f64)
+    }
 }
 
 /// One worker's end of a group that works together.
@@ -49,6 +58,8 @@ pub struct Communicator {
     links: Box<dyn Transport>,
     costs: Links,
     traffic: Traffic,
+    /// Since when a collective is under way beside other work.
+    since: Option<Instant>,
     /// By worker, the first bytes of a number that a link has cut in two, and how many they are.
     pieces: Vec<([u8; 4], usize)>,
 }
@@ -74,7 +85,7 @@ impl Communicator {
     pub fn new(links: Box<dyn Transport>) -> Self {
         let pieces = vec![([0; 4], 0); links.workers()];
         let costs = Links::usual(links.name(), links.workers());
-        Self { links, costs, traffic: Traffic::default(), pieces }
+        Self { links, costs, traffic: Traffic::default(), since: None, pieces }
     }
 
     /// This worker's number.
@@ -129,14 +140,66 @@ impl Communicator {
         what: impl Display,
         vectors: &mut [&mut [u8]],
     ) -> Result<(), Diagnostic> {
-        let started = Instant::now();
         machine.start();
-        let done = self.drive(machine, vectors);
-        self.traffic.collectives += 1;
-        self.traffic.nanoseconds += started.elapsed().as_nanos() as u64;
-        done.map_err(|error| {
-            lost(error.worker, format!("{error}, while worker {} was in {what}", self.worker()))
-        })
+        self.finish([machine], what, vectors)
+    }
+
+    /// Takes a collective further, from where it is, as far as that goes without waiting; says whether it is through. What
+    /// was begun so is to be [finished](Communicator::finish) before anything else is exchanged.
+    ///
+    /// # Errors
+    /// When another worker is lost.
+    pub fn advance(
+        &mut self,
+        machine: &mut Machine,
+        what: impl Display,
+        vectors: &mut [&mut [u8]],
+    ) -> Result<bool, Diagnostic> {
+        let started = Instant::now();
+        self.since.get_or_insert(started);
+        let moved = self.links.wait(Duration::ZERO).and_then(|()| {
+            while !machine.is_done() && self.step(machine, vectors)? {}
+            Ok(())
+        });
+        if machine.is_done() {
+            self.traffic.collectives += 1;
+        }
+        self.traffic.exposed_nanoseconds += started.elapsed().as_nanos() as u64;
+        moved.map(|()| machine.is_done()).map_err(|error| self.lost(&error, what))
+    }
+
+    /// Goes through collectives, one after the other and each from where it is, to their ends.
+    ///
+    /// # Errors
+    /// When another worker is lost.
+    pub fn finish<'a>(
+        &mut self,
+        machines: impl IntoIterator<Item = &'a mut Machine>,
+        what: impl Display,
+        vectors: &mut [&mut [u8]],
+    ) -> Result<(), Diagnostic> {
+        let started = Instant::now();
+        let since = self.since.take().unwrap_or(started);
+        let done = machines.into_iter().try_for_each(|machine| {
+            self.traffic.collectives += 1;
+            self.drive(machine, vectors)
+        });
+        let done = done.and_then(|()| self.flush());
+        self.traffic.exposed_nanoseconds += started.elapsed().as_nanos() as u64;
+        self.traffic.nanoseconds += since.elapsed().as_nanos() as u64;
+        done.map_err(|error| self.lost(&error, what))
+    }
+
+    /// Looks whether all others are still there, while this worker does something else.
+    ///
+    /// # Errors
+    /// When another worker is lost.
+    pub fn look(&mut self, what: impl Display) -> Result<(), Diagnostic> {
+        self.links.wait(Duration::ZERO).map_err(|error| self.lost(&error, what))
+    }
+
+    fn lost(&self, error: &LinkError, what: impl Display) -> Diagnostic {
+        lost(error.worker, format!("{error}, while worker {} was in {what}", self.worker()))
     }
 
     /// All bytes of `bytes`, of which each worker has as many, become those of worker `root`.
@@ -219,6 +282,10 @@ impl Communicator {
                 self.wait()?;
             }
         }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), LinkError> {
         while !self.links.flush()? {
             self.wait()?;
         }

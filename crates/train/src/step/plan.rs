@@ -1,9 +1,11 @@
 //! Who does what in a step: which worker computes which leaves of the tree, and which one combines which range of the
 //! vector.
 
-use crate::flat::block_ranges;
+use crate::flat::{block_ranges, blocks};
 use outgrow_ir::Diagnostic;
+use outgrow_kernels::SUM_BLOCK;
 use outgrow_runtime::collective::{Schedule, Tree, canonical, gather};
+use std::cmp::Reverse;
 use std::ops::Range;
 
 /// Bytes of each worker's range that are exchanged at a time: little enough to be in the caches still when they are used.
@@ -12,65 +14,134 @@ const PIECE: usize = 128 << 10;
 /// Shorter vectors than this many elements are updated by all workers alike: their exchange is a matter of latency.
 const SHORT: usize = 1 << 16;
 
+/// A bucket has at least so many bytes, where the vector has more: less is a matter of latency.
+const BUCKET: usize = 1 << 20;
+
+/// At most so many buckets: what comes last is exchanged when nothing is left to be computed beside it.
+const BUCKETS: usize = 8;
+
+/// The vector that a step combines: gradients, laid out as the parameters, and behind them sums over the batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Combined {
+    /// How many elements are gradients.
+    pub gradients: usize,
+    /// How many elements there are.
+    pub elements: usize,
+    /// After how many steps of the program that computes a leaf these elements are final: all that there are, in order.
+    pub finals: Vec<(Range<usize>, usize)>,
+}
+
+impl Combined {
+    /// After how many steps the last of these elements is final.
+    fn after(&self, elements: &Range<usize>) -> usize {
+        let meeting =
+            self.finals.iter().filter(|(own, _)| own.start < elements.end && elements.start < own.end);
+        meeting.map(|(_, after)| *after).max().unwrap_or(0)
+    }
+
+    /// The vector cut into stretches that are exchanged apart, in the order in which they are there.
+    fn buckets(&self, workers: usize) -> Vec<Bucket> {
+        let most = if workers > 1 { (4 * self.gradients / BUCKET).clamp(1, BUCKETS) } else { 1 };
+        let mut buckets: Vec<Bucket> = Vec::new();
+        for mut elements in block_ranges(self.gradients, most) {
+            if elements.end == self.gradients {
+                elements.end = self.elements;
+            }
+            let after = self.after(&elements);
+            match buckets.last_mut().filter(|last| last.after == after) {
+                Some(last) => last.elements.end = elements.end,
+                None => buckets.push(Bucket { elements, after, ranges: Vec::new() }),
+            }
+        }
+        for Bucket { elements, ranges, .. } in &mut buckets {
+            let Range { start, end } = *elements;
+            let own = block_ranges(end.min(self.gradients) - start, workers);
+            *ranges = own.into_iter().map(|range| start + range.start..start + range.end).collect();
+        }
+        buckets.sort_by_key(|bucket| (bucket.after, Reverse(bucket.elements.start)));
+        buckets
+    }
+}
+
+/// A stretch of the combined vector that the workers exchange by itself, as soon as each has computed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// Its elements: gradients, and at the end of the vector sums over the batch, which the last worker combines.
+    pub elements: Range<usize>,
+    /// After how many steps of the program that computes a leaf it is final.
+    pub after: usize,
+    /// The gradients in it that each worker combines.
+    ranges: Vec<Range<usize>>,
+}
+
 /// Who does what in a step. The numbers that come out depend on the number of leaves alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepPlan {
     /// The leaves, and whose they are.
     pub tree: Tree,
-    /// Whether each worker updates its own range of the parameters, rather than all of them all.
+    /// Whether each worker updates its own ranges of the parameters, rather than all of them all.
     pub sharded: bool,
-    /// The elements of the gradients that each worker answers for.
-    ranges: Vec<Range<usize>>,
-    /// Elements of the combined vector: gradients, and then sums over the batch.
+    /// What is exchanged, in this order.
+    buckets: Vec<Bucket>,
+    /// How many elements are gradients, and how many there are.
+    gradients: usize,
     elements: usize,
 }
 
 impl StepPlan {
-    /// A plan for `workers` workers and a combined vector that begins with `gradients` elements, which are cut as
-    /// [`crate::Layout::ranges`] cuts. Runs of leaves, and ranges, differ by one leaf, or block, at most. Whether ranges of
-    /// the parameters can be updated apart, `cut` says.
+    /// A plan for `workers` workers. The vector is cut into buckets between blocks, as [`crate::Layout::ranges`] cuts, and
+    /// so is each bucket among the workers; what they have to combine of a bucket differs by a block at most. Whether ranges
+    /// of the parameters can be updated apart, `cut` says.
     ///
     /// # Errors
     /// When the leaves are no power of two, or fewer than the workers.
-    pub fn new(
-        leaves: usize,
-        workers: usize,
-        gradients: usize,
-        elements: usize,
-        cut: bool,
-    ) -> Result<Self, Diagnostic> {
+    pub fn new(leaves: usize, workers: usize, vector: &Combined, cut: bool) -> Result<Self, Diagnostic> {
         check(leaves, workers)?;
+        let Combined { gradients, elements, .. } = *vector;
         let sharded = cut && workers > 1 && gradients >= SHORT;
-        let ranges = block_ranges(gradients, workers);
-        Ok(Self { tree: Tree::new(leaves, workers), sharded, ranges, elements })
+        let (tree, buckets) = (Tree::new(leaves, workers), vector.buckets(workers));
+        Ok(Self { tree, sharded, buckets, gradients, elements })
     }
 
-    /// The elements of the gradients that each worker combines.
-    pub fn ranges(&self) -> &[Range<usize>] {
-        &self.ranges
+    /// What is exchanged, in this order.
+    pub fn buckets(&self) -> &[Bucket] {
+        &self.buckets
     }
 
-    /// The elements of the parameters that a worker updates.
-    pub fn updated(&self, worker: usize) -> Range<usize> {
-        if self.sharded { self.ranges[worker].clone() } else { 0..self.gradients() }
+    /// The elements of the gradients that a worker combines, in their order.
+    pub fn combined(&self, worker: usize) -> Vec<Range<usize>> {
+        let mut ranges: Vec<_> = self.buckets.iter().map(|bucket| bucket.ranges[worker].clone()).collect();
+        ranges.sort_by_key(|range| range.start);
+        ranges
     }
 
-    fn gradients(&self) -> usize {
-        self.ranges.last().map_or(0, |range| range.end)
+    /// The elements of the parameters that a worker updates, in their order.
+    pub fn updated(&self, worker: usize) -> Vec<Range<usize>> {
+        let all = 0..self.gradients;
+        if self.sharded { self.combined(worker) } else { Vec::from([all]) }
+    }
+
+    /// How many elements are gradients.
+    pub fn gradients(&self) -> usize {
+        self.gradients
     }
 
     /// What stands behind the gradients: sums over the batch, which the last worker combines.
     pub fn sums(&self) -> Range<usize> {
-        self.gradients()..self.elements
+        self.gradients..self.elements
     }
 
-    /// How the workers' sums of their largest subtrees become the whole sum, a piece of each range after the other: with
-    /// each worker its own range of it, or if it is not sharded, with all of them all of it.
-    pub fn reduce(&self) -> Schedule {
-        let last = self.ranges.len() - 1;
-        let end = |worker: usize| if worker == last { self.elements } else { self.ranges[worker].end };
+    /// How a bucket of the workers' sums of their largest subtrees becomes that of the whole sum, a piece of each range
+    /// after the other: with each worker its own range of it, or if it is not sharded, with all of them all of it.
+    pub fn reduce(&self, bucket: &Bucket) -> Schedule {
+        let last = bucket.ranges.len() - 1;
+        let end = |worker: usize| {
+            let range = &bucket.ranges[worker];
+            // What lies behind the last range of the gradients belongs to it.
+            if worker == last { bucket.elements.end } else { range.end }
+        };
         let all: Vec<Range<usize>> =
-            self.ranges.iter().enumerate().map(|(w, range)| 4 * range.start..4 * end(w)).collect();
+            bucket.ranges.iter().enumerate().map(|(w, range)| 4 * range.start..4 * end(w)).collect();
         let longest = all.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
         let piece = |number: usize| {
             let cut = |range: &Range<usize>| {
@@ -84,14 +155,29 @@ impl StepPlan {
         Schedule::staggered(self.tree.workers(), (0..longest.div_ceil(PIECE)).map(piece))
     }
 
-    /// How each worker's range of a vector that is laid out as the parameters comes to all.
+    /// How each worker's ranges of a vector that is laid out as the parameters come to all.
     pub fn share(&self) -> Schedule {
-        gather::doubling(&bytes(&self.ranges))
+        self.gathered(gather::doubling)
     }
 
-    /// How it comes to the first worker.
+    /// How they come to the first worker.
     pub fn collect(&self) -> Schedule {
-        gather::to_one(0, &bytes(&self.ranges))
+        self.gathered(|ranges| gather::to_one(0, ranges))
+    }
+
+    /// All buckets at once.
+    fn gathered(&self, gather: impl Fn(&[Range<usize>]) -> Schedule) -> Schedule {
+        let buckets = self.buckets.iter().map(|bucket| gather(&bytes(&bucket.ranges)));
+        buckets.fold(Schedule::empty(self.tree.workers()), Schedule::beside)
+    }
+
+    /// By bucket, the numbers of the blocks of the gradients that each worker combines.
+    pub fn blocks(&self) -> impl Iterator<Item = Vec<Range<usize>>> {
+        let block = |range: &Range<usize>| {
+            let start = range.start / SUM_BLOCK;
+            start..start + blocks(range.len())
+        };
+        self.buckets.iter().map(move |bucket| bucket.ranges.iter().map(block).collect())
     }
 }
 
@@ -123,34 +209,61 @@ pub fn check(leaves: usize, workers: usize) -> Result<(), Diagnostic> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use outgrow_kernels::SUM_BLOCK;
+
+    /// A vector of so many gradients, the last half of which is final after 3 steps, all of it after 7.
+    fn vector(gradients: usize) -> Combined {
+        let (half, elements) = (gradients / 2, gradients + 50);
+        Combined {
+            gradients,
+            elements,
+            finals: vec![(0..half, 7), (half..gradients, 3), (gradients..elements, 2)],
+        }
+    }
 
     #[test]
     fn every_element_has_one_owner() {
         for leaves in [1usize, 2, 4, 8, 16] {
             for workers in 1..=leaves {
-                for gradients in [0, 1, 4096, 4097, 5 * 4096, 100_000] {
-                    let plan = StepPlan::new(leaves, workers, gradients, gradients + 50, true).unwrap();
-                    let ranges = plan.ranges();
-                    assert!(ranges.windows(2).all(|two| two[0].end == two[1].start));
-                    assert_eq!((ranges[0].start, ranges[workers - 1].end), (0, gradients));
-                    assert!(
-                        ranges[1..].iter().all(|r| r.start.is_multiple_of(SUM_BLOCK) || r.start == gradients)
-                    );
-                    plan.reduce().check(4 * (gradients + 50)).unwrap();
+                for gradients in [0, 1, 4096, 4097, 5 * 4096, 100_000, 3_000_000] {
+                    let plan = StepPlan::new(leaves, workers, &vector(gradients), true).unwrap();
+                    let mut all: Vec<_> = (0..workers).flat_map(|worker| plan.combined(worker)).collect();
+                    all.sort_by_key(|range| (range.start, range.end));
+                    assert_eq!((all[0].start, all.last().unwrap().end), (0, gradients));
+                    for two in all.windows(2) {
+                        assert_eq!(two[0].end, two[1].start);
+                        assert!(two[1].start.is_multiple_of(SUM_BLOCK) || two[1].start == gradients);
+                    }
+                    for bucket in plan.buckets() {
+                        plan.reduce(bucket).check(4 * (gradients + 50)).unwrap();
+                    }
                     plan.share().check(4 * gradients).unwrap();
                     plan.collect().check(4 * gradients).unwrap();
-                    assert_eq!(plan.sharded, workers > 1 && gradients == 100_000);
+                    assert_eq!(plan.sharded, workers > 1 && gradients >= 100_000);
                 }
             }
         }
     }
 
     #[test]
+    fn buckets_cover_the_vector_and_come_when_they_are_final() {
+        let plan = StepPlan::new(2, 2, &vector(3_000_000), true).unwrap();
+        // The half that is final first, with the sums behind it; what holds the middle waits for the other half.
+        let found: Vec<_> = plan.buckets().iter().map(|b| (b.after, b.elements.clone())).collect();
+        let middle = found[0].1.start;
+        assert_eq!(found, [(3, middle..3_000_050), (7, 0..middle)]);
+        assert!((1_500_000..1_900_000).contains(&middle), "{middle}");
+        for vector in [vector(3_000_000), vector(1000)] {
+            let alone = StepPlan::new(2, 1, &vector, true).unwrap();
+            assert_eq!(alone.buckets().len(), 1, "nobody to exchange with");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_shared_says_how_it_could() {
-        assert!(StepPlan::new(6, 1, 0, 0, true).unwrap_err().to_string().contains("power of two"));
-        let text = StepPlan::new(4, 5, 0, 0, true).unwrap_err().to_string();
+        let vector = vector(0);
+        assert!(StepPlan::new(6, 1, &vector, true).unwrap_err().to_string().contains("power of two"));
+        let text = StepPlan::new(4, 5, &vector, true).unwrap_err().to_string();
         assert!(text.contains("--set train.micro_shards=8"), "{text}");
-        assert!(StepPlan::new(4, 0, 0, 0, true).is_err());
+        assert!(StepPlan::new(4, 0, &vector, true).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Steps whose vector is combined, judged and updated in ranges, one for each worker. Between combining and updating they
+//! Steps whose vector is combined, judged and updated in ranges, some for each worker. Between combining and updating they
 //! tell each other what they have seen on a board: whether all is finite, squares for the norm, and the sums over the batch,
 //! which the last worker has combined. Afterwards each has all of the parameters, but the optimiser's state in its own range
 //! only.
@@ -24,8 +24,10 @@ pub(crate) struct Shards {
     collect: Machine,
     /// A word of flags from each worker, the squares of all blocks, and the sums over the batch.
     board: Vec<u64>,
-    /// Where the squares of each worker's blocks are, where they are asked for.
-    squares: Option<Vec<Range<usize>>>,
+    /// Where the squares of the blocks are, in the order of the vector, where they are asked for.
+    squares: Option<Range<usize>>,
+    /// Where among them those of this worker are.
+    own: Vec<Range<usize>>,
     /// Where the sums over the batch are.
     sums: Range<usize>,
 }
@@ -51,8 +53,7 @@ impl Shards {
             end += words;
             start..end
         };
-        let squares: Option<Vec<Range<usize>>> =
-            norm.then(|| plan.ranges().iter().map(|range| next(blocks(range.len()))).collect());
+        let squares = norm.then(|| next(blocks(plan.gradients())));
         let sums = next(plan.sums().len().div_ceil(2));
         let bytes = |range: &Range<usize>| 8 * range.start..8 * range.end;
         let gathered = |parts: &[Range<usize>]| gather::direct(&parts.iter().map(bytes).collect::<Vec<_>>());
@@ -60,11 +61,19 @@ impl Shards {
         let of_last: Vec<Range<usize>> =
             (0..workers).map(|w| if w + 1 == workers { sums.clone() } else { 0..0 }).collect();
         let mut tell: Schedule = gathered(&flags).beside(gathered(&of_last));
-        if let Some(squares) = &squares {
-            tell = tell.beside(gathered(squares));
+        let (me, mut own) = (group.worker(), Vec::new());
+        if let Some(Range { start, .. }) = squares {
+            let on_board = |blocks: &Range<usize>| start + blocks.start..start + blocks.end;
+            for bucket in plan.blocks() {
+                let each: Vec<Range<usize>> = bucket.iter().map(on_board).collect();
+                tell = tell.beside(gathered(&each));
+                own.push(each[me].clone());
+            }
         }
+        own.sort_by_key(|range| range.start);
         Self {
-            me: group.worker(),
+            me,
+            own,
             tell: group.machine(&tell),
             share: group.machine(&plan.share()),
             collect: group.machine(&plan.collect()),
@@ -89,9 +98,11 @@ impl Shards {
     ) -> Result<Told<'_>, Diagnostic> {
         let workers = self.plan.tree.workers();
         self.board[self.me] = (FINITE * u64::from(own.finite)) | (SAVE * u64::from(own.save));
-        if let Some((places, own)) = self.squares.as_ref().zip(own.squares) {
-            let place: &mut [f64] = bytemuck::cast_slice_mut(&mut self.board[places[self.me].clone()]);
-            place.copy_from_slice(own);
+        let mut squares = own.squares.unwrap_or_default();
+        for place in &self.own {
+            let (these, others) = squares.split_at(place.len());
+            self.board[place.clone()].copy_from_slice(bytemuck::cast_slice(these));
+            squares = others;
         }
         let sums = self.plan.sums();
         if self.me + 1 == workers {
@@ -104,7 +115,7 @@ impl Shards {
             backend.upload(&place[..4 * sums.len()], combined, 4 * sums.start)?;
         }
         let flags = &self.board[..workers];
-        let all = self.squares.as_ref().map(|_| bytemuck::cast_slice(&self.board[workers..self.sums.start]));
+        let all = self.squares.clone().map(|squares| bytemuck::cast_slice(&self.board[squares]));
         Ok(Told {
             finite: flags.iter().all(|flags| flags & FINITE != 0),
             squares: all,

@@ -1,7 +1,7 @@
 //! What is done with the vectors of a step besides computing them: two are added, the combined one is judged, and running
 //! statistics follow it. Each is a program of the backend.
 
-use crate::flat::Layout;
+use crate::flat::{Layout, blocks};
 use crate::program::{Outputs, bytes, layouts};
 use crate::spec::Train;
 use crate::vector::DeviceVector;
@@ -32,13 +32,11 @@ pub struct Verdict {
 #[derive(Debug)]
 pub struct Sums {
     backend: Arc<dyn Backend>,
-    add: Box<dyn Instance>,
-    /// The gradients that are looked at, in elements.
-    range: Range<usize>,
-    judge: Box<dyn Instance>,
-    findings: Findings,
-    /// Finds the largest absolute value, when the sum of all gradients leaves a doubt.
-    largest: Box<dyn Instance>,
+    /// A program for each stretch of the vectors that is added by itself.
+    adds: Vec<(Range<usize>, Box<dyn Instance>)>,
+    looks: Vec<Look>,
+    /// The sums of squares of all blocks that were looked at, where norms are asked for.
+    squares: Option<Vec<f64>>,
     follow: Option<Box<dyn Instance>>,
     /// Where in the vector the sums over the batch are.
     loss: Option<usize>,
@@ -46,20 +44,62 @@ pub struct Sums {
     correct: Option<usize>,
 }
 
-/// What judging writes.
+/// What of the vectors a worker works on, in elements.
+#[derive(Clone, Copy, Debug)]
+pub struct Stretches<'a> {
+    /// What is added apart: all of the vectors.
+    pub added: &'a [Range<usize>],
+    /// The gradients that are looked at, in their order.
+    pub looked_at: &'a [Range<usize>],
+}
+
+/// Looks at a range of the gradients.
 #[derive(Debug)]
-struct Findings {
+struct Look {
+    /// In elements.
+    range: Range<usize>,
+    judge: Box<dyn Instance>,
+    /// What judging writes, and that on the host.
     buffer: Box<dyn Buffer>,
     host: Vec<u64>,
-    /// Whether norms are asked for: the sums of squares of this many blocks come first.
-    blocks: Option<usize>,
+    /// How many sums of squares of blocks come first, where they are asked for.
+    squares: usize,
     /// Whether the sum of all gradients stands behind them.
     sum: bool,
+    /// Finds the largest absolute value, when the sum of all gradients leaves a doubt.
+    largest: Box<dyn Instance>,
+}
+
+impl Look {
+    /// Whether all gradients in the range are finite.
+    fn is_finite(&mut self, combined: &dyn Buffer, backend: &dyn Backend) -> Result<bool, Diagnostic> {
+        let part = || Argument::Read(combined, 4 * self.range.start..4 * self.range.end);
+        self.judge.run(&mut [part(), Argument::write(&mut *self.buffer)])?;
+        backend.download(&*self.buffer, 0, bytemuck::cast_slice_mut(&mut self.host))?;
+        if !self.sum {
+            // Squares of f32 do not overflow in f64.
+            return Ok(self.squares().iter().all(|square| square.is_finite()));
+        }
+        // A sum that is finite has finite terms; one that is not may have them, too.
+        let sum = bytemuck::cast_slice::<u64, f32>(&self.host)[2 * self.squares];
+        if sum.is_finite() {
+            return Ok(true);
+        }
+        let mut buffer = backend.allocate(4)?;
+        self.largest.run(&mut [part(), Argument::write(&mut *buffer)])?;
+        let mut largest = [0.0f32];
+        backend.download(&*buffer, 0, bytemuck::cast_slice_mut(&mut largest))?;
+        Ok(largest[0].is_finite())
+    }
+
+    /// The sums of squares of its blocks, where they are asked for.
+    fn squares(&self) -> &[f64] {
+        &bytemuck::cast_slice(&self.host)[..self.squares]
+    }
 }
 
 impl Sums {
-    /// Compiles the programs for vectors that are laid out so: gradients as the parameters, of which those in `range` are
-    /// looked at, then sums over the batch.
+    /// Compiles the programs for vectors that are laid out so: gradients as the parameters, then sums over the batch.
     ///
     /// # Errors
     /// When one cannot be compiled, or the device has not the memory.
@@ -67,17 +107,17 @@ impl Sums {
         model: &BuiltModel,
         config: &Train,
         outputs: &Outputs,
-        range: Range<usize>,
+        stretches: Stretches<'_>,
         backend: &Arc<dyn Backend>,
         options: &CompileOptions,
     ) -> Result<Self, Diagnostics> {
         let follow = follow(model, &layouts(model).1, outputs)?;
-        Self::over(range, follow, config, outputs, backend, options)
+        Self::over(stretches, follow, config, outputs, backend, options)
     }
 
     /// The same, with the program of the running statistics.
     fn over(
-        range: Range<usize>,
+        stretches: Stretches<'_>,
         follow: Option<(Graph, Bindings)>,
         config: &Train,
         outputs: &Outputs,
@@ -89,22 +129,28 @@ impl Sums {
             let compiled = compile(&**backend, &graph, 1, &options)?;
             Ok::<_, Diagnostics>(backend.instance(&compiled)?)
         };
-        let at = |metric| outputs.offset(&OutputRole::Metric(metric));
-        let elements = range.len();
-        let judge = judge(config, elements)?;
-        let findings = Findings {
-            buffer: backend.allocate(judge.1.bytes[1])?,
-            host: vec![0; judge.1.bytes[1] / 8],
-            blocks: config.clip_norm.map(|_| elements.div_ceil(SUM_BLOCK)),
-            sum: judge.0.output(SUM).is_some(),
+        let look = |range: &Range<usize>| {
+            let (judge, largest) = (judge(config, range.len())?, largest(range.len())?);
+            let (bytes, sum) = (judge.1.bytes[1], judge.0.output(SUM).is_some());
+            Ok(Look {
+                range: range.clone(),
+                judge: program(judge)?,
+                buffer: backend.allocate(bytes)?,
+                host: vec![0; bytes / 8],
+                squares: config.clip_norm.map_or(0, |_| blocks(range.len())),
+                sum,
+                largest: program(largest)?,
+            })
         };
+        let adds = stretches.added.iter().map(|range| Ok((range.clone(), program(add(range.len())?)?)));
+        let looked_at = stretches.looked_at.iter().filter(|range| !range.is_empty());
+        let looks = looked_at.map(look).collect::<Result<Vec<_>, Diagnostics>>()?;
+        let at = |metric| outputs.offset(&OutputRole::Metric(metric));
         Ok(Self {
             backend: backend.clone(),
-            add: program(add(&outputs.layout)?)?,
-            judge: program(judge)?,
-            findings,
-            largest: program(largest(elements)?)?,
-            range,
+            adds: adds.collect::<Result<_, Diagnostics>>()?,
+            squares: config.clip_norm.map(|_| vec![0.0; looks.iter().map(|look| look.squares).sum()]),
+            looks,
             follow: follow.map(program).transpose()?,
             loss: at(Metric::Loss),
             weight: at(Metric::Weight),
@@ -117,30 +163,45 @@ impl Sums {
     /// # Errors
     /// When the device fails.
     pub fn add(&mut self, sum: &mut dyn Buffer, other: &dyn Buffer) -> Result<(), Diagnostic> {
-        self.add.run(&mut [Argument::write(sum), Argument::read(other)])
+        (0..self.adds.len()).try_for_each(|stretch| self.add_stretch(stretch, sum, other))
     }
 
-    /// Looks at its range of the combined gradients: whether all are finite.
+    /// Adds one of the stretches that are added apart, by its number.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn add_stretch(
+        &mut self,
+        stretch: usize,
+        sum: &mut dyn Buffer,
+        other: &dyn Buffer,
+    ) -> Result<(), Diagnostic> {
+        let (range, add) = &mut self.adds[stretch];
+        let bytes = 4 * range.start..4 * range.end;
+        add.run(&mut [Argument::Write(sum, bytes.clone()), Argument::Read(other, bytes)])
+    }
+
+    /// Looks at its ranges of the combined gradients: whether all are finite.
     ///
     /// # Errors
     /// When the device fails.
     pub fn look(&mut self, combined: &dyn Buffer) -> Result<bool, Diagnostic> {
-        let part = Argument::Read(combined, 4 * self.range.start..4 * self.range.end);
-        let Findings { buffer, host, blocks, sum } = &mut self.findings;
-        self.judge.run(&mut [part, Argument::write(&mut **buffer)])?;
-        self.backend.download(&**buffer, 0, bytemuck::cast_slice_mut(host))?;
-        let sum = sum.then(|| bytemuck::cast_slice::<u64, f32>(host)[2 * blocks.unwrap_or(0)]);
-        match sum {
-            // A sum that is finite has finite terms; one that is not may have them, too.
-            Some(sum) => Ok(sum.is_finite() || self.largest(combined)?.is_finite()),
-            // Squares of f32 do not overflow in f64.
-            None => Ok(self.squares().is_none_or(|squares| squares.iter().all(|x| x.is_finite()))),
+        let mut finite = true;
+        for look in &mut self.looks {
+            finite &= look.is_finite(combined, &*self.backend)?;
         }
+        if let Some(all) = &mut self.squares {
+            let mut places = all.iter_mut();
+            for look in &self.looks {
+                look.squares().iter().zip(&mut places).for_each(|(square, place)| *place = *square);
+            }
+        }
+        Ok(finite)
     }
 
-    /// The sum of the squares of each block that was looked at, where the norm is asked for.
+    /// The sum of the squares of each block that was looked at, in their order, where the norm is asked for.
     pub fn squares(&self) -> Option<&[f64]> {
-        self.findings.blocks.map(|blocks| &bytemuck::cast_slice(&self.findings.host)[..blocks])
+        self.squares.as_deref()
     }
 
     /// Judges the step: by whether all gradients are finite, the sums of the squares of all blocks where the norm is asked
@@ -169,16 +230,6 @@ impl Sums {
         Ok(Verdict { loss, accuracy, finite: finite && loss.is_finite(), norm })
     }
 
-    /// The largest absolute value of the gradients that are looked at.
-    fn largest(&mut self, combined: &dyn Buffer) -> Result<f32, Diagnostic> {
-        let mut buffer = self.backend.allocate(4)?;
-        let part = Argument::Read(combined, 4 * self.range.start..4 * self.range.end);
-        self.largest.run(&mut [part, Argument::write(&mut *buffer)])?;
-        let mut largest = [0.0f32];
-        self.backend.download(&*buffer, 0, bytemuck::cast_slice_mut(&mut largest))?;
-        Ok(largest[0])
-    }
-
     /// Running statistics move towards those of the batch: `new = old + momentum (batch - old)`.
     ///
     /// # Errors
@@ -199,17 +250,14 @@ fn at(buffer: usize, element: usize) -> Place {
     Place { buffer, offset: 4 * element }
 }
 
-/// `sum += other`.
-fn add(outputs: &Layout) -> Result<(Graph, Bindings), Diagnostics> {
+/// `sum += other`, of so many elements.
+fn add(elements: usize) -> Result<(Graph, Bindings), Diagnostics> {
     let mut b = Builder::new("add");
-    let [sum, other] = ["sum", "other"].map(|name| b.input(name, InputRole::Data, vector(outputs.total())));
+    let [sum, other] = ["sum", "other"].map(|name| b.input(name, InputRole::Data, vector(elements)));
     let whole = b.add(sum, other);
     b.output("sum", whole);
-    let bindings = Bindings {
-        bytes: vec![bytes(outputs); 2],
-        inputs: vec![at(0, 0), at(1, 0)],
-        outputs: vec![at(0, 0)],
-    };
+    let bindings =
+        Bindings { bytes: vec![4 * elements; 2], inputs: vec![at(0, 0), at(1, 0)], outputs: vec![at(0, 0)] };
     Ok((b.finish()?, bindings))
 }
 
@@ -380,7 +428,10 @@ mod tests {
             }
             let (outputs, backend) = (Outputs::new(&b.finish().unwrap()), backend(2));
             let options = CompileOptions::default();
-            let sums = Sums::over(0..elements, None, config, &outputs, &backend, &options).unwrap();
+            // In two ranges, where there are enough elements for that.
+            let ranges = block_ranges(elements, 2);
+            let stretches = Stretches { added: &[], looked_at: &ranges };
+            let sums = Sums::over(stretches, None, config, &outputs, &backend, &options).unwrap();
             let combined = backend.allocate(outputs.bytes()).unwrap();
             Self { sums, combined, outputs }
         }

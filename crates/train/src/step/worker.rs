@@ -1,9 +1,10 @@
 //! One worker's part in steps: it drives the machine of a plan with the programs of a model, and what is to be put together
 //! with others goes over their links.
 
+use super::exchange::Exchange;
 use super::machine::{Action, Event, StepMachine};
 use super::plan::StepPlan;
-use super::shards::{Shards, Told};
+use super::shards::Told;
 use super::sums::{Sums, Verdict};
 use super::tree::TreeSum;
 use crate::program::{ModelProgram, Sample};
@@ -13,7 +14,7 @@ use crate::trainer::TrainerOptions;
 use crate::update::Update;
 use crate::vector::on_host;
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_runtime::collective::{Communicator, Machine, Node};
+use outgrow_runtime::collective::{Communicator, Node};
 use outgrow_runtime::{Backend, Buffer, StepInfo};
 use outgrow_tensor::RngKey;
 use outgrow_transform::Batch;
@@ -62,16 +63,6 @@ pub struct WorkerStep {
 const TELL: &str = "the exchange of norms and sums";
 const SHARE: &str = "the all-gather of parameters";
 
-/// How a worker's sums are put together with those of the others.
-#[derive(Debug)]
-struct Exchange {
-    /// The largest subtrees that the worker computes.
-    subtrees: Vec<Node>,
-    machine: Machine,
-    /// Where each worker updates a range.
-    shards: Option<Shards>,
-}
-
 /// What micro-shard `part`, of `rows` rows that must be among those of the batch that are here, runs on at the step after
 /// `step` steps. Its random key hangs on the seed, the step and the part alone.
 pub(crate) fn sample(batch: &Batch, seed: u64, step: u64, part: usize, rows: usize) -> Sample<'_> {
@@ -95,11 +86,9 @@ impl WorkerStep {
         group: Option<&Communicator>,
     ) -> Result<Self, Diagnostics> {
         let me = group.map_or(0, Communicator::worker);
-        let exchange = group.filter(|group| group.workers() > 1).map(|group| Exchange {
-            subtrees: plan.tree.subtrees(me).collect(),
-            machine: group.machine(&plan.reduce()),
-            shards: plan.sharded.then(|| Shards::new(&plan, config.clip_norm.is_some(), group)),
-        });
+        let exchange = group
+            .filter(|group| group.workers() > 1)
+            .map(|group| Exchange::new(&plan, &program.compiled.steps, config.clip_norm.is_some(), group));
         Ok(Self {
             backend: options.backend.clone(),
             tree: TreeSum::new(&plan.tree, program.outputs.bytes(), &options.backend),
@@ -176,19 +165,23 @@ impl WorkerStep {
         let profile = self.profile_every > 0 && state.step.is_multiple_of(self.profile_every);
         self.tree.clear();
         self.machine.start();
-        let mut outcome = None;
+        if let Some(exchange) = &mut self.exchange {
+            exchange.start();
+        }
+        // Whether sums with the last leaf have been made while that was computed.
+        let (mut outcome, mut summed) = (None, false);
         while let Some(action) = self.machine.next_action() {
             let event = match action {
                 Action::Compute(leaf) => {
-                    let sample = sample(batch, self.seed, state.step, leaf, self.rows);
-                    let mut sum = self.tree.vector()?;
-                    let nanoseconds = profile.then_some(self.nanoseconds.as_mut_slice());
-                    self.program.run(&state.params, &state.buffers, sample, &mut *sum, nanoseconds)?;
-                    self.tree.put(self.machine.tree().leaf(leaf), sum);
+                    let shared = group.as_deref_mut().filter(|_| !profile);
+                    summed = self.compute(leaf, state, batch, shared)?;
                     Event::Computed(leaf)
                 }
                 Action::Combine(node) => {
-                    self.tree.combine(node, |sum, other| self.sums.add(sum, other))?;
+                    self.tree.combine(node, |sum, other| match summed {
+                        true => Ok(()),
+                        false => self.sums.add(sum, other),
+                    })?;
                     Event::Combined(node)
                 }
                 Action::Update => {
@@ -211,16 +204,62 @@ impl WorkerStep {
         outcome.ok_or_else(|| fault("the step came to no end").into())
     }
 
-    /// Puts this worker's sums together with those of the others: the root is here then.
+    /// Computes a leaf. In a group, the links are looked at now and then; what is final of the last leaf is added to its
+    /// siblings' sums and exchanged at once, if the device's memory is the host's. Says whether that was done.
+    fn compute(
+        &mut self,
+        leaf: usize,
+        state: &TrainState,
+        batch: &Batch,
+        group: Option<&mut Communicator>,
+    ) -> Result<bool, Diagnostic> {
+        let sample = sample(batch, self.seed, state.step, leaf, self.rows);
+        let (params, buffers) = (&state.params, &state.buffers);
+        let mut out = self.tree.vector()?;
+        let node = self.machine.tree().leaf(leaf);
+        let Some((exchange, group)) = self.exchange.as_mut().zip(group) else {
+            // Every so often a step is profiled, which does nothing else meanwhile.
+            let profile = self.profile_every > 0 && state.step.is_multiple_of(self.profile_every);
+            let nanoseconds = profile.then_some(self.nanoseconds.as_mut_slice());
+            self.program.run(params, buffers, sample, &mut *out, nanoseconds)?;
+            self.tree.put(node, out);
+            return Ok(false);
+        };
+        let is_last = leaf + 1 == self.machine.tree().run(self.machine.worker()).end;
+        let mut waiting =
+            (is_last && out.host().is_some()).then(|| Waiting::take(node, exchange, &mut self.tree));
+        let (mut done, mut added) = (0, 0);
+        for pause in 0..exchange.pauses().len() {
+            let until = exchange.pauses()[pause];
+            self.program.run_part(params, buffers, sample, &mut *out, done..until)?;
+            done = until;
+            let Some(waiting) = &mut waiting else {
+                group.look("computing")?;
+                continue;
+            };
+            let ready = exchange.ready(done);
+            for bucket in added..ready {
+                waiting.add(&*out, |sum, other| self.sums.add_stretch(bucket, sum, other))?;
+            }
+            added = ready;
+            exchange.advance(ready, group, state.step, &mut waiting.vectors(&mut *out))?;
+        }
+        let summed = waiting.is_some();
+        if let Some(waiting) = waiting {
+            waiting.put(&mut self.tree);
+        }
+        self.tree.put(node, out);
+        Ok(summed)
+    }
+
+    /// Puts this worker's sums together with those of the others, as far as that is not done: the root is here then.
     fn reduce(&mut self, group: &mut Communicator, step: u64) -> Result<(), Diagnostic> {
-        let Some(Exchange { subtrees, machine, .. }) = &mut self.exchange else {
+        let Some(exchange) = &mut self.exchange else {
             return Err(fault("who is alone has the root"));
         };
         let mut sums: SmallVec<[Box<dyn Buffer>; 8]> =
-            subtrees.iter().map(|node| self.tree.take(*node)).collect();
-        on_host(&*self.backend, &mut sums, |vectors| {
-            group.run(machine, format_args!("the all-reduce of step {}", step + 1), vectors)
-        })?;
+            exchange.subtrees.iter().map(|node| self.tree.take(*node)).collect();
+        on_host(&*self.backend, &mut sums, |vectors| exchange.finish(group, step, vectors))?;
         let mut sums = sums.into_iter();
         self.tree.put(Node::ROOT, sums.next().ok_or_else(|| fault("each worker has a leaf"))?);
         sums.for_each(|sum| self.tree.recycle(sum));
@@ -262,6 +301,51 @@ impl WorkerStep {
         state.step += 1;
         state.samples += batch.whole_real as u64;
         Ok(outcome)
+    }
+}
+
+/// The sums that wait for a worker's last leaf: what it is added to, and what is exchanged beside it.
+struct Waiting {
+    /// The subtrees before the leaf's own.
+    others: SmallVec<[(Node, Box<dyn Buffer>); 8]>,
+    /// The siblings on the way from the leaf up to the root of its subtree: each has the sum of all below it added.
+    siblings: SmallVec<[(Node, Box<dyn Buffer>); 8]>,
+}
+
+impl Waiting {
+    fn take(leaf: Node, exchange: &Exchange, tree: &mut TreeSum) -> Self {
+        let (root, others) = exchange.subtrees.split_last().expect("invariant: each worker has a leaf");
+        let mut take = |node: Node| (node, tree.take(node));
+        let others = others.iter().map(|node| take(*node)).collect();
+        let up = std::iter::successors(Some(leaf), |node| node.parent());
+        let siblings = up.take_while(|node| node != root).map(|node| take(node.sibling())).collect();
+        Self { others, siblings }
+    }
+
+    /// Adds something of the leaf to all that it belongs to, by `add(sum, other)`.
+    fn add(
+        &mut self,
+        leaf: &dyn Buffer,
+        mut add: impl FnMut(&mut dyn Buffer, &dyn Buffer) -> Result<(), Diagnostic>,
+    ) -> Result<(), Diagnostic> {
+        let mut below = leaf;
+        for (_, sum) in &mut self.siblings {
+            add(&mut **sum, below)?;
+            below = &**sum;
+        }
+        Ok(())
+    }
+
+    /// The sums of this worker's largest subtrees, in their order.
+    fn vectors<'a>(&'a mut self, leaf: &'a mut dyn Buffer) -> SmallVec<[&'a mut [u8]; 8]> {
+        let others = self.others.iter_mut().map(|(_, sum)| &mut **sum);
+        let last = self.siblings.last_mut().map_or(leaf, |(_, sum)| &mut **sum);
+        others.chain([last]).filter_map(|sum| sum.host_mut()).collect()
+    }
+
+    /// Puts them back where they were.
+    fn put(self, tree: &mut TreeSum) {
+        self.others.into_iter().chain(self.siblings).for_each(|(node, sum)| tree.put(node, sum));
     }
 }
 

@@ -195,6 +195,8 @@ impl Session<'_> {
     pub(super) fn add_group(&self, json: &mut Json, group: &Communicator) {
         json["workers"] = json!(group.workers());
         json["transport"] = json!(group.transport());
-        json["all_reduce_seconds"] = json!(group.traffic().nanoseconds as f64 * 1e-9);
+        let traffic = group.traffic();
+        json["all_reduce_seconds"] = json!(traffic.nanoseconds as f64 * 1e-9);
+        json["overlap"] = json!(traffic.overlap());
     }
 }
