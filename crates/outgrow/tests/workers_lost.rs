@@ -114,9 +114,12 @@ struct Waiting {
 
 impl Waiting {
     fn new() -> Self {
-        let place = Place::with(MANIFEST);
+        Self::in_place(Place::with(MANIFEST), &[])
+    }
+
+    fn in_place(place: Place, more: &[&str]) -> Self {
         let flags = ["--workers", "2", "--out", "r", "--listen", "127.0.0.1:0", "--key", "r.key"];
-        let first = start(&place, &flags);
+        let first = start(&place, &[&flags[..], more].concat());
         let until = Instant::now() + HANGS;
         while !place.path("r.key").exists() {
             assert!(Instant::now() < until, "no key is written");
@@ -166,4 +169,41 @@ fn a_worker_of_another_machine_joins_with_the_key_alone() {
     let end = wait(waiting.first).object();
     assert_eq!(end["weights_sha256"], expect["weights_sha256"]);
     assert!(!waiting.place.path("r.key").exists(), "nobody can join any more");
+}
+
+#[test]
+fn who_joins_a_run_that_has_ended_has_nothing_to_do() {
+    let waiting = Waiting::new();
+    let joined = waiting.worker(&["--key", "r.key"]);
+    assert_eq!(joined.object()["worker"], 1);
+    let Waiting { place, first, .. } = waiting;
+    let end = wait(first).object();
+    let again = Waiting::in_place(place, &[]);
+    assert_eq!(again.worker(&["--key", "r.key"]).object()["worker"], 1);
+    assert_eq!(wait(again.first).object(), end);
+}
+
+/// Processors differ. What one of them was told to take, or lacks, decides for all.
+#[test]
+fn workers_agree_on_their_kernels() {
+    let path = "portable";
+    let alone = Place::with(MANIFEST).json(&["train", "m.toml", "--quiet", "--kernel-path", path]);
+    let waiting = Waiting::new();
+    assert_eq!(waiting.worker(&["--key", "r.key", "--kernel-path", path]).object()["worker"], 1);
+    let end = wait(waiting.first).object();
+    assert_eq!(
+        (&end["kernel_path"], &end["weights_sha256"]),
+        (&alone["kernel_path"], &alone["weights_sha256"])
+    );
+    assert_eq!(end["kernel_path"], path);
+    // Two that are told different things cannot.
+    let usual = Place::with(MANIFEST).json(&["train", "m.toml", "--quiet", "--set", "train.steps=1"]);
+    if usual["kernel_path"] != path {
+        let told = usual["kernel_path"].as_str().unwrap();
+        let waiting = Waiting::in_place(Place::with(MANIFEST), &["--kernel-path", told]);
+        let refused = waiting.worker(&["--key", "r.key", "--kernel-path", path]);
+        assert_eq!(refused.errors()[0]["code"], "workers.differ");
+        assert!(refused.stderr.contains(path) && refused.stderr.contains(told), "{}", refused.stderr);
+        assert_eq!(wait(waiting.first).errors()[0]["code"], "workers.differ");
+    }
 }

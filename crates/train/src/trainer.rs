@@ -16,6 +16,7 @@ use outgrow_models::BuiltModel;
 use outgrow_runtime::collective::Group;
 use outgrow_runtime::{Backend, StepInfo};
 use outgrow_store::CheckpointStore;
+use outgrow_store::sha256::Hasher;
 use outgrow_tensor::RngKey;
 use outgrow_transform::{Batch, Batches};
 use std::ops::Range;
@@ -160,6 +161,20 @@ impl Trainer {
     /// The steps of that program with the nanoseconds that each took in the profiled runs, and how many these were.
     pub fn profile(&self) -> (impl Iterator<Item = (&StepInfo, u64)>, u64) {
         self.step.profile()
+    }
+
+    /// The SHA-256 of what was compiled to compute gradients: the graph after all passes and the kernels that were chosen.
+    pub fn program_sha256(&self) -> String {
+        let compiled = &self.step.program().compiled;
+        let mut hasher = Hasher::new();
+        hasher.update(compiled.graph.to_string().as_bytes());
+        for step in &compiled.steps {
+            hasher.update(format!("{} {} {}\n", step.kernel, step.ops, step.origin).as_bytes());
+        }
+        for after in &compiled.finals {
+            hasher.update(&(*after as u64).to_le_bytes());
+        }
+        hasher.hex()
     }
 
     /// Steps of an epoch over this many samples.

@@ -49,6 +49,8 @@ pub struct Session<'a> {
     pub backend: Arc<dyn Backend>,
     /// This machine's threads and kernels: they load data, and are the backend unless there is another.
     pub cpu: CpuBackend,
+    /// Whether the kernels' path was asked for, and not found out.
+    told_path: bool,
     args: &'a ManifestArgs,
     context: &'a Context,
     start: Start,
@@ -63,7 +65,8 @@ impl<'a> Session<'a> {
     ) -> Result<Self, Failure> {
         let manifest = context.manifest(args)?;
         let cpu = cpu_backend(processor)?;
-        Ok(Self { manifest, backend: Arc::new(cpu.clone()), cpu, args, context, start: Start::default() })
+        let (backend, told_path) = (Arc::new(cpu.clone()), processor.kernel_path.is_some());
+        Ok(Self { manifest, backend, cpu, told_path, args, context, start: Start::default() })
     }
 
     /// Where the run says what it does.

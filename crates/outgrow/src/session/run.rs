@@ -33,7 +33,11 @@ impl Session<'_> {
         let model = self.model(&data)?;
         let fingerprint = self.fingerprint(&data)?;
         let folder = RunFolder::open(self.context.world.storage.clone(), path, &fingerprint, fresh)?;
-        let lacking = match folder.ending(evaluate)? {
+        let ending = folder.ending(evaluate)?;
+        if let Some(group) = &group {
+            self.tell_state(matches!(ending, Ending::Whole(_)), &mut group.lock())?;
+        }
+        let lacking = match ending {
             Ending::Whole(result) => {
                 context.note(&format!("the run in {} is finished; --fresh starts it anew", path.display()));
                 return Ok(result);
@@ -47,6 +51,9 @@ impl Session<'_> {
         batches.check().map_err(|found| self.manifest.locate(found.into()))?;
         let mut trainer =
             self.trainer_of_group(&data, model, Some(folder.file(CHECKPOINTS)), group.clone())?;
+        if let Some(group) = &group {
+            self.agree_on_programs(&trainer, &mut group.lock())?;
+        }
         // Only now: whatever is wrong with what was asked for leaves the folder as it was.
         folder.begin(&self.manifest.resolved_toml())?;
         let progress = context.progress();

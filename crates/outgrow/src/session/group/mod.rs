@@ -2,6 +2,7 @@
 //! first one, which the command itself is, writes and tells; the others only compute.
 
 mod gather;
+mod kernels;
 mod processes;
 mod threads;
 
@@ -27,6 +28,9 @@ const COMMON: [&str; 2] = ["train.non-finite", DIFFER];
 const DIFFER: &str = "workers.differ";
 /// What workers do until the first one has the data.
 const DATA: &str = "waiting for the data";
+/// What they do until it knows what is left to be done.
+const STATE: &str = "waiting for the state of the run";
+const FINISHED: &[u8] = b"finished";
 
 /// A run with several workers.
 struct Shared<'a> {
@@ -101,11 +105,29 @@ fn differences<'a>(own: &'a Json, other: &'a Json) -> impl Iterator<Item = (&'a 
     all.filter(|(_, here, there)| here != there)
 }
 
+/// Compares what this worker says of itself with what the others say.
+///
+/// # Errors
+/// When one says something else than the first one: with what that is.
+fn compare(own: &Json, group: &mut Communicator, expected: &str) -> Result<(), Diagnostics> {
+    let all = group.exchange(own.to_string().as_bytes(), "comparing what the workers have")?;
+    let all: Vec<Json> = all.iter().map(|one| serde_json::from_slice(one).unwrap_or_default()).collect();
+    let mut found = Diagnostics::default();
+    for (worker, other) in all.iter().enumerate().skip(1) {
+        for (key, here, there) in differences(&all[0], other) {
+            let problem = format!("worker {worker} has {key} {there}, and worker 0 {here}");
+            found.push(Diagnostic::new(DIFFER, problem).item(format!("worker {worker}")).expected(expected));
+        }
+    }
+    found.into_result(())
+}
+
 impl Shared<'_> {
     /// The first worker's part.
     fn first(&self, links: Box<dyn Transport>) -> Result<Json, Failure> {
         with_group(links, |group| {
-            let session = Session::open(&self.args.manifest, &self.args.processor, self.context)?;
+            let mut session = Session::open(&self.args.manifest, &self.args.processor, self.context)?;
+            session.agree_on_path(&mut group.lock())?;
             let folder = run_folder(&session.manifest, self.args.out.as_deref());
             session.run(&folder, self.args.fresh, self.evaluate, Some(group))
         })
@@ -137,12 +159,17 @@ fn with_group<T>(
 
 impl Session<'_> {
     /// Trains as a worker that is not the first, until the run ends.
-    fn work(&self, group: Group) -> Result<(), Failure> {
+    fn work(&mut self, group: Group) -> Result<(), Failure> {
+        self.agree_on_path(&mut group.lock())?;
         let data = self.data_of_group(&mut group.lock())?;
         self.agree(&data, &mut group.lock())?;
+        if group.lock().exchange(&[], STATE)?[0] == FINISHED {
+            return Ok(());
+        }
         let model = self.model(&data)?;
         let batches = self.batches(&data)?;
-        let mut trainer = self.trainer_of_group(&data, model, None, Some(group))?;
+        let mut trainer = self.trainer_of_group(&data, model, None, Some(group.clone()))?;
+        self.agree_on_programs(&trainer, &mut group.lock())?;
         trainer.share_state()?;
         trainer.run(&batches, &mut Silent)?;
         Ok(())
@@ -160,26 +187,18 @@ impl Session<'_> {
         group.exchange(data.fingerprint().as_bytes(), DATA).map(drop)
     }
 
+    /// Tells the other workers whether there is nothing left to be trained.
+    pub(super) fn tell_state(&self, finished: bool, group: &mut Communicator) -> Result<(), Diagnostic> {
+        group.exchange(if finished { FINISHED } else { &[] }, STATE).map(drop)
+    }
+
     /// Compares what the numbers depend on with the other workers.
     ///
     /// # Errors
     /// When a worker has something else than the first one: with what that is.
     pub(super) fn agree(&self, data: &Dataset, group: &mut Communicator) -> Result<(), Diagnostics> {
-        let own = self.identity(data)?.to_string();
-        let all = group.exchange(own.as_bytes(), "comparing what the workers have")?;
-        let all: Vec<Json> = all.iter().map(|one| serde_json::from_slice(one).unwrap_or_default()).collect();
-        let mut found = Diagnostics::default();
-        for (worker, other) in all.iter().enumerate().skip(1) {
-            for (key, expected, has) in differences(&all[0], other) {
-                let problem = format!("worker {worker} has {key} {has}, and worker 0 {expected}");
-                found.push(
-                    Diagnostic::new(DIFFER, problem)
-                        .item(format!("worker {worker}"))
-                        .expected("the same program, manifest, data and model on all workers"),
-                );
-            }
-        }
-        found.into_result(())
+        let expected = "the same program, manifest, data and model on all workers";
+        compare(&self.identity(data)?, group, expected)
     }
 
     /// What all workers must have in common.

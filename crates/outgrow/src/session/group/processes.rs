@@ -211,7 +211,7 @@ pub fn join(args: &WorkerArgs, context: &Context) -> Result<Json, Failure> {
     }
     let silent = context.silent();
     let context = if args.child { &silent } else { context };
-    let session = Session::open(&args.manifest, &args.processor, context)?;
+    let mut session = Session::open(&args.manifest, &args.processor, context)?;
     let links = gather::join(args, &session.manifest, context)?;
     let own = json!({ "worker": links.worker(), "workers": links.workers(), "transport": links.name() });
     match with_group(links, |group| session.work(group)) {
