@@ -267,6 +267,56 @@ pub struct WorkerArgs {
     pub processor: ProcessorArgs,
 }
 
+/// What to measure of this machine.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  outgrow bench links                           between two threads
+  outgrow bench links --transport tcp --no-tls --json")]
+pub struct BenchArgs {
+    /// What to measure.
+    #[command(subcommand)]
+    pub action: BenchAction,
+}
+
+/// What to measure of this machine.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchAction {
+    /// Measure what messages between workers cost: latency, seconds per byte, seconds per byte added
+    Links(BenchLinksArgs),
+}
+
+/// Which links to measure.
+#[derive(Clone, Debug, Args)]
+pub struct BenchLinksArgs {
+    /// How many workers; the link between each two of them is measured
+    #[arg(long, value_name = "N", default_value = "2")]
+    pub workers: NonZeroUsize,
+    /// How they are connected
+    #[arg(long, value_name = "NAME", default_value = "threads")]
+    pub transport: TransportName,
+    /// Leave tcp unencrypted
+    #[arg(long)]
+    pub no_tls: bool,
+    /// Which worker to be, of those that another process has started.
+    #[command(flatten)]
+    pub place: BenchPlaceArgs,
+}
+
+/// The place of a worker that another process has started for a measurement.
+#[derive(Clone, Debug, Args)]
+pub struct BenchPlaceArgs {
+    /// Which worker to be
+    #[arg(long, hide = true)]
+    pub number: Option<usize>,
+    /// The memory that it shares with the others
+    #[arg(long, hide = true, requires = "number")]
+    pub memory: Option<PathBuf>,
+    /// The file with which it joins
+    #[arg(long, hide = true, requires = "number", conflicts_with = "memory")]
+    pub key: Option<PathBuf>,
+}
+
 /// An evaluation.
 #[derive(Clone, Debug, Args)]
 pub struct EvalArgs {
@@ -463,6 +513,8 @@ pub enum Command {
     Graph(GraphArgs),
     /// Prepare, inspect or verify the data of a manifest, or fetch public data
     Data(DataArgs),
+    /// Measure what this machine can do: the links between workers
+    Bench(BenchArgs),
     /// Write a commented manifest to start from
     Init(InitArgs),
     /// Print the manifest's JSON schema

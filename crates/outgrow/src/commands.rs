@@ -2,6 +2,7 @@
 //!
 //! To add a command: one file here, one variant in [`Command`], one line in [`dispatch`].
 
+mod bench;
 pub mod data;
 mod eval;
 mod export;
@@ -63,6 +64,7 @@ pub fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::TuneLr(args) => tune_lr::run(&args, context),
         Command::Graph(args) => graph::run(&args, context),
         Command::Init(args) => init::run(&args, context),
+        Command::Bench(args) => bench::run(&args, context),
         Command::Data(args) => data::run(&args, context),
         Command::Schema => schema::run(context),
         Command::Worker(args) => worker::run(&args, context),

@@ -3,7 +3,9 @@
 
 use outgrow_env::transport::threads;
 use outgrow_ir::Diagnostic;
-use outgrow_runtime::collective::{Communicator, Group, Schedule, Tree, canonical, gather, runs};
+use outgrow_runtime::collective::{
+    Communicator, Group, Links, Schedule, Tree, calibrate, canonical, gather, runs,
+};
 use std::ops::Range;
 use std::thread;
 use std::time::Duration;
@@ -188,4 +190,25 @@ fn odd_messages_between_sums(mut group: Communicator) {
         assert_eq!(vectors[0], (0..elements).map(sum).collect::<Vec<_>>());
     }
     group.leave(None);
+}
+
+/// All know the same of each pair's link, also those who took no part in measuring it.
+#[test]
+fn links_are_calibrated() {
+    let all = together(3, |group| {
+        let found = calibrate::calibrate(group, &[8, 4096]).unwrap();
+        group.set_costs(Links::of_one_machine(3, found[0].link, found[0].add_byte_s));
+        let mut bytes = vec![group.worker() as u8; 100_000];
+        group.broadcast(1, &mut bytes, "a test").unwrap();
+        assert_eq!(bytes, [1; 100_000]);
+        found
+    });
+    assert!(all[0] == all[1] && all[0] == all[2]);
+    assert_eq!(all[0].iter().map(|one| one.workers).collect::<Vec<_>>(), [[0, 1], [0, 2], [1, 2]]);
+    for one in &all[0] {
+        assert_eq!(one.samples.iter().map(|sample| sample.bytes).collect::<Vec<_>>(), [8, 4096]);
+        let times = one.samples.iter().flat_map(|s| [s.one_way_s, s.added_s, s.stream_s]);
+        assert!(times.into_iter().all(|seconds| seconds > 0.0 && seconds < 10.0));
+        assert!(one.link.latency_s > 0.0 && one.link.gap_s <= one.link.latency_s);
+    }
 }

@@ -14,14 +14,16 @@
 //! | `pair` | `send` from one to another, `swap` between two | 1 | m, or nothing |
 //!
 //! A barrier is a gather of a byte. What a schedule takes on which links says `cost`, and `choose` takes the cheapest of
-//! those that give the same bits.
+//! those that give the same bits; `calibrate` measures links.
 
 pub mod broadcast;
+pub mod calibrate;
 pub mod canonical;
 pub mod choose;
 mod communicator;
 pub mod cost;
 pub mod everywhere;
+mod fit;
 pub mod gather;
 mod machine;
 pub mod pair;
