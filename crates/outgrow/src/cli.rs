@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::manifest::TransportName;
+
 /// From raw data to a trained model, with one manifest and one command.
 #[derive(Debug, Parser)]
 #[command(
@@ -207,7 +209,7 @@ pub struct RunArgs {
 }
 
 /// Who shares the steps. No result depends on it.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Workers")]
 pub struct GroupArgs {
     /// How many workers share each step, as many as `train.micro_shards` at most [default: 1]
@@ -220,7 +222,7 @@ pub struct GroupArgs {
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
     /// With --listen: how many workers to start on this machine, this process among them [default: 1]
-    #[arg(long, value_name = "N", requires = "listen")]
+    #[arg(long, value_name = "N")]
     pub local: Option<NonZeroUsize>,
     /// Where to write what others need to join by tcp [default: beside the run's folder, with .key at its end]
     #[arg(long, value_name = "FILE")]
@@ -228,17 +230,6 @@ pub struct GroupArgs {
     /// Leave tcp unencrypted: for networks that nobody else is on
     #[arg(long)]
     pub no_tls: bool,
-}
-
-/// How workers are connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TransportName {
-    /// Threads of this process
-    Threads,
-    /// Processes of this machine, by shared memory
-    Shm,
-    /// Processes of any machines, over TCP with TLS
-    Tcp,
 }
 
 /// One more worker.

@@ -5,6 +5,7 @@
 //! the sections' structs ([`check`]) → each section's own validation. Nothing here touches a file but [`load`].
 
 mod check;
+mod cluster;
 mod fingerprint;
 mod overrides;
 mod schema;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use check::Finding;
+pub use cluster::{Cluster, ClusterSpec, TransportName};
 pub use schema::json_schema;
 pub use template::{TEMPLATES, Template, commented};
 use tree::{Node, Origin, Sources};
@@ -51,6 +53,9 @@ pub struct ManifestSpec {
     pub model: ModelSpec,
     /// How it is trained.
     pub train: TrainSpec,
+    /// Who trains it: workers that share each step. What comes out does not depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterSpec>,
 }
 
 /// A manifest that holds together.
@@ -98,6 +103,7 @@ pub fn parse_with(text: &str, file: Option<&Path>, flags: &[String]) -> Result<M
     let model = section(&tree, "model", &mut found, ModelSpec::validate);
     let train = section(&tree, "train", &mut found, TrainSpec::validate);
     let data = section(&tree, "data", &mut found, |_: &DataSpec| Ok(()));
+    section(&tree, "cluster", &mut found, ClusterSpec::validate);
     let (Some(model), Some(train), Some(_), true) = (model, train, data, found.is_empty()) else {
         return Err(sorted(found, &sources));
     };
@@ -182,7 +188,7 @@ impl Manifest {
 
     fn mentions(&self, item: &str) -> bool {
         let section = item.split(['.', '[']).next().unwrap_or(item);
-        ["name", "seed", "data", "model", "train"].contains(&section)
+        ["name", "seed", "data", "model", "train", "cluster"].contains(&section)
     }
 
     /// The manifest with its defaults filled in, as JSON.

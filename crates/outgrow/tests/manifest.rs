@@ -225,19 +225,19 @@ fn named_models_are_told_apart_by_name() {
 
 #[test]
 fn sections_that_are_missing_or_not_there_yet() {
-    let text = format!("{DATA}{TRAIN}[cluster]\nworkers = 4\n[serv]\n");
+    let text = format!("{DATA}{TRAIN}[limits]\nworkers = 4\n[serv]\n");
     refused(
         &text,
         &[],
         expect![[r#"
-        m.toml:1:1: section `[model]` is missing [manifest.missing-key]
-          expected: The model.
-        m.toml:5:2: cluster: `[cluster]` is not available yet [manifest.reserved]
-          expected: the sections [data], [model] and [train]
-          help: remove the section; it is kept for training on several machines, which this version cannot do
-        m.toml:7:2: serv: unknown key `serv` [manifest.unknown-key]
-          expected: one of the keys name, seed, data, model, train
-    "#]],
+            m.toml:1:1: section `[model]` is missing [manifest.missing-key]
+              expected: The model.
+            m.toml:5:2: limits: `[limits]` is not available yet [manifest.reserved]
+              expected: the sections [data], [model], [train] and [cluster]
+              help: remove the section; it is kept for planning under limits of memory, latency and cost, which this version cannot do
+            m.toml:7:2: serv: unknown key `serv` [manifest.unknown-key]
+              expected: one of the keys name, seed, data, model, train, cluster
+        "#]],
     );
     refused(
         "",

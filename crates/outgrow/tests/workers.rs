@@ -184,6 +184,29 @@ fn what_fails_on_one_worker_is_told_once() {
     }
 }
 
+/// The manifest may say who trains; it is the same run all the same.
+#[test]
+fn a_cluster_in_the_manifest() {
+    let place = Place::with(LINE);
+    let alone = measure(&place, "r", &[]);
+    place.write("m.toml", format!("{LINE}[cluster]\nworkers = 3\ntransport = \"shm\"\n"));
+    let again = place.json(&["run", "m.toml", "--quiet", "--out", "r"]);
+    assert_eq!(again["workers"], Json::Null, "the run has ended: {again}");
+    let result = place.json(&["train", "m.toml", "--quiet", "--out", "other"]);
+    assert_eq!((&result["workers"], &result["transport"]), (&Json::from(3), &Json::from("shared memory")));
+    assert_eq!(result["weights_sha256"], alone["weights_sha256"]);
+    let flags = ["train", "m.toml", "--quiet", "--out", "third", "--workers", "2", "--transport", "threads"];
+    let result = place.json(&flags);
+    assert_eq!((&result["workers"], &result["transport"]), (&Json::from(2), &Json::from("threads")));
+    place.write("m.toml", format!("{LINE}[cluster]\nworkers = 3\nlocal = 4\nlisten = \"127.0.0.1:0\"\n"));
+    let found = place.refused(&["train", "m.toml", "--quiet"]);
+    assert_eq!(
+        (&found[0]["code"], &found[0]["line"]),
+        (&Json::from("cli.local"), &Json::from(16)),
+        "{found:?}"
+    );
+}
+
 #[test]
 fn what_the_transport_has_no_use_for_is_refused() {
     let place = Place::with(LINE);

@@ -1,14 +1,12 @@
 //! `outgrow run`: data, training, evaluation, model and report with one command. `outgrow train` is the same without
 //! the evaluation and the report.
 
-use std::num::NonZeroUsize;
-
 use outgrow_data::Split;
-use outgrow_ir::Diagnostic;
 use serde_json::Value as Json;
 
 use crate::cli::RunArgs;
 use crate::context::{Context, Failure};
+use crate::manifest::Cluster;
 use crate::places::run_folder;
 use crate::report::format::{metric, metric_name};
 use crate::session::{Session, run_group};
@@ -24,17 +22,15 @@ pub fn train(args: &RunArgs, context: &Context) -> Result<(), Failure> {
 }
 
 fn go(args: &RunArgs, context: &Context, evaluate: bool) -> Result<(), Failure> {
-    let result = match args.workers.workers.map_or(1, NonZeroUsize::get) {
-        1 if args.workers.listen.is_some() => {
-            let found = Diagnostic::new("cli.workers", "one worker waits for nobody").item("--listen");
-            return Err(found.expected("`--workers` with how many there are on all machines").into());
-        }
-        1 => {
-            let session = Session::open(&args.manifest, &args.processor, context)?;
-            let folder = run_folder(&session.manifest, args.out.as_deref());
-            session.run(&folder, args.fresh, evaluate, None)?
-        }
-        workers => run_group(args, context, workers, evaluate)?,
+    let manifest = context.manifest(&args.manifest)?;
+    let cluster = Cluster::of(&args.workers, manifest.spec.cluster.as_ref());
+    let cluster = cluster.map_err(|found| manifest.locate(found.into()))?;
+    let result = if cluster.workers > 1 {
+        run_group(args, context, &manifest, &cluster, evaluate)?
+    } else {
+        let session = Session::open(&args.manifest, &args.processor, context)?;
+        let folder = run_folder(&session.manifest, args.out.as_deref());
+        session.run(&folder, args.fresh, evaluate, None)?
     };
     Ok(context.answer(&result, &summary(&result))?)
 }

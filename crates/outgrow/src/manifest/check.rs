@@ -26,7 +26,6 @@ const MAX_KEYS: usize = 64;
 
 /// Sections that have a meaning in the design, but not yet in this version.
 const RESERVED: &[(&str, &str)] = &[
-    ("cluster", "training on several machines"),
     ("limits", "planning under limits of memory, latency and cost"),
     ("compress", "pruning, quantisation and distillation"),
     ("serve", "serving"),
@@ -245,7 +244,7 @@ impl<'s> Checker<'s> {
     ) -> Option<&'s str> {
         if let Some((_, purpose)) = RESERVED.iter().find(|(name, _)| *name == path) {
             let diagnostic = Diagnostic::new("manifest.reserved", format!("`[{path}]` is not available yet"))
-                .expected("the sections [data], [model] and [train]")
+                .expected("the sections [data], [model], [train] and [cluster]")
                 .hint(format!("remove the section; it is kept for {purpose}, which this version cannot do"));
             self.report(&entry.origin, path, diagnostic);
             return None;

@@ -8,6 +8,7 @@ use super::ManifestSpec;
 /// Keys that say how or how often something is done, but have no part in the result.
 const NOT_COUNTED: &[&str] = &[
     "/name",
+    "/cluster",
     "/data/storage",
     "/train/checkpoint_every_steps",
     "/train/checkpoint_every_seconds",

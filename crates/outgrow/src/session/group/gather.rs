@@ -29,11 +29,11 @@ const REMOTE_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Links by shared memory to the others, which are started here.
 pub fn by_memory(shared: &Shared<'_>) -> Result<(Box<dyn Transport>, Family), Failure> {
-    let links = shared_memory::create(&memory_folder(), shared.workers).map_err(no_memory)?;
+    let links = shared_memory::create(&memory_folder(), shared.cluster.workers).map_err(no_memory)?;
     let place = [OsString::from("--memory"), links.path().into()];
     let family = Family::start(shared, &place)?;
     let until = Instant::now() + PATIENCE;
-    while let Some(missing) = (1..shared.workers).find(|worker| !links.has_joined(*worker)) {
+    while let Some(missing) = (1..shared.cluster.workers).find(|worker| !links.has_joined(*worker)) {
         family.check_joining(missing, until)?;
         thread::sleep(LOOK / 10);
     }
@@ -54,20 +54,21 @@ fn no_memory(error: SharedMemoryError) -> Diagnostic {
 
 /// Links over TCP to the others, some of which are started here.
 pub fn by_tcp(shared: &Shared<'_>) -> Result<(Box<dyn Transport>, Family), Failure> {
-    let (group, context) = (&shared.args.workers, shared.context);
+    let (cluster, context) = (shared.cluster, shared.context);
     let manifest = context.manifest(&shared.args.manifest)?;
     let no_random =
         |error| Diagnostic::new("workers.key", format!("no random numbers: {error}")).hint(SYSTEM);
     let mut settings = Settings::new(Token::random().map_err(no_random)?);
-    if !group.no_tls {
+    if cluster.tls {
         settings.identity = Some(Identity::random().map_err(no_random)?.into());
     }
-    let address = group.listen.as_deref().unwrap_or("127.0.0.1:0");
-    let mut rendezvous = Rendezvous::listen(address, shared.workers, settings.clone()).map_err(not_joined)?;
+    let address = cluster.listen.as_deref().unwrap_or("127.0.0.1:0");
+    let mut rendezvous =
+        Rendezvous::listen(address, shared.cluster.workers, settings.clone()).map_err(not_joined)?;
     let address = rendezvous.address().map_err(not_joined)?.to_string();
     let key = Key::write(shared, &manifest, &address, &settings)?;
     let family = Family::start(shared, &["--key".into(), key.path.clone().into()])?;
-    let remote = shared.workers - shared.here;
+    let remote = shared.cluster.workers - shared.cluster.here;
     if remote > 0 {
         context.note(&format!(
             "waiting for {remote} workers: on each machine, with a copy of {}:\n  outgrow worker {} --join {address} --key {}",
@@ -125,7 +126,7 @@ impl Key {
         address: &str,
         settings: &Settings,
     ) -> Result<Self, Diagnostic> {
-        let path = match &shared.args.workers.key {
+        let path = match &shared.cluster.key {
             Some(path) => path.clone(),
             None => {
                 let mut name = run_folder(manifest, shared.args.out.as_deref()).into_os_string();
@@ -161,7 +162,8 @@ pub fn join(
         let number = args.number.unwrap_or_default();
         return Ok(Box::new(shared_memory::join(path, number).map_err(no_memory)?));
     }
-    let Some(key) = &args.key else {
+    let written = manifest.spec.cluster.as_ref().and_then(|cluster| cluster.key.as_ref());
+    let Some(key) = args.key.as_ref().or(written) else {
         let found = Diagnostic::new("workers.key", "nothing says which run to join").item("--key");
         return Err(found.expected("the file that the first worker has written").into());
     };

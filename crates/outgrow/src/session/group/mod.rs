@@ -16,9 +16,9 @@ use outgrow_train::Silent;
 use serde_json::{Value as Json, json};
 
 use super::Session;
-use crate::cli::{GroupArgs, RunArgs, TransportName};
+use crate::cli::RunArgs;
 use crate::context::{Context, Failure};
-use crate::manifest::Manifest;
+use crate::manifest::{Cluster, Manifest, TransportName};
 use crate::places::{self, run_folder};
 
 pub use processes::join;
@@ -36,61 +36,33 @@ const FINISHED: &[u8] = b"finished";
 struct Shared<'a> {
     args: &'a RunArgs,
     context: &'a Context,
-    workers: usize,
-    /// How many of them are on this machine.
-    here: usize,
+    cluster: &'a Cluster,
     evaluate: bool,
 }
 
-/// Runs a manifest with so many workers, and gives the result for machines.
+/// Runs a manifest with several workers, and gives the result for machines.
 ///
 /// # Errors
 /// What a worker failed by; where none did, which one was lost.
-pub fn run_group(args: &RunArgs, context: &Context, workers: usize, evaluate: bool) -> Result<Json, Failure> {
+pub fn run_group(
+    args: &RunArgs,
+    context: &Context,
+    manifest: &Manifest,
+    cluster: &Cluster,
+    evaluate: bool,
+) -> Result<Json, Failure> {
     // What is wrong with what was asked for is said once, before anybody is started.
-    let manifest = context.manifest(&args.manifest)?;
-    outgrow_train::step::check(manifest.train.micro_shards, workers)
+    outgrow_train::step::check(manifest.train.micro_shards, cluster.workers)
         .map_err(|found| manifest.locate(found.into()))?;
-    let here = here(&args.workers, workers)?;
     let mut args = args.clone();
     if args.processor.threads.is_none() {
-        args.processor.threads = NonZeroUsize::new((places::threads(None)? / here).max(1));
+        args.processor.threads = NonZeroUsize::new((places::threads(None)? / cluster.here).max(1));
     }
-    let shared = Shared { args: &args, context, workers, here, evaluate };
-    match transport(&args.workers)? {
+    let shared = Shared { args: &args, context, cluster, evaluate };
+    match cluster.transport {
         TransportName::Threads => threads::run(&shared),
         TransportName::Shm => processes::run(&shared, gather::by_memory),
         TransportName::Tcp => processes::run(&shared, gather::by_tcp),
-    }
-}
-
-/// How many of so many workers are on this machine: without a port that others know, all.
-fn here(args: &GroupArgs, workers: usize) -> Result<usize, Diagnostic> {
-    if args.listen.is_none() {
-        return Ok(workers);
-    }
-    let here = args.local.map_or(1, NonZeroUsize::get);
-    if here > workers {
-        let problem = format!("{here} of {workers} workers cannot be on this machine");
-        return Err(Diagnostic::new("cli.local", problem).item("--local").expected("at most `--workers`"));
-    }
-    Ok(here)
-}
-
-/// How the workers are connected.
-///
-/// # Errors
-/// When something is asked for that is of no use to that.
-fn transport(args: &GroupArgs) -> Result<TransportName, Diagnostic> {
-    let usual = if args.listen.is_some() { TransportName::Tcp } else { TransportName::Threads };
-    let transport = args.transport.unwrap_or(usual);
-    let of_tcp =
-        [("--listen", args.listen.is_some()), ("--key", args.key.is_some()), ("--no-tls", args.no_tls)];
-    match of_tcp.into_iter().find(|(_, given)| *given && transport != TransportName::Tcp) {
-        Some((flag, _)) => Err(Diagnostic::new("cli.transport", format!("`{flag}` is for workers over TCP"))
-            .item(flag)
-            .hint("add `--transport tcp`, or leave it out")),
-        None => Ok(transport),
     }
 }
 

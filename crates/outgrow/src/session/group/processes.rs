@@ -81,7 +81,7 @@ impl Family {
         };
         let program = std::env::current_exe().map_err(refused)?;
         let family = Self(Arc::new(Mutex::new(Members { members: Vec::new(), over: false })));
-        for worker in 1..shared.here {
+        for worker in 1..shared.cluster.here {
             let mut command = Command::new(&program);
             command.args(arguments(shared, find, worker)).stdin(Stdio::piped()).stdout(Stdio::null());
             let process = command.spawn().map_err(refused)?;

@@ -12,7 +12,7 @@ use crate::session::Session;
 
 /// Runs with all workers in this process.
 pub fn run(shared: &Shared<'_>) -> Result<Json, Failure> {
-    let mut links = threads::group(shared.workers)
+    let mut links = threads::group(shared.cluster.workers)
         .map_err(|error| {
             Diagnostic::new("workers.links", error.to_string())
                 .item("--workers")
