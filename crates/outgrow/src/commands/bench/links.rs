@@ -9,9 +9,10 @@ use outgrow_runtime::collective::calibrate::{Calibration, SIZES, Sample, calibra
 use serde_json::{Value as Json, json};
 
 use super::workers;
-use crate::cli::{BenchLinksArgs, TransportName};
+use crate::cli::BenchLinksArgs;
 use crate::commands::table::aligned;
 use crate::context::{Context, Failure};
+use crate::manifest::TransportName;
 use crate::report::format::count;
 
 /// Measures the link between each two workers; in a process that another one has started, takes part in that.

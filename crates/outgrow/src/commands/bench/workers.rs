@@ -15,7 +15,8 @@ use outgrow_env::transport::tcp::{
 use outgrow_env::transport::{shared_memory, threads};
 use outgrow_ir::Diagnostic;
 
-use crate::cli::{BenchLinksArgs, BenchPlaceArgs, TransportName};
+use crate::cli::{BenchLinksArgs, BenchPlaceArgs};
+use crate::manifest::TransportName;
 
 /// How long the others may take to join.
 const PATIENCE: Duration = Duration::from_secs(20);
