@@ -196,7 +196,7 @@ fn odd_messages_between_sums(mut group: Communicator) {
 #[test]
 fn links_are_calibrated() {
     let all = together(3, |group| {
-        let found = calibrate::calibrate(group, &[8, 4096]).unwrap();
+        let found = calibrate::calibrate(group, &[8, 4096], calibrate::Effort::FULL).unwrap();
         group.set_costs(Links::of_one_machine(3, found[0].link, found[0].add_byte_s));
         let mut bytes = vec![group.worker() as u8; 100_000];
         group.broadcast(1, &mut bytes, "a test").unwrap();

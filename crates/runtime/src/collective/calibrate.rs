@@ -11,10 +11,20 @@ use std::time::Instant;
 
 /// The bytes of the messages that are measured.
 pub const SIZES: [usize; 9] = [8, 64, 512, 4 << 10, 32 << 10, 256 << 10, 2 << 20, 16 << 20, 64 << 20];
-/// About how many bytes go over a link for a size and a kind of messages, as far as the numbers of repeats allow.
-const BYTES: usize = 256 << 20;
-/// How often a measurement is repeated, of which the middle one counts.
-const REPEATS: [usize; 2] = [5, 400];
+/// How much is measured of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// About how many bytes go over it for a size and a kind of messages, as far as the numbers of repeats allow.
+    pub bytes: usize,
+    /// How often a measurement is repeated at least, and at most; the middle one counts.
+    pub repeats: [usize; 2],
+}
+
+impl Effort {
+    /// Some seconds for all sizes on links within a machine.
+    pub const FULL: Self = Self { bytes: 256 << 20, repeats: [5, 400] };
+}
+
 /// Messages in a stream.
 const STREAM: [usize; 2] = [4, 100];
 /// Repeats before those that count.
@@ -53,22 +63,36 @@ pub struct Calibration {
 ///
 /// # Errors
 /// When another worker is lost.
-pub fn calibrate(group: &mut Communicator, sizes: &[usize]) -> Result<Vec<Calibration>, Diagnostic> {
+pub fn calibrate(
+    group: &mut Communicator,
+    sizes: &[usize],
+    effort: Effort,
+) -> Result<Vec<Calibration>, Diagnostic> {
     let workers = group.workers();
-    let mut all = Vec::new();
-    for (one, other) in (0..workers).flat_map(|one| (one + 1..workers).map(move |other| (one, other))) {
-        let mut own = Vec::new();
-        if [one, other].contains(&group.worker()) {
-            for bytes in sizes {
-                own.push(Ends::new(group, [one, other], *bytes).measure(group)?);
-            }
+    let pairs = (0..workers).flat_map(|one| (one + 1..workers).map(move |other| [one, other]));
+    pairs.map(|pair| link(group, pair, sizes, effort)).collect()
+}
+
+/// Measures the link between two workers. All workers call it at the same place, and all get the same.
+///
+/// # Errors
+/// When another worker is lost.
+pub fn link(
+    group: &mut Communicator,
+    workers: [usize; 2],
+    sizes: &[usize],
+    effort: Effort,
+) -> Result<Calibration, Diagnostic> {
+    let mut own = Vec::new();
+    if workers.contains(&group.worker()) {
+        for bytes in sizes {
+            own.push(Ends::new(group, workers, *bytes).measure(group, effort)?);
         }
-        let told: Vec<u8> = own.iter().flat_map(to_words).flat_map(u64::to_le_bytes).collect();
-        let told = group.exchange(&told, WHAT)?.swap_remove(one);
-        let words: Vec<u64> = told.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        all.push(of_samples([one, other], words.as_chunks().0.iter().map(of_words).collect()));
     }
-    Ok(all)
+    let told: Vec<u8> = own.iter().flat_map(to_words).flat_map(u64::to_le_bytes).collect();
+    let told = group.exchange(&told, WHAT)?.swap_remove(workers[0]);
+    let words: Vec<u64> = told.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+    Ok(of_samples(workers, words.as_chunks().0.iter().map(of_words).collect()))
 }
 
 const WHAT: &str = "the calibration of links";
@@ -122,9 +146,10 @@ impl Ends {
         }
     }
 
-    fn measure(&mut self, group: &mut Communicator) -> Result<Sample, Diagnostic> {
-        let repeats = |messages: usize| (BYTES / messages / self.bytes.max(1)).clamp(REPEATS[0], REPEATS[1]);
-        let messages = (BYTES / 4 / self.bytes.max(1)).clamp(STREAM[0], STREAM[1]);
+    fn measure(&mut self, group: &mut Communicator, effort: Effort) -> Result<Sample, Diagnostic> {
+        let [least, most] = effort.repeats;
+        let repeats = |messages: usize| (effort.bytes / messages / self.bytes.max(1)).clamp(least, most);
+        let messages = (effort.bytes / 4 / self.bytes.max(1)).clamp(STREAM[0], STREAM[1]);
         let (single, streams) = (repeats(2), repeats(messages));
         let vector: &mut [u8] = bytemuck::cast_slice_mut(&mut self.vector);
         let vectors = &mut [vector];

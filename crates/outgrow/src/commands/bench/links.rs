@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use outgrow_env::Transport;
 use outgrow_ir::Diagnostic;
 use outgrow_runtime::collective::Communicator;
-use outgrow_runtime::collective::calibrate::{Calibration, SIZES, Sample, calibrate};
+use outgrow_runtime::collective::calibrate::{Calibration, Effort, SIZES, Sample, calibrate};
 use serde_json::{Value as Json, json};
 
 use super::workers;
@@ -43,7 +43,7 @@ pub fn run(args: &BenchLinksArgs, context: &Context) -> Result<(), Failure> {
 
 fn measure(links: Box<dyn Transport>) -> Result<Vec<Calibration>, Diagnostic> {
     let mut group = Communicator::new(links);
-    let found = calibrate(&mut group, &SIZES);
+    let found = calibrate(&mut group, &SIZES, Effort::FULL);
     group.leave(found.as_ref().err().map(|lost| lost.problem.as_str()));
     found
 }
