@@ -70,29 +70,34 @@ pub fn calibrate(
 ) -> Result<Vec<Calibration>, Diagnostic> {
     let workers = group.workers();
     let pairs = (0..workers).flat_map(|one| (one + 1..workers).map(move |other| [one, other]));
-    pairs.map(|pair| link(group, pair, sizes, effort)).collect()
+    let each = pairs.map(|pair| links(group, &[pair], sizes, effort));
+    Ok(each.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
-/// Measures the link between two workers. All workers call it at the same place, and all get the same.
+/// Measures the links between these pairs of workers, all at the same time; each worker is in one of them at most. All
+/// workers call it at the same place, and all get the same.
 ///
 /// # Errors
 /// When another worker is lost.
-pub fn link(
+pub fn links(
     group: &mut Communicator,
-    workers: [usize; 2],
+    pairs: &[[usize; 2]],
     sizes: &[usize],
     effort: Effort,
-) -> Result<Calibration, Diagnostic> {
+) -> Result<Vec<Calibration>, Diagnostic> {
     let mut own = Vec::new();
-    if workers.contains(&group.worker()) {
+    if let Some(pair) = pairs.iter().find(|pair| pair.contains(&group.worker())) {
         for bytes in sizes {
-            own.push(Ends::new(group, workers, *bytes).measure(group, effort)?);
+            own.push(Ends::new(group, *pair, *bytes).measure(group, effort)?);
         }
     }
     let told: Vec<u8> = own.iter().flat_map(to_words).flat_map(u64::to_le_bytes).collect();
-    let told = group.exchange(&told, WHAT)?.swap_remove(workers[0]);
-    let words: Vec<u64> = told.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
-    Ok(of_samples(workers, words.as_chunks().0.iter().map(of_words).collect()))
+    let told = group.exchange(&told, WHAT)?;
+    let of_pair = |pair: &[usize; 2]| {
+        let words = told[pair[0]].as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
+        of_samples(*pair, words.collect::<Vec<u64>>().as_chunks().0.iter().map(of_words).collect())
+    };
+    Ok(pairs.iter().map(of_pair).collect())
 }
 
 const WHAT: &str = "the calibration of links";

@@ -24,7 +24,7 @@ const ROLE: &str = "OUTGROW_TEST_HOST";
 /// What lies between two hosts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Setting {
-    /// Bits per second that leave a host, and that come to it.
+    /// Bits per second that leave a host.
     pub bits_per_s: u64,
     /// What carries them.
     pub path: Path,
@@ -163,8 +163,9 @@ pub struct Network {
 /// Bytes that go at once when a host has been silent. More than a packet, and much less than a message, which would seem
 /// to be sent faster than the link allows.
 const BURST: usize = 20_000;
-/// The largest packet between TUN devices: the relay takes as long for a small one.
-const RELAY_MTU: usize = 16_000;
+/// The largest packet between TUN devices, for which the relay takes as long as for a small one; and the most bytes that
+/// the system hands over to the bridge as one packet.
+const MTU: usize = 16_000;
 /// Bytes that may queue at a host: nothing is lost for want of room.
 const QUEUE: usize = 32 << 20;
 
@@ -192,15 +193,15 @@ impl Network {
             } else {
                 switch.run(&format!(
                     "ip link add port{i} type veth peer name {device} netns {process}
-                     ip link set port{i} master br0 up
-                     tc qdisc add dev port{i} {shape}"
+                     ip link set port{i} master br0 up"
                 ));
             }
-            let mtu = if relay.is_some() { RELAY_MTU } else { 1500 };
+            // What the system hands over at once is cut where packets are too long for the burst, which takes a core.
+            let sizes = if relay.is_some() { format!("mtu {MTU}") } else { format!("gso_max_size {MTU}") };
             host.run(&format!(
                 "ip link set lo up
                  ip addr add {}/24 dev {device}
-                 ip link set {device} mtu {mtu} up
+                 ip link set {device} {sizes} up
                  tc qdisc add dev {device} {shape}
                  sysctl -qw net.ipv4.tcp_slow_start_after_idle=0 net.ipv4.tcp_no_metrics_save=1
                  sysctl -qw net.ipv4.tcp_rmem='4096 1000000 33554432' net.ipv4.tcp_wmem='4096 1000000 33554432'",
