@@ -2,7 +2,8 @@
 
 use outgrow_runtime::collective::cost::formula;
 use outgrow_runtime::collective::{
-    Link, Links, Schedule, Tree, broadcast, canonical, choose, everywhere, gather, pair, ring, runs,
+    Link, Links, Schedule, Tree, broadcast, canonical, choose, everywhere, gather, hierarchical, pair, ring,
+    runs,
 };
 use std::ops::Range;
 
@@ -110,4 +111,23 @@ fn the_choice_is_the_cheapest_and_changes_with_the_links() {
     let tree = Tree::new(8, 8);
     assert_eq!(choose::all_reduce(&tree, 0..16, &far), everywhere::all_reduce(&tree, 0..64));
     assert_ne!(choose::all_reduce(&tree, 0..16 << 20, &far), everywhere::all_reduce(&tree, 0..64 << 20));
+}
+
+/// Four workers on each of two machines with slow links between them: what crosses is what counts.
+#[test]
+fn workers_of_a_machine_gather_for_each_other() {
+    let fast = Link { latency_s: 1e-6, byte_s: 1e-10, gap_s: 1e-7 };
+    let links =
+        Links { machines: vec![0, 0, 0, 0, 1, 1, 1, 1], inside: fast, between: LINK, add_byte_s: ADD };
+    let bytes = 64 << 20;
+    let parts = parts(bytes, 8);
+    let gathered = hierarchical::all_gather(&parts, &links.machines);
+    assert_eq!(choose::all_gather(&parts, &links), gathered);
+    let flat = [gather::direct(&parts), gather::doubling(&parts), gather::ring(&parts)];
+    let least = flat.iter().map(|flat| links.seconds(flat)).fold(f64::INFINITY, f64::min);
+    assert!(links.seconds(&gathered) < 0.8 * least, "{} and {least}", links.seconds(&gathered));
+    let tree = Tree::new(8, 8);
+    let deep = hierarchical::all_reduce(&tree, &parts, &links.machines);
+    let chosen = choose::all_reduce(&tree, 0..bytes / 4, &links);
+    assert!(links.seconds(&chosen) <= links.seconds(&deep));
 }

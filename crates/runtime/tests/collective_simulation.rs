@@ -4,7 +4,8 @@
 use outgrow_env::transport::sim::{Conditions, SimNetwork};
 use outgrow_env::{LinkError, LinkProblem};
 use outgrow_runtime::collective::{
-    Communicator, Machine, Node, Schedule, Tree, broadcast, canonical, everywhere, gather, pair, ring, runs,
+    Communicator, Machine, Node, Schedule, Tree, broadcast, canonical, everywhere, gather, hierarchical,
+    pair, ring, runs,
 };
 use outgrow_tensor::{RngKey, RngStream};
 use std::collections::BTreeMap;
@@ -107,7 +108,7 @@ fn case(seed: u64, random: &mut RngStream, workers: usize) -> Case {
     };
     let root = below(random, workers);
     let only_root = |all: &Vec<f32>| (0..workers).map(|w| (w == root).then(|| all.clone())).collect();
-    let kind = if seed < LATER { below(random, 6) } else { 6 + below(random, 2) };
+    let kind = if seed < LATER { below(random, 6) } else { 6 + below(random, 4) };
     match kind {
         0 | 1 => {
             let leaves = workers.next_power_of_two() << below(random, 3);
@@ -139,15 +140,30 @@ fn case(seed: u64, random: &mut RngStream, workers: usize) -> Case {
             vectors: each(&own),
             expected: only_root(&gathered()),
         },
-        7 => {
+        7 | 8 => {
             let tree = Tree::new(workers.next_power_of_two() << below(random, 3), workers);
             let terms: Vec<Vec<f32>> = (0..tree.leaves()).map(|_| numbers(random, elements)).collect();
             let subtrees = |w: usize| tree.subtrees(w).map(|node| sum(&tree, node, &terms)).collect();
+            let machines: Vec<usize> = (0..workers).map(|_| below(random, 3)).collect();
+            let (name, schedule) = if kind == 7 {
+                ("a sum everywhere", everywhere::all_reduce(&tree, 0..4 * elements))
+            } else {
+                ("a sum between machines", hierarchical::all_reduce(&tree, &parts, &machines))
+            };
             Case {
-                name: "a sum everywhere",
-                schedule: everywhere::all_reduce(&tree, 0..4 * elements),
+                name,
+                schedule,
                 vectors: (0..workers).map(subtrees).collect(),
                 expected: vec![Some(sum(&tree, Node::ROOT, &terms)); workers],
+            }
+        }
+        9 => {
+            let machines: Vec<usize> = (0..workers).map(|_| below(random, 3)).collect();
+            Case {
+                name: "a broadcast between machines",
+                schedule: hierarchical::broadcast(root, 0..4 * elements, &machines),
+                vectors: each(&own),
+                expected: vec![Some(own[root].clone()); workers],
             }
         }
         6 => {

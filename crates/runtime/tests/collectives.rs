@@ -2,7 +2,7 @@
 
 use outgrow_runtime::collective::{
     Action, Event, Link, Links, Local, Machine, Node, Schedule, Tree, broadcast, canonical, choose,
-    everywhere, gather, pair, ring, runs,
+    everywhere, gather, hierarchical, pair, ring, runs,
 };
 use outgrow_tensor::{RngKey, RngStream};
 use std::collections::VecDeque;
@@ -284,6 +284,54 @@ fn two_workers_send_and_swap() {
                 let others = (0..workers).filter(|w| ![from, to].contains(w));
                 assert!(others.into_iter().all(|w| schedule.part(w).rounds.is_empty()));
                 assert_eq!(Group::new(&schedule, vectors.clone(), 5).run(), expect);
+            }
+        }
+    }
+}
+
+/// On which machine each worker is: in order, by turns, and any.
+fn machines(workers: usize) -> [Vec<usize>; 4] {
+    let mut random = RngKey::new(workers as u64).stream();
+    let any = (0..workers).map(|_| random.below(3) as usize).collect();
+    let of = |machine: fn(usize) -> usize| (0..workers).map(machine).collect();
+    [of(|w| w / 2), of(|w| w / 3), of(|w| w % 2), any]
+}
+
+/// Whatever is on which machine, the bits are those of the one tree, and each machine is told once what another one has.
+#[test]
+fn as_little_as_can_be_goes_between_machines() {
+    for (workers, leaves) in (1..=9).flat_map(|w: usize| [1, 4].map(|more| (w, w.next_power_of_two() * more)))
+    {
+        let (tree, elements) = (Tree::new(leaves, workers), 120);
+        let leaf = |leaf: usize| numbers(leaf as u64, elements);
+        let expect = sum(&tree, Node::ROOT, &leaf);
+        let subtrees = |w: usize| tree.subtrees(w).map(|node| sum(&tree, node, &leaf)).collect();
+        let vectors: Vec<Vec<Vec<f32>>> = (0..workers).map(subtrees).collect();
+        let parts = cut(elements, workers);
+        for machines in machines(workers) {
+            let between = |schedule: &Schedule| -> usize {
+                let all = schedule.rounds.iter().flat_map(|round| &round.transfers);
+                all.filter(|t| machines[t.from] != machines[t.to]).map(|t| t.range.len()).sum()
+            };
+            let reduce = hierarchical::reduce_scatter(&tree, &parts, &machines);
+            let gather = hierarchical::all_gather(&parts, &machines);
+            let flat = canonical::reduce_scatter(&tree, &parts);
+            assert!(between(&reduce) <= between(&flat), "{workers} workers, {machines:?}");
+            let others = machines.iter().collect::<std::collections::BTreeSet<_>>().len() - 1;
+            assert_eq!(between(&gather), 4 * elements * others, "{workers} workers, {machines:?}");
+            let all = hierarchical::all_reduce(&tree, &parts, &machines);
+            assert_eq!(all, reduce.then(gather));
+            all.check(4 * elements).unwrap();
+            for own in Group::new(&all, vectors.clone(), 11).run() {
+                assert_eq!(own[0], expect, "{workers} workers, {leaves} leaves, {machines:?}");
+            }
+            let root = workers / 2;
+            let broadcast = hierarchical::broadcast(root, 0..4 * elements, &machines);
+            broadcast.check(4 * elements).unwrap();
+            assert_eq!(between(&broadcast), 4 * elements * others);
+            let vectors: Vec<_> = (0..workers).map(|w| vec![numbers(w as u64, elements)]).collect();
+            for own in Group::new(&broadcast, vectors.clone(), 12).run() {
+                assert_eq!(own[0], vectors[root][0]);
             }
         }
     }

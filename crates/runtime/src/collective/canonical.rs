@@ -14,10 +14,21 @@ use std::ops::Range;
 /// The reduce-scatter: part `p` of the sum of all leaves comes to worker `p`, in its first vector. A worker's vectors are
 /// the sums of its largest subtrees, in their order ([`Tree::subtrees`]); what else is in them afterwards is of no use.
 pub fn reduce_scatter(tree: &Tree, parts: &[Range<usize>]) -> Schedule {
+    reduce_scatter_by(tree, parts, &|_, _| 1)
+}
+
+/// The same where moving a vector from one worker to another takes `cost` of those two: the places of the additions are
+/// those for which the moves of each part take the least together. The bits are the same whatever moves cost.
+pub fn reduce_scatter_by(
+    tree: &Tree,
+    parts: &[Range<usize>],
+    cost: &dyn Fn(usize, usize) -> usize,
+) -> Schedule {
+    let cost = |from: usize, to: usize| if from == to { 0 } else { cost(from, to) };
     let workers = tree.workers();
     let mut rounds: Vec<Round> = vec![Round::default(); tree.leaves().ilog2() as usize + 1];
     for (owner, range) in parts.iter().enumerate().filter(|(_, range)| !range.is_empty()) {
-        let places = Places::find(tree, owner);
+        let places = Places::find(tree, owner, &cost);
         let mut walk = Walk { tree, range, rounds: &mut rounds };
         let (place, slot) = walk.node(Node::ROOT, &places, places.source(Node::ROOT, owner));
         // The last round brings the sum to its owner.
@@ -41,14 +52,16 @@ pub fn reduce_scatter(tree: &Tree, parts: &[Range<usize>]) -> Schedule {
 /// What it takes to have a node's sum somewhere, in vectors moved.
 struct Places<'a> {
     tree: &'a Tree,
+    /// What it takes to move a vector from one worker to another.
+    cost: &'a dyn Fn(usize, usize) -> usize,
     /// For each node whose leaves several workers hold: who could compute it, and what that takes.
     costs: BTreeMap<Node, Vec<(usize, usize)>>,
     owner: usize,
 }
 
 impl<'a> Places<'a> {
-    fn find(tree: &'a Tree, owner: usize) -> Self {
-        let mut places = Self { tree, costs: BTreeMap::new(), owner };
+    fn find(tree: &'a Tree, owner: usize, cost: &'a dyn Fn(usize, usize) -> usize) -> Self {
+        let mut places = Self { tree, cost, costs: BTreeMap::new(), owner };
         places.visit(Node::ROOT);
         places
     }
@@ -64,7 +77,7 @@ impl<'a> Places<'a> {
         let mut costs: BTreeMap<usize, usize> = BTreeMap::new();
         for (here, there) in [(&of_left, &of_right), (&of_right, &of_left)] {
             for (place, cost) in here {
-                let all = cost + brought(there, *place);
+                let all = cost + self.brought(there, *place);
                 costs.entry(*place).and_modify(|least| *least = all.min(*least)).or_insert(all);
             }
         }
@@ -82,20 +95,23 @@ impl<'a> Places<'a> {
     /// From where a node's sum is brought to a place as cheaply as can be: from there, if that is as cheap as any.
     fn source(&self, node: Node, place: usize) -> usize {
         let of = self.of(node);
-        let least = brought(&of, place);
+        let least = self.brought(&of, place);
         if of.iter().any(|(at, cost)| *at == place && *cost == least) {
             return place;
         }
-        let cheapest: Vec<usize> =
-            of.iter().filter(|(_, cost)| cost + 1 == least).map(|(at, _)| *at).collect();
+        let cheapest: Vec<usize> = of
+            .iter()
+            .filter(|(at, cost)| cost + (self.cost)(*at, place) == least)
+            .map(|(at, _)| *at)
+            .collect();
         cheapest[self.owner % cheapest.len()]
     }
-}
 
-/// What it takes to have at `place` what can be at `places`.
-fn brought(places: &[(usize, usize)], place: usize) -> usize {
-    let all = places.iter().map(|(at, cost)| cost + usize::from(*at != place));
-    all.min().expect("invariant: a node can be somewhere")
+    /// What it takes to have at `place` what can be at `places`.
+    fn brought(&self, places: &[(usize, usize)], place: usize) -> usize {
+        let all = places.iter().map(|(at, cost)| cost + (self.cost)(*at, place));
+        all.min().expect("invariant: a node can be somewhere")
+    }
 }
 
 /// Writes down the rounds of one part.
@@ -117,7 +133,7 @@ impl Walk<'_> {
         let cost = |here: Node, there: Node| {
             let of = places.of(here);
             let own = of.iter().find(|(at, _)| *at == place)?.1;
-            Some(own + brought(&places.of(there), place))
+            Some(own + places.brought(&places.of(there), place))
         };
         let (here, there) = match (cost(left, right), cost(right, left)) {
             (Some(l), Some(r)) if r < l => (right, left),

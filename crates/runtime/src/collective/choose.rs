@@ -5,7 +5,7 @@
 use super::cost::Links;
 use super::schedule::Schedule;
 use super::tree::{Tree, runs};
-use super::{broadcast, canonical, everywhere, gather};
+use super::{broadcast, canonical, everywhere, gather, hierarchical};
 use std::ops::Range;
 
 /// Into how many pieces a vector is cut at most, which go through their rounds one after the other.
@@ -13,14 +13,17 @@ const PIECES: [usize; 4] = [1, 2, 4, 8];
 
 /// All-gather: everybody gets everybody's part of the first vector.
 pub fn all_gather(parts: &[Range<usize>], links: &Links) -> Schedule {
-    best(links, parts.len(), [gather::direct(parts), gather::doubling(parts), gather::ring(parts)])
+    let flat = [gather::direct(parts), gather::doubling(parts), gather::ring(parts)];
+    let deep = links.are_deep().then(|| hierarchical::all_gather(parts, &links.machines));
+    best(links, parts.len(), flat.into_iter().chain(deep))
 }
 
 /// Broadcast: all get these bytes of the root's first vector.
 pub fn broadcast(root: usize, range: Range<usize>, links: &Links) -> Schedule {
     let workers = links.machines.len();
-    let all = [broadcast::tree(root, workers, range.clone()), broadcast::scattered(root, workers, range)];
-    best(links, workers, all)
+    let all = [broadcast::tree, broadcast::scattered].map(|of| of(root, workers, range.clone()));
+    let deep = links.are_deep().then(|| hierarchical::broadcast(root, range, &links.machines));
+    best(links, workers, all.into_iter().chain(deep))
 }
 
 /// All-reduce in the order of the tree: these elements of the sum of all leaves come to every worker, in its first vector.
@@ -34,7 +37,12 @@ pub fn all_reduce(tree: &Tree, elements: Range<usize>, links: &Links) -> Schedul
             let start = elements.start + piece.start;
             let part = |part: Range<usize>| 4 * (start + part.start)..4 * (start + part.end);
             let parts: Vec<Range<usize>> = runs(piece.len(), workers).map(part).collect();
-            canonical::reduce_scatter(tree, &parts).then(all_gather(&parts, links))
+            let reduced = if links.are_deep() {
+                hierarchical::reduce_scatter(tree, &parts, &links.machines)
+            } else {
+                canonical::reduce_scatter(tree, &parts)
+            };
+            reduced.then(all_gather(&parts, links))
         });
         Schedule::staggered(workers, pieces)
     });

@@ -6,7 +6,7 @@
 //! have the same bits on every machine: workers that know the same links choose the same schedule.
 
 use super::schedule::{Round, Schedule};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How fast bytes go from one worker to another.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,6 +71,12 @@ impl Links {
     /// The link from one worker to another.
     pub fn link(&self, from: usize, to: usize) -> Link {
         if self.machines[from] == self.machines[to] { self.inside } else { self.between }
+    }
+
+    /// Whether there are several machines, and several workers on one of them.
+    pub fn are_deep(&self) -> bool {
+        let machines: BTreeSet<usize> = self.machines.iter().copied().collect();
+        (2..self.machines.len()).contains(&machines.len())
     }
 
     fn ports(&self, from: usize, to: usize) -> [Port; 2] {

@@ -11,6 +11,7 @@
 //! | `ring` | reduce-scatter, all-reduce in an order of its own | n - 1, 2 (n - 1) | m (n - 1) / n, twice that |
 //! | `gather` | all-gather: `direct`, `doubling`, `ring`; gather `to_one` | 1, log2 n, n - 1; 1 | m (n - 1) / n; a part |
 //! | `broadcast` | `tree`, `scattered` | log2 n; 2 | m log2 n; 2 m at most |
+//! | `hierarchical` | the sums in the order of the tree, all-gather, broadcast; as little as can be between machines | 2 more at most | of these, a part to each machine |
 //! | `pair` | `send` from one to another, `swap` between two | 1 | m, or nothing |
 //!
 //! A barrier is a gather of a byte. What a schedule takes on which links says `cost`, and `choose` takes the cheapest of
@@ -25,6 +26,7 @@ pub mod cost;
 pub mod everywhere;
 mod fit;
 pub mod gather;
+pub mod hierarchical;
 mod machine;
 pub mod pair;
 pub mod ring;

@@ -107,6 +107,18 @@ impl Schedule {
         self
     }
 
+    /// The same among some workers of a larger group: its worker `i` is worker `members[i]` there.
+    pub fn among(mut self, workers: usize, members: &[usize]) -> Self {
+        for round in &mut self.rounds {
+            for transfer in &mut round.transfers {
+                (transfer.from, transfer.to) = (members[transfer.from], members[transfer.to]);
+            }
+            round.locals.iter_mut().for_each(|local| local.worker = members[local.worker]);
+        }
+        self.workers = workers;
+        self
+    }
+
     /// Adds the rounds of another one to these, from round `start` on.
     fn add(&mut self, other: Self, start: usize) {
         for (i, round) in other.rounds.into_iter().enumerate() {
