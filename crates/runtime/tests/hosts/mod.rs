@@ -45,6 +45,12 @@ pub enum Path {
 }
 
 impl Setting {
+    /// Bytes of a packet, about as many as may go at once where a host has been silent: much less than a message, which
+    /// would seem to be sent faster than the link allows, and many enough that the relay keeps up.
+    fn packet(&self) -> usize {
+        (self.bits_per_s as usize / 62_500).clamp(3_000, MTU_MAX)
+    }
+
     /// What it is, for people.
     pub fn name(&self) -> String {
         let rate = format!("{} Mbit/s", self.bits_per_s / 1_000_000);
@@ -160,12 +166,8 @@ pub struct Network {
     arguments: Vec<String>,
 }
 
-/// Bytes that go at once when a host has been silent. More than a packet, and much less than a message, which would seem
-/// to be sent faster than the link allows.
-const BURST: usize = 20_000;
-/// The largest packet between TUN devices, for which the relay takes as long as for a small one; and the most bytes that
-/// the system hands over to the bridge as one packet.
-const MTU: usize = 16_000;
+/// The largest packet between TUN devices, for which the relay takes as long as for a small one.
+const MTU_MAX: usize = 16_000;
 /// Bytes that may queue at a host: nothing is lost for want of room.
 const QUEUE: usize = 32 << 20;
 
@@ -184,7 +186,9 @@ impl Network {
                 Some(Process(start_relay(&switch, &role, arguments)))
             }
         };
-        let shape = format!("root tbf rate {}bit burst {BURST} limit {QUEUE}", setting.bits_per_s);
+        let packet = setting.packet();
+        let (rate, burst) = (setting.bits_per_s, packet + packet / 4);
+        let shape = format!("root tbf rate {rate}bit burst {burst} limit {QUEUE}");
         for (i, host) in hosts.iter().enumerate() {
             let process = host.process();
             let device = if relay.is_some() { format!("tun{i}") } else { format!("eth{i}") };
@@ -196,12 +200,12 @@ impl Network {
                      ip link set port{i} master br0 up"
                 ));
             }
-            // What the system hands over at once is cut where packets are too long for the burst, which takes a core.
-            let sizes = if relay.is_some() { format!("mtu {MTU}") } else { format!("gso_max_size {MTU}") };
+            // What the system hands over at once would be cut if it were longer than the burst, which takes a core.
+            let sizes = if relay.is_some() { "mtu" } else { "gso_max_size" };
             host.run(&format!(
                 "ip link set lo up
                  ip addr add {}/24 dev {device}
-                 ip link set {device} {sizes} up
+                 ip link set {device} {sizes} {packet} up
                  tc qdisc add dev {device} {shape}
                  sysctl -qw net.ipv4.tcp_slow_start_after_idle=0 net.ipv4.tcp_no_metrics_save=1
                  sysctl -qw net.ipv4.tcp_rmem='4096 1000000 33554432' net.ipv4.tcp_wmem='4096 1000000 33554432'",
@@ -217,7 +221,8 @@ impl Network {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let mut workers: Vec<Process> = Vec::new();
         for (i, host) in self.hosts.iter().enumerate() {
-            let mut command = host.again(&format!("worker {}", job.for_worker(i)), &arguments);
+            let mut command =
+                host.again(&format!("worker {}", job.for_worker(i, self.setting.bits_per_s)), &arguments);
             let output = if i == 0 { Stdio::piped() } else { Stdio::null() };
             workers.push(Process(command.stdout(output).spawn().expect("a worker")));
         }

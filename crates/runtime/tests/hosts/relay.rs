@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-use super::{HOSTS, MTU};
+use super::{HOSTS, MTU_MAX};
 
 /// What it says when the devices are there.
 pub const READY: &str = "the devices are there";
@@ -25,7 +25,7 @@ pub fn run(setting: &str) {
     let delay = Duration::from_nanos(delay.parse().expect("nanoseconds"));
     let loss: f64 = loss.parse().expect("a fraction");
     let device = |i: usize| {
-        let builder = DeviceBuilder::new().name(format!("tun{i}")).mtu(MTU as u16).enable(false);
+        let builder = DeviceBuilder::new().name(format!("tun{i}")).mtu(MTU_MAX as u16).enable(false);
         Arc::new(builder.build_sync().expect("a TUN device"))
     };
     let devices: Vec<Arc<SyncDevice>> = (0..HOSTS).map(device).collect();
@@ -51,7 +51,7 @@ fn take(
     loss: f64,
     mut random: RngStream,
 ) {
-    let mut buffer = vec![0; MTU];
+    let mut buffer = vec![0; MTU_MAX];
     loop {
         let Ok(bytes) = device.recv(&mut buffer) else {
             // Until it is where it belongs, and up.

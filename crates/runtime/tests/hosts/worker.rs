@@ -4,7 +4,7 @@ use outgrow_env::transport::tcp::{Rendezvous, Settings, Token, join};
 use outgrow_runtime::collective::calibrate::{self, Effort};
 use outgrow_runtime::collective::cost::formula;
 use outgrow_runtime::collective::{
-    Communicator, Links, Node, Schedule, Tree, canonical, choose, everywhere, gather, ring, runs,
+    Communicator, Link, Links, Node, Schedule, Tree, canonical, choose, everywhere, gather, ring, runs,
 };
 use outgrow_tensor::RngKey;
 use std::ops::Range;
@@ -25,9 +25,9 @@ pub struct Job {
 }
 
 impl Job {
-    pub(super) fn for_worker(&self, worker: usize) -> String {
+    pub(super) fn for_worker(&self, worker: usize, bits_per_s: u64) -> String {
         let sizes = self.sizes.iter().map(|size| format!(" {size}")).collect::<String>();
-        format!("{worker} {}{sizes}", self.rounds)
+        format!("{worker} {bits_per_s} {}{sizes}", self.rounds)
     }
 }
 
@@ -40,22 +40,18 @@ pub struct Finding {
     pub algorithm: String,
     /// What it took: the middle, the least and the most.
     pub seconds: [f64; 3],
-    /// What it should take by its closed formula and the costs that were measured of the links.
+    /// What it should take by its closed formula, or where it has none, by what its schedule costs.
     pub formula_s: f64,
-    /// What its schedule costs on these links.
-    pub cost_s: f64,
-    /// These links' α, and β.
-    pub link: [f64; 2],
+    /// The links' latency: α.
+    pub latency_s: f64,
 }
 
 const MARK: &str = "sum ";
 
 impl Finding {
     fn to_line(&self) -> String {
-        let Self { bytes, algorithm, seconds: [middle, least, most], formula_s, cost_s, link: [a, b] } = self;
-        format!(
-            "{MARK}{algorithm} {bytes} {middle:e} {least:e} {most:e} {formula_s:e} {cost_s:e} {a:e} {b:e}"
-        )
+        let Self { bytes, algorithm, seconds: [middle, least, most], formula_s, latency_s } = self;
+        format!("{MARK}{algorithm} {bytes} {middle:e} {least:e} {most:e} {formula_s:e} {latency_s:e}")
     }
 
     pub(super) fn of_line(line: &str) -> Option<Self> {
@@ -64,8 +60,7 @@ impl Finding {
         let (algorithm, bytes) = (words.next()?.to_owned(), words.next()?.parse().ok()?);
         let mut number = || words.next()?.parse::<f64>().ok();
         let seconds = [number()?, number()?, number()?];
-        let (formula_s, cost_s) = (number()?, number()?);
-        Some(Self { bytes, algorithm, seconds, formula_s, cost_s, link: [number()?, number()?] })
+        Some(Self { bytes, algorithm, seconds, formula_s: number()?, latency_s: number()? })
     }
 }
 
@@ -73,7 +68,8 @@ impl Finding {
 #[allow(clippy::print_stdout)]
 pub fn run(job: &str) {
     let mut numbers = job.split(' ').map(|number| number.parse::<usize>().expect("a number"));
-    let (worker, rounds) = (numbers.next().expect("a worker"), numbers.next().expect("rounds"));
+    let mut next = || numbers.next().expect("a number");
+    let (worker, bits_per_s, rounds) = (next(), next(), next());
     let sizes: Vec<usize> = numbers.collect();
     let mut group = come_together(worker);
     sizes
@@ -81,7 +77,7 @@ pub fn run(job: &str) {
         .filter(|bytes| rounds == 0 || **bytes <= 1 << 20)
         .for_each(|bytes| check(&mut group, *bytes));
     if rounds > 0 {
-        for finding in measure(&mut group, &sizes, rounds) {
+        for finding in measure(&mut group, &sizes, rounds, 8.0 / bits_per_s as f64) {
             if worker == 0 {
                 println!("{}", finding.to_line());
             }
@@ -148,12 +144,13 @@ fn check(group: &mut Communicator, bytes: usize) {
     }
 }
 
-/// The messages by whose times the links' costs are found: as long as those of the sums.
-const MESSAGES: [usize; 6] = [8, 1 << 10, 32 << 10, 256 << 10, 1 << 20, 4 << 20];
+/// Short messages, by whose times the links' latency is found.
+const MESSAGES: [usize; 2] = [8, 64];
 
-fn measure(group: &mut Communicator, sizes: &[usize], rounds: usize) -> Vec<Finding> {
+/// Times sums over links that carry a byte in so many seconds.
+fn measure(group: &mut Communicator, sizes: &[usize], rounds: usize, byte_s: f64) -> Vec<Finding> {
     let tree = Tree::new(HOSTS, HOSTS);
-    let effort = Effort { bytes: 4 << 20, repeats: [3, 20] };
+    let effort = Effort { bytes: 1 << 20, repeats: [10, 50] };
     // Once for the connections to become warm: TCP sends no faster than it has found to be possible.
     let most = sizes.iter().copied().max().unwrap_or(0);
     let mut vectors = vec![vec![0.0_f32; most / 4]; HOSTS];
@@ -171,8 +168,9 @@ fn measure(group: &mut Communicator, sizes: &[usize], rounds: usize) -> Vec<Find
     }
     // All hosts at once, since they share this machine's cores as they do in a sum.
     let pairs = calibrate::links(group, &[[0, 1], [2, 3]], &MESSAGES, effort).expect("all are there");
-    let found = &pairs[0];
-    let (link, add) = (found.link, found.add_byte_s);
+    let link = Link { byte_s, ..pairs[0].link };
+    // Beside such links it takes no time to add.
+    let add = 0.0;
     let links = Links::of_machines(HOSTS, link, add);
     let mut findings = Vec::new();
     for bytes in sizes.iter().copied() {
@@ -187,7 +185,10 @@ fn measure(group: &mut Communicator, sizes: &[usize], rounds: usize) -> Vec<Find
             ),
             ("chosen", chosen.clone(), links.seconds(&chosen)),
         ] {
-            run(group, &schedule);
+            // A connection that has carried less at a time must find again how much it can.
+            for _ in 0..if bytes > 1 << 20 { 1 } else { 5 } {
+                run(group, &schedule);
+            }
             let mut seconds: Vec<f64> = (0..rounds).map(|_| run(group, &schedule)).collect();
             seconds.sort_by(f64::total_cmp);
             findings.push(Finding {
@@ -195,8 +196,7 @@ fn measure(group: &mut Communicator, sizes: &[usize], rounds: usize) -> Vec<Find
                 algorithm: algorithm.to_owned(),
                 seconds: [seconds[rounds / 2], seconds[0], seconds[rounds - 1]],
                 formula_s,
-                cost_s: links.seconds(&schedule),
-                link: [link.latency_s, link.byte_s],
+                latency_s: link.latency_s,
             });
         }
     }
