@@ -10,6 +10,7 @@ mod frame;
 mod memory;
 mod plot;
 mod render;
+mod workers;
 
 use outgrow_data::{Dataset, Split};
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,8 @@ pub struct RunReport {
     pub memory: Option<MemoryChart>,
     /// Where the time of a step goes.
     pub ops: Vec<OpTime>,
+    /// One step on each worker, where several shared it.
+    pub workers: Vec<WorkerCourse>,
     /// How the processor was used.
     pub processor: Option<Processor>,
     /// What happened to the data before training.
@@ -159,6 +162,28 @@ pub struct OpTime {
     pub calls: u64,
     /// Its speed in GFLOP/s, for ops that count.
     pub gflops_per_s: Option<f64>,
+}
+
+/// One step of one worker: it computes, but for the spans that are listed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkerCourse {
+    /// The number of the step.
+    pub step: u64,
+    /// How long it took.
+    pub total_ms: f64,
+    /// What else was done; waiting lies within communicating.
+    pub spans: Vec<CourseSpan>,
+}
+
+/// A part of a step in which a worker communicates, or waits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CourseSpan {
+    /// Whether it waits for others, rather than moving bytes.
+    pub waiting: bool,
+    /// When it begins, from the beginning of the step.
+    pub from_ms: f64,
+    /// When it ends.
+    pub to_ms: f64,
 }
 
 /// How the processor was used.

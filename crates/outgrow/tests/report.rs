@@ -3,8 +3,9 @@
 #![allow(clippy::needless_range_loop)]
 
 use outgrow::report::{
-    Bitmap, Cleaning, ConfusionSample, ConfusionTable, Curve, Machine, MemoryChart, OpTime, PlannedBuffer,
-    Plot, Processor, Regression, RunReport, Scale, Series, SplitMetrics, Style, plot_page, render,
+    Bitmap, Cleaning, ConfusionSample, ConfusionTable, CourseSpan, Curve, Machine, MemoryChart, OpTime,
+    PlannedBuffer, Plot, Processor, Regression, RunReport, Scale, Series, SplitMetrics, Style, WorkerCourse,
+    plot_page, render,
 };
 
 /// Numbers that look random and are the same each time: a linear congruential generator (Knuth's MMIX constants).
@@ -110,6 +111,17 @@ fn classifier(classes: &[String]) -> RunReport {
                 total_ms: *ms,
                 calls: 9380,
                 gflops_per_s: (*speed > 0.0).then_some(*speed),
+            })
+            .collect(),
+        workers: (0..4)
+            .map(|worker| {
+                let span = |waiting, from: f64, to: f64| CourseSpan {
+                    waiting,
+                    from_ms: from + f64::from(worker) / 10.0,
+                    to_ms: to + f64::from(worker) / 10.0,
+                };
+                let spans = vec![span(false, 3.0, 3.1), span(true, 4.4, 4.9), span(false, 4.0, 5.0)];
+                WorkerCourse { step: 18, total_ms: 5.8, spans }
             })
             .collect(),
         processor: Some(Processor {

@@ -5,7 +5,7 @@ use maud::{Markup, PreEscaped, html};
 use super::format::{capital, count, number};
 use super::frame::{card, header, page, wide_card};
 use super::plot::Plot;
-use super::{Machine, RunReport, charts, confusion, memory};
+use super::{Machine, RunReport, charts, confusion, memory, workers};
 
 /// The page of a run: one file of HTML with everything in it.
 pub fn render(report: &RunReport) -> String {
@@ -18,6 +18,7 @@ pub fn render(report: &RunReport) -> String {
             @if let Some(confusion) = &report.confusion { (confusion::sections(confusion)) }
             @if let Some(regression) = &report.regression { (charts::regression(regression)) }
             (charts::ops(&report.ops))
+            (workers::section(&report.workers))
             @if let Some(plan) = &report.memory { (memory::section(plan)) }
             @if let Some(processor) = &report.processor {
                 (charts::processor(processor, report.environment.threads))

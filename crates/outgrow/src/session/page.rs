@@ -1,6 +1,7 @@
 //! From a finished run to the content of its page.
 
 use outgrow_data::{Dataset, Split};
+use outgrow_runtime::collective::{Doing, Span, Timeline};
 use outgrow_train::Trainer;
 use outgrow_transform::{Field, Target};
 use serde_json::Value as Json;
@@ -10,8 +11,8 @@ use super::outcome::{RunResult, TestAnswer, Usage};
 use super::process::cpu_name;
 use super::record::values;
 use crate::report::{
-    Bitmap, Cleaning, ConfusionSample, ConfusionTable, Curve, Machine, MemoryChart, OpTime, PlannedBuffer,
-    Processor, Regression, RunReport, SplitMetrics,
+    Bitmap, Cleaning, ConfusionSample, ConfusionTable, CourseSpan, Curve, Machine, MemoryChart, OpTime,
+    PlannedBuffer, Processor, Regression, RunReport, SplitMetrics, WorkerCourse,
 };
 
 /// Most values of the memory plan that are drawn: the largest ones.
@@ -52,6 +53,7 @@ pub fn report(
         regression: regression(data, result),
         memory: Some(memory(trainer)),
         ops: ops(trainer),
+        workers: Vec::new(),
         processor: Some(Processor {
             utilisation: usage.utilisation,
             over_time: usage.over_time.clone(),
@@ -169,6 +171,20 @@ fn memory(trainer: &Trainer) -> MemoryChart {
         lower_bound_bytes: plan.live_bytes as u64,
         steps: compiled.steps.len(),
         buffers: largest.into_iter().take(BUFFERS).map(buffer).collect(),
+    }
+}
+
+/// A step of a worker, as it is drawn.
+pub fn course(timeline: &Timeline) -> WorkerCourse {
+    let span = |span: &Span| CourseSpan {
+        waiting: span.doing == Doing::Waiting,
+        from_ms: span.from as f64 * 1e-6,
+        to_ms: span.to as f64 * 1e-6,
+    };
+    WorkerCourse {
+        step: timeline.step,
+        total_ms: timeline.nanoseconds as f64 * 1e-6,
+        spans: timeline.spans.iter().map(span).collect(),
     }
 }
 

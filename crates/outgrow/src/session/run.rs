@@ -9,6 +9,7 @@ use outgrow_runtime::collective::Group;
 use serde_json::Value as Json;
 
 use super::folder::{CHECKPOINTS, Ending, REPORT, RunFolder};
+use super::group::timelines;
 use super::{Recorder, RunResult, Session, evaluate_run, package, page, usage};
 use crate::context::Failure;
 use crate::report::render;
@@ -78,6 +79,10 @@ impl Session<'_> {
         let lines = recorder.finish();
         trained?;
         let lines = lines?;
+        let timelines = match &group {
+            Some(group) => timelines(&mut group.lock())?,
+            None => Vec::new(),
+        };
         package(self, &data, &trainer)?.save(&*self.context.world.storage, &folder.file(MODEL_FOLDER))?;
         let result =
             if evaluate { evaluate_run(&mut trainer, &data, &batches)? } else { RunResult::default() };
@@ -86,7 +91,8 @@ impl Session<'_> {
             self.add_group(&mut json, &group.lock());
         }
         if evaluate {
-            let report = page::report(self, &data, &trainer, &result, &lines, &usage, &json);
+            let mut report = page::report(self, &data, &trainer, &result, &lines, &usage, &json);
+            report.workers = timelines.iter().map(page::course).collect();
             folder.write(REPORT, render(&report).as_bytes())?;
         }
         folder.finish(&json)?;

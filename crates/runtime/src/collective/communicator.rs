@@ -3,6 +3,7 @@
 use super::cost::Links;
 use super::machine::{Action, Event, Machine};
 use super::schedule::{Local, Schedule};
+use super::timeline::{Doing, Recorder, Timeline};
 use super::{choose, gather, pair};
 use outgrow_env::{LinkError, Transport};
 use outgrow_ir::Diagnostic;
@@ -58,6 +59,7 @@ pub struct Communicator {
     links: Box<dyn Transport>,
     costs: Links,
     traffic: Traffic,
+    recorder: Recorder,
     /// Since when a collective is under way beside other work.
     since: Option<Instant>,
     /// By worker, the first bytes of a number that a link has cut in two, and how many they are.
@@ -85,7 +87,7 @@ impl Communicator {
     pub fn new(links: Box<dyn Transport>) -> Self {
         let pieces = vec![([0; 4], 0); links.workers()];
         let costs = Links::usual(links.name(), links.workers());
-        Self { links, costs, traffic: Traffic::default(), since: None, pieces }
+        Self { links, costs, traffic: Traffic::default(), recorder: Recorder::default(), since: None, pieces }
     }
 
     /// This worker's number.
@@ -121,6 +123,21 @@ impl Communicator {
     /// What collectives took so far.
     pub fn traffic(&self) -> Traffic {
         self.traffic
+    }
+
+    /// Takes down what this worker does from now on, in this step, until [`Communicator::recorded`].
+    pub fn record(&mut self, step: u64) {
+        self.recorder.start(step);
+    }
+
+    /// Ends what is taken down.
+    pub fn recorded(&mut self) {
+        self.recorder.stop();
+    }
+
+    /// The last step that was taken down.
+    pub fn timeline(&self) -> &Timeline {
+        self.recorder.timeline()
     }
 
     /// This worker's machine for a schedule of the group.
@@ -165,6 +182,7 @@ impl Communicator {
             self.traffic.collectives += 1;
         }
         self.traffic.exposed_nanoseconds += started.elapsed().as_nanos() as u64;
+        self.recorder.add(Doing::Communicating, started);
         moved.map(|()| machine.is_done()).map_err(|error| self.lost(&error, what))
     }
 
@@ -186,6 +204,7 @@ impl Communicator {
         });
         let done = done.and_then(|()| self.flush());
         self.traffic.exposed_nanoseconds += started.elapsed().as_nanos() as u64;
+        self.recorder.add(Doing::Communicating, started);
         self.traffic.nanoseconds += since.elapsed().as_nanos() as u64;
         done.map_err(|error| self.lost(&error, what))
     }
@@ -296,6 +315,7 @@ impl Communicator {
         let started = Instant::now();
         let waited = self.links.wait(WAIT);
         self.traffic.waiting_nanoseconds += started.elapsed().as_nanos() as u64;
+        self.recorder.add(Doing::Waiting, started);
         waited
     }
 

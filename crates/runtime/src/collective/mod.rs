@@ -31,10 +31,12 @@ mod machine;
 pub mod pair;
 pub mod ring;
 mod schedule;
+mod timeline;
 mod tree;
 
 pub use communicator::{Communicator, Group, LOST, Traffic, lost};
 pub use cost::{Link, Links};
 pub use machine::{Action, Event, Machine, Unexpected};
 pub use schedule::{Load, Local, Move, Part, PartRound, Queue, Round, Schedule, Transfer};
+pub use timeline::{Doing, Span, Timeline};
 pub use tree::{Node, Tree, runs};

@@ -59,6 +59,9 @@ pub struct WorkerStep {
     nanoseconds: Vec<u64>,
 }
 
+/// The course of one in so many steps is taken down.
+const RECORD_EVERY: u64 = 16;
+
 /// What the parts of an exchange are for.
 const TELL: &str = "the exchange of norms and sums";
 const SHARE: &str = "the all-gather of parameters";
@@ -168,6 +171,11 @@ impl WorkerStep {
         if let Some(exchange) = &mut self.exchange {
             exchange.start();
         }
+        // Steps that are profiled are another matter.
+        let record = (state.step % RECORD_EVERY == 1).then_some(state.step + 1).filter(|_| !profile);
+        if let Some((group, step)) = group.as_deref_mut().zip(record) {
+            group.record(step);
+        }
         // Whether sums with the last leaf have been made while that was computed.
         let (mut outcome, mut summed) = (None, false);
         while let Some(action) = self.machine.next_action() {
@@ -201,6 +209,9 @@ impl WorkerStep {
             self.machine.on(event).map_err(|e| fault(&e.to_string()))?;
         }
         self.profiled += u64::from(profile);
+        if let Some((group, _)) = group.zip(record) {
+            group.recorded();
+        }
         outcome.ok_or_else(|| fault("the step came to no end").into())
     }
 

@@ -11,7 +11,7 @@ use std::num::NonZeroUsize;
 use outgrow_data::Dataset;
 use outgrow_env::Transport;
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_runtime::collective::{Communicator, Group, LOST};
+use outgrow_runtime::collective::{Communicator, Group, LOST, Timeline};
 use outgrow_train::Silent;
 use serde_json::{Value as Json, json};
 
@@ -94,6 +94,17 @@ fn compare(own: &Json, group: &mut Communicator, expected: &str) -> Result<(), D
     found.into_result(())
 }
 
+/// The last step of which each worker has taken down what it did, by worker.
+///
+/// # Errors
+/// When a worker is lost.
+pub(super) fn timelines(group: &mut Communicator) -> Result<Vec<Timeline>, Diagnostic> {
+    let own = group.timeline().to_bytes();
+    let all = group.exchange(&own, "telling how a step went")?;
+    // What somebody else makes up is not drawn.
+    Ok(all.iter().map(|bytes| Timeline::from_bytes(bytes).unwrap_or_default()).collect())
+}
+
 impl Shared<'_> {
     /// The first worker's part.
     fn first(&self, links: Box<dyn Transport>) -> Result<Json, Failure> {
@@ -144,6 +155,7 @@ impl Session<'_> {
         self.agree_on_programs(&trainer, &mut group.lock())?;
         trainer.share_state()?;
         trainer.run(&batches, &mut Silent)?;
+        timelines(&mut group.lock())?;
         Ok(())
     }
 
