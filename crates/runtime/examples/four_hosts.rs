@@ -32,7 +32,7 @@ fn main() {
         _ => vec![4 << 10, 1 << 20, 64 << 20],
     };
     for bits_per_s in rates.iter().map(|rate| rate * 1_000_000) {
-        for path in [relay(1, 0.0), relay(10, 0.0), Path::Bridge, relay(1, 0.01), relay(10, 0.01)] {
+        for path in [Path::Bridge, relay(1, 0.0), relay(10, 0.0), relay(1, 0.01), relay(10, 0.01)] {
             let setting = Setting { bits_per_s, path };
             let job = Job { sizes: sizes(path), rounds };
             for found in Network::new(setting, &[]).run(&job) {
