@@ -1,21 +1,18 @@
 //! From a source and the manifest to a fitted transform: roles of the columns, the chain of steps, and the assembly
 //! of inputs and target.
 
-use crate::problems::{empty, one_class};
+use crate::problems::empty;
 use crate::source::{Part, RecordSource};
-use crate::spec::{NamedNormalization, Normalization, PixelNumbers, Task};
+use crate::spec::{NamedNormalization, Normalization, PixelNumbers};
 use crate::split::Splitter;
+use crate::target_fit::TargetFit;
 use crate::{DataSpec, Split};
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_transform::steps::{NormalizeScale, StepSpec};
 use outgrow_transform::{
     Assembly, CategoryInput, ChainFit, ColumnKind, Columns, FeatureInput, ImageInput, PixelNorm, Record,
-    Role, TargetEncoder, Transform, Value, image,
+    Role, TargetEncoder, Transform, image,
 };
-use std::collections::BTreeSet;
-
-/// More classes than this are taken for a regression by mistake.
-const CLASSES_MAX: usize = 1 << 16;
 
 /// Shows records of the training split, with their hashes, to a sink.
 pub(crate) struct TrainingRecords<'a> {
@@ -326,158 +323,6 @@ impl PixelFit {
         }
         norm
     }
-}
-
-/// Learns the classes.
-enum TargetFit {
-    Known(TargetEncoder),
-    Texts {
-        column: usize,
-        seen: BTreeSet<String>,
-    },
-    /// Bits of numbers, ordered like the numbers.
-    Numbers {
-        column: usize,
-        seen: BTreeSet<u64>,
-    },
-}
-
-impl TargetFit {
-    fn new(spec: &DataSpec, source: &dyn RecordSource, columns: &Columns) -> Result<Self, Diagnostic> {
-        let labels = columns.with_role(Role::Label);
-        let kind = |i: &usize| &columns.0[*i].kind;
-        let fail = |item: &str, problem: String, expected: &str| {
-            Err(Diagnostic::new("data.target", problem).item(item.to_owned()).expected(expected.to_owned()))
-        };
-        for i in &labels {
-            if !matches!(kind(i), ColumnKind::Number | ColumnKind::Text) {
-                let name = &columns.0[*i].name;
-                return fail(
-                    "data.label",
-                    format!("the label `{name}` is a column of kind {}", kind(i).name()),
-                    "a column of numbers or text",
-                );
-            }
-        }
-        let all_numbers = labels.iter().all(|i| *kind(i) == ColumnKind::Number);
-        let classify = match spec.task {
-            Some(task) => task == Task::Classify,
-            None => !all_numbers || source.labels_are_classes() || spec.classes.is_some(),
-        };
-        if !classify {
-            if spec.classes.is_some() {
-                return fail(
-                    "data.classes",
-                    "`classes` and `task = \"regress\"` contradict each other".into(),
-                    "one of them",
-                );
-            }
-            if !all_numbers {
-                return fail(
-                    "data.task",
-                    "a label of text cannot be regressed on".into(),
-                    "task = \"classify\"",
-                );
-            }
-            return Ok(Self::Known(TargetEncoder::Numbers { columns: labels }));
-        }
-        let [column] = *labels.as_slice() else {
-            return fail(
-                "data.label",
-                "several labels cannot be classes".into(),
-                "one label, or task = \"regress\"",
-            );
-        };
-        if let Some(names) = spec.classes.clone().or_else(|| source.class_names()) {
-            if names.len() < 2 || names.iter().collect::<BTreeSet<_>>().len() < names.len() {
-                return fail(
-                    "data.classes",
-                    "the classes are not two or more different names".into(),
-                    "a name for each class",
-                );
-            }
-            return Ok(Self::Known(match all_numbers {
-                true => TargetEncoder::ClassNumber { column, names },
-                false => TargetEncoder::ClassName { column, names },
-            }));
-        }
-        Ok(match all_numbers {
-            true => Self::Numbers { column, seen: BTreeSet::new() },
-            false => Self::Texts { column, seen: BTreeSet::new() },
-        })
-    }
-
-    fn learns(&self) -> bool {
-        !matches!(self, Self::Known(_))
-    }
-
-    fn see(&mut self, record: &Record) -> Result<(), Diagnostic> {
-        let count = match self {
-            Self::Known(_) => 0,
-            Self::Texts { column, seen } => {
-                if let Value::Text(text) = &record.values[*column]
-                    && !seen.contains(text)
-                {
-                    seen.insert(text.clone());
-                }
-                seen.len()
-            }
-            Self::Numbers { column, seen } => {
-                if let Value::Number(n) = record.values[*column] {
-                    seen.insert(ordered_bits(n + 0.0));
-                }
-                seen.len()
-            }
-        };
-        if count > CLASSES_MAX {
-            return Err(Diagnostic::new(
-                "data.classes",
-                format!("the label takes more than {CLASSES_MAX} values"),
-            )
-            .item("data.label")
-            .hint("set task = \"regress\" if the label is a quantity"));
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<TargetEncoder, Diagnostic> {
-        let encoder = match self {
-            Self::Known(encoder) => return Ok(encoder),
-            Self::Texts { column, seen } => {
-                TargetEncoder::ClassName { column, names: seen.into_iter().collect() }
-            }
-            Self::Numbers { column, seen } => {
-                let numbers: Vec<f64> = seen.into_iter().map(from_ordered_bits).collect();
-                let counting = numbers.iter().enumerate().all(|(i, n)| *n == i as f64);
-                let names = numbers.iter().map(ToString::to_string).collect();
-                match counting {
-                    true => TargetEncoder::ClassNumber { column, names },
-                    false => TargetEncoder::ClassName { column, names },
-                }
-            }
-        };
-        let names = match &encoder {
-            TargetEncoder::ClassName { names, .. } | TargetEncoder::ClassNumber { names, .. } => {
-                names.as_slice()
-            }
-            _ => &[],
-        };
-        match names {
-            [] => Err(empty()),
-            [only] => Err(one_class(only)),
-            _ => Ok(encoder),
-        }
-    }
-}
-
-/// Maps finite numbers to integers in the same order.
-fn ordered_bits(n: f64) -> u64 {
-    let bits = n.to_bits();
-    if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
-}
-
-fn from_ordered_bits(bits: u64) -> f64 {
-    f64::from_bits(if bits >> 63 == 1 { bits & !(1 << 63) } else { !bits })
 }
 
 /// Number of classes of a target, 0 when it is none.

@@ -33,6 +33,7 @@ pub mod source;
 mod spec;
 mod split;
 mod split_data;
+mod target_fit;
 mod tokens;
 mod work;
 

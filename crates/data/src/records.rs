@@ -6,7 +6,7 @@ use crate::pieces::in_pieces;
 use crate::shard::{ShardWriter, records_per_shard};
 use crate::source::{Part, RecordSource};
 use crate::work::{Made, Work};
-use crate::{CleanReport, Split};
+use crate::{CleanReport, Split, target_fit};
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_transform::{Columns, Record, Run, Transform, Value};
 
@@ -45,13 +45,23 @@ pub(crate) fn prepare(
     let writer = ShardWriter::new(storage, work.folder, fields, per_shard, classes, progress);
     writer.save()?;
     let block_records = (BLOCK_BYTES / record_bytes.max(1)).clamp(1, BLOCK_RECORDS);
+    let mut notes = source.notes();
+    notes.extend(target_fit::notes(work.spec, source, &transform));
+    let name = |i: usize| transform.columns.0.get(i).map_or("?", |column| &column.name);
+    notes.extend(
+        transform
+            .chain
+            .left_out()
+            .into_iter()
+            .map(|(i, why)| format!("column `{}` is left out: {why}", name(i))),
+    );
     let mut storing = Storing {
         transform: &transform,
         columns: &columns,
         threads: work.options.threads.max(1),
         block_records,
         writer,
-        report: CleanReport { notes: source.notes(), ..CleanReport::default() },
+        report: CleanReport { notes, ..CleanReport::default() },
         runs: Default::default(),
         missing: [(); 3].map(|()| vec![0; transform.columns.0.len()]),
         block: Vec::new(),

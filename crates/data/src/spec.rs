@@ -106,10 +106,18 @@ pub struct DataSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<Names>,
 
-    /// What is predicted: `classify` or `regress`. Without it, labels of text and of images are classes, and numbers
-    /// are regressed on.
+    /// What is predicted: `classify` (one of several classes) or `regress` (a quantity). Without it, labels of text and
+    /// of images are classes, and so are whole numbers of at most 20 values that come at least five times each on
+    /// average; other numbers are quantities. A run begins with what it took them for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<Task>,
+
+    /// Whether quantities that are predicted are brought to mean 0 and deviation 1 within the model, and its predictions
+    /// back to their own units. The loss is that of scaled numbers; all other metrics, predictions and exported models are
+    /// in the data's units. When left out: yes, unless the model is kept whole from an ONNX file (`head = "keep"`) or its
+    /// last layer has an activation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_scaling: Option<bool>,
 
     /// Names of the classes, in the order of their numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -357,7 +365,14 @@ fn pixel_scale() -> f64 {
 impl DataSpec {
     /// The section without what has no part in what is stored.
     pub(crate) fn stored(&self) -> Self {
-        Self { augment: None, storage: None, sha256: None, download_limit: None, ..self.clone() }
+        Self {
+            augment: None,
+            storage: None,
+            sha256: None,
+            download_limit: None,
+            target_scaling: None,
+            ..self.clone()
+        }
     }
 
     /// The SQL statement, with the key that gives it.

@@ -192,6 +192,16 @@ fn mistakes_are_named_with_their_place() {
             "data.clean[0] filter: there is no column `q`",
         ),
         ("x,y\n1,2\n".into(), clean(json!({ "fill": { "columns": ["x"] } })), "`fill` needs either"),
+        (
+            "x,y\n1,2\n".into(),
+            clean(json!({ "normalize": { "columns": ["x", "y"] } })),
+            "data.clean[0]: `normalize` would change the label `y`",
+        ),
+        (
+            "x,y\n1,2\n".into(),
+            clean(json!({ "fill": { "columns": "y", "with": "mean" } })),
+            "data.clean[0]: `fill` would change the label `y`",
+        ),
         ("x,y\n1,2\n".into(), clean(json!({ "filter": "x > 1" })), "no record is left to train on"),
         (
             "x,y\n1,2\n".into(),
@@ -259,6 +269,127 @@ fn mistakes_are_named_with_their_place() {
             Ok(_) => panic!("{start:?} {more} was taken"),
             Err(error) => assert!(error.contains(expect), "{start:?} {more}: {error}"),
         }
+    }
+}
+
+/// A table with a column of numbers, one of dates, one of names, and a label.
+fn sales(odd: &str) -> String {
+    let mut text = String::from("price,sold,buyer,city,y\n");
+    for i in 0..40 {
+        let price = if i == 30 { odd.to_owned() } else { (i * 3).to_string() };
+        let city = ["Bern", "Basel"][i % 2];
+        text.push_str(&format!("{price},2024-03-{:02},buyer {i},{city},{}.5\n", i % 31 + 1, i));
+    }
+    text
+}
+
+#[test]
+fn a_column_that_is_nearly_numbers_is_named_with_its_odd_cells() {
+    let clean =
+        json!([{ "fill": { "columns": "numeric", "with": "median" } }, { "one_hot": { "columns": "text" } }]);
+    let more = |key: &str, value: Value| {
+        let mut more = json!({ "label": "y", "clean": clean });
+        more[key] = value;
+        more
+    };
+    let error = csv(&sales("1O"), more("exclude", json!(["city"]))).unwrap_err();
+    for words in ["DIR/t.csv:32: column `price`", "but for 1 of the first 40 cells: \"1O\" in line 32"] {
+        assert!(error.contains(words), "{error}");
+    }
+    for (key, value) in [
+        ("missing", json!(["1O"])),
+        ("types", json!({ "price": "text" })),
+        ("exclude", json!(["price"])),
+        ("features", json!(["city"])),
+    ] {
+        csv(&sales("1O"), more(key, value.clone())).unwrap_or_else(|e| panic!("{key} {value}: {e}"));
+    }
+    // Without a header where there is one.
+    let names = json!(["price", "sold", "buyer", "city", "y"]);
+    let error = csv(&sales("7"), more("columns", names)).unwrap_err();
+    assert!(
+        error.contains("DIR/t.csv:1: column `price`") && error.contains("\"price\" in line 1"),
+        "{error}"
+    );
+}
+
+#[test]
+fn texts_that_nearly_every_record_has_of_its_own_are_left_out_of_a_group() {
+    let data =
+        csv(&sales("7"), json!({ "label": "y", "clean": [{ "one_hot": { "columns": "text" } }] })).unwrap();
+    let names = &data.transform().assembly.features.as_ref().unwrap().names;
+    assert_eq!(names, &["price", "city=Basel", "city=Bern"]);
+    let notes = data.report().notes.join("\n");
+    for words in [
+        "`sold` is left out: it has 31 different texts in 40 records; add `date` for it",
+        "`buyer` is left out: it has 40 different texts in 40 records; name it in a step of its own",
+    ] {
+        assert!(notes.contains(words), "{notes}");
+    }
+    // What is not seen need not be there to predict.
+    let needed: Vec<&str> = data
+        .transform()
+        .feature_columns()
+        .iter()
+        .map(|i| data.transform().columns.0[*i].name.as_str())
+        .collect();
+    assert_eq!(needed, ["price", "city"]);
+    let named = json!([{ "one_hot": { "columns": ["buyer"] } }, { "one_hot": { "columns": "text" } }]);
+    let data = csv(&sales("7"), json!({ "label": "y", "clean": named })).unwrap();
+    assert_eq!(data.transform().assembly.features.as_ref().unwrap().names.len(), 1 + 40 + 2);
+}
+
+#[test]
+fn dates_become_numbers() {
+    let clean = json!([{ "date": { "columns": ["sold"] } }, { "one_hot": { "columns": "text" } }]);
+    let data = csv(&sales("7"), json!({ "label": "y", "clean": clean, "exclude": ["buyer"] })).unwrap();
+    let names = &data.transform().assembly.features.as_ref().unwrap().names;
+    let parts = ["sold.year", "sold.month", "sold.day", "sold.weekday"];
+    assert_eq!(names[..], [&["price", "city=Basel", "city=Bern"][..], &parts].concat());
+    // 1 March 2024 was a Friday.
+    assert_eq!(content(&data)[0][3..7], [2024., 3., 1., 4.]);
+    let error = csv(&sales("7").replace("2024-03-05", "spring"), json!({ "label": "y", "clean": clean }))
+        .unwrap_err();
+    assert!(error.contains("DIR/t.csv:6:") && error.contains("\"spring\" is not a date"), "{error}");
+}
+
+#[test]
+fn whole_numbers_of_few_values_are_classes_unless_it_is_said_otherwise() {
+    let table = |label: &dyn Fn(usize) -> String| {
+        let rows: String = (0..60).map(|i| format!("{},{}\n", i * 7 % 11, label(i))).collect();
+        format!("x,y\n{rows}")
+    };
+    let target = |text: &str, more: Value| {
+        let mut section = json!({ "label": "y" });
+        section.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let data = csv(text, section).unwrap();
+        (data.schema().target, data.report().notes.clone())
+    };
+    let numbers = Target::Regression { width: 1 };
+    let classes = |names: &[&str]| Target::Class { names: names.iter().map(ToString::to_string).collect() };
+    let (guessed, notes) = target(&table(&|i| (i % 2).to_string()), json!({}));
+    assert_eq!(guessed, classes(&["0", "1"]));
+    assert!(notes[0].contains("2 whole numbers of `y`, 0 to 1, are taken for classes"), "{notes:?}");
+    for (text, more, expected) in [
+        (table(&|i| (i % 2).to_string()), json!({ "task": "regress" }), numbers.clone()),
+        (table(&|i| (i % 2).to_string()), json!({ "task": "classify" }), classes(&["0", "1"])),
+        (table(&|i| (i % 3 + 3).to_string()), json!({}), classes(&["3", "4", "5"])),
+        (table(&|i| format!("{}.0", i % 2)), json!({}), classes(&["0", "1"])),
+        (table(&|i| format!("{}.5", i % 2)), json!({}), numbers.clone()),
+        (
+            table(&|i| (i % 12).to_string()),
+            json!({}),
+            classes(&["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11"]),
+        ),
+        // Too many values, or too few records for each.
+        (table(&|i| (i % 13).to_string()), json!({}), numbers.clone()),
+        (table(&|i| i.to_string()), json!({}), numbers.clone()),
+        (table(&|_| "4".into()), json!({}), numbers),
+    ] {
+        let (found, notes) = target(&text, more.clone());
+        assert_eq!(found, expected, "{more}");
+        let guessed = matches!(found, Target::Class { .. }) && more == json!({});
+        assert_eq!(notes.len(), usize::from(guessed), "{notes:?}");
     }
 }
 

@@ -103,6 +103,15 @@ pub enum LossKind {
     MeanSquaredError,
 }
 
+/// How a number that is predicted is spread over the training data. The model works on `(number - mean) / deviation`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TargetScale {
+    /// The mean.
+    pub mean: f64,
+    /// The standard deviation, not zero.
+    pub deviation: f64,
+}
+
 /// Choices that are not the manifest's.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildOptions<'a> {
@@ -113,11 +122,14 @@ pub struct BuildOptions<'a> {
     pub mixed: bool,
     /// The model of an architecture that is not described here.
     pub foreign: Option<&'a dyn ForeignModel>,
+    /// For numbers: the scale of each, or none where the model works in their own units. Losses are those of scaled
+    /// numbers, results are in the targets' units.
+    pub scales: &'a [TargetScale],
 }
 
 impl Default for BuildOptions<'_> {
     fn default() -> Self {
-        Self { dtype: DType::F32, mixed: false, foreign: None }
+        Self { dtype: DType::F32, mixed: false, foreign: None, scales: &[] }
     }
 }
 
@@ -150,6 +162,8 @@ pub struct BuiltModel {
     pub loss: LossKind,
     /// What is predicted.
     pub target: TargetSpec,
+    /// The scale of each number that is predicted; none where the model works in their own units.
+    pub scales: Vec<TargetScale>,
 }
 
 /// More parameters than this are taken for a mistake.
@@ -251,6 +265,11 @@ pub fn build(
             .expected("data with at least one feature and a target")
             .into());
     }
+    let fits = |width: usize| options.scales.is_empty() || options.scales.len() == width;
+    if !matches!(target, TargetSpec::Regression { width } if fits(*width)) && !options.scales.is_empty() {
+        let problem = format!("invariant: {} scales are of {}", options.scales.len(), target.describe());
+        return Err(Diagnostic::fault("model.scales", problem).item("model").into());
+    }
     if options.mixed && !matches!(target, TargetSpec::Class { .. }) {
         let problem = format!("samples cannot be mixed where the model predicts {}", target.describe());
         return Err(Diagnostic::new("model.mixed", problem)
@@ -274,6 +293,7 @@ pub fn build(
         buffers: net.buffers,
         loss,
         target: target.clone(),
+        scales: options.scales.to_vec(),
     })
 }
 

@@ -23,7 +23,8 @@ pub mod spec;
 mod wide_deep;
 
 pub use build::{
-    BufferSpec, BuildOptions, BuiltModel, InputSpec, Length, LossKind, Mode, ParamSpec, TargetSpec, build,
+    BufferSpec, BuildOptions, BuiltModel, InputSpec, Length, LossKind, Mode, ParamSpec, TargetScale,
+    TargetSpec, build,
 };
 pub use init::Init;
 

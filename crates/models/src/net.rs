@@ -3,7 +3,7 @@
 
 use crate::foreign::ForeignModel;
 use crate::spec::{self, Activation, InitRule};
-use crate::{BufferSpec, BuildOptions, Init, InputSpec, Length, Mode, ParamSpec, TargetSpec};
+use crate::{BufferSpec, BuildOptions, Init, InputSpec, Length, Mode, ParamSpec, TargetScale, TargetSpec};
 use outgrow_ir::nn::BatchNormStatistics;
 use outgrow_ir::ops::Window;
 use outgrow_ir::ops::compare::Comparison;
@@ -28,6 +28,8 @@ pub(crate) struct Net<'a> {
     pub buffers: Vec<BufferSpec>,
     /// In training, the statistic that goes into each buffer.
     pub statistics: Vec<(String, Value)>,
+    /// The scale of each number that is predicted, where the model works on scaled ones.
+    pub scales: &'a [TargetScale],
     /// The model that was brought along.
     pub foreign: Option<&'a dyn ForeignModel>,
     dtype: DType,
@@ -63,7 +65,7 @@ impl<'a> Net<'a> {
         inputs: &[InputSpec],
         target: &TargetSpec,
         init: spec::InitSpec,
-        BuildOptions { dtype, mixed, foreign }: BuildOptions<'a>,
+        BuildOptions { dtype, mixed, foreign, scales }: BuildOptions<'a>,
     ) -> Self {
         let mut b = Builder::new(match mode {
             Mode::Train => "train",
@@ -102,6 +104,7 @@ impl<'a> Net<'a> {
             params: Vec::new(),
             buffers: Vec::new(),
             statistics: Vec::new(),
+            scales,
             foreign,
             dtype,
             wide,

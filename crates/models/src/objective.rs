@@ -2,9 +2,10 @@
 
 use crate::net::Net;
 use crate::spec::Output;
-use crate::{Mode, TargetSpec};
+use crate::{Mode, TargetScale, TargetSpec};
 use outgrow_ir::ops::compare::Comparison;
 use outgrow_ir::{Diagnostic, Diagnostics, Dim, Metric, OutputRole, Value};
+use outgrow_tensor::{Shape, Tensor};
 
 /// Adds the outputs that [`crate::BuiltModel`] promises for the mode.
 pub(crate) fn add(net: &mut Net, output: Output, prediction: Value) -> Result<(), Diagnostics> {
@@ -12,7 +13,8 @@ pub(crate) fn add(net: &mut Net, output: Output, prediction: Value) -> Result<()
     net.scoped("objective", |net| {
         let prediction = answer(net, output, prediction);
         if matches!(net.mode, Mode::Answer(_)) {
-            net.b.output("output", prediction);
+            let output = in_own_units(net, prediction);
+            net.b.output("output", output);
             return;
         }
         let (output, losses, metrics) = match net.target {
@@ -20,8 +22,9 @@ pub(crate) fn add(net: &mut Net, output: Output, prediction: Value) -> Result<()
             TargetSpec::Class { .. } | TargetSpec::Tokens { .. } => classes(net, prediction),
             TargetSpec::Binary => binary(net, prediction),
             TargetSpec::Regression { .. } => {
-                let losses = net.b.mean_squared_error(prediction, net.target_value);
-                (prediction, losses, Vec::new())
+                let target = scaled(net, net.target_value);
+                let losses = net.b.mean_squared_error(prediction, target);
+                (in_own_units(net, prediction), losses, Vec::new())
             }
         };
         let loss_sum = weighed_sum(net, losses);
@@ -57,6 +60,37 @@ fn answer(net: &mut Net, output: Output, prediction: Value) -> Value {
         TargetSpec::Binary => net.b.reshape(prediction, &[Dim::B]),
         _ => prediction,
     }
+}
+
+/// Numbers `[B, width]` as the model works on them.
+fn scaled(net: &mut Net, numbers: Value) -> Value {
+    if net.scales.is_empty() {
+        return numbers;
+    }
+    let mean = of_each(net, numbers, |scale| scale.mean);
+    let by = of_each(net, numbers, |scale| 1.0 / scale.deviation);
+    let centred = net.b.sub(numbers, mean);
+    net.b.mul(centred, by)
+}
+
+/// What the model predicts, `[B, width]`, in the units of the targets.
+fn in_own_units(net: &mut Net, prediction: Value) -> Value {
+    if net.scales.is_empty() {
+        return prediction;
+    }
+    let by = of_each(net, prediction, |scale| scale.deviation);
+    let mean = of_each(net, prediction, |scale| scale.mean);
+    let spread = net.b.mul(prediction, by);
+    net.b.add(spread, mean)
+}
+
+/// A constant for each of the numbers in `like`, for all samples.
+fn of_each(net: &mut Net, like: Value, constant: impl Fn(&TargetScale) -> f64) -> Value {
+    let scales = net.scales;
+    let each = Tensor::from_f64(net.b.dtype(like), Shape::new([scales.len()]), |i| constant(&scales[i]));
+    let each = net.b.constant(each);
+    let dims = net.b.dims(like);
+    net.b.broadcast(each, &dims, &[1])
 }
 
 /// Whether the last activation fits what is predicted.

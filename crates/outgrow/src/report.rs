@@ -42,12 +42,14 @@ pub struct RunReport {
     pub weights_sha256: String,
     /// The final weights' metrics, for each part of the data.
     pub metrics: Vec<SplitMetrics>,
+    /// The metrics of answers that do not look at the sample, where the model is judged.
+    pub baseline: Option<SplitMetrics>,
     /// Metrics over the course of training.
     pub curves: Vec<Curve>,
     /// For classifiers: which classes were taken for which.
     pub confusion: Option<ConfusionTable>,
-    /// For regression: targets and predictions.
-    pub regression: Option<Regression>,
+    /// For regression: targets and predictions, of each number that is predicted.
+    pub regression: Vec<Regression>,
     /// How memory is used in a step.
     pub memory: Option<MemoryChart>,
     /// Where the time of a step goes.

@@ -163,6 +163,28 @@ fn csv_files() {
     check(CSV, &[("t.csv", csv(0, ""))], &[Case { files: &latin, set: &[], code: "data.csv.utf8", words }]);
 }
 
+/// In a file whose lines end in CRLF, as spreadsheets write them, the line that is named and quoted is the one at fault:
+/// in training and in predicting.
+#[test]
+fn lines_that_end_in_two_characters_are_counted_as_one() {
+    let crlf = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace('\n', "\r\n");
+    let place = Place::with(CSV);
+    let words = |done: &common::Done, line: &str, quoted: &str| {
+        let rows: Vec<&str> = done.stderr.lines().filter(|line| line.contains(" | ")).collect();
+        assert_eq!(rows, [format!("{line} | {quoted}")], "{}", done.stderr);
+    };
+    place.write("t.csv", crlf(csv(30, "17,\"oh\nno\"")));
+    words(&place.run(&["run", "m.toml", "--out", "r"]), "30", "17,\"oh");
+    place.write("t.csv", crlf(csv(0, "")));
+    place.json(&["run", "m.toml", "--out", "r"]);
+    for (line, quoted) in [(30, "17"), (41, "1,two,yes")] {
+        place.write("new.csv", crlf(csv(line, quoted)));
+        let done = place.run(&["predict", "r", "new.csv"]);
+        assert_eq!(done.code, 1);
+        words(&done, &line.to_string(), quoted);
+    }
+}
+
 const PARQUET: &str = "[data]\nsource = \"parquet\"\nfiles = \"t.parquet\"\nlabel = \"y\"\n\
     [model]\nname = \"linear\"\n[train]\nepochs = 1\nbatch = 8\n";
 
@@ -223,7 +245,17 @@ const GLYPHS: &str = "[data]\nsource = \"synthetic:glyphs\"\nsamples = 60\n\
 /// Keys that are unknown, contradict each other, or ask for what cannot be.
 #[test]
 fn manifests() {
-    let cases: [(&[&str], &str, &[&str]); 23] = [
+    let cases: [(&[&str], &str, &[&str]); 25] = [
+        (
+            &["train.early_stopping={ patience = 3 }"],
+            "train.early-stopping",
+            &["no validation data", "split = { validation = 0.1 }"],
+        ),
+        (
+            &["train.early_stopping={ metric = \"rmse\" }", "data.split={ validation = 0.2 }"],
+            "train.early-stopping",
+            &["no metric `rmse`", "loss, accuracy, top5"],
+        ),
         (&["train.epoch=3"], "manifest.unknown-key", &["did you mean `epochs`"]),
         (&["train.seed=3"], "manifest.unknown-key", &["`seed` belongs at the top"]),
         (&["epochs=3"], "manifest.unknown-key", &["`epochs` belongs in `[train]`"]),

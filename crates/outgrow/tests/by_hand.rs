@@ -12,7 +12,7 @@ const LR: f64 = 0.05;
 fn place() -> Place {
     let rows: Vec<String> = POINTS.iter().map(|(x, y)| format!("[{x}, {y}]")).collect();
     Place::with(&format!(
-        "[data]\nsource = \"rows\"\ncolumns = [\"x\", \"y\"]\nlabel = \"y\"\nrows = [{}]\n\
+        "[data]\nsource = \"rows\"\ncolumns = [\"x\", \"y\"]\nlabel = \"y\"\ntarget_scaling = false\nrows = [{}]\n\
         [model]\nname = \"linear\"\ninit = \"zeros\"\n\
         [train]\nepochs = 2\nbatch = 4\nshuffle = false\noptimizer = \"sgd\"\nlr = {LR}\n",
         rows.join(", ")

@@ -41,12 +41,17 @@ fn every_template_reads_and_documents_every_key_of_training() {
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{name}");
         // Each key that is offered in a comment is accepted when the comment's mark is taken off, or contradicts
         // another key; it is never unknown or of a wrong kind.
-        let offered: Vec<_> =
-            text.lines().filter_map(|line| line.strip_prefix("# ")?.split_once(" = ")).collect();
-        let offered: Vec<_> = offered.into_iter().filter(|(key, _)| !key.contains(' ')).collect();
+        let mut section = "";
+        let mut offered = Vec::new();
+        for line in text.lines() {
+            section = line.strip_prefix('[').map_or(section, |rest| rest.trim_end_matches(']'));
+            let key = line.strip_prefix("# ").and_then(|comment| comment.split_once(" = "));
+            offered
+                .extend(key.filter(|(key, _)| !key.contains(' ')).map(|(key, value)| (section, key, value)));
+        }
         assert!(offered.len() >= 10, "{name}: {offered:?}");
-        for (key, value) in offered {
-            if let Err(found) = manifest::parse_with(&text, None, &[format!("train.{key}={value}")]) {
+        for (section, key, value) in offered {
+            if let Err(found) = manifest::parse_with(&text, None, &[format!("{section}.{key}={value}")]) {
                 let code = found.0[0].code;
                 assert!(code.starts_with("manifest.train."), "{name}: {key}: {found}");
             }

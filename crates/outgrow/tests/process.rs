@@ -309,22 +309,22 @@ fn mistakes_that_only_the_data_shows_point_into_the_manifest() {
               |
             6 | rows = [[1, 2], [2, 4], [3, 6], [4, 8]]
               |        ^
-              = expected: one of: files, columns, header, delimiter, trim, comment, missing, types, label, task, features, exclude, source, test, split, seed, classes, normalize, augment, storage, sql, clean, sha256, download_limit
+              = expected: one of: files, columns, header, delimiter, trim, comment, missing, types, label, task, features, exclude, source, test, split, seed, classes, target_scaling, normalize, augment, storage, sql, clean, sha256, download_limit
         "#]],
     );
     check_changed(
         "epochs = 1",
         "epochs = 1\n[serve]\nport = 80",
         expect![[r#"
-        exit 1
-        ---
-        error: `[serve]` is not available yet [manifest.reserved]
-          --> m.toml:10:2 (serve)
-           |
-        10 | [serve]
-           |  ^^^^^
-           = expected: the sections [data], [model] and [train]
-           = help: remove the section; it is kept for serving, which this version cannot do
-    "#]],
+            exit 1
+            ---
+            error: `[serve]` is not available yet [manifest.reserved]
+              --> m.toml:10:2 (serve)
+               |
+            10 | [serve]
+               |  ^^^^^
+               = expected: the sections [data], [model], [train] and [cluster]
+               = help: remove the section; it is kept for serving, which this version cannot do
+        "#]],
     );
 }

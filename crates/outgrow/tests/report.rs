@@ -102,7 +102,8 @@ fn classifier(classes: &[String]) -> RunReport {
             },
         ],
         confusion: Some(ConfusionTable { split: "test".into(), classes: classes.to_vec(), counts, samples }),
-        regression: None,
+        regression: Vec::new(),
+        baseline: None,
         memory: Some(memory(&mut noise)),
         ops: [("conv2d", 412.0, 80.0), ("conv2d.gradient <w>", 530.0, 71.0), ("dense", 99.0, 60.0), ("relu", 25.0, 0.0), ("max_pool", 60.0, 0.0)]
             .iter()
@@ -193,7 +194,12 @@ fn regressor() -> RunReport {
             samples: 400,
             values: vec![("loss".into(), 6.1), ("rmse".into(), 2.47)],
         }],
-        regression: Some(Regression { split: "test".into(), target: "price".into(), pairs }),
+        regression: vec![Regression { split: "test".into(), target: "price".into(), pairs }],
+        baseline: Some(SplitMetrics {
+            split: "baseline: always the mean, 3 (test)".into(),
+            samples: 400,
+            values: vec![("loss".into(), 9.0)],
+        }),
         ..RunReport::default()
     }
 }
@@ -271,7 +277,9 @@ fn a_regression_s_page() {
     let html = render(&regressor());
     check_page("regressor", &html);
     assert!(
-        html.contains("Predictions (test)") && html.contains("Errors (test)") && !html.contains("Confusion")
+        html.contains("Predictions of price (test)")
+            && html.contains("Errors of price (test)")
+            && !html.contains("Confusion")
     );
 }
 
@@ -281,7 +289,7 @@ fn parts_that_do_not_agree_are_left_out() {
     let mut odd = classifier(&names(&["a", "b"]));
     odd.confusion.as_mut().unwrap().counts.pop();
     odd.regression =
-        Some(Regression { pairs: vec![(f64::NAN, 1.0), (f64::INFINITY, 2.0)], ..Regression::default() });
+        vec![Regression { pairs: vec![(f64::NAN, 1.0), (f64::INFINITY, 2.0)], ..Regression::default() }];
     odd.memory.as_mut().unwrap().buffers[0].first_step = 99;
     odd.ops[0].total_ms = 0.0;
     check_page("odd", &render(&odd));

@@ -28,6 +28,7 @@ const POWERS: &str = r#"
 source = "rows"
 columns = ["x", "y"]
 label = "y"
+target_scaling = false
 split = { validation = 0, test = 0 }
 rows = [[1, 1], [1, 2], [2, 4], [2, 8], [3, 16], [3, 32], [4, 64], [4, 128], [5, 256]]
 [model]

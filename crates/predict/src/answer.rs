@@ -51,11 +51,7 @@ impl Meaning {
             TargetEncoder::ClassName { names, .. } | TargetEncoder::ClassNumber { names, .. } => {
                 Self::Classes(names.clone())
             }
-            TargetEncoder::Numbers { columns } => {
-                let name =
-                    |i: &usize| transform.columns.0.get(*i).map_or_else(String::new, |c| c.name.clone());
-                Self::Numbers(columns.iter().map(name).collect())
-            }
+            TargetEncoder::Numbers { .. } => Self::Numbers(transform.target_names()),
             TargetEncoder::NextToken => {
                 let text = transform.assembly.text.as_ref();
                 Self::Tokens(text.map(|t| t.vocabulary.names()).unwrap_or_default())

@@ -1,7 +1,7 @@
 //! Evaluation: the metrics of a model on a pass over data, in evaluation mode.
 
 use crate::memory::in_evaluation;
-use crate::metric::auc;
+use crate::metric::{Mean, auc};
 use crate::program::{ModelProgram, Outputs, Sample};
 use crate::spec::MetricName;
 use crate::vector::{DeviceVector, floats};
@@ -18,7 +18,8 @@ use std::sync::Arc;
 pub struct Metrics {
     /// Samples.
     pub samples: u64,
-    /// The mean loss of a sample (of a token, for tokens); for regression the mean squared error.
+    /// The mean loss of a sample (of a token, for tokens); for regression the mean squared error, of scaled numbers where
+    /// the model works on those.
     pub loss: f64,
     /// The fraction of right answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,9 +30,12 @@ pub struct Metrics {
     /// The area under the ROC curve, for two classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auc: Option<f64>,
-    /// The root of the mean squared error.
+    /// The root of the mean squared error, in the targets' own units.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rmse: Option<f64>,
+    /// The same of each number that is predicted, in their order, where there are several.
+    #[serde(skip)]
+    pub rmse_each: Vec<f64>,
     /// e to the loss, for tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub perplexity: Option<f64>,
@@ -73,6 +77,8 @@ struct Sums {
     correct5: Option<f64>,
     /// Scores of the second class and whether it is the right one.
     scores: Vec<(f64, bool)>,
+    /// The squared errors of each number that is predicted.
+    errors: Vec<Mean>,
 }
 
 impl Sums {
@@ -98,6 +104,14 @@ impl Sums {
             TargetSpec::Class { classes: 2 } => {
                 let score = |i: usize| f64::from(output[2 * i + 1]) - f64::from(output[2 * i]);
                 self.scores.extend((0..batch.real).map(|i| (score(i), label(i))));
+            }
+            TargetSpec::Regression { width } => {
+                self.errors.resize(*width, Mean::default());
+                let Some(targets) = &batch.target else { return };
+                for (i, predicted) in output.iter().take(batch.real * width).enumerate() {
+                    let error = f64::from(*predicted) - targets.get_f64(i);
+                    self.errors[i % width].add(error * error, 1.0);
+                }
             }
             _ => {}
         }
@@ -152,16 +166,19 @@ impl Evaluator {
     fn metrics(&self, sums: Sums) -> Metrics {
         let mean = |sum: f64| if sums.weight > 0.0 { sum / sums.weight } else { f64::NAN };
         let loss = mean(sums.loss);
-        let many = matches!(self.target, TargetSpec::Class { classes } if classes > 5)
-            || matches!(self.target, TargetSpec::Tokens { .. });
+        let mut all = Mean::default();
+        sums.errors.iter().for_each(|errors| all.merge(errors));
+        let each = sums.errors.iter().map(|errors| errors.root().unwrap_or(f64::NAN));
+        let has = |metric: MetricName| metric.applies_to(&self.target);
         Metrics {
             samples: sums.samples,
             loss,
             accuracy: sums.correct.map(mean),
-            top5: sums.correct5.filter(|_| many).map(mean),
+            top5: sums.correct5.filter(|_| has(MetricName::Top5)).map(mean),
             auc: if sums.scores.is_empty() { None } else { auc(&sums.scores) },
-            rmse: matches!(self.target, TargetSpec::Regression { .. }).then(|| loss.sqrt()),
-            perplexity: matches!(self.target, TargetSpec::Tokens { .. }).then(|| libm::exp(loss)),
+            rmse: all.root().filter(|_| has(MetricName::Rmse)),
+            rmse_each: if sums.errors.len() > 1 { each.collect() } else { Vec::new() },
+            perplexity: has(MetricName::Perplexity).then(|| libm::exp(loss)),
         }
     }
 }

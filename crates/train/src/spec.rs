@@ -11,6 +11,7 @@ mod validate;
 use std::num::{NonZeroU32, NonZeroU64};
 
 use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_models::TargetSpec;
 use outgrow_models::spec::number::{NonNegative, Positive};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -67,7 +68,7 @@ pub struct TrainSpec {
     /// What is minimised.
     #[serde(default)]
     pub loss: LossSpec,
-    /// Stops when a validation metric no longer gets better.
+    /// Stops when a validation metric no longer gets better; needs validation data, as `split` in `[data]` sets aside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = serde_json::json!({"metric": "loss", "patience": 5}))]
     pub early_stopping: Option<EarlyStoppingSpec>,
@@ -135,7 +136,7 @@ pub enum LossSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyStoppingSpec {
-    /// The validation metric that is watched.
+    /// The validation metric that is watched, one that the model has: `rmse`, for example, where numbers are predicted.
     #[serde(default)]
     pub metric: MetricName,
     /// After how many evaluations in a row without a better value training stops.
@@ -169,9 +170,43 @@ pub enum MetricName {
 }
 
 impl MetricName {
+    const ALL: [Self; 6] = [Self::Loss, Self::Accuracy, Self::Top5, Self::Auc, Self::Rmse, Self::Perplexity];
+
     /// Whether a larger value is better.
     pub fn larger_is_better(self) -> bool {
         matches!(self, Self::Accuracy | Self::Top5 | Self::Auc)
+    }
+
+    /// The name, as the manifest has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Loss => "loss",
+            Self::Accuracy => "accuracy",
+            Self::Top5 => "top5",
+            Self::Auc => "auc",
+            Self::Rmse => "rmse",
+            Self::Perplexity => "perplexity",
+        }
+    }
+
+    /// Whether a model that predicts this has the metric.
+    pub fn applies_to(self, target: &TargetSpec) -> bool {
+        match self {
+            Self::Loss => true,
+            Self::Accuracy => !matches!(target, TargetSpec::Regression { .. }),
+            Self::Top5 => {
+                matches!(target, TargetSpec::Tokens { .. })
+                    || matches!(target, TargetSpec::Class { classes } if *classes > 5)
+            }
+            Self::Auc => matches!(target, TargetSpec::Binary | TargetSpec::Class { classes: 2 }),
+            Self::Rmse => matches!(target, TargetSpec::Regression { .. }),
+            Self::Perplexity => matches!(target, TargetSpec::Tokens { .. }),
+        }
+    }
+
+    /// The metrics of a model that predicts this.
+    pub fn of(target: &TargetSpec) -> Vec<Self> {
+        Self::ALL.into_iter().filter(|metric| metric.applies_to(target)).collect()
     }
 }
 

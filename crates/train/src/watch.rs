@@ -14,7 +14,7 @@ impl Trainer {
         observer: &mut dyn TrainObserver,
     ) -> Result<(), Diagnostic> {
         let Some(config) = self.config.early_stopping else { return Ok(()) };
-        // A metric that does not apply to this model never stops it.
+        // What the model has no such metric of is refused before training.
         let Some(value) = metrics.get(config.metric) else { return Ok(()) };
         let state = &mut self.state;
         let watcher = state.early_stopping.get_or_insert_with(|| Patience::new(&config));

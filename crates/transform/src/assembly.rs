@@ -96,9 +96,20 @@ pub enum TargetEncoder {
     Numbers {
         /// Numbers of the labels' columns.
         columns: Vec<usize>,
+        /// How each is spread over the training split.
+        moments: Vec<TargetMoments>,
     },
     /// The next token of a text.
     NextToken,
+}
+
+/// How the numbers of a label are spread over the training split.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetMoments {
+    /// Their mean.
+    pub mean: f64,
+    /// Their standard deviation (of the population).
+    pub deviation: f64,
 }
 
 /// A field as it is stored: the inputs in order, then the target, which is called `target`.
@@ -215,7 +226,7 @@ impl Assembly {
             TargetEncoder::ClassName { names, .. } | TargetEncoder::ClassNumber { names, .. } => {
                 Target::Class { names: names.clone() }
             }
-            TargetEncoder::Numbers { columns } => Target::Regression { width: columns.len() },
+            TargetEncoder::Numbers { columns, .. } => Target::Regression { width: columns.len() },
             TargetEncoder::NextToken => {
                 Target::Tokens { vocab: self.text.as_ref().map_or(0, |t| t.vocabulary.len()) }
             }
@@ -277,14 +288,21 @@ impl Assembly {
             TargetEncoder::ClassName { column, .. } | TargetEncoder::ClassNumber { column, .. } => {
                 used.push(*column);
             }
-            TargetEncoder::Numbers { columns } => used.extend(columns),
+            TargetEncoder::Numbers { columns, .. } => used.extend(columns),
             TargetEncoder::NextToken => {}
         }
+        let sane = |m: &TargetMoments| m.mean.is_finite() && m.deviation.is_finite() && m.deviation >= 0.0;
+        let moments_fit = match &self.target {
+            TargetEncoder::Numbers { columns, moments } => {
+                columns.len() == moments.len() && moments.iter().all(sane)
+            }
+            _ => true,
+        };
         let lengths_fit =
             self.features.as_ref().is_none_or(|f| {
                 f.columns.len() == f.widths.len() && f.widths.iter().sum::<usize>() == f.names.len()
             }) && self.categories.as_ref().is_none_or(|c| c.columns.len() == c.cardinalities.len());
-        if used.iter().any(|c| *c >= count) || !lengths_fit {
+        if used.iter().any(|c| *c >= count) || !lengths_fit || !moments_fit {
             return Err(Diagnostic::new("transform.assembly", "the transform's parts do not fit together")
                 .hint("the file is damaged or was made by another version"));
         }
@@ -397,7 +415,7 @@ impl TargetEncoder {
     fn store(&self, record: &Record, columns: &Columns, out: &mut Vec<u8>) -> Result<bool, Diagnostic> {
         let (column, names) = match self {
             Self::ClassName { column, names } | Self::ClassNumber { column, names } => (*column, names),
-            Self::Numbers { columns: labels } => {
+            Self::Numbers { columns: labels, .. } => {
                 if labels.iter().any(|c| record.values[*c].is_missing()) {
                     return Ok(false);
                 }

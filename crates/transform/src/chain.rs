@@ -74,6 +74,11 @@ impl Chain {
         self.0.iter().fold(before.clone(), |columns, step| step.columns(columns))
     }
 
+    /// Numbers of the columns that its steps found to be of no use to the model, with the reason of each for people.
+    pub fn left_out(&self) -> Vec<(usize, String)> {
+        self.0.iter().flat_map(Fitted::left_out).collect()
+    }
+
     /// Runs the chain while preparing data: answers whether the record stays, and counts in `run` what was done.
     /// `hash` is that of the record's raw content, by which duplicates are judged.
     ///
@@ -106,7 +111,8 @@ impl Chain {
     pub(crate) fn check(&self, before: &Columns) -> Result<(), Diagnostic> {
         let mut columns = before.clone();
         for step in &self.0 {
-            if step.touches().iter().any(|i| *i >= columns.0.len()) {
+            let touched = step.touches().iter().copied();
+            if touched.chain(step.left_out().into_iter().map(|(i, _)| i)).any(|i| i >= columns.0.len()) {
                 return Err(Diagnostic::new(
                     "transform.column",
                     "a step of the transform names a column that is not there",

@@ -25,7 +25,8 @@ mod transform;
 mod vocabulary;
 
 pub use assembly::{
-    Assembly, CategoryInput, FeatureInput, ImageInput, StoredField, TargetEncoder, TextInput, index_bytes,
+    Assembly, CategoryInput, FeatureInput, ImageInput, StoredField, TargetEncoder, TargetMoments, TextInput,
+    index_bytes,
 };
 pub use batch::{Batch, BatchStream, Batches, TrainingData};
 pub use chain::{Chain, ChainFit, RowEffects, Run};

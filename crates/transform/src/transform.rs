@@ -1,6 +1,6 @@
 //! The transform: everything between a raw record and a model's tensors, as one serialisable value.
 
-use crate::{Assembly, Batch, Chain, ColumnKind, Columns, Record, Role, Value};
+use crate::{Assembly, Batch, Chain, ColumnKind, Columns, Record, Role, TargetEncoder, TargetMoments, Value};
 use outgrow_ir::Diagnostic;
 use outgrow_tensor::{DType, Tensor};
 use schemars::JsonSchema;
@@ -120,9 +120,27 @@ impl Transform {
         }
     }
 
+    /// The names of the numbers that are predicted; none where a class or a token is.
+    pub fn target_names(&self) -> Vec<String> {
+        let name = |i: &usize| self.columns.0.get(*i).map_or_else(String::new, |c| c.name.clone());
+        match &self.assembly.target {
+            TargetEncoder::Numbers { columns, .. } => columns.iter().map(name).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// How each of them is spread over the training split.
+    pub fn target_moments(&self) -> &[TargetMoments] {
+        match &self.assembly.target {
+            TargetEncoder::Numbers { moments, .. } => moments,
+            _ => &[],
+        }
+    }
+
     /// Numbers of the columns that a record to be predicted must have a value in.
     pub fn feature_columns(&self) -> Vec<usize> {
-        self.columns.with_role(Role::Feature)
+        let left_out: Vec<usize> = self.chain.left_out().into_iter().map(|(column, _)| column).collect();
+        self.columns.with_role(Role::Feature).into_iter().filter(|i| !left_out.contains(i)).collect()
     }
 }
 

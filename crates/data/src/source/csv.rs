@@ -1,8 +1,11 @@
 //! CSV files (RFC 4180, with other delimiters, comments and blanks around fields where the manifest says so).
 
+mod kinds;
 mod lines;
 
 pub use lines::Lines;
+
+use kinds::Seen;
 
 use super::part_files::PartFiles;
 use super::rows::check_names;
@@ -12,7 +15,7 @@ use crate::files::{Found, content};
 use crate::spec::ColumnType;
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_transform::{Column, ColumnKind, Columns, Origin, RawFormat, Record, Value};
+use outgrow_transform::{Column, Columns, Origin, RawFormat, Record};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
@@ -53,11 +56,22 @@ pub struct CsvFormat {
     pub columns: Option<Vec<String>>,
     /// Kinds of columns that are not to be guessed.
     pub types: BTreeMap<String, ColumnType>,
+    /// Columns that nobody looks at, whatever they hold.
+    pub unread: Vec<String>,
+    /// The only columns that anybody looks at, where these are named.
+    pub read: Option<Vec<String>>,
 }
 
 impl Default for CsvFormat {
     fn default() -> Self {
-        Self { raw: RawFormat::default(), header: true, columns: None, types: BTreeMap::new() }
+        Self {
+            raw: RawFormat::default(),
+            header: true,
+            columns: None,
+            types: BTreeMap::new(),
+            unread: Vec::new(),
+            read: None,
+        }
     }
 }
 
@@ -101,6 +115,9 @@ impl CsvFormat {
         format.header = spec.header.unwrap_or(spec.columns.is_none());
         format.columns.clone_from(&spec.columns);
         format.types = spec.types.clone().unwrap_or_default();
+        format.unread = spec.exclude.clone().unwrap_or_default();
+        let labels = spec.label.iter().flat_map(|names| names.list());
+        format.read = spec.features.as_ref().map(|features| features.iter().chain(labels).cloned().collect());
         Ok(format)
     }
 }
@@ -131,33 +148,31 @@ fn names<R: Read>(lines: &mut Lines<R>, format: &CsvFormat) -> Result<Option<Vec
 /// The columns of a file, their kinds told by its first records.
 fn columns<R: Read>(mut lines: Lines<R>, format: &CsvFormat) -> Result<Columns, Diagnostic> {
     let mut names = names(&mut lines, format)?;
-    // What each column has shown so far: nothing, numbers only, or something else.
-    let mut numeric: Vec<Option<bool>> = Vec::new();
+    let mut seen: Vec<Seen> = Vec::new();
     for _ in 0..KIND_RECORDS {
         let Some(next) = lines.texts() else { break };
-        let (_, fields) = next?;
+        let (line, fields) = next?;
         let names = names.get_or_insert_with(|| (1..=fields.len()).map(|i| format!("c{i}")).collect());
-        numeric.resize(names.len(), None);
-        for (seen, field) in numeric.iter_mut().zip(fields) {
-            match format.raw.parse(field, &ColumnKind::Number) {
-                Ok(Value::Missing) => {}
-                Ok(_) => *seen = seen.or(Some(true)),
-                Err(_) => *seen = Some(false),
-            }
+        seen.resize(names.len(), Seen::default());
+        for (seen, field) in seen.iter_mut().zip(fields) {
+            seen.see(field, line, format);
         }
     }
     let names = names.unwrap_or_default();
-    numeric.resize(names.len(), None);
+    seen.resize(names.len(), Seen::default());
     if let Some(name) = format.types.keys().find(|name| !names.contains(name)) {
         return Err(Diagnostic::new("data.unknown-column", format!("there is no column `{name}`"))
             .item("data.types")
             .expected(format!("one of: {}", names.join(", "))));
     }
-    let kind = |name: &String, seen: Option<bool>| match (format.types.get(name), seen) {
-        (Some(ColumnType::Number), _) | (None, Some(true)) => ColumnKind::Number,
-        _ => ColumnKind::Text,
-    };
-    Ok(Columns(names.iter().zip(numeric).map(|(name, seen)| Column::new(name, kind(name, seen))).collect()))
+    for (name, seen) in names.iter().zip(&seen) {
+        let is_read = format.read.as_ref().is_none_or(|read| read.contains(name));
+        if is_read && !format.types.contains_key(name) && !format.unread.contains(name) {
+            seen.check(name).map_err(|(line, problem)| lines.place(problem, line))?;
+        }
+    }
+    let column = |(name, seen): (&String, Seen)| Column::new(name, seen.kind(format.types.get(name)));
+    Ok(Columns(names.iter().zip(seen).map(column).collect()))
 }
 
 /// Reads the records of one file.

@@ -64,6 +64,7 @@ const RECORD_KEYS: &[&str] = &[
     "split",
     "seed",
     "classes",
+    "target_scaling",
     "normalize",
     "augment",
     "storage",

@@ -21,7 +21,7 @@ pub fn try_model(
     dtype: DType,
 ) -> Result<BuiltModel, outgrow_ir::Diagnostics> {
     let spec: ModelSpec = serde_json::from_str(json).unwrap_or_else(|e| panic!("{json}: {e}"));
-    build(&spec.validate()?, inputs, target, BuildOptions { dtype, mixed: false, foreign: None })
+    build(&spec.validate()?, inputs, target, BuildOptions { dtype, ..BuildOptions::default() })
 }
 
 /// An image input.

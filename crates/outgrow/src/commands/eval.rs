@@ -34,6 +34,9 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
     trainer.state.set_weights(&package.weights)?;
     let meter = usage::Meter::start(&session);
     let result = evaluate_run(&mut trainer, &data, &session.batches(&data)?)?;
+    if let Some(warning) = result.warning() {
+        context.note(&warning);
+    }
     let usage = meter.usage();
     let mut json = result.to_json(&session, &path, &trainer, &usage)?;
     // What only training can say comes from the run itself, where it is finished.

@@ -2,7 +2,7 @@
 //! the evaluation and the report.
 
 use outgrow_data::Split;
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use crate::cli::RunArgs;
 use crate::context::{Context, Failure};
@@ -35,19 +35,31 @@ fn go(args: &RunArgs, context: &Context, evaluate: bool) -> Result<(), Failure> 
     Ok(context.answer(&result, &summary(&result))?)
 }
 
+/// Metrics side by side; behind them, those of each of several numbers that are predicted.
+fn row(metrics: &Map<String, Json>) -> String {
+    let shown =
+        |name: &str, value: &Json| Some(format!("{} {}", metric_name(name), metric(name, value.as_f64()?)));
+    let all = metrics.iter().filter(|(name, _)| *name != "samples");
+    let mut values: Vec<String> = all.filter_map(|(name, value)| shown(name, value)).collect();
+    if let Some(targets) = metrics.get("targets").and_then(Json::as_object) {
+        let each =
+            targets.iter().filter_map(|(name, of)| Some(format!("{name} {}", shown("rmse", &of["rmse"])?)));
+        values.push(format!("({})", each.collect::<Vec<_>>().join(", ")));
+    }
+    values.join("  ")
+}
+
 /// The result for people.
 pub fn summary(result: &Json) -> String {
     let mut text = String::new();
     for split in [Split::Train, Split::Validation, Split::Test] {
         let Some(metrics) = result.get(split.name()).and_then(Json::as_object) else { continue };
-        let values: Vec<String> = metrics
-            .iter()
-            .filter(|(name, _)| *name != "samples")
-            .filter_map(|(name, value)| {
-                Some(format!("{} {}", metric_name(name), metric(name, value.as_f64()?)))
-            })
-            .collect();
-        text.push_str(&format!("{:<10}  {}\n", split.name(), values.join("  ")));
+        text.push_str(&format!("{:<10}  {}\n", split.name(), row(metrics)));
+    }
+    let judged = ["test", "validation", "train"].into_iter().find(|split| result.get(split).is_some());
+    if let Some((split, metrics)) = judged.and_then(|s| Some((s, result["baseline"][s].as_object()?))) {
+        let answer = result["baseline"]["answer"].as_str().unwrap_or_default();
+        text.push_str(&format!("{:<10}  {}  ({split}, {answer})\n", "baseline", row(metrics)));
     }
     let number = |key: &str| result[key].as_f64();
     if let (Some(steps), Some(seconds), Some(rate)) =

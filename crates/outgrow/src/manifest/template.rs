@@ -10,7 +10,8 @@ use super::schema::{Leaf, describe, json_schema, leaves};
 /// The width of the file.
 const WIDTH: usize = 100;
 
-/// A manifest to start from: for each section its keys and their values in TOML.
+/// A manifest to start from: for each section its keys and their values in TOML; after `# `, a value that is only an
+/// example, and stands in a comment.
 #[derive(Clone, Copy, Debug)]
 pub struct Template {
     /// Its name on the command line.
@@ -49,6 +50,7 @@ pub const TEMPLATES: &[Template] = &[
             ("source", "\"csv\""),
             ("files", "\"table.csv\""),
             ("label", "\"class\""),
+            ("task", "# \"classify\""),
             ("missing", "[\"?\", \"NA\"]"),
             ("split", "{ validation = 0.1, test = 0.1 }"),
             (
@@ -146,7 +148,10 @@ fn write_section(text: &mut String, schema: &Json, section: &Json, name: &str, k
         let property = leaf.property(key).map_or("", about);
         let whole = leaf.get("description").and_then(Json::as_str).unwrap_or_default();
         comment(text, if property.is_empty() { whole } else { property });
-        let _ = writeln!(text, "{key} = {value}");
+        let _ = match value.strip_prefix("# ") {
+            Some(example) => writeln!(text, "# {key} = {example}"),
+            None => writeln!(text, "{key} = {value}"),
+        };
     }
     let others: Vec<_> =
         leaf.properties().filter(|(key, _)| keys.iter().all(|(given, _)| given != key)).collect();

@@ -59,7 +59,8 @@ fn curve_card(curve: &Curve) -> Markup {
 }
 
 /// The metrics of all parts of the data, as a table.
-pub(super) fn metrics(metrics: &[SplitMetrics]) -> Markup {
+pub(super) fn metrics(metrics: &[SplitMetrics], baseline: Option<&SplitMetrics>) -> Markup {
+    let metrics: Vec<&SplitMetrics> = metrics.iter().chain(baseline).collect();
     let mut names: Vec<&str> = Vec::new();
     for (name, _) in metrics.iter().flat_map(|split| &split.values) {
         if !names.contains(&name.as_str()) {
@@ -81,7 +82,7 @@ pub(super) fn metrics(metrics: &[SplitMetrics]) -> Markup {
                     th.n { "Samples" }
                     @for name in &names { th.n { (capital(metric_name(name))) } }
                 }
-                @for split in metrics {
+                @for split in &metrics {
                     tr {
                         th { (capital(&split.split)) }
                         td.n { (count(split.samples)) }
@@ -109,10 +110,10 @@ pub(super) fn regression(regression: &Regression) -> Markup {
         ..Plot::default()
     };
     let errors: Vec<_> = regression.pairs.iter().map(|(target, predicted)| predicted - target).collect();
-    let split = &regression.split;
+    let of = format!("of {} ({})", regression.target, regression.split);
     html! {
-        (card(&format!("Predictions ({split})"), &PreEscaped(against.svg())))
-        (card(&format!("Errors ({split})"), &histogram(&errors)))
+        (card(&format!("Predictions {of}"), &PreEscaped(against.svg())))
+        (card(&format!("Errors {of}"), &histogram(&errors)))
     }
 }
 

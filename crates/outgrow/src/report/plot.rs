@@ -304,17 +304,21 @@ fn thin(points: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
     kept
 }
 
-/// The mean over a window of about a fortieth of the points, centred where there is room.
+/// The fewest points to each side that a running mean is of.
+const REACH_MIN: usize = 4;
+
+/// The mean over a window of about a fortieth of the points, as far as there are any to each side. At its ends it is of
+/// half a window still, and no single point, such as a short last batch, makes it leap.
 fn running_mean(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let reach = (points.len() / 80).max(2);
+    let reach = (points.len() / 80).max(REACH_MIN);
     let mut sums = Vec::with_capacity(points.len() + 1);
     sums.push(0.0);
     for (_, y) in points {
         sums.push(sums[sums.len() - 1] + y);
     }
     let mean = |i: usize| {
-        let reach = reach.min(i).min(points.len() - 1 - i);
-        (sums[i + reach + 1] - sums[i - reach]) / (2 * reach + 1) as f64
+        let (from, to) = (i.saturating_sub(reach), (i + reach + 1).min(points.len()));
+        (sums[to] - sums[from]) / (to - from) as f64
     };
     points.iter().enumerate().map(|(i, (x, _))| (*x, mean(i))).collect()
 }
@@ -414,10 +418,20 @@ mod tests {
     }
 
     #[test]
-    fn a_running_mean_of_a_line_is_the_line() {
+    fn a_running_mean_of_a_line_is_the_line_but_for_its_ends() {
         let points: Vec<_> = (0..200).map(|i| (f64::from(i), f64::from(i))).collect();
-        for ((_, mean), (_, y)) in running_mean(&points).into_iter().zip(&points) {
+        let means = running_mean(&points);
+        for ((_, mean), (_, y)) in means.iter().zip(&points).skip(REACH_MIN).take(200 - 2 * REACH_MIN) {
             assert!((mean - y).abs() < 1e-9);
         }
+        assert_eq!((means[0].1, means[199].1), (2.0, 197.0));
+    }
+
+    #[test]
+    fn one_odd_last_point_makes_no_leap() {
+        let mut points: Vec<_> = (0..1000).map(|i| (f64::from(i), 1.0)).collect();
+        points[999].1 = 3.0;
+        let means = running_mean(&points);
+        assert!(means.iter().all(|(_, mean)| *mean < 1.2), "{:?}", means.last());
     }
 }

@@ -14,9 +14,9 @@ pub fn render(report: &RunReport) -> String {
         (charts::tiles(report))
         div.cards {
             (charts::curves(&report.curves))
-            (charts::metrics(&report.metrics))
+            (charts::metrics(&report.metrics, report.baseline.as_ref()))
             @if let Some(confusion) = &report.confusion { (confusion::sections(confusion)) }
-            @if let Some(regression) = &report.regression { (charts::regression(regression)) }
+            @for regression in &report.regression { (charts::regression(regression)) }
             (charts::ops(&report.ops))
             (workers::section(&report.workers))
             @if let Some(plan) = &report.memory { (memory::section(plan)) }

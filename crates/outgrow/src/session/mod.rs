@@ -1,7 +1,9 @@
 //! A run from end to end: where manifest, data, model, trainer and the run's folder come together. The commands `run`,
 //! `train`, `eval`, `graph` and `tune-lr` are thin layers over this.
 
+mod baseline;
 mod batches;
+mod early_stopping;
 pub mod folder;
 mod group;
 mod memory;
@@ -12,7 +14,9 @@ pub mod page;
 mod process;
 mod record;
 mod run;
+mod scaling;
 mod start;
+mod understood;
 pub mod usage;
 mod weights;
 
@@ -103,7 +107,8 @@ impl<'a> Session<'a> {
         let target = target.map_err(|d| self.manifest.locate(d.into()))?;
         let mixed = self.manifest.spec.data.augment.as_ref().is_some_and(|augment| augment.mixes());
         let foreign = self.onnx()?.map(|body| body as &dyn ForeignModel);
-        let options = BuildOptions { mixed, foreign, ..BuildOptions::default() };
+        let scales = scaling::scales(&self.manifest, data, &target)?;
+        let options = BuildOptions { mixed, foreign, scales: &scales, ..BuildOptions::default() };
         build(model, &model_inputs(&schema), &target, options).map_err(|d| self.manifest.locate(d))
     }
 

@@ -9,7 +9,9 @@ use outgrow_train::{Metrics, Trainer};
 use outgrow_transform::{Batch, Target};
 use serde_json::{Value as Json, json};
 
+use super::baseline::{Baseline, Deviations, beats};
 use super::process::peak_memory_bytes;
+use super::record::values;
 use super::{DatasetBatches, Session};
 
 /// What came out of a run.
@@ -23,8 +25,12 @@ pub struct RunResult {
     pub confusion: Option<Confusion>,
     /// For classes: of some test samples, their number, class, answer and the answer's probability.
     pub answers: Vec<TestAnswer>,
-    /// For numbers: some targets and predictions of the test data.
-    pub pairs: Vec<(f64, f64)>,
+    /// For each number that is predicted: some targets and predictions of the test data.
+    pub pairs: Vec<Vec<(f64, f64)>>,
+    /// The names of the numbers that are predicted.
+    pub targets: Vec<String>,
+    /// What the model has to beat.
+    pub baseline: Option<Baseline>,
 }
 
 /// What the model said to one sample.
@@ -40,7 +46,7 @@ pub struct TestAnswer {
     pub probability: f64,
 }
 
-/// Most pairs of numbers that are kept for a plot.
+/// Most pairs of numbers that are kept for the plot of each target.
 const PAIRS: usize = 2000;
 /// Most answers that are kept for each pair of classes.
 const ANSWERS: usize = 3;
@@ -51,21 +57,32 @@ pub fn evaluate_run(
     data: &Dataset,
     batches: &DatasetBatches,
 ) -> Result<RunResult, Diagnostics> {
-    let mut result = RunResult::default();
+    let (moments, scales) = (data.transform().target_moments(), trainer.model().scales.clone());
+    let targets = data.transform().target_names();
+    let mut result = RunResult { baseline: Baseline::of_classes(data), targets, ..RunResult::default() };
+    let mut seen = Vec::new();
     for split in [Split::Train, Split::Validation, Split::Test] {
         let Some(stream) = batches.evaluation(split)? else { continue };
+        let mut deviations = Deviations::new(moments, &scales);
         let metrics = if split == Split::Test {
             let mut watch = Watch::new(&data.schema().target);
-            let metrics = trainer.evaluate_with(stream, &mut |batch, output| watch.add(batch, output))?;
+            let metrics = trainer.evaluate_with(stream, &mut |batch, output| {
+                watch.add(batch, output);
+                deviations.add(batch);
+            })?;
             (result.confusion, result.answers, result.pairs) = (watch.confusion, watch.answers, watch.pairs);
             if let (Some(_), Target::Class { names }) = (&result.confusion, data.schema().target) {
                 result.class_names = names;
             }
             metrics
         } else {
-            trainer.evaluate(stream)?
+            trainer.evaluate_with(stream, &mut |batch, _| deviations.add(batch))?
         };
         result.metrics.push((split, metrics));
+        seen.push((split, deviations));
+    }
+    if !moments.is_empty() {
+        result.baseline = Some(Baseline::of_numbers(moments, seen));
     }
     Ok(result)
 }
@@ -76,7 +93,7 @@ struct Watch {
     confusion: Option<Confusion>,
     answers: Vec<TestAnswer>,
     kept: Vec<usize>,
-    pairs: Vec<(f64, f64)>,
+    pairs: Vec<Vec<(f64, f64)>>,
     seen: u64,
 }
 
@@ -114,10 +131,13 @@ impl Watch {
             && target.shape().rank() == 2
             && target.dtype() == outgrow_tensor::DType::F32
         {
-            let room = PAIRS.saturating_sub(self.pairs.len());
             let width = target.shape().dims()[1];
-            let pair = |i: usize| (target.get_f64(i * width), f64::from(output[i * width]));
-            self.pairs.extend((0..batch.real).take(room).map(pair));
+            self.pairs.resize(width, Vec::new());
+            for (of, pairs) in self.pairs.iter_mut().enumerate() {
+                let room = PAIRS.saturating_sub(pairs.len());
+                let pair = |i: usize| (target.get_f64(i * width + of), f64::from(output[i * width + of]));
+                pairs.extend((0..batch.real).take(room).map(pair));
+            }
         }
         self.seen += batch.real as u64;
     }
@@ -178,7 +198,13 @@ impl RunResult {
             "parameters": trainer.model().params.iter().map(|p| p.dims.iter().product::<usize>()).sum::<usize>(),
         });
         for (split, metrics) in &self.metrics {
-            json[split.name()] = serde_json::to_value(metrics).unwrap_or_default();
+            json[split.name()] = self.metrics_json(metrics);
+        }
+        if let Some(baseline) = &self.baseline {
+            json["baseline"] = json!({ "answer": baseline.answer });
+            for (split, metrics) in &baseline.metrics {
+                json["baseline"][split.name()] = self.metrics_json(metrics);
+            }
         }
         if let Some(confusion) = &self.confusion {
             json["test_classes"] = self.classes(confusion);
@@ -192,6 +218,45 @@ impl RunResult {
         json["kernel_path"] = json!(session.cpu.path.name());
         Ok(json)
     }
+
+    /// The metrics that apply, by name, as a page shows them: where several numbers are predicted, those of each too.
+    pub fn values(&self, metrics: &Metrics) -> Vec<(String, f64)> {
+        let each = self.targets.iter().zip(&metrics.rmse_each);
+        let each = each.map(|(name, rmse)| (format!("RMSE of {name}"), *rmse));
+        values(metrics).into_iter().chain(each).collect()
+    }
+
+    /// Metrics, and where several numbers are predicted those of each by its name.
+    fn metrics_json(&self, metrics: &Metrics) -> Json {
+        let mut json = serde_json::to_value(metrics).unwrap_or_default();
+        if !metrics.rmse_each.is_empty() {
+            let each = self.targets.iter().zip(&metrics.rmse_each);
+            json["targets"] =
+                Json::Object(each.map(|(name, rmse)| (name.clone(), json!({ "rmse": rmse }))).collect());
+        }
+        json
+    }
+
+    /// The part of the data that a model is judged by: the test data, or else what there is.
+    pub fn judged(&self) -> Option<(Split, &Metrics)> {
+        let of = |split| Some((split, self.of(split)?));
+        [Split::Test, Split::Validation, Split::Train].into_iter().find_map(of)
+    }
+
+    /// What to say where the model is no better than an answer that does not look at the sample.
+    pub fn warning(&self) -> Option<String> {
+        let baseline = self.baseline.as_ref()?;
+        let (split, metrics) = self.judged()?;
+        if beats(metrics, baseline.of(split)?) {
+            return None;
+        }
+        Some(format!(
+            "warning: on the {split} data the model does no better than answering {}: it has learned nothing of use \
+             yet",
+            baseline.answer
+        ))
+    }
+
     /// Precision and recall of each class in the test data.
     fn classes(&self, confusion: &Confusion) -> Json {
         let class = |(i, name): (usize, &String)| {

@@ -9,7 +9,6 @@ use serde_json::Value as Json;
 use super::Session;
 use super::outcome::{RunResult, TestAnswer, Usage};
 use super::process::cpu_name;
-use super::record::values;
 use crate::report::{
     Bitmap, Cleaning, ConfusionSample, ConfusionTable, CourseSpan, Curve, Machine, MemoryChart, OpTime,
     PlannedBuffer, Processor, Regression, RunReport, SplitMetrics, WorkerCourse,
@@ -35,7 +34,7 @@ pub fn report(
     let split = |(split, metrics): &(Split, outgrow_train::Metrics)| SplitMetrics {
         split: split.name().into(),
         samples: metrics.samples,
-        values: values(metrics),
+        values: result.values(metrics),
     };
     RunReport {
         name: session.manifest.name.clone(),
@@ -48,9 +47,10 @@ pub fn report(
         samples_per_s: json["samples_per_s"].as_f64().unwrap_or_default(),
         weights_sha256: json["weights_sha256"].as_str().unwrap_or_default().into(),
         metrics: result.metrics.iter().map(split).collect(),
+        baseline: baseline(result),
         curves: curves(lines),
         confusion: confusion(data, result),
-        regression: regression(data, result),
+        regression: regression(result),
         memory: Some(memory(trainer)),
         ops: ops(trainer),
         workers: Vec::new(),
@@ -144,12 +144,26 @@ fn picture(data: &Dataset, sample: u64) -> Option<Bitmap> {
     (channels == 1 || channels == 3).then(|| Bitmap::from_planes(channels, height, width, &planes))
 }
 
-fn regression(data: &Dataset, result: &RunResult) -> Option<Regression> {
-    let is_regression = matches!(data.schema().target, Target::Regression { .. });
-    (is_regression && !result.pairs.is_empty()).then(|| Regression {
+/// One plot for each number that is predicted.
+fn regression(result: &RunResult) -> Vec<Regression> {
+    let each = result.targets.iter().zip(&result.pairs);
+    each.map(|(target, pairs)| Regression {
         split: "test".into(),
-        target: "target".into(),
-        pairs: result.pairs.clone(),
+        target: target.clone(),
+        pairs: pairs.clone(),
+    })
+    .collect()
+}
+
+/// What the model has to beat where it is judged.
+fn baseline(result: &RunResult) -> Option<SplitMetrics> {
+    let (split, _) = result.judged()?;
+    let baseline = result.baseline.as_ref()?;
+    let metrics = baseline.of(split)?;
+    Some(SplitMetrics {
+        split: format!("baseline: {} ({split})", baseline.answer),
+        samples: metrics.samples,
+        values: result.values(metrics),
     })
 }
 

@@ -4,13 +4,15 @@ use std::path::Path;
 
 use outgrow_data::Split;
 use outgrow_data::replicas::Fault;
+use outgrow_ir::Diagnostic;
 use outgrow_predict::MODEL_FOLDER;
 use outgrow_runtime::collective::Group;
 use serde_json::Value as Json;
 
 use super::folder::{CHECKPOINTS, Ending, REPORT, RunFolder};
 use super::group::timelines;
-use super::{Recorder, RunResult, Session, evaluate_run, package, page, usage};
+use super::understood::understood;
+use super::{Recorder, RunResult, Session, early_stopping, evaluate_run, package, page, usage};
 use crate::context::Failure;
 use crate::report::render;
 
@@ -26,12 +28,16 @@ impl Session<'_> {
         group: Option<Group>,
     ) -> Result<Json, Failure> {
         let context = self.context;
+        // What needs no look at the data is said before it is prepared.
+        let locate = |found: Diagnostic| self.manifest.locate(found.into());
+        early_stopping::declared(&self.manifest).map_err(locate)?;
         let data = self.data_of_run(path, fresh)?;
         if let Some(group) = &group {
             self.tell_data(&data, &mut group.lock())?;
             self.agree(&data, &mut group.lock())?;
         }
         let model = self.model(&data)?;
+        early_stopping::watched(&self.manifest, &data, &model.target).map_err(locate)?;
         let fingerprint = self.fingerprint(&data)?;
         let folder = RunFolder::open(self.context.world.storage.clone(), path, &fingerprint, fresh)?;
         let ending = folder.ending(evaluate)?;
@@ -46,10 +52,11 @@ impl Session<'_> {
             Ending::Lacking(what) => Some(what),
             Ending::Open => None,
         };
+        context.note(&understood(&data));
         let samples = data.samples(Split::Train);
-        self.manifest.train.check_samples(samples).map_err(|found| self.manifest.locate(found.into()))?;
+        self.manifest.train.check_samples(samples).map_err(locate)?;
         let batches = self.batches(&data)?;
-        batches.check().map_err(|found| self.manifest.locate(found.into()))?;
+        batches.check().map_err(locate)?;
         let mut trainer =
             self.trainer_of_group(&data, model, Some(folder.file(CHECKPOINTS)), group.clone())?;
         if let Some(group) = &group {
@@ -94,6 +101,9 @@ impl Session<'_> {
             let mut report = page::report(self, &data, &trainer, &result, &lines, &usage, &json);
             report.workers = timelines.iter().map(page::course).collect();
             folder.write(REPORT, render(&report).as_bytes())?;
+        }
+        if let Some(warning) = result.warning() {
+            context.note(&warning);
         }
         folder.finish(&json)?;
         for Fault { place, key, problem } in data.faults() {

@@ -14,7 +14,7 @@ use outgrow_runtime::{CpuBackend, ThreadPool};
 use outgrow_tensor::RngKey;
 use outgrow_transform::{
     Assembly, Chain, CharVocabulary, Column, ColumnKind, Columns, FeatureInput, ImageInput, PixelNorm,
-    RawFormat, Role, Target, TargetEncoder, TextInput, Transform, Vocabulary,
+    RawFormat, Role, Target, TargetEncoder, TargetMoments, TextInput, Transform, Vocabulary,
 };
 
 /// Where packages are.
@@ -88,7 +88,10 @@ pub fn images() -> Transform {
     let (channels, height, width) = (1, 6, 6);
     let normalize = PixelNorm::unit(channels);
     let image = ImageInput { column: 0, channels, height, width, resize: false, normalize };
-    let target = TargetEncoder::Numbers { columns: vec![1] };
+    let target = TargetEncoder::Numbers {
+        columns: vec![1],
+        moments: vec![TargetMoments { mean: 0.0, deviation: 1.0 }],
+    };
     transform(columns, Assembly { image: Some(image), features: None, categories: None, text: None, target })
 }
 

@@ -1,6 +1,6 @@
 //! Replaces missing values.
 
-use super::selector::is_scalar;
+use super::selector::{is_scalar, refuse_label};
 use super::{Fit, Fitted, FittedStep, Fitting, Plan, Selector, Step};
 use crate::{ColumnKind, Columns, Record, Run, Value};
 use outgrow_ir::Diagnostic;
@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
-/// Replaces missing values of some columns.
+/// Replaces missing values of some columns, which must not be labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fill {
@@ -63,6 +63,8 @@ pub struct FillFitted {
 impl Step for Fill {
     fn plan(&self, columns: &Columns) -> Result<Plan, Diagnostic> {
         let selected = self.columns.resolve(columns, "fill", "numbers or text", is_scalar)?;
+        let instead = "a record without its label teaches nothing: leave it out with `drop_missing` and the label's name";
+        refuse_label(columns, &selected, "fill", instead)?;
         let fitting = match (&self.with, &self.value) {
             (None, Some(constant)) => {
                 for i in &selected {

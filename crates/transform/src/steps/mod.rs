@@ -8,6 +8,7 @@
 mod bucketize;
 mod cast;
 mod clip;
+mod date;
 mod drop_duplicates;
 mod drop_missing;
 mod fill;
@@ -76,6 +77,11 @@ pub trait Fitted {
         false
     }
 
+    /// Numbers of the columns that the step found to be of no use to the model, with the reason of each for people.
+    fn left_out(&self) -> Vec<(usize, String)> {
+        Vec::new()
+    }
+
     /// Numbers of the columns that the step touches, so that a step read from a file can be checked.
     fn touches(&self) -> &[usize];
 
@@ -130,7 +136,10 @@ steps! {
     Normalize => normalize::Normalize, normalize::NormalizeFitted;
     /// Cuts numbers into ranges, as categories: `{ bucketize = { columns = ["age"], bounds = [18, 30, 65] } }`.
     Bucketize => bucketize::Bucketize, bucketize::BucketizeFitted;
-    /// Makes a 0/1 feature of every value of a text column: `{ one_hot = { columns = "text" } }`.
+    /// Makes numbers of dates, their year, month, day and weekday: `{ date = { columns = ["sold"] } }`.
+    Date => date::Date, date::DateFitted;
+    /// Makes a 0/1 feature of every value of a text column: `{ one_hot = { columns = "text" } }`. Of a group such as
+    /// `"text"`, columns in which nearly every record has a value of its own are left out, and said to be.
     OneHot => one_hot::OneHot, one_hot::OneHotFitted;
     /// Makes an index of every value of a text column, for embeddings: `{ index = { columns = ["city"] } }`.
     Index => index::Index, index::IndexFitted;
@@ -162,6 +171,9 @@ impl Fitted for FittedStep {
     }
     fn selects_rows(&self) -> bool {
         self.inner().selects_rows()
+    }
+    fn left_out(&self) -> Vec<(usize, String)> {
+        self.inner().left_out()
     }
     fn touches(&self) -> &[usize] {
         self.inner().touches()

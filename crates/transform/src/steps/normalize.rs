@@ -1,13 +1,13 @@
 //! Brings numbers to a common scale.
 
-use super::selector::is_number;
+use super::selector::{is_number, refuse_label};
 use super::{Fit, Fitted, FittedStep, Fitting, Plan, Selector, Step};
 use crate::{Columns, Record, Run, Value};
 use outgrow_ir::Diagnostic;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Brings the numbers of some columns to a common scale, learned from the training split.
+/// Brings the numbers of some columns, which must not be labels, to a common scale, learned from the training split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Normalize {
@@ -40,6 +40,9 @@ pub struct NormalizeFitted {
 impl Step for Normalize {
     fn plan(&self, columns: &Columns) -> Result<Plan, Diagnostic> {
         let selected = self.columns.resolve(columns, "normalize", "numbers", is_number)?;
+        let instead =
+            "targets are brought to scale within the model, and predictions back: see `data.target_scaling`";
+        refuse_label(columns, &selected, "normalize", instead)?;
         let fit = NormalizeFit {
             with: self.with,
             columns: selected.clone(),

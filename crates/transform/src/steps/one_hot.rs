@@ -1,8 +1,9 @@
 //! A 0/1 feature for every value of a column.
 
+use super::date::is_date;
 use super::selector::is_scalar;
 use super::{Fit, Fitted, FittedStep, Fitting, Plan, Selector, Step};
-use crate::{ColumnKind, Columns, Record, Run, Value};
+use crate::{ColumnKind, Columns, Record, Role, Run, Value};
 use outgrow_ir::Diagnostic;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,17 +23,41 @@ pub struct OneHot {
 pub struct OneHotFitted {
     columns: Vec<usize>,
     levels: Vec<Vec<String>>,
+    /// Columns in which nearly every record has a value of its own: names, numbers of orders, dates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<LeftOut>,
 }
+
+/// A column that says nothing that holds for other records.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeftOut {
+    column: usize,
+    /// How many different values it has, in how many records.
+    values: u64,
+    records: u64,
+    /// Whether they are dates.
+    dates: bool,
+}
+
+/// Of so many records or more, a column of a group is left out when more than half of them have a value of their own.
+const RECORDS_MIN: u64 = 20;
 
 impl Step for OneHot {
     fn plan(&self, columns: &Columns) -> Result<Plan, Diagnostic> {
         let selected = self.columns.resolve(columns, "one_hot", "text or numbers", is_scalar)?;
-        let step = OneHotFitted { levels: vec![Vec::new(); selected.len()], columns: selected.clone() };
+        let levels = vec![Vec::new(); selected.len()];
+        let step = OneHotFitted { levels, columns: selected.clone(), left_out: Vec::new() };
+        let counts = vec![0; selected.len()];
+        let chosen = !self.columns.is_group(columns);
         Ok(Plan {
             reads: selected.clone(),
             writes: selected.clone(),
             after: step.columns(columns.clone()),
-            fitting: Fitting::Learns(Box::new(OneHotFit(Levels::new(columns, selected)))),
+            fitting: Fitting::Learns(Box::new(OneHotFit {
+                chosen,
+                counts,
+                levels: Levels::new(columns, selected),
+            })),
         })
     }
 }
@@ -91,16 +116,36 @@ pub(super) fn find(value: &Value, levels: &[String]) -> Option<u32> {
     levels.binary_search_by(|l| l.as_str().cmp(level.as_ref())).ok().map(|i| i as u32)
 }
 
-struct OneHotFit(Levels);
+struct OneHotFit {
+    levels: Levels,
+    /// Records with a value in each of the columns.
+    counts: Vec<u64>,
+    /// Whether the columns were chosen by their names.
+    chosen: bool,
+}
 
 impl Fit for OneHotFit {
     fn see(&mut self, record: &Record) -> Result<(), Diagnostic> {
-        self.0.see(record)
+        for (column, count) in self.levels.columns.iter().zip(&mut self.counts) {
+            *count += u64::from(!record.values[*column].is_missing());
+        }
+        self.levels.see(record)
     }
 
     fn finish(self: Box<Self>) -> Result<FittedStep, Diagnostic> {
-        let (columns, levels) = self.0.finish();
-        Ok(FittedStep::OneHot(OneHotFitted { columns, levels }))
+        let (all, levels) = self.levels.finish();
+        let mut step = OneHotFitted { columns: Vec::new(), levels: Vec::new(), left_out: Vec::new() };
+        for ((column, levels), records) in all.into_iter().zip(levels).zip(self.counts) {
+            let values = levels.len() as u64;
+            if self.chosen || records < RECORDS_MIN || values * 2 <= records {
+                step.columns.push(column);
+                step.levels.push(levels);
+            } else {
+                let dates = levels.iter().all(|level| is_date(level));
+                step.left_out.push(LeftOut { column, values, records, dates });
+            }
+        }
+        Ok(FittedStep::OneHot(step))
     }
 }
 
@@ -110,7 +155,20 @@ impl Fitted for OneHotFitted {
             before.0[*column].kind =
                 ColumnKind::Category { size: levels.len(), indicators: true, levels: levels.clone() };
         }
+        self.left_out.iter().for_each(|out| before.0[out.column].role = Role::Excluded);
         before
+    }
+
+    fn left_out(&self) -> Vec<(usize, String)> {
+        let one = |out: &LeftOut| {
+            let use_it = if out.dates { "add `date` for it" } else { "name it in a step of its own" };
+            let LeftOut { values, records, .. } = out;
+            (
+                out.column,
+                format!("it has {values} different texts in {records} records; {use_it} if it is of use"),
+            )
+        };
+        self.left_out.iter().map(one).collect()
     }
 
     fn touches(&self) -> &[usize] {

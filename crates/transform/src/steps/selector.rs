@@ -66,9 +66,37 @@ impl Selector {
     }
 }
 
+/// Refuses a step that would change what is to be predicted: the model would be measured against other values than those
+/// in the data. `instead` says what the step is wanted for, and by which key that is done.
+pub(super) fn refuse_label(
+    columns: &Columns,
+    selected: &[usize],
+    step: &str,
+    instead: &str,
+) -> Result<(), Diagnostic> {
+    let Some(label) = selected.iter().map(|i| &columns.0[*i]).find(|c| c.role == Role::Label) else {
+        return Ok(());
+    };
+    let problem =
+        format!("`{step}` would change the label `{}`, which is to be predicted as it is", label.name);
+    Err(Diagnostic::new("data.clean.label", problem).expected("columns that are no label").hint(instead))
+}
+
+impl Selector {
+    /// Whether a group of columns is meant, and none by its name.
+    pub(super) fn is_group(&self, columns: &Columns) -> bool {
+        matches!(self, Self::Word(word) if columns.position(word).is_none())
+    }
+}
+
 /// Accepts columns of numbers.
 pub(super) fn is_number(kind: &ColumnKind) -> bool {
     matches!(kind, ColumnKind::Number)
+}
+
+/// Accepts columns of text.
+pub(super) fn is_text(kind: &ColumnKind) -> bool {
+    matches!(kind, ColumnKind::Text)
 }
 
 /// Accepts columns of numbers or text.

@@ -1,0 +1,96 @@
+//! What a run takes its data for, in a few lines at its beginning: what was misread shows before it is trained on.
+
+use outgrow_data::{Dataset, Split};
+use outgrow_transform::{ColumnKind, Role, Target};
+
+use crate::report::format::{count, number};
+
+/// Most names that stand in a line.
+const NAMES_MAX: usize = 10;
+
+/// The lines: rows and splits, what the model sees, what it is to predict.
+pub fn understood(data: &Dataset) -> String {
+    let lines = [("data", rows(data)), ("sees", inputs(data)), ("predicts", target(data))];
+    let lines: Vec<String> = lines.iter().map(|(name, line)| format!("{name:<10}  {line}")).collect();
+    lines.join("\n")
+}
+
+fn rows(data: &Dataset) -> String {
+    let split = |split: &Split| {
+        let samples = data.samples(*split);
+        (samples > 0).then(|| format!("{} {split}", count(samples)))
+    };
+    let splits: Vec<String> = Split::ALL.iter().filter_map(split).collect();
+    let total: u64 = Split::ALL.iter().map(|split| data.samples(*split)).sum();
+    let what = if data.transform().assembly.text.is_some() { "samples of text" } else { "rows" };
+    format!("{} {what}: {}", count(total), splits.join(", "))
+}
+
+fn inputs(data: &Dataset) -> String {
+    let transform = data.transform();
+    if let Some(text) = &transform.assembly.text {
+        return format!("{} tokens each, of {} different ones", text.context, text.vocabulary.len());
+    }
+    let after = transform.chain.columns(&transform.columns);
+    let (mut numbers, mut indicators, mut indexes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut parts = Vec::new();
+    for column in after.0.iter().filter(|column| column.role == Role::Feature) {
+        match &column.kind {
+            ColumnKind::Number => numbers.push(column.name.clone()),
+            ColumnKind::Category { size, indicators: true, .. } => {
+                indicators.push(format!("{} {}", column.name, count(*size as u64)));
+            }
+            ColumnKind::Category { size, .. } => {
+                indexes.push(format!("{} {}", column.name, count(*size as u64)));
+            }
+            ColumnKind::Image | ColumnKind::Text => {}
+        }
+    }
+    if let Some(image) = &transform.assembly.image {
+        let shape: Vec<String> = image.shape().iter().map(ToString::to_string).collect();
+        parts.push(format!("images of {}", shape.join("×")));
+    }
+    let kinds = [
+        ("number", "numbers", numbers),
+        ("column as 0/1 for each of its values", "columns as 0/1 for each of their values", indicators),
+        ("column as the index of its value", "columns as the index of their value", indexes),
+    ];
+    for (one, many, names) in kinds.iter().filter(|(.., names)| !names.is_empty()) {
+        let what = if names.len() == 1 { one } else { many };
+        parts.push(format!("{} {what} ({})", count(names.len() as u64), first(names)));
+    }
+    parts.join("; ")
+}
+
+fn target(data: &Dataset) -> String {
+    let names = match data.schema().target {
+        Target::Class { names } => names,
+        Target::Tokens { .. } => return "the next token".to_owned(),
+        Target::Regression { .. } => {
+            let moments = data.transform().target_moments().iter();
+            let one = |(name, m): (String, &outgrow_transform::TargetMoments)| {
+                format!("{name} (mean {}, deviation {})", number(m.mean), number(m.deviation))
+            };
+            let each: Vec<String> =
+                data.transform().target_names().into_iter().zip(moments).map(one).collect();
+            let what = if each.len() == 1 { "a quantity" } else { "quantities" };
+            return format!("{what}: {}", first(&each));
+        }
+    };
+    let mut counts = vec![0; names.len()];
+    for split in Split::ALL {
+        counts.iter_mut().zip(data.class_counts(split)).for_each(|(sum, n)| *sum += n);
+    }
+    let classes: Vec<String> =
+        names.iter().zip(counts).map(|(name, n)| format!("{name} {}", count(n))).collect();
+    format!("one of {} classes: {}", count(names.len() as u64), first(&classes))
+}
+
+/// The first of many names, and how many more there are.
+fn first(names: &[String]) -> String {
+    let shown = names[..names.len().min(NAMES_MAX)].join(", ");
+    match names.len().saturating_sub(NAMES_MAX) {
+        0 => shown,
+        more => format!("{shown} and {} more", count(more as u64)),
+    }
+}
