@@ -5,7 +5,6 @@ use crate::flat::{block_ranges, blocks};
 use outgrow_ir::Diagnostic;
 use outgrow_kernels::SUM_BLOCK;
 use outgrow_runtime::collective::{Schedule, Tree, canonical, gather};
-use std::cmp::Reverse;
 use std::ops::Range;
 
 /// Bytes of each worker's range that are exchanged at a time: little enough to be in the caches still when they are used.
@@ -14,10 +13,10 @@ const PIECE: usize = 128 << 10;
 /// Shorter vectors than this many elements are updated by all workers alike: their exchange is a matter of latency.
 const SHORT: usize = 1 << 16;
 
-/// A bucket has at least so many bytes, where the vector has more: less is a matter of latency.
+/// A bucket has at least so many bytes, but for the last one: less is a matter of latency.
 const BUCKET: usize = 1 << 20;
 
-/// At most so many buckets: what comes last is exchanged when nothing is left to be computed beside it.
+/// There are about so many buckets at most: each costs its messages.
 const BUCKETS: usize = 8;
 
 /// The vector that a step combines: gradients, laid out as the parameters, and behind them sums over the batch.
@@ -34,23 +33,26 @@ pub struct Combined {
 impl Combined {
     /// After how many steps the last of these elements is final.
     fn after(&self, elements: &Range<usize>) -> usize {
-        let meeting =
-            self.finals.iter().filter(|(own, _)| own.start < elements.end && elements.start < own.end);
+        let first = self.finals.partition_point(|(own, _)| own.end <= elements.start);
+        let meeting = self.finals[first..].iter().take_while(|(own, _)| own.start < elements.end);
         meeting.map(|(_, after)| *after).max().unwrap_or(0)
     }
 
-    /// The vector cut into stretches that are exchanged apart, in the order in which they are there.
+    /// The vector cut into stretches that are exchanged apart, in the order in which they are there. From its end, where
+    /// gradients are final first, blocks that are final at different times are put together until there are enough.
     fn buckets(&self, workers: usize) -> Vec<Bucket> {
-        let most = if workers > 1 { (4 * self.gradients / BUCKET).clamp(1, BUCKETS) } else { 1 };
+        let least = if workers > 1 { (self.gradients / BUCKETS).max(BUCKET / 4) } else { usize::MAX };
         let mut buckets: Vec<Bucket> = Vec::new();
-        for mut elements in block_ranges(self.gradients, most) {
-            if elements.end == self.gradients {
-                elements.end = self.elements;
-            }
-            let after = self.after(&elements);
-            match buckets.last_mut().filter(|last| last.after == after) {
-                Some(last) => last.elements.end = elements.end,
-                None => buckets.push(Bucket { elements, after, ranges: Vec::new() }),
+        let all = self.gradients.div_ceil(SUM_BLOCK).max(1);
+        for start in (0..all).rev().map(|block| block * SUM_BLOCK) {
+            let end = if start / SUM_BLOCK + 1 == all { self.elements } else { start + SUM_BLOCK };
+            let after = self.after(&(start..end));
+            match buckets.last_mut().filter(|last| last.after == after || last.elements.len() < least) {
+                Some(last) => {
+                    last.elements.start = start;
+                    last.after = last.after.max(after);
+                }
+                None => buckets.push(Bucket { elements: start..end, after, ranges: Vec::new() }),
             }
         }
         for Bucket { elements, ranges, .. } in &mut buckets {
@@ -58,7 +60,7 @@ impl Combined {
             let own = block_ranges(end.min(self.gradients) - start, workers);
             *ranges = own.into_iter().map(|range| start + range.start..start + range.end).collect();
         }
-        buckets.sort_by_key(|bucket| (bucket.after, Reverse(bucket.elements.start)));
+        buckets.sort_by_key(|bucket| bucket.after);
         buckets
     }
 }
@@ -247,11 +249,22 @@ mod tests {
     #[test]
     fn buckets_cover_the_vector_and_come_when_they_are_final() {
         let plan = StepPlan::new(2, 2, &vector(3_000_000), true).unwrap();
-        // The half that is final first, with the sums behind it; what holds the middle waits for the other half.
+        // The half that is final first, with the sums behind it, up to the block in the middle.
         let found: Vec<_> = plan.buckets().iter().map(|b| (b.after, b.elements.clone())).collect();
-        let middle = found[0].1.start;
+        let middle = 1_500_000usize.next_multiple_of(SUM_BLOCK);
         assert_eq!(found, [(3, middle..3_000_050), (7, 0..middle)]);
-        assert!((1_500_000..1_900_000).contains(&middle), "{middle}");
+        // Layers that are final one after the other, of a block each and of many.
+        let finals =
+            (0..2000).map(|i| (i * 4096..(i + 1) * 4096, 2000 - i)).chain([(2000 * 4096..9_000_000, 1)]);
+        let deep = Combined { gradients: 9_000_000, elements: 9_000_010, finals: finals.collect() };
+        let plan = StepPlan::new(2, 2, &deep, true).unwrap();
+        assert!(plan.buckets().len() <= BUCKETS + 1, "{:?}", plan.buckets());
+        let mut next = 9_000_010;
+        for bucket in plan.buckets() {
+            assert_eq!((bucket.elements.end, bucket.after), (next, deep.after(&bucket.elements)));
+            next = bucket.elements.start;
+        }
+        assert_eq!(next, 0);
         for vector in [vector(3_000_000), vector(1000)] {
             let alone = StepPlan::new(2, 1, &vector, true).unwrap();
             assert_eq!(alone.buckets().len(), 1, "nobody to exchange with");
