@@ -8,7 +8,7 @@ use crate::source::{Part, RecordSource};
 use crate::work::{Made, Work};
 use crate::{CleanReport, Split, target_fit};
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_transform::{Columns, Record, Run, Transform, Value};
+use outgrow_transform::{Columns, Record, Role, Run, Transform, Value};
 
 /// Records that are encoded at a time, by all threads together.
 const BLOCK_RECORDS: usize = 2048;
@@ -173,11 +173,14 @@ fn encode_piece(
     for (split, record) in records {
         let (count, buffers) = &mut encoded[split.index()];
         if !transform.assembly.store(record, columns, buffers)? {
-            return Err(record
-                .origin
-                .place(Diagnostic::new("data.missing-label", "the label is missing").hint(
-                    "leave such records out with { drop_missing = [\"the label\"] } in `data.clean`",
-                )));
+            let labels = columns.with_role(Role::Label).into_iter();
+            let names: Vec<String> = labels.map(|i| format!("{:?}", columns.0[i].name)).collect();
+            let remedy = format!(
+                "leave such records out with {{ drop_missing = [{}] }} in `data.clean`",
+                names.join(", ")
+            );
+            let problem = Diagnostic::new("data.missing-label", "the label is missing").hint(remedy);
+            return Err(record.origin.place(problem));
         }
         *count += 1;
     }

@@ -321,7 +321,7 @@ fn texts_that_nearly_every_record_has_of_its_own_are_left_out_of_a_group() {
     assert_eq!(names, &["price", "city=Basel", "city=Bern"]);
     let notes = data.report().notes.join("\n");
     for words in [
-        "`sold` is left out: it has 31 different texts in 40 records; add `date` for it",
+        "`sold` is left out: it has 31 different texts in 40 records; the step `date` makes numbers of it",
         "`buyer` is left out: it has 40 different texts in 40 records; name it in a step of its own",
     ] {
         assert!(notes.contains(words), "{notes}");

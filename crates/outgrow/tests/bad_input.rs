@@ -140,7 +140,7 @@ fn csv_files() {
             &["\"line\":9", "inf"],
         ),
         (csv(9, "1,,yes"), &[], "data.missing-value", &["z", "\"line\":9"]),
-        (csv(9, "1,2,"), &[], "data.missing-label", &["\"line\":9", "drop_missing"]),
+        (csv(9, "1,2,"), &[], "data.missing-label", &["\"line\":9", "drop_missing = [\\\"y\\\"]"]),
         (csv(1, "x,x,y"), &[], "data.columns", &["x"]),
         (csv(9, "1,\"2,yes"), &[], "data.csv.ragged-row", &["\"line\":9", "quotation marks"]),
         (csv(9, "1,2,ye\u{0}s"), &["data.classes=[\"no\",\"yes\"]"], "data.label-range", &["\"line\":9"]),

@@ -82,6 +82,34 @@ fn one_object_with_what_applies() {
     check_object(TWO, 1, &["loss", "accuracy", "auc"]);
 }
 
+/// With batches of 4, 4 and 2 samples, an epoch's line has the mean over its samples, not the loss of its last batch.
+#[test]
+fn the_line_of_an_epoch_has_the_mean_loss_of_its_samples() {
+    let rows: Vec<String> = (0..10).map(|i| format!("[{i}, {}.5]", i * i * 7 % 31)).collect();
+    let place = Place::with(&format!(
+        "[data]\nsource = \"rows\"\ncolumns = [\"x\", \"y\"]\nlabel = \"y\"\nrows = [{}]\n\
+         [model]\nname = \"linear\"\n[train]\nepochs = 3\nbatch = 4\nlr = 0.1\nlog_every_steps = 1\n",
+        rows.join(", ")
+    ));
+    let done = place.run(&["run", "m.toml", "--out", "r"]);
+    let told =
+        done.stderr.lines().filter_map(|line| line.split_once("train loss ")?.1.split_whitespace().next());
+    let told: Vec<f64> = told.map(|number| number.parse().unwrap()).collect();
+    let log = place.read("r/metrics.jsonl");
+    let losses: Vec<f64> = log
+        .lines()
+        .map(|line| serde_json::from_str::<Json>(line).unwrap()["loss"].as_f64().unwrap())
+        .collect();
+    assert_eq!((told.len(), losses.len()), (3, 9), "{}", done.stderr);
+    for (told, steps) in told.iter().zip(losses.chunks(3)) {
+        let mean = (4.0 * steps[0] + 4.0 * steps[1] + 2.0 * steps[2]) / 10.0;
+        assert!(
+            (told / mean - 1.0).abs() < 1e-3 && (told / steps[2] - 1.0).abs() > 1e-3,
+            "{told} of {steps:?}"
+        );
+    }
+}
+
 #[test]
 fn one_object_for_a_language_model() {
     let place = Place::with(TOKENS);

@@ -161,7 +161,11 @@ impl Fitted for OneHotFitted {
 
     fn left_out(&self) -> Vec<(usize, String)> {
         let one = |out: &LeftOut| {
-            let use_it = if out.dates { "add `date` for it" } else { "name it in a step of its own" };
+            let use_it = if out.dates {
+                "the step `date` makes numbers of it"
+            } else {
+                "name it in a step of its own"
+            };
             let LeftOut { values, records, .. } = out;
             (
                 out.column,
