@@ -136,6 +136,12 @@ fn file_name(name: &str) -> String {
     if plain.is_empty() { "model".to_owned() } else { plain.to_owned() }
 }
 
+/// Where files in memory are made, which processes share: in memory, where the system has such a folder.
+pub fn memory_folder() -> PathBuf {
+    let shm = Path::new("/dev/shm");
+    if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() }
+}
+
 /// More threads than this are taken for a mistake: no machine has so many cores, and the system may not start them.
 const THREADS_MAX: usize = 1024;
 

@@ -28,7 +28,7 @@ fn go(args: &RunArgs, context: &Context, evaluate: bool) -> Result<(), Failure> 
     let result = if cluster.workers > 1 {
         run_group(args, context, &manifest, &cluster, evaluate)?
     } else {
-        let session = Session::open(&args.manifest, &args.processor, context)?;
+        let session = Session::of(manifest, &args.manifest, &args.processor, context)?;
         let folder = run_folder(&session.manifest, args.out.as_deref());
         session.run(&folder, args.fresh, evaluate, None)?
     };

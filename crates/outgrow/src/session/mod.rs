@@ -67,7 +67,16 @@ impl<'a> Session<'a> {
         processor: &ProcessorArgs,
         context: &'a Context,
     ) -> Result<Self, Failure> {
-        let manifest = context.manifest(args)?;
+        Self::of(context.manifest(args)?, args, processor, context)
+    }
+
+    /// Starts the threads for a manifest that these arguments name, and that has been read.
+    pub fn of(
+        manifest: Manifest,
+        args: &'a ManifestArgs,
+        processor: &ProcessorArgs,
+        context: &'a Context,
+    ) -> Result<Self, Failure> {
         let cpu = cpu_backend(processor)?;
         let (backend, told_path) = (Arc::new(cpu.clone()), processor.kernel_path.is_some());
         Ok(Self { manifest, backend, cpu, told_path, args, context, start: Start::default() })

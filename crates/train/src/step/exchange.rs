@@ -57,7 +57,8 @@ impl Exchange {
         self.buckets.partition_point(|(after, _)| *after <= steps)
     }
 
-    /// Exchanges the first so many buckets as far as that goes without waiting.
+    /// Exchanges the first so many buckets as far as that goes without waiting. Where there is nothing to exchange, it is
+    /// seen whether all others are still there.
     ///
     /// # Errors
     /// When a worker is lost.
@@ -68,6 +69,9 @@ impl Exchange {
         step: u64,
         vectors: &mut [&mut [u8]],
     ) -> Result<(), Diagnostic> {
+        if self.done == ready {
+            return group.look(format_args!("computing step {}", step + 1));
+        }
         while let Some((_, machine)) = self.buckets[..ready].get_mut(self.done) {
             if !group.advance(machine, format_args!("the all-reduce of step {}", step + 1), vectors)? {
                 break;

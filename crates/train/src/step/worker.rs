@@ -181,8 +181,9 @@ impl WorkerStep {
         while let Some(action) = self.machine.next_action() {
             let event = match action {
                 Action::Compute(leaf) => {
+                    // A step that is profiled does nothing else meanwhile.
                     let shared = group.as_deref_mut().filter(|_| !profile);
-                    summed = self.compute(leaf, state, batch, shared)?;
+                    summed = self.compute(leaf, state, batch, shared, profile)?;
                     Event::Computed(leaf)
                 }
                 Action::Combine(node) => {
@@ -223,14 +224,13 @@ impl WorkerStep {
         state: &TrainState,
         batch: &Batch,
         group: Option<&mut Communicator>,
+        profile: bool,
     ) -> Result<bool, Diagnostic> {
         let sample = sample(batch, self.seed, state.step, leaf, self.rows);
         let (params, buffers) = (&state.params, &state.buffers);
         let mut out = self.tree.vector()?;
         let node = self.machine.tree().leaf(leaf);
         let Some((exchange, group)) = self.exchange.as_mut().zip(group) else {
-            // Every so often a step is profiled, which does nothing else meanwhile.
-            let profile = self.profile_every > 0 && state.step.is_multiple_of(self.profile_every);
             let nanoseconds = profile.then_some(self.nanoseconds.as_mut_slice());
             self.program.run(params, buffers, sample, &mut *out, nanoseconds)?;
             self.tree.put(node, out);
@@ -245,7 +245,7 @@ impl WorkerStep {
             self.program.run_part(params, buffers, sample, &mut *out, done..until)?;
             done = until;
             let Some(waiting) = &mut waiting else {
-                group.look("computing")?;
+                group.look(format_args!("computing step {}", state.step + 1))?;
                 continue;
             };
             let ready = exchange.ready(done);

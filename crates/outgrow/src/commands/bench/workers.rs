@@ -17,6 +17,7 @@ use outgrow_ir::Diagnostic;
 
 use crate::cli::{BenchLinksArgs, BenchPlaceArgs};
 use crate::manifest::TransportName;
+use crate::places::memory_folder;
 
 /// How long the others may take to join.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -106,10 +107,8 @@ pub fn together<T: Send>(
             Ok((done.ok_or_else(none)??, name))
         }
         TransportName::Shm => {
-            let shm = Path::new("/dev/shm");
-            let folder = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
-            let links =
-                shared_memory::create(&folder, workers).map_err(|error| refused("no links", &error))?;
+            let links = shared_memory::create(&memory_folder(), workers);
+            let links = links.map_err(|error| refused("no links", &error))?;
             let mut children = Children::start(workers, &["--memory".into(), links.path().into()])?;
             children.wait(|| {
                 thread::sleep(LOOK);

@@ -1,7 +1,7 @@
 //! How workers in processes of their own find each other: by a file in memory, or at a port.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use super::{Shared, about, differences};
 use crate::cli::WorkerArgs;
 use crate::context::{Context, Failure};
 use crate::manifest::Manifest;
-use crate::places::run_folder;
+use crate::places::{memory_folder, run_folder};
 
 /// How often those who have not joined are looked for.
 const LOOK: Duration = Duration::from_millis(50);
@@ -38,12 +38,6 @@ pub fn by_memory(shared: &Shared<'_>) -> Result<(Box<dyn Transport>, Family), Fa
         thread::sleep(LOOK / 10);
     }
     Ok((Box::new(links), family))
-}
-
-/// A folder in memory, where the system has one.
-fn memory_folder() -> PathBuf {
-    let shm = Path::new("/dev/shm");
-    if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() }
 }
 
 fn no_memory(error: SharedMemoryError) -> Diagnostic {
