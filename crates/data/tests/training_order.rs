@@ -4,7 +4,7 @@ mod common;
 
 use common::dataset;
 use outgrow_data::{Dataset, LoaderOptions, Position, Split};
-use outgrow_transform::Batch;
+use outgrow_transform::{Batch, Portion};
 use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
@@ -106,6 +106,25 @@ fn mixed_targets_are_shares_of_two_classes() {
             } else {
                 assert_eq!(mixed.weight[i], 0.0);
             }
+        }
+    }
+}
+
+#[test]
+fn portions_of_a_pass_are_its_batches() {
+    let cache = tempfile::tempdir().unwrap();
+    let data = glyphs(cache.path());
+    for read_ahead in [0, 2] {
+        let options = LoaderOptions { read_ahead, limit: Some(100), ..LoaderOptions::evaluation(9) };
+        let all = |portion| {
+            let options = LoaderOptions { portion, ..options.clone() };
+            data.loader(Split::Train, options).unwrap().map(Result::unwrap).collect::<Vec<_>>()
+        };
+        let whole = all(Portion::WHOLE);
+        assert_eq!(whole.len(), 12);
+        for of in [2, 5, 12, 30] {
+            let parts: Vec<_> = (0..of).flat_map(|number| all(Portion { number, of })).collect();
+            assert_eq!(parts, whole, "in {of} portions");
         }
     }
 }

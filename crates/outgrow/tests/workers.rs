@@ -66,6 +66,27 @@ fn a_regression_by_four_workers() {
     check(LINE, &[(4, 1), (2, 2), (3, 1)]);
 }
 
+/// Portions of an evaluation that differ in length, metrics of each of two numbers, and of two classes.
+#[test]
+fn tables_whose_evaluation_is_shared() {
+    let row = |i: usize| {
+        let (a, b) = ((i * 7 % 23) as f64 / 3.0, (i * 5 % 17) as f64);
+        format!("[{a}, {b}, {}, {}, {}]", a - b, 0.1 * a + 0.3, if a > b { "\"more\"" } else { "\"less\"" })
+    };
+    let rows: Vec<String> = (0..200).map(row).collect();
+    let table = |label: &str| {
+        format!(
+            "[data]\nsource = \"rows\"\ncolumns = [\"a\", \"b\", \"c\", \"d\", \"e\"]\nfeatures = [\"a\", \"b\"]\n\
+            label = {label}\nsplit = {{ validation = 0.3, test = 0.4 }}\nrows = [{}]\n\
+            [model]\nname = \"mlp\"\nhidden = [9]\n\
+            [train]\nepochs = 3\nbatch = 8\nmicro_shards = 8\nlog_every_steps = 1\n",
+            rows.join(", ")
+        )
+    };
+    check(&table("[\"c\", \"d\"]"), &[(2, 1), (3, 1), (8, 1)]);
+    check(&table("\"e\""), &[(3, 1)]);
+}
+
 #[test]
 fn an_mlp_with_dropout_and_clipping() {
     let rest = "[model]\nname = \"mlp\"\nhidden = [200, 70]\ndropout = 0.3\n\

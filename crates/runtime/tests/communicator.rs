@@ -90,6 +90,17 @@ fn bytes_are_exchanged_and_broadcast() {
     }
 }
 
+/// More than go over the links at a time, and by each worker another number of them.
+#[test]
+fn any_number_of_numbers_is_exchanged() {
+    for (workers, length) in [(1, 5), (2, 0), (3, 1), (3, 150_000)] {
+        let of = |worker: usize| -> Vec<f64> { (0..length * worker).map(|i| i as f64 / 3.0).collect() };
+        let expect: Vec<Vec<f64>> = (0..workers).map(of).collect();
+        let all = together(workers, |group| group.exchange_numbers(&of(group.worker()), "a test").unwrap());
+        assert!(all.iter().all(|told| *told == expect), "{workers} workers, {length} numbers");
+    }
+}
+
 /// Nobody else takes part: worker 0 has nothing to do with what the others send.
 #[test]
 fn one_sends_and_another_receives() {

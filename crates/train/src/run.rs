@@ -127,7 +127,7 @@ impl Trainer {
         epoch: u64,
         observer: &mut dyn TrainObserver,
     ) -> Result<(), Diagnostics> {
-        let Some(batches) = data.validation()? else { return Ok(()) };
+        let Some(batches) = data.validation(self.portion())? else { return Ok(()) };
         let metrics = self.evaluate(batches)?;
         observer.on_event(&TrainEvent::Evaluated { step: self.state.step, epoch, metrics: &metrics });
         Ok(self.watch(&metrics, observer)?)

@@ -18,7 +18,7 @@ use outgrow_runtime::{Backend, StepInfo};
 use outgrow_store::CheckpointStore;
 use outgrow_store::sha256::Hasher;
 use outgrow_tensor::RngKey;
-use outgrow_transform::{Batch, Batches};
+use outgrow_transform::{Batch, Batches, Portion};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -207,17 +207,40 @@ impl Trainer {
         self.step.take(&mut self.state, batch, lr, group.as_deref_mut())
     }
 
-    /// Evaluates the current weights.
-    pub fn evaluate(&mut self, batches: Batches) -> Result<Metrics, Diagnostics> {
-        self.evaluator.run(&self.state.params, &self.state.buffers, batches, &mut |_, _| {})
+    /// The workers that train together, where there are several.
+    pub fn group(&self) -> Option<&Group> {
+        self.group.as_ref()
     }
 
-    /// Evaluates the current weights and shows every batch with its outputs to `observe`.
+    /// What this worker takes of an evaluation.
+    pub fn portion(&self) -> Portion {
+        let of = |group: &Group| {
+            let group = group.lock();
+            Portion { number: group.worker(), of: group.workers() }
+        };
+        self.group.as_ref().map_or(Portion::WHOLE, of)
+    }
+
+    /// Evaluates the current weights. All workers of a group do so at the same time, each on its [`Trainer::portion`] of
+    /// the batches, and get the metrics of all.
+    ///
+    /// # Errors
+    /// When a batch cannot be made, the device fails, or a worker is lost.
+    pub fn evaluate(&mut self, batches: Batches) -> Result<Metrics, Diagnostics> {
+        self.evaluate_with(batches, &mut |_, _| {})
+    }
+
+    /// The same, and shows this worker's batches with their outputs to `observe`.
+    ///
+    /// # Errors
+    /// As [`Trainer::evaluate`].
     pub fn evaluate_with(
         &mut self,
         batches: Batches,
         observe: &mut dyn FnMut(&Batch, &[f32]),
     ) -> Result<Metrics, Diagnostics> {
-        self.evaluator.run(&self.state.params, &self.state.buffers, batches, observe)
+        let mut group = self.group.as_ref().map(Group::lock);
+        let TrainState { params, buffers, .. } = &self.state;
+        self.evaluator.run(params, buffers, batches, observe, group.as_deref_mut())
     }
 }

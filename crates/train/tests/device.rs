@@ -13,7 +13,7 @@ use outgrow_store::{CheckpointStore, sha256};
 use outgrow_tensor::{DType, RngKey, Tensor};
 use outgrow_train::spec::TrainSpec;
 use outgrow_train::{Silent, Trainer, TrainerOptions};
-use outgrow_transform::{Batch, BatchStream, Batches, TrainingData};
+use outgrow_transform::{Batch, BatchStream, Batches, Portion, TrainingData};
 use std::sync::Arc;
 
 const SAMPLES: usize = 40;
@@ -60,7 +60,7 @@ impl TrainingData for Random {
     fn train(&self, epoch: u64, index: u64, _: std::ops::Range<usize>) -> Result<Batches, Diagnostic> {
         Ok(Box::new(Stream { epoch, index, last: None }))
     }
-    fn validation(&self) -> Result<Option<Batches>, Diagnostic> {
+    fn validation(&self, _: Portion) -> Result<Option<Batches>, Diagnostic> {
         Ok(Some(Box::new(Stream { epoch: 1000, index: 0, last: Some(1001) })))
     }
 }
@@ -91,7 +91,7 @@ fn trained(backend: &Arc<dyn Backend>, train: &str) -> (String, String) {
     let mut rest = trainer(6);
     assert!(rest.resume(&mut Silent).unwrap());
     rest.run(&Random, &mut Silent).unwrap();
-    let metrics = rest.evaluate(Random.validation().unwrap().unwrap()).unwrap();
+    let metrics = rest.evaluate(Random.validation(Portion::WHOLE).unwrap().unwrap()).unwrap();
     (sha256::weights_sha256(&rest.state.weights().unwrap()), format!("{metrics:?}"))
 }
 

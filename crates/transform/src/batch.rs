@@ -49,6 +49,28 @@ pub trait BatchStream: Iterator<Item = Result<Batch, Diagnostic>> + Send {
 /// Batches in order.
 pub type Batches = Box<dyn BatchStream>;
 
+/// Which run of something, when it is cut into so many runs that are as long as each other, or longer by one: what one
+/// worker of several takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Portion {
+    /// The number of the run, from 0.
+    pub number: usize,
+    /// How many runs there are, at least one.
+    pub of: usize,
+}
+
+impl Portion {
+    /// All of it.
+    pub const WHOLE: Self = Self { number: 0, of: 1 };
+
+    /// The run of so many items.
+    pub fn range(self, items: u64) -> Range<u64> {
+        // 128 bits hold any product of the two.
+        let start = |number: usize| (u128::from(items) * number as u128 / self.of.max(1) as u128) as u64;
+        start(self.number)..start(self.number + 1)
+    }
+}
+
 /// Training and validation data.
 pub trait TrainingData {
     /// Samples of the training data.
@@ -61,9 +83,29 @@ pub trait TrainingData {
     /// When they cannot be read.
     fn train(&self, epoch: u64, index: u64, rows: Range<usize>) -> Result<Batches, Diagnostic>;
 
-    /// One pass over the validation data in a fixed order, padded to full batches; nothing if there is none.
+    /// A portion of the batches of one pass over the validation data in a fixed order, padded to full batches; nothing if
+    /// there is no validation data.
     ///
     /// # Errors
     /// When it cannot be read.
-    fn validation(&self) -> Result<Option<Batches>, Diagnostic>;
+    fn validation(&self, portion: Portion) -> Result<Option<Batches>, Diagnostic>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portions_cover_everything_once() {
+        for items in [0, 1, 2, 7, 64, u64::MAX] {
+            for of in 1..9 {
+                let runs: Vec<_> = (0..of).map(|number| Portion { number, of }.range(items)).collect();
+                assert_eq!((runs[0].start, runs[of - 1].end), (0, items));
+                assert!(runs.windows(2).all(|two| two[0].end == two[1].start));
+                let lengths = runs.iter().map(|run| run.end - run.start);
+                assert!(lengths.clone().max().unwrap() - lengths.min().unwrap() <= 1);
+            }
+        }
+        assert_eq!(Portion::WHOLE.range(5), 0..5);
+    }
 }

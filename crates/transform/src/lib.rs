@@ -28,7 +28,7 @@ pub use assembly::{
     Assembly, CategoryInput, FeatureInput, ImageInput, StoredField, TargetEncoder, TargetMoments, TextInput,
     index_bytes,
 };
-pub use batch::{Batch, BatchStream, Batches, TrainingData};
+pub use batch::{Batch, BatchStream, Batches, Portion, TrainingData};
 pub use chain::{Chain, ChainFit, RowEffects, Run};
 pub use normalization::PixelNorm;
 pub use record::{Column, ColumnKind, Columns, Origin, Pixels, Record, Role, Value};

@@ -30,6 +30,8 @@ pub(super) struct Maker {
     split: Split,
     pub pool: Pool,
     pub batches: u64,
+    /// Where the batches of a single epoch end that are asked for.
+    until: u64,
     /// Batches in a packet.
     pub packet: usize,
 }
@@ -44,7 +46,7 @@ struct Chosen {
 }
 
 impl Maker {
-    pub fn new(dataset: &Dataset, split: Split, options: LoaderOptions) -> Result<Self, Diagnostic> {
+    pub fn new(dataset: &Dataset, split: Split, mut options: LoaderOptions) -> Result<Self, Diagnostic> {
         let stored = dataset.samples(split);
         let samples = options.subset.as_ref().map_or(stored, |subset| subset.len() as u64);
         if samples == 0 {
@@ -58,6 +60,8 @@ impl Maker {
         check_batch(&options, split, used)?;
         let batch = options.batch as u64;
         let batches = if options.drop_last { used / batch } else { used.div_ceil(batch) };
+        let portion = options.portion.range(batches);
+        options.start.index = options.start.index.max(portion.start);
         let data = dataset.split(split)?;
         let assembly = &dataset.transform().assembly;
         let classes = match dataset.schema().target {
@@ -96,6 +100,7 @@ impl Maker {
             split,
             pool,
             batches,
+            until: portion.end,
             packet: (PACKET_BYTES / bytes).clamp(1, PACKET_BATCHES),
             options,
         })
@@ -107,7 +112,7 @@ impl Maker {
 
     /// Whether there is a batch at this position.
     pub fn wanted(&self, at: Position) -> bool {
-        at.epoch == self.options.start.epoch && at.index < self.batches || !self.options.one_epoch
+        at.epoch == self.options.start.epoch && at.index < self.until || !self.options.one_epoch
     }
 
     /// The position after `at`.

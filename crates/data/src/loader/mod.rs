@@ -13,7 +13,7 @@ use ahead::Ahead;
 use maker::Maker;
 use outgrow_ir::Diagnostic;
 use outgrow_transform::augment::AugmentSpec;
-use outgrow_transform::{Batch, BatchStream};
+use outgrow_transform::{Batch, BatchStream, Portion};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -38,6 +38,9 @@ pub struct LoaderOptions {
     pub start: Position,
     /// Whether to end with the epoch that it starts in, rather than go on for ever.
     pub one_epoch: bool,
+    /// Which of the batches of the one epoch are made: whoever shares a pass over the data takes a run of them. They are
+    /// numbered as in the whole pass.
+    pub portion: Portion,
     /// At most so many samples are used: the first of a shuffled epoch, otherwise samples spread evenly over the
     /// split, since stored records are often sorted.
     pub limit: Option<u64>,
@@ -69,6 +72,7 @@ impl LoaderOptions {
             drop_last: false,
             start: Position::default(),
             one_epoch: false,
+            portion: Portion::WHOLE,
             limit: None,
             subset: None,
             augment: None,

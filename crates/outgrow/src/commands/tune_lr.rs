@@ -11,7 +11,7 @@ use outgrow_env::StorageError;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_train::Trainer;
 use outgrow_train::spec::Optimizer;
-use outgrow_transform::TrainingData;
+use outgrow_transform::{Portion, TrainingData};
 use serde_json::{Value as Json, json};
 
 use crate::cli::{TuneLrArgs, TuneMethod};
@@ -225,9 +225,9 @@ impl Search<'_> {
         for lr in rates {
             let mut losses = Vec::with_capacity(sets.len());
             for data in &sets {
-                let held_out = match data.validation()? {
+                let held_out = match data.validation(Portion::WHOLE)? {
                     Some(batches) => Some(batches),
-                    None => self.batches.evaluation(Split::Train)?,
+                    None => self.batches.evaluation(Split::Train, Portion::WHOLE)?,
                 };
                 let Some(held_out) = held_out else {
                     return Err(Diagnostic::new("tune.data", "there is nothing to judge a rate by")

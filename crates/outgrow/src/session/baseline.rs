@@ -4,7 +4,7 @@
 use outgrow_data::{Dataset, Split};
 use outgrow_models::TargetScale;
 use outgrow_train::Metrics;
-use outgrow_train::metric::Mean;
+use outgrow_train::metric::Tally;
 use outgrow_transform::{Batch, Target, TargetMoments};
 
 use crate::report::format::number;
@@ -72,41 +72,56 @@ pub struct Deviations {
     moments: Vec<TargetMoments>,
     /// The scale of each number in the loss; none where that is of the numbers as they are.
     scales: Vec<TargetScale>,
-    squares: Vec<Mean>,
-    loss: Mean,
-    samples: u64,
+    /// Of each batch its samples and the sum of their losses, and the sum of the squares of each number.
+    batches: Tally,
 }
+
+/// Where the squares begin in what is taken down of a batch.
+const SQUARES: usize = 2;
 
 impl Deviations {
     /// None seen yet.
     pub fn new(moments: &[TargetMoments], scales: &[TargetScale]) -> Self {
-        let squares = vec![Mean::default(); moments.len()];
-        let (moments, scales) = (moments.to_vec(), scales.to_vec());
-        Self { moments, scales, squares, loss: Mean::default(), samples: 0 }
+        let batches = Tally::new(SQUARES + moments.len());
+        Self { moments: moments.to_vec(), scales: scales.to_vec(), batches }
     }
 
     /// Sees the targets of a batch.
     pub fn add(&mut self, batch: &Batch) {
         let Some(targets) = &batch.target else { return };
         let width = self.moments.len();
+        let numbers = self.batches.batch();
+        numbers[0] = batch.real as f64;
         for i in 0..batch.real * width {
             let error = targets.get_f64(i) - self.moments[i % width].mean;
-            self.squares[i % width].add(error * error, 1.0);
             let scale = self.scales.get(i % width).map_or(1.0, |scale| scale.deviation);
-            self.loss.add((error / scale) * (error / scale), 1.0);
+            numbers[1] += (error / scale) * (error / scale);
+            numbers[SQUARES + i % width] += error * error;
         }
-        self.samples += batch.real as u64;
     }
 
-    fn metrics(self) -> Metrics {
-        let mut all = Mean::default();
-        self.squares.iter().for_each(|squares| all.merge(squares));
-        let each = self.squares.iter().filter_map(Mean::root);
+    /// What has been seen, for [`Deviations::merge`].
+    pub fn numbers(&self) -> &[f64] {
+        self.batches.numbers()
+    }
+
+    /// Becomes what several have seen, one after the other; nothing if they tell of something else.
+    pub fn merge(&mut self, all: &[Vec<f64>]) -> Option<()> {
+        self.batches.clear();
+        all.iter().try_for_each(|numbers| self.batches.extend(numbers))
+    }
+
+    fn metrics(&self) -> Metrics {
+        let sums = self.batches.sums();
+        let (samples, squares) = (sums[0], &sums[SQUARES..]);
+        let numbers = samples * squares.len() as f64;
+        let root = |sum: f64, numbers: f64| libm::sqrt(sum / numbers);
+        let each = squares.iter().map(|sum| root(*sum, samples));
         Metrics {
-            samples: self.samples,
-            loss: self.loss.value().unwrap_or(f64::NAN),
-            rmse: all.root(),
-            rmse_each: if self.squares.len() > 1 { each.collect() } else { Vec::new() },
+            samples: samples as u64,
+            loss: sums[1] / numbers,
+            rmse: (numbers > 0.0).then(|| root(squares.iter().sum(), numbers)),
+            rmse_each: if squares.len() > 1 { each.collect() } else { Vec::new() },
             ..Metrics::default()
         }
     }

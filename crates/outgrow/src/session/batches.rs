@@ -8,7 +8,7 @@ use outgrow_data::{Dataset, LoaderOptions, Position, Split};
 use outgrow_ir::Diagnostic;
 use outgrow_models::spec::number::Positive;
 use outgrow_train::spec::{ClassWeights, Sampling};
-use outgrow_transform::{Batches, Target, TrainingData};
+use outgrow_transform::{Batches, Portion, Target, TrainingData};
 
 use crate::manifest::Manifest;
 
@@ -67,14 +67,14 @@ impl DatasetBatches {
         self.training.batch
     }
 
-    /// One pass over a split in the order in which it is stored, over at most 10,000 samples of the training split;
-    /// nothing if the split is empty.
-    pub fn evaluation(&self, split: Split) -> Result<Option<Batches>, Diagnostic> {
+    /// A portion of the batches of one pass over a split in the order in which it is stored, over at most 10,000 samples
+    /// of the training split; nothing if the split is empty.
+    pub fn evaluation(&self, split: Split, portion: Portion) -> Result<Option<Batches>, Diagnostic> {
         if self.data.samples(split) == 0 {
             return Ok(None);
         }
         let limit = (split == Split::Train).then_some(TRAIN_SAMPLES);
-        let options = LoaderOptions { limit, ..LoaderOptions::evaluation(self.training.batch) };
+        let options = LoaderOptions { limit, portion, ..LoaderOptions::evaluation(self.training.batch) };
         Ok(Some(Box::new(self.data.loader(split, options)?)))
     }
 }
@@ -91,10 +91,11 @@ impl TrainingData for DatasetBatches {
         Ok(Box::new(self.data.loader(Split::Train, options)?))
     }
 
-    fn validation(&self) -> Result<Option<Batches>, Diagnostic> {
-        let Some(held_out) = &self.held_out else { return self.evaluation(Split::Validation) };
+    fn validation(&self, portion: Portion) -> Result<Option<Batches>, Diagnostic> {
+        let Some(held_out) = &self.held_out else { return self.evaluation(Split::Validation, portion) };
         let options = LoaderOptions {
             subset: Some(held_out.clone()),
+            portion,
             ..LoaderOptions::evaluation(self.training.batch)
         };
         Ok(Some(Box::new(self.data.loader(Split::Train, options)?)))

@@ -1,6 +1,7 @@
 //! A run from end to end: where manifest, data, model, trainer and the run's folder come together. The commands `run`,
 //! `train`, `eval`, `graph` and `tune-lr` are thin layers over this.
 
+mod answers;
 mod baseline;
 mod batches;
 mod early_stopping;

@@ -2,13 +2,13 @@
 
 use outgrow_data::{Dataset, Split};
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_predict::softmax;
 use outgrow_store::sha256::weights_sha256;
-use outgrow_train::metric::{Confusion, predicted_class};
+use outgrow_train::metric::Confusion;
 use outgrow_train::{Metrics, Trainer};
-use outgrow_transform::{Batch, Target};
+use outgrow_transform::Target;
 use serde_json::{Value as Json, json};
 
+use super::answers::{TestAnswer, Watch};
 use super::baseline::{Baseline, Deviations, beats};
 use super::process::peak_memory_bytes;
 use super::record::values;
@@ -33,52 +33,47 @@ pub struct RunResult {
     pub baseline: Option<Baseline>,
 }
 
-/// What the model said to one sample.
-#[derive(Clone, Copy, Debug)]
-pub struct TestAnswer {
-    /// Number of the sample in its split.
-    pub sample: u64,
-    /// Its class.
-    pub actual: usize,
-    /// The class that was predicted.
-    pub predicted: usize,
-    /// The probability of that class.
-    pub probability: f64,
-}
-
-/// Most pairs of numbers that are kept for the plot of each target.
-const PAIRS: usize = 2000;
-/// Most answers that are kept for each pair of classes.
-const ANSWERS: usize = 3;
-
-/// Evaluates the final weights on all parts of the data (at most 10,000 training samples).
+/// Evaluates the final weights on all parts of the data (at most 10,000 training samples). All workers of a group do so at
+/// the same time, each on its portion, and get the same.
+///
+/// # Errors
+/// When a batch cannot be made, the device fails, or a worker is lost.
 pub fn evaluate_run(
     trainer: &mut Trainer,
     data: &Dataset,
     batches: &DatasetBatches,
 ) -> Result<RunResult, Diagnostics> {
     let (moments, scales) = (data.transform().target_moments(), trainer.model().scales.clone());
+    let (portion, target) = (trainer.portion(), data.schema().target);
     let targets = data.transform().target_names();
     let mut result = RunResult { baseline: Baseline::of_classes(data), targets, ..RunResult::default() };
     let mut seen = Vec::new();
     for split in [Split::Train, Split::Validation, Split::Test] {
-        let Some(stream) = batches.evaluation(split)? else { continue };
+        let Some(stream) = batches.evaluation(split, portion)? else { continue };
         let mut deviations = Deviations::new(moments, &scales);
-        let metrics = if split == Split::Test {
-            let mut watch = Watch::new(&data.schema().target);
-            let metrics = trainer.evaluate_with(stream, &mut |batch, output| {
+        let mut watch = (split == Split::Test).then(|| Watch::new(&target));
+        let metrics = trainer.evaluate_with(stream, &mut |batch, output| {
+            if let Some(watch) = &mut watch {
                 watch.add(batch, output);
-                deviations.add(batch);
-            })?;
-            (result.confusion, result.answers, result.pairs) = (watch.confusion, watch.answers, watch.pairs);
-            if let (Some(_), Target::Class { names }) = (&result.confusion, data.schema().target) {
-                result.class_names = names;
             }
-            metrics
-        } else {
-            trainer.evaluate_with(stream, &mut |batch, _| deviations.add(batch))?
-        };
+            deviations.add(batch);
+        })?;
         result.metrics.push((split, metrics));
+        if let Some(group) = trainer.group() {
+            let mut group = group.lock();
+            let all = group.exchange_numbers(deviations.numbers(), EVALUATED)?;
+            deviations.merge(&all).ok_or_else(odd)?;
+            if let Some(watch) = &mut watch {
+                let all = group.exchange(&watch.to_bytes(), EVALUATED)?;
+                watch.merge(&all).ok_or_else(odd)?;
+            }
+        }
+        if let Some(watch) = watch {
+            (result.confusion, result.answers, result.pairs) = (watch.confusion, watch.answers, watch.pairs);
+            if let (Some(_), Target::Class { names }) = (&result.confusion, &target) {
+                result.class_names = names.clone();
+            }
+        }
         seen.push((split, deviations));
     }
     if !moments.is_empty() {
@@ -87,70 +82,10 @@ pub fn evaluate_run(
     Ok(result)
 }
 
-/// Looks at every answer to the test data.
-struct Watch {
-    classes: usize,
-    confusion: Option<Confusion>,
-    answers: Vec<TestAnswer>,
-    kept: Vec<usize>,
-    pairs: Vec<Vec<(f64, f64)>>,
-    seen: u64,
-}
+const EVALUATED: &str = "telling what was seen in an evaluation";
 
-impl Watch {
-    fn new(target: &Target) -> Self {
-        let classes = if let Target::Class { names } = target { names.len() } else { 0 };
-        let confusion = if (1..=100).contains(&classes) { Confusion::new(classes) } else { None };
-        let kept = if confusion.is_some() { vec![0; classes * classes] } else { Vec::new() };
-        Self { classes, confusion, answers: Vec::new(), kept, pairs: Vec::new(), seen: 0 }
-    }
-
-    fn add(&mut self, batch: &Batch, output: &[f32]) {
-        let Some(target) = &batch.target else { return };
-        if let Some(confusion) = &mut self.confusion {
-            for i in 0..batch.real {
-                let (predicted, probability) = answer(
-                    &output
-                        [i * output.len() / batch.weight.len()..(i + 1) * output.len() / batch.weight.len()],
-                );
-                let actual = target.get_i64(i).max(0) as usize;
-                confusion.add(actual, predicted);
-                let kept =
-                    &mut self.kept[(actual * self.classes + predicted).min(self.classes * self.classes - 1)];
-                if *kept < ANSWERS {
-                    *kept += 1;
-                    self.answers.push(TestAnswer {
-                        sample: self.seen + i as u64,
-                        actual,
-                        predicted,
-                        probability,
-                    });
-                }
-            }
-        } else if self.classes == 0
-            && target.shape().rank() == 2
-            && target.dtype() == outgrow_tensor::DType::F32
-        {
-            let width = target.shape().dims()[1];
-            self.pairs.resize(width, Vec::new());
-            for (of, pairs) in self.pairs.iter_mut().enumerate() {
-                let room = PAIRS.saturating_sub(pairs.len());
-                let pair = |i: usize| (target.get_f64(i * width + of), f64::from(output[i * width + of]));
-                pairs.extend((0..batch.real).take(room).map(pair));
-            }
-        }
-        self.seen += batch.real as u64;
-    }
-}
-
-/// The likeliest class and its probability, from the logits of all classes or from the one logit of two.
-pub fn answer(logits: &[f32]) -> (usize, f64) {
-    if let [logit] = logits {
-        let p = 1.0 / (1.0 + libm::exp(-f64::from(*logit)));
-        return if *logit > 0.0 { (1, p) } else { (0, 1.0 - p) };
-    }
-    let class = predicted_class(logits).unwrap_or(0);
-    (class, softmax(logits, 1.0).get(class).copied().unwrap_or(f64::NAN))
+fn odd() -> Diagnostic {
+    Diagnostic::fault("workers.evaluation", "invariant: a worker tells of another evaluation")
 }
 
 /// How the processor was used by this process.

@@ -7,7 +7,8 @@ use outgrow_transform::{Field, Target};
 use serde_json::Value as Json;
 
 use super::Session;
-use super::outcome::{RunResult, TestAnswer, Usage};
+use super::answers::TestAnswer;
+use super::outcome::{RunResult, Usage};
 use super::process::cpu_name;
 use crate::report::{
     Bitmap, Cleaning, ConfusionSample, ConfusionTable, CourseSpan, Curve, Machine, MemoryChart, OpTime,

@@ -42,7 +42,7 @@ impl Session<'_> {
         let folder = RunFolder::open(self.context.world.storage.clone(), path, &fingerprint, fresh)?;
         let ending = folder.ending(evaluate)?;
         if let Some(group) = &group {
-            self.tell_state(matches!(ending, Ending::Whole(_)), &mut group.lock())?;
+            self.tell_state(matches!(ending, Ending::Whole(_)), evaluate, &mut group.lock())?;
         }
         let lacking = match ending {
             Ending::Whole(result) => {

@@ -19,6 +19,8 @@ const WAIT: Duration = Duration::from_millis(50);
 const ALIGN: usize = 64;
 /// What workers exchange at most.
 const MOST: u64 = 256 << 20;
+/// How many numbers of each worker are exchanged at a time.
+const PIECE: usize = 1 << 17;
 
 /// The code of what is told when a worker is lost.
 pub const LOST: &str = "workers.lost";
@@ -280,6 +282,27 @@ impl Communicator {
         Ok(each.into_iter().zip(lengths).map(own).collect())
     }
 
+    /// What each worker gives, by their numbers: any number of numbers.
+    ///
+    /// # Errors
+    /// When another worker is lost.
+    pub fn exchange_numbers(&mut self, own: &[f64], what: impl Display) -> Result<Vec<Vec<f64>>, Diagnostic> {
+        let workers = self.workers();
+        let lengths = self.exchange(&(own.len() as u64).to_le_bytes(), &what)?;
+        let longest = lengths.iter().map(|length| words(length).next().map_or(0, u64::from_le_bytes));
+        let longest = usize::try_from(longest.max().unwrap_or(0)).unwrap_or(usize::MAX);
+        let piece = (MOST as usize / 8 / workers).clamp(1, PIECE);
+        let mut all = vec![Vec::new(); workers];
+        for start in (0..longest).step_by(piece) {
+            let own = own.get(start..).map_or(&[][..], |rest| &rest[..rest.len().min(piece)]);
+            let own: Vec<u8> = own.iter().flat_map(|number| number.to_le_bytes()).collect();
+            for (numbers, told) in all.iter_mut().zip(self.exchange(&own, &what)?) {
+                numbers.extend(words(&told).map(f64::from_le_bytes));
+            }
+        }
+        Ok(all)
+    }
+
     /// Waits until all workers are here.
     ///
     /// # Errors
@@ -394,6 +417,11 @@ impl Communicator {
 
 fn expected(said: Result<(), super::Unexpected>) {
     said.expect("invariant: only what a machine says is done");
+}
+
+/// Bytes as words of eight; what is left over is none.
+fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 8]> {
+    bytes.as_chunks().0.iter().copied()
 }
 
 /// What a worker does by itself.

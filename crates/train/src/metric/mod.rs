@@ -5,8 +5,10 @@ mod auc;
 mod classification;
 mod confusion;
 mod mean;
+mod tally;
 
 pub use auc::{auc, weighted_auc};
 pub use classification::{Classification, predicted_class};
 pub use confusion::Confusion;
 pub use mean::Mean;
+pub use tally::Tally;

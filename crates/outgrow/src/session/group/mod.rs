@@ -15,7 +15,7 @@ use outgrow_runtime::collective::{Communicator, Group, LOST, Timeline};
 use outgrow_train::Silent;
 use serde_json::{Value as Json, json};
 
-use super::Session;
+use super::{Session, evaluate_run};
 use crate::cli::RunArgs;
 use crate::context::{Context, Failure};
 use crate::manifest::{Cluster, Manifest, TransportName};
@@ -30,7 +30,10 @@ const DIFFER: &str = "workers.differ";
 const DATA: &str = "waiting for the data";
 /// What they do until it knows what is left to be done.
 const STATE: &str = "waiting for the state of the run";
+/// What the first one says of that.
 const FINISHED: &[u8] = b"finished";
+const EVALUATED: &[u8] = b"to be trained and evaluated";
+const TRAINED: &[u8] = b"to be trained";
 
 /// A run with several workers.
 struct Shared<'a> {
@@ -146,7 +149,8 @@ impl Session<'_> {
         self.agree_on_path(&mut group.lock())?;
         let data = self.data_of_group(&mut group.lock())?;
         self.agree(&data, &mut group.lock())?;
-        if group.lock().exchange(&[], STATE)?[0] == FINISHED {
+        let left = group.lock().exchange(&[], STATE)?.swap_remove(0);
+        if left == FINISHED {
             return Ok(());
         }
         let model = self.model(&data)?;
@@ -156,6 +160,9 @@ impl Session<'_> {
         trainer.share_state()?;
         trainer.run(&batches, &mut Silent)?;
         timelines(&mut group.lock())?;
+        if left == EVALUATED {
+            evaluate_run(&mut trainer, &data, &batches)?;
+        }
         Ok(())
     }
 
@@ -171,9 +178,21 @@ impl Session<'_> {
         group.exchange(data.fingerprint().as_bytes(), DATA).map(drop)
     }
 
-    /// Tells the other workers whether there is nothing left to be trained.
-    pub(super) fn tell_state(&self, finished: bool, group: &mut Communicator) -> Result<(), Diagnostic> {
-        group.exchange(if finished { FINISHED } else { &[] }, STATE).map(drop)
+    /// Tells the other workers what is left to be done: nothing, or training, with an evaluation after it or without.
+    pub(super) fn tell_state(
+        &self,
+        finished: bool,
+        evaluate: bool,
+        group: &mut Communicator,
+    ) -> Result<(), Diagnostic> {
+        let left = if finished {
+            FINISHED
+        } else if evaluate {
+            EVALUATED
+        } else {
+            TRAINED
+        };
+        group.exchange(left, STATE).map(drop)
     }
 
     /// Compares what the numbers depend on with the other workers.
