@@ -23,11 +23,11 @@ const LAYERS: &[(&str, u32)] = &[
     ("runtime", 4),
     ("data", 5),
     ("train", 5),
-    ("serve", 5),
     ("compress", 6),
     ("tasks", 6),
     ("predict", 6),
-    ("outgrow", 7),
+    ("serve", 7),
+    ("outgrow", 8),
 ];
 
 /// What `cargo metadata` says about the workspace's own packages.
