@@ -35,6 +35,7 @@ fn measure(place: &Place, out: &str, flags: &[&str]) -> Json {
         "transport",
         "all_reduce_seconds",
         "overlap",
+        "links",
     ] {
         result.as_object_mut().unwrap().remove(key);
     }

@@ -3,6 +3,7 @@
 
 use outgrow_env::transport::threads;
 use outgrow_ir::Diagnostic;
+use outgrow_runtime::collective::calibrate::of_group;
 use outgrow_runtime::collective::{
     Communicator, Group, Links, Schedule, Tree, calibrate, canonical, gather, runs,
 };
@@ -86,6 +87,23 @@ fn bytes_are_exchanged_and_broadcast() {
                 assert!(exchanged == expect, "{workers} workers, {length} bytes");
                 assert!(broadcast == vec![workers as u8 - 1; length], "{workers} workers, {length} bytes");
             }
+        }
+    }
+}
+
+#[test]
+fn all_workers_find_the_same_costs_of_their_links() {
+    for machines in [&["a"][..], &["a", "a"], &["a", "b"], &["b", "a", "b", "a", "c"]] {
+        let all = together(machines.len(), |group| {
+            let found = of_group(group, machines[group.worker()].as_bytes()).unwrap();
+            assert_eq!(*group.costs(), found);
+            found
+        });
+        let first = |name: &&str| machines.iter().position(|other| other == name).unwrap();
+        assert_eq!(all[0].machines, machines.iter().map(first).collect::<Vec<_>>());
+        assert!(all.iter().all(|links| *links == all[0]), "{machines:?}");
+        for link in [all[0].inside, all[0].between] {
+            assert!(link.latency_s > 0.0 && link.byte_s > 0.0 && link.gap_s <= link.latency_s, "{link:?}");
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::update::{Update, can_be_cut};
 use outgrow_env::Clock;
 use outgrow_ir::{Diagnostics, Graph};
 use outgrow_models::BuiltModel;
-use outgrow_runtime::collective::Group;
+use outgrow_runtime::collective::{Group, Links};
 use outgrow_runtime::{Backend, StepInfo};
 use outgrow_store::CheckpointStore;
 use outgrow_store::sha256::Hasher;
@@ -104,13 +104,10 @@ impl Trainer {
         budget.take(evaluator.bytes(), "the values of an evaluation")?;
         let (gradients, elements) = (layouts(&model).0.total(), program.outputs.layout.total());
         let vector = Combined { gradients, elements, finals: program.finals() };
-        let (me, workers) = group.as_ref().map_or((0, 1), |group| {
-            let group = group.lock();
-            (group.worker(), group.workers())
-        });
-        let cut = can_be_cut(&config);
-        let plan = StepPlan::new(config.micro_shards, workers, &vector, cut)?;
-        let own = plan.updated(me);
+        let links = |group: &Group| group.lock().costs().clone();
+        let links = group.as_ref().map_or_else(|| Links::usual("none", 1), links);
+        let plan = StepPlan::new(config.micro_shards, &vector, can_be_cut(&config), links)?;
+        let own = plan.updated(group.as_ref().map_or(0, |group| group.lock().worker()));
         let update = Update::new(&config, &model, &own, &*backend, &budget.options())?;
         let key = RngKey::new(options.seed);
         let slots = from_spec(&config.optimizer, config.weight_decay).slots();

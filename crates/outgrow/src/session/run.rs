@@ -10,7 +10,7 @@ use outgrow_runtime::collective::Group;
 use serde_json::Value as Json;
 
 use super::folder::{CHECKPOINTS, Ending, REPORT, RunFolder};
-use super::group::timelines;
+use super::group::{measure_links, timelines};
 use super::understood::understood;
 use super::{Recorder, RunResult, Session, early_stopping, evaluate_run, package, page, usage};
 use crate::context::Failure;
@@ -52,6 +52,9 @@ impl Session<'_> {
             Ending::Lacking(what) => Some(what),
             Ending::Open => None,
         };
+        if let Some(group) = &group {
+            measure_links(&mut group.lock())?;
+        }
         context.note(&understood(&data));
         let samples = data.samples(Split::Train);
         self.manifest.train.check_samples(samples).map_err(locate)?;
@@ -80,7 +83,10 @@ impl Session<'_> {
         trainer.share_state()?;
         recorder.evaluates = data.samples(Split::Validation) > 0;
         recorder.meter = Some(usage::Meter::start(self));
+        let traffic = |group: &Group| group.lock().traffic();
+        let before = group.as_ref().map(traffic).unwrap_or_default();
         let trained = trainer.run(&batches, &mut recorder);
+        let during = group.as_ref().map(|group| traffic(group).since(&before)).unwrap_or_default();
         let usage = recorder.usage();
         // What was logged is kept, also when training failed.
         let lines = recorder.finish();
@@ -95,7 +101,7 @@ impl Session<'_> {
             if evaluate { evaluate_run(&mut trainer, &data, &batches)? } else { RunResult::default() };
         let mut json = result.to_json(self, path, &trainer, &usage)?;
         if let Some(group) = &group {
-            self.add_group(&mut json, &group.lock());
+            self.add_group(&mut json, &group.lock(), &during);
         }
         if evaluate {
             let mut report = page::report(self, &data, &trainer, &result, &lines, &usage, &json);

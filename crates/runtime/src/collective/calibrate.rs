@@ -2,7 +2,7 @@
 //! their times. What costs to choose algorithms by comes out of it the same on all workers.
 
 use super::Communicator;
-use super::cost::Link;
+use super::cost::{Link, Links};
 use super::fit::least_squares;
 use super::machine::Machine;
 use super::pair;
@@ -23,6 +23,51 @@ pub struct Effort {
 impl Effort {
     /// Some seconds for all sizes on links within a machine.
     pub const FULL: Self = Self { bytes: 256 << 20, repeats: [5, 400] };
+    /// Some milliseconds on links within a machine, and on others some hundred times their latency: enough to choose by.
+    pub const QUICK: Self = Self { bytes: 4 << 20, repeats: [3, 9] };
+}
+
+/// The bytes of the messages that are measured to choose by.
+const FEW: [usize; 3] = [64, 64 << 10, 1 << 20];
+
+/// Measures what a group's links cost, in short, and has algorithms chosen by that. `machine` names the machine that this
+/// worker is on; links between workers of one machine are taken to be alike, and so are those between two machines: of
+/// several pairs that are measured, the dearest counts. All workers call it at the same place, and all get the same.
+///
+/// # Errors
+/// When another worker is lost.
+pub fn of_group(group: &mut Communicator, machine: &[u8]) -> Result<Links, Diagnostic> {
+    let names = group.exchange(machine, WHAT)?;
+    let first = |name: &Vec<u8>| names.iter().position(|other| other == name).unwrap_or_default();
+    let homes: Vec<usize> = names.iter().map(first).collect();
+    let leaders: Vec<usize> = (0..homes.len()).filter(|worker| homes[*worker] == *worker).collect();
+    let beside = |leader: &usize| {
+        let second = (leader + 1..homes.len()).find(|other| homes[*other] == *leader)?;
+        Some([*leader, second])
+    };
+    let inside: Vec<[usize; 2]> = leaders.iter().filter_map(beside).collect();
+    let between: Vec<[usize; 2]> = leaders.chunks_exact(2).map(|two| [two[0], two[1]]).collect();
+    let inside = links(group, &inside, &FEW, Effort::QUICK)?;
+    let between = links(group, &between, &FEW, Effort::QUICK)?;
+    let dearest = |of: fn(&Calibration) -> f64, all: &[Calibration]| all.iter().map(of).fold(0.0, f64::max);
+    // On a machine that is busy otherwise, times may say that bytes cost nothing.
+    let usual = Links::usual(group.transport(), group.workers()).between;
+    let or = |found: f64, usual: f64| if found > 0.0 { found } else { usual };
+    let link = |all: &[Calibration]| Link {
+        latency_s: or(dearest(|found| found.link.latency_s, all), usual.latency_s),
+        byte_s: or(dearest(|found| found.link.byte_s, all), usual.byte_s),
+        gap_s: dearest(|found| found.link.gap_s, all),
+    };
+    // Where there is no link of one kind, the other kind's is never asked for.
+    let [inside, between] = match [&inside[..], &between[..]] {
+        [[], all] | [all, []] => [(link(all), all); 2],
+        [inside, between] => [(link(inside), inside), (link(between), between)],
+    };
+    let add = |found: &Calibration| found.add_byte_s;
+    let add_byte_s = dearest(add, inside.1).max(dearest(add, between.1));
+    let found = Links { machines: homes, inside: inside.0, between: between.0, add_byte_s };
+    group.set_costs(found.clone());
+    Ok(found)
 }
 
 /// Messages in a stream.

@@ -49,6 +49,17 @@ pub struct Traffic {
 }
 
 impl Traffic {
+    /// What came after an earlier look.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            collectives: self.collectives - earlier.collectives,
+            sent_bytes: self.sent_bytes - earlier.sent_bytes,
+            nanoseconds: self.nanoseconds - earlier.nanoseconds,
+            exposed_nanoseconds: self.exposed_nanoseconds - earlier.exposed_nanoseconds,
+            waiting_nanoseconds: self.waiting_nanoseconds - earlier.waiting_nanoseconds,
+        }
+    }
+
     /// The fraction of the time of collectives in which this worker computed; none where there was no collective.
     pub fn overlap(&self) -> Option<f64> {
         (self.nanoseconds > 0).then(|| 1.0 - self.exposed_nanoseconds as f64 / self.nanoseconds as f64)

@@ -6,6 +6,7 @@ use super::shards::Shards;
 use outgrow_ir::{Cost, Diagnostic};
 use outgrow_runtime::StepInfo;
 use outgrow_runtime::collective::{Communicator, Machine, Node};
+use smallvec::SmallVec;
 
 /// A leaf's program pauses after so many nanoseconds, roughly, to look at the links.
 const PAUSE_NS: f64 = 200_000.0;
@@ -21,6 +22,8 @@ pub(crate) struct Exchange {
     buckets: Vec<(usize, Machine)>,
     /// How many buckets have been exchanged in this step.
     done: usize,
+    /// What comes from others as it is, where schedules ask for it: vectors behind those of the subtrees.
+    others: Vec<Vec<f32>>,
     /// After how many steps a leaf's program pauses; it ends with the last.
     pauses: Vec<usize>,
 }
@@ -29,11 +32,19 @@ impl Exchange {
     /// The part of a group's worker in steps whose leaves are computed by these steps; `norm` says whether norms are asked
     /// for.
     pub fn new(plan: &StepPlan, steps: &[StepInfo], norm: bool, group: &Communicator) -> Self {
-        let bucket = |bucket| group.machine(&plan.reduce(bucket));
-        let buckets: Vec<_> = plan.buckets().iter().map(|b| (b.after, bucket(b))).collect();
+        let (me, mut slots) = (group.worker(), 0);
+        let mut machine = |bucket| {
+            let schedule = plan.reduce(bucket);
+            slots = slots.max(schedule.part(me).slots());
+            group.machine(&schedule)
+        };
+        let buckets: Vec<_> = plan.buckets().iter().map(|b| (b.after, machine(b))).collect();
+        let subtrees: Vec<Node> = plan.tree.subtrees(me).collect();
+        let others = vec![vec![0.0; plan.sums().end]; slots.saturating_sub(subtrees.len())];
         let pauses = pauses(steps.iter().map(|step| step.cost), buckets.iter().map(|(after, _)| *after));
         Self {
-            subtrees: plan.tree.subtrees(group.worker()).collect(),
+            subtrees,
+            others,
             shards: plan.sharded.then(|| Shards::new(plan, norm, group)),
             buckets,
             done: 0,
@@ -73,6 +84,7 @@ impl Exchange {
             return group.look(format_args!("computing step {}", step + 1));
         }
         while let Some((_, machine)) = self.buckets[..ready].get_mut(self.done) {
+            let vectors = &mut with(vectors, &mut self.others);
             if !group.advance(machine, format_args!("the all-reduce of step {}", step + 1), vectors)? {
                 break;
             }
@@ -92,10 +104,17 @@ impl Exchange {
         vectors: &mut [&mut [u8]],
     ) -> Result<(), Diagnostic> {
         let left = self.buckets[self.done..].iter_mut().map(|(_, machine)| machine);
+        let vectors = &mut with(vectors, &mut self.others);
         group.finish(left, format_args!("the all-reduce of step {}", step + 1), vectors)?;
         self.done = self.buckets.len();
         Ok(())
     }
+}
+
+/// Vectors, and more behind them.
+fn with<'a>(vectors: &'a mut [&mut [u8]], others: &'a mut [Vec<f32>]) -> SmallVec<[&'a mut [u8]; 16]> {
+    let others = others.iter_mut().map(|other| bytemuck::cast_slice_mut(other));
+    vectors.iter_mut().map(|vector| &mut **vector).chain(others).collect()
 }
 
 /// After how many of the steps that cost this a program pauses: where it must, and now and then.

@@ -4,11 +4,16 @@
 use crate::flat::{block_ranges, blocks};
 use outgrow_ir::Diagnostic;
 use outgrow_kernels::SUM_BLOCK;
-use outgrow_runtime::collective::{Schedule, Tree, canonical, gather};
+use outgrow_runtime::collective::{
+    Links, Schedule, Tree, canonical, choose, everywhere, gather, hierarchical,
+};
 use std::ops::Range;
 
 /// Bytes of each worker's range that are exchanged at a time: little enough to be in the caches still when they are used.
 const PIECE: usize = 128 << 10;
+
+/// The same between machines: the longer the latency, the more of them, since a piece waits for the one before.
+const PIECES: [usize; 4] = [PIECE, 1 << 20, 8 << 20, usize::MAX];
 
 /// Shorter vectors than this many elements are updated by all workers alike: their exchange is a matter of latency.
 const SHORT: usize = 1 << 16;
@@ -77,7 +82,7 @@ pub struct Bucket {
 }
 
 /// Who does what in a step. The numbers that come out depend on the number of leaves alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StepPlan {
     /// The leaves, and whose they are.
     pub tree: Tree,
@@ -88,21 +93,25 @@ pub struct StepPlan {
     /// How many elements are gradients, and how many there are.
     gradients: usize,
     elements: usize,
+    /// By what they cost it is chosen how.
+    links: Links,
 }
 
 impl StepPlan {
-    /// A plan for `workers` workers. The vector is cut into buckets between blocks, as [`crate::Layout::ranges`] cuts, and
+    /// A plan for the workers of these links. The vector is cut into buckets between blocks, as [`crate::Layout::ranges`] cuts, and
     /// so is each bucket among the workers; what they have to combine of a bucket differs by a block at most. Whether ranges
-    /// of the parameters can be updated apart, `cut` says.
+    /// of the parameters can be updated apart, `cut` says. How it is exchanged hangs on what the links cost, which must be the
+    /// same for all workers.
     ///
     /// # Errors
     /// When the leaves are no power of two, or fewer than the workers.
-    pub fn new(leaves: usize, workers: usize, vector: &Combined, cut: bool) -> Result<Self, Diagnostic> {
+    pub fn new(leaves: usize, vector: &Combined, cut: bool, links: Links) -> Result<Self, Diagnostic> {
+        let workers = links.machines.len();
         check(leaves, workers)?;
         let Combined { gradients, elements, .. } = *vector;
         let sharded = cut && workers > 1 && gradients >= SHORT;
         let (tree, buckets) = (Tree::new(leaves, workers), vector.buckets(workers));
-        Ok(Self { tree, sharded, buckets, gradients, elements })
+        Ok(Self { tree, sharded, buckets, gradients, elements, links })
     }
 
     /// What is exchanged, in this order.
@@ -144,22 +153,38 @@ impl StepPlan {
         };
         let all: Vec<Range<usize>> =
             bucket.ranges.iter().enumerate().map(|(w, range)| 4 * range.start..4 * end(w)).collect();
+        let machines = &self.links.machines;
+        let pieces = if machines.iter().all(|own| own == &machines[0]) { &PIECES[..1] } else { &PIECES };
+        let in_pieces = pieces.iter().map(|piece| self.in_pieces(&all, *piece));
+        // Each worker has as many vectors more as there are subtrees with others.
+        let at_once = (!self.sharded && self.elements < SHORT)
+            .then(|| everywhere::all_reduce(&self.tree, 4 * bucket.elements.start..4 * bucket.elements.end));
+        let cheapest = self.links.cheapest(in_pieces.chain(at_once));
+        cheapest.unwrap_or_else(|| Schedule::empty(self.tree.workers()))
+    }
+
+    /// How these bytes, which each worker combines some of, become those of the whole sum, so many of each range at a time.
+    fn in_pieces(&self, all: &[Range<usize>], piece: usize) -> Schedule {
         let longest = all.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
-        let piece = |number: usize| {
+        let piece = piece.min(longest).max(4);
+        let part = |number: usize| {
             let cut = |range: &Range<usize>| {
-                let at = |number: usize| (range.start + number * PIECE).min(range.end);
+                let at = |number: usize| (range.start + number * piece).min(range.end);
                 at(number)..at(number + 1)
             };
             let parts: Vec<Range<usize>> = all.iter().map(cut).collect();
-            let reduced = canonical::reduce_scatter(&self.tree, &parts);
-            if self.sharded { reduced } else { reduced.then(gather::doubling(&parts)) }
+            let reduced = match self.links.are_deep() {
+                true => hierarchical::reduce_scatter(&self.tree, &parts, &self.links.machines),
+                false => canonical::reduce_scatter(&self.tree, &parts),
+            };
+            if self.sharded { reduced } else { reduced.then(choose::all_gather(&parts, &self.links)) }
         };
-        Schedule::staggered(self.tree.workers(), (0..longest.div_ceil(PIECE)).map(piece))
+        Schedule::staggered(self.tree.workers(), (0..longest.div_ceil(piece)).map(part))
     }
 
     /// How each worker's ranges of a vector that is laid out as the parameters come to all.
     pub fn share(&self) -> Schedule {
-        self.gathered(gather::doubling)
+        self.gathered(|ranges| choose::all_gather(ranges, &self.links))
     }
 
     /// How they come to the first worker.
@@ -211,6 +236,7 @@ pub fn check(leaves: usize, workers: usize) -> Result<(), Diagnostic> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use outgrow_runtime::collective::Link;
 
     /// A vector of so many gradients, the last half of which is final after 3 steps, all of it after 7.
     fn vector(gradients: usize) -> Combined {
@@ -222,12 +248,17 @@ mod tests {
         }
     }
 
+    /// Links within a machine.
+    fn near(workers: usize) -> Links {
+        Links::usual("threads", workers)
+    }
+
     #[test]
     fn every_element_has_one_owner() {
         for leaves in [1usize, 2, 4, 8, 16] {
             for workers in 1..=leaves {
                 for gradients in [0, 1, 4096, 4097, 5 * 4096, 100_000, 3_000_000] {
-                    let plan = StepPlan::new(leaves, workers, &vector(gradients), true).unwrap();
+                    let plan = StepPlan::new(leaves, &vector(gradients), true, near(workers)).unwrap();
                     let mut all: Vec<_> = (0..workers).flat_map(|worker| plan.combined(worker)).collect();
                     all.sort_by_key(|range| (range.start, range.end));
                     assert_eq!((all[0].start, all.last().unwrap().end), (0, gradients));
@@ -248,7 +279,7 @@ mod tests {
 
     #[test]
     fn buckets_cover_the_vector_and_come_when_they_are_final() {
-        let plan = StepPlan::new(2, 2, &vector(3_000_000), true).unwrap();
+        let plan = StepPlan::new(2, &vector(3_000_000), true, near(2)).unwrap();
         // The half that is final first, with the sums behind it, up to the block in the middle.
         let found: Vec<_> = plan.buckets().iter().map(|b| (b.after, b.elements.clone())).collect();
         let middle = 1_500_000usize.next_multiple_of(SUM_BLOCK);
@@ -257,7 +288,7 @@ mod tests {
         let finals =
             (0..2000).map(|i| (i * 4096..(i + 1) * 4096, 2000 - i)).chain([(2000 * 4096..9_000_000, 1)]);
         let deep = Combined { gradients: 9_000_000, elements: 9_000_010, finals: finals.collect() };
-        let plan = StepPlan::new(2, 2, &deep, true).unwrap();
+        let plan = StepPlan::new(2, &deep, true, near(2)).unwrap();
         assert!(plan.buckets().len() <= BUCKETS + 1, "{:?}", plan.buckets());
         let mut next = 9_000_010;
         for bucket in plan.buckets() {
@@ -266,17 +297,53 @@ mod tests {
         }
         assert_eq!(next, 0);
         for vector in [vector(3_000_000), vector(1000)] {
-            let alone = StepPlan::new(2, 1, &vector, true).unwrap();
+            let alone = StepPlan::new(2, &vector, true, near(1)).unwrap();
             assert_eq!(alone.buckets().len(), 1, "nobody to exchange with");
+        }
+    }
+
+    /// Links between machines, with so many workers on each.
+    fn far(workers: usize, on_each: usize, latency_s: f64) -> Links {
+        let between = Link { latency_s, byte_s: 1e-9, gap_s: 1e-6 };
+        let machines = (0..workers).map(|worker| worker / on_each).collect();
+        Links { machines, between, ..near(workers) }
+    }
+
+    #[test]
+    fn the_longer_the_latency_the_fewer_the_rounds() {
+        let rounds = |links: Links, gradients: usize, cut: bool| {
+            let plan = StepPlan::new(8, &vector(gradients), cut, links).unwrap();
+            let checked = |schedule: Schedule| {
+                schedule.check(4 * (gradients + 50)).unwrap();
+                schedule.rounds.len()
+            };
+            let reduced = plan.buckets().iter().map(|bucket| checked(plan.reduce(bucket))).sum::<usize>();
+            (reduced, checked(plan.share()))
+        };
+        for workers in [3, 4, 8] {
+            for on_each in [1, 2] {
+                // Short vectors go to everybody at once.
+                assert_eq!(rounds(far(workers, on_each, 0.01), 1000, true).0, 1);
+                let (near, _) = rounds(near(workers), 3_000_000, true);
+                let (quick, _) = rounds(far(workers, on_each, 1e-5), 3_000_000, true);
+                let (slow, shared) = rounds(far(workers, on_each, 0.01), 3_000_000, true);
+                assert!(
+                    slow <= quick && slow < near,
+                    "{slow} rounds, {quick} and {near} with short latencies"
+                );
+                assert!(shared <= 2, "{shared}");
+                // What is not cut among the workers comes to all of them.
+                assert!(rounds(far(workers, on_each, 0.01), 3_000_000, false).0 >= slow);
+            }
         }
     }
 
     #[test]
     fn what_cannot_be_shared_says_how_it_could() {
         let vector = vector(0);
-        assert!(StepPlan::new(6, 1, &vector, true).unwrap_err().to_string().contains("power of two"));
-        let text = StepPlan::new(4, 5, &vector, true).unwrap_err().to_string();
+        assert!(StepPlan::new(6, &vector, true, near(1)).unwrap_err().to_string().contains("power of two"));
+        let text = StepPlan::new(4, &vector, true, near(5)).unwrap_err().to_string();
         assert!(text.contains("--set train.micro_shards=8"), "{text}");
-        assert!(StepPlan::new(4, 0, &vector, true).is_err());
+        assert!(StepPlan::new(4, &vector, true, near(0)).is_err());
     }
 }

@@ -3,6 +3,7 @@
 
 mod gather;
 mod kernels;
+mod links;
 mod processes;
 mod threads;
 
@@ -11,7 +12,7 @@ use std::num::NonZeroUsize;
 use outgrow_data::Dataset;
 use outgrow_env::Transport;
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_runtime::collective::{Communicator, Group, LOST, Timeline};
+use outgrow_runtime::collective::{Communicator, Group, LOST, Timeline, Traffic};
 use outgrow_train::Silent;
 use serde_json::{Value as Json, json};
 
@@ -21,6 +22,7 @@ use crate::context::{Context, Failure};
 use crate::manifest::{Cluster, Manifest, TransportName};
 use crate::places::{self, run_folder};
 
+pub(super) use links::measure as measure_links;
 pub use processes::join;
 
 /// What all workers find at the same time. Nobody has to be told, and who is slower is not to lose those who are through.
@@ -153,6 +155,7 @@ impl Session<'_> {
         if left == FINISHED {
             return Ok(());
         }
+        links::measure(&mut group.lock())?;
         let model = self.model(&data)?;
         let batches = self.batches(&data)?;
         let mut trainer = self.trainer_of_group(&data, model, None, Some(group.clone()))?;
@@ -213,12 +216,12 @@ impl Session<'_> {
         Ok(own)
     }
 
-    /// Adds to a run's result how it was shared.
-    pub(super) fn add_group(&self, json: &mut Json, group: &Communicator) {
+    /// Adds to a run's result how it was shared, and what training took over the links.
+    pub(super) fn add_group(&self, json: &mut Json, group: &Communicator, traffic: &Traffic) {
         json["workers"] = json!(group.workers());
         json["transport"] = json!(group.transport());
-        let traffic = group.traffic();
         json["all_reduce_seconds"] = json!(traffic.nanoseconds as f64 * 1e-9);
         json["overlap"] = json!(traffic.overlap());
+        json["links"] = links::in_json(group.costs());
     }
 }
