@@ -41,15 +41,17 @@ fn records(kind: &str, name: &str, root: &Path, storage: &Arc<dyn StorageBackend
     let files = Some(Files::One(name.into()));
     let label = (kind == "arrow").then(|| Names::One("label".into()));
     let spec = DataSpec { source: kind.into(), files, label, ..DataSpec::default() };
-    let source =
-        match source::open(&spec, &Context { finder, seed: 0, threads: 1, temporary: PathBuf::new() }) {
-            Ok(Opened::Records(source)) => source,
-            Ok(_) => unreachable!("it is a source of records"),
-            Err(found) => {
-                assert!(found.0.iter().all(|d| !d.problem.is_empty()), "a refusal says why");
-                return None;
-            }
-        };
+    let source = match source::open(
+        &spec,
+        &Context { finder, seed: 0, threads: 1, temporary: PathBuf::new(), kinds: Default::default() },
+    ) {
+        Ok(Opened::Records(source)) => source,
+        Ok(_) => unreachable!("it is a source of records"),
+        Err(found) => {
+            assert!(found.0.iter().all(|d| !d.problem.is_empty()), "a refusal says why");
+            return None;
+        }
+    };
     let mut all = Vec::new();
     for record in source.records(Part::Train).ok()?.take(RECORDS) {
         let Ok(record) = record else { break };

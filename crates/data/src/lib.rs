@@ -8,6 +8,7 @@
 // Diagnostics are only made when outside input is wrong, where their size does not matter.
 #![allow(clippy::result_large_err)]
 
+mod apply;
 mod content;
 mod content_hash;
 mod dataset;
@@ -37,6 +38,7 @@ mod target_fit;
 mod tokens;
 mod work;
 
+pub use apply::prepare_files;
 pub use content::Content;
 pub use dataset::Dataset;
 pub use inspect::{Inspection, SplitInspection, ValueRange};

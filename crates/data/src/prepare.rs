@@ -4,15 +4,16 @@
 use crate::download::{Downloads, LIMIT_BYTES};
 use crate::files::{Finder, Web, storage_problem};
 use crate::manifest::{DATASET, FORMAT, Manifest, PROGRESS, Progress, SplitInfo};
-use crate::problems::{empty, empty_test, one_class};
+use crate::problems::{empty, empty_test, nothing_left, one_class};
 use crate::source::{self, Context, Opened};
 use crate::split::Splitter;
 use crate::work::{PrepareOptions, PrepareProgress, Work};
-use crate::{CleanReport, DataSpec, Split, fingerprint, manifest, records, tokens};
+use crate::{CleanReport, ColumnType, DataSpec, Split, fingerprint, manifest, records, tokens};
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_transform::{Target, Transform};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// The folder for temporary files in the cache: a name that no fingerprint has.
 const TEMPORARY: &str = ".temporary";
@@ -40,15 +41,16 @@ pub fn prepare(spec: &DataSpec, options: &PrepareOptions<'_>) -> Result<Prepared
 
 /// A source, and what its data will be called.
 pub(crate) struct Identified {
-    source: Opened,
-    splitter: Splitter,
+    pub source: Opened,
+    pub splitter: Splitter,
     pub fingerprint: String,
 }
 
-/// Opens the source that a section names, fetching what is elsewhere.
+/// Opens the source that a section names, with columns of these kinds, fetching what is elsewhere.
 pub(crate) fn open_source(
     spec: &DataSpec,
     options: &PrepareOptions<'_>,
+    kinds: BTreeMap<String, ColumnType>,
 ) -> Result<(Opened, u64), Diagnostics> {
     let seed = spec.seed.unwrap_or(options.seed);
     let limit = spec.download_limit.map_or(LIMIT_BYTES, |gigabytes| (gigabytes * 1e9) as u64);
@@ -61,13 +63,13 @@ pub(crate) fn open_source(
     let web = Some(Web { downloads, cache: &options.cache, sha256: &sha256 });
     let finder = Finder { storage: storage_of, roots: &options.roots, web };
     let temporary = options.cache.join(TEMPORARY);
-    let source = source::open(spec, &Context { finder, seed, threads: options.threads, temporary })?;
+    let source = source::open(spec, &Context { finder, seed, threads: options.threads, temporary, kinds })?;
     Ok((source, seed))
 }
 
 /// Opens the source and takes its fingerprint.
 pub(crate) fn identify(spec: &DataSpec, options: &PrepareOptions<'_>) -> Result<Identified, Diagnostics> {
-    let (source, seed) = open_source(spec, options)?;
+    let (source, seed) = open_source(spec, options, BTreeMap::new())?;
     let (files, has_test, engine) = match &source {
         Opened::Records(source) => (source.files(), source.has_test(), source.engine()),
         Opened::Text(text) => (text.files(), text.has_test(), None),
@@ -84,7 +86,17 @@ pub(crate) fn identify(spec: &DataSpec, options: &PrepareOptions<'_>) -> Result<
 pub(crate) fn prepare_identified(
     spec: &DataSpec,
     options: &PrepareOptions<'_>,
+    identified: &Identified,
+) -> Result<Prepared, Diagnostics> {
+    prepare_with(spec, options, identified, None)
+}
+
+/// Prepares what was identified, by this transform in place of one that is fitted, if it is given.
+pub(crate) fn prepare_with(
+    spec: &DataSpec,
+    options: &PrepareOptions<'_>,
     Identified { source, splitter, fingerprint }: &Identified,
+    fitted: Option<&Transform>,
 ) -> Result<Prepared, Diagnostics> {
     let storage = &*options.storage;
     let fingerprint = fingerprint.clone();
@@ -99,13 +111,20 @@ pub(crate) fn prepare_identified(
         return Ok(prepared);
     }
     storage.sweep(&folder).map_err(|e| storage_problem(&e))?;
-    let progress = earlier_progress(storage, &folder, &fingerprint);
-    let work = Work { spec, options, folder: &folder, splitter };
+    let mut progress = earlier_progress(storage, &folder, &fingerprint);
+    if let Some(fitted) = fitted {
+        progress.transform = Some(fitted.clone());
+    }
+    let work = Work { spec, options, folder: &folder, splitter, fitted };
     let (transform, report, splits) = match source {
         Opened::Records(source) => records::prepare(&work, &**source, progress)?,
         Opened::Text(text) => tokens::prepare(&work, text, progress)?,
     };
-    check(&transform, &splits)?;
+    match fitted {
+        None => check(&transform, &splits)?,
+        Some(_) if splits[Split::Test.index()].records() == 0 => return Err(nothing_left().into()),
+        Some(_) => {}
+    }
     if matches!(source, Opened::Records(source) if source.has_test())
         && splits[Split::Test.index()].records() == 0
     {
@@ -151,7 +170,7 @@ pub(crate) fn splitter_of(spec: &DataSpec, seed: u64, has_test: bool) -> Result<
 /// The data set in `folder`, when it is whole.
 fn finished(
     storage: &dyn StorageBackend,
-    folder: &std::path::Path,
+    folder: &Path,
     fingerprint: &str,
 ) -> Result<Option<Prepared>, Diagnostics> {
     let Some(manifest) = manifest::read::<Manifest>(storage, &folder.join(DATASET))? else {
@@ -176,7 +195,7 @@ fn finished(
 }
 
 /// A whole data set in the place of another: a folder that was renamed, or copied over it.
-fn moved(folder: &std::path::Path, found: &str, fingerprint: &str) -> Diagnostic {
+fn moved(folder: &Path, found: &str, fingerprint: &str) -> Diagnostic {
     Diagnostic::new("data.moved", format!("the folder holds other data, whose fingerprint is {found}"))
         .file(folder)
         .expected(format!("the fingerprint {fingerprint}, as its name says"))
@@ -184,7 +203,7 @@ fn moved(folder: &std::path::Path, found: &str, fingerprint: &str) -> Diagnostic
 }
 
 /// How far an earlier preparation came. Where that cannot be read, nothing is taken from it.
-fn earlier_progress(storage: &dyn StorageBackend, folder: &std::path::Path, fingerprint: &str) -> Progress {
+fn earlier_progress(storage: &dyn StorageBackend, folder: &Path, fingerprint: &str) -> Progress {
     let whole = manifest::read::<Manifest>(storage, &folder.join(DATASET)).ok().flatten();
     let part = manifest::read::<Progress>(storage, &folder.join(PROGRESS)).ok().flatten();
     match (part, whole) {

@@ -20,6 +20,13 @@ pub(crate) fn empty_test() -> Diagnostic {
         )
 }
 
+/// The diagnostic for files of which no record is left.
+pub(crate) fn nothing_left() -> Diagnostic {
+    Diagnostic::new("data.empty", "no record is left to evaluate on")
+        .expected("at least one record in the files")
+        .hint("they may hold nothing but a header, or the steps of `data.clean` may leave out everything")
+}
+
 /// The diagnostic for a training split with a single class.
 pub(crate) fn one_class(name: &str) -> Diagnostic {
     Diagnostic::new("data.one-class", format!("every training record has the same class `{name}`"))

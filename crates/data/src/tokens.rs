@@ -25,7 +25,11 @@ pub(crate) fn prepare(
     text: &TextSource,
     mut progress: Progress,
 ) -> Result<Made, Diagnostics> {
-    let given = text.vocabulary()?;
+    let fitted = work.fitted.and_then(|transform| transform.assembly.text.as_ref());
+    let given = match fitted {
+        Some(input) => Some(input.vocabulary.clone()),
+        None => text.vocabulary()?,
+    };
     let mut seen = Characters { ascii: [false; 128], others: BTreeSet::new() };
     let mut counts = [0u64; 2];
     for (part, count) in [Part::Train, Part::Test].into_iter().zip(&mut counts) {
@@ -199,6 +203,9 @@ impl Characters {
 
 /// Where training and validation end, in characters.
 fn boundaries(work: &Work<'_>, count: u64) -> [u64; 2] {
+    if work.fitted.is_some() {
+        return [0, 0];
+    }
     let split = work.spec.split.clone().unwrap_or_default();
     let part = |fraction: f64| (count as f64 * fraction) as u64;
     let test = part(split.test);
@@ -209,7 +216,10 @@ fn boundaries(work: &Work<'_>, count: u64) -> [u64; 2] {
 /// Refuses splits that hold no whole sample.
 fn check(work: &Work<'_>, text: &TextSource, unit: &str, lengths: [u64; 3]) -> Result<(), Diagnostics> {
     let split = work.spec.split.clone().unwrap_or_default();
-    let wanted = [true, split.validation > 0.0, split.test > 0.0 || text.has_test()];
+    let wanted = match work.fitted {
+        Some(_) => [false, false, true],
+        None => [true, split.validation > 0.0, split.test > 0.0 || text.has_test()],
+    };
     let mut problems = Diagnostics::default();
     for ((split, length), wanted) in Split::ALL.into_iter().zip(lengths).zip(wanted) {
         if wanted && length <= text.context as u64 {

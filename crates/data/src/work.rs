@@ -50,6 +50,8 @@ pub(crate) struct Work<'a> {
     pub folder: &'a Path,
     /// Divides records among the splits.
     pub splitter: &'a Splitter,
+    /// The transform that was fitted before, by which all of this is a test split.
+    pub fitted: Option<&'a Transform>,
 }
 
 /// The fitted transform, the report and the stored splits.

@@ -19,8 +19,11 @@ fn read(root: &Path, file: &str) -> Result<(Vec<String>, Vec<Record>), String> {
     let roots = [root.to_path_buf()];
     let finder = Finder { storage: common::storage(), roots: &roots, web: None };
     let section = common::spec(json!({ "source": "arrow", "files": file }));
-    let opened = source::open(&section, &Context { finder, seed: 0, threads: 1, temporary: PathBuf::new() })
-        .map_err(|d| d.to_string())?;
+    let opened = source::open(
+        &section,
+        &Context { finder, seed: 0, threads: 1, temporary: PathBuf::new(), kinds: Default::default() },
+    )
+    .map_err(|d| d.to_string())?;
     let Opened::Records(source) = opened else { panic!("no records") };
     let names = source.columns().0.iter().map(|c| c.name.clone()).collect();
     let records = source.records(Part::Train).and_then(Iterator::collect).map_err(|d| d.to_string())?;

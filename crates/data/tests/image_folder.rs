@@ -115,7 +115,8 @@ fn cifar10_is_the_same_from_parquet_and_from_a_folder() {
     let Target::Class { names } = parquet.schema().target else { panic!("no classes") };
     let roots = [root.clone()];
     let finder = Finder { storage: storage(), roots: &roots, web: None };
-    let context = Context { finder, seed: 0, threads: 1, temporary: PathBuf::new() };
+    let context =
+        Context { finder, seed: 0, threads: 1, temporary: PathBuf::new(), kinds: Default::default() };
     let Opened::Records(source) = source::open(&spec(section.clone()), &context).unwrap() else { panic!() };
     for (i, record) in source.records(Part::Train).unwrap().enumerate() {
         let values = record.unwrap().values;

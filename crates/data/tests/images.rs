@@ -87,7 +87,8 @@ fn tables_are_read_whatever_their_compression() {
 fn read_all(path: &Path) -> Result<usize, Diagnostics> {
     let section = common::spec(json!({ "source": "parquet", "files": path }));
     let finder = Finder { storage: storage(), roots: &[], web: None };
-    let context = Context { finder, seed: 0, threads: 1, temporary: PathBuf::new() };
+    let context =
+        Context { finder, seed: 0, threads: 1, temporary: PathBuf::new(), kinds: Default::default() };
     let Opened::Records(source) = source::open(&section, &context)? else {
         panic!("no records");
     };

@@ -65,7 +65,13 @@ mod with_engine {
     fn open(section: Value, root: &Path, temporary: &Path) -> Box<dyn source::RecordSource> {
         let roots = [root.to_path_buf()];
         let finder = Finder { storage: storage(), roots: &roots, web: None };
-        let context = Context { finder, seed: 1, threads: 2, temporary: temporary.to_path_buf() };
+        let context = Context {
+            finder,
+            seed: 1,
+            threads: 2,
+            temporary: temporary.to_path_buf(),
+            kinds: Default::default(),
+        };
         match source::open(&spec(section), &context) {
             Ok(Opened::Records(source)) => source,
             Ok(Opened::Text(_)) => panic!("a text"),

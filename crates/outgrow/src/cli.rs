@@ -66,7 +66,7 @@ pub enum ColorChoice {
 /// Which manifest, and with which changes.
 #[derive(Clone, Debug, Args)]
 pub struct ManifestArgs {
-    /// The manifest
+    /// The manifest; or the folder of a run, for the one that it keeps
     #[arg(default_value = "outgrow.toml")]
     pub manifest: PathBuf,
     /// Change a key of the manifest: train.epochs=1, model.layers[0].dense=64, 'train.schedule={ name = "cosine" }';
@@ -310,11 +310,20 @@ pub struct BenchPlaceArgs {
 
 /// An evaluation.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  outgrow eval runs/adult                       on the data that it was trained with, and on its test data
+  outgrow eval runs/adult new.csv               on these rows, whose labels are there
+  outgrow eval runs/adult/model new.csv         with nothing but the model's package
+  outgrow eval adult.toml --out trial           the model of a manifest's run")]
 pub struct EvalArgs {
-    /// Which manifest.
+    /// A run's folder or the model in it, or the manifest of a run.
     #[command(flatten)]
     pub manifest: ManifestArgs,
-    /// The run's folder, whose model is evaluated [default: runs/NAME]
+    /// Evaluate on these files in place of the manifest's data; they are of the kind that it trains on, with labels.
+    /// --data FILE says the same
+    pub files: Vec<PathBuf>,
+    /// With a manifest: the run's folder, whose model is evaluated [default: runs/NAME]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
     /// How the processor is used.
@@ -490,7 +499,7 @@ pub enum Command {
     Run(RunArgs),
     /// Train and save the model, without the final evaluation and the report
     Train(RunArgs),
-    /// Evaluate a trained model on the data of its manifest
+    /// Evaluate a trained model: on the data of its run, or on other files
     Eval(EvalArgs),
     /// Say what a trained model makes of images, tables or text
     Predict(PredictArgs),

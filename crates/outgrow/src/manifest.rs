@@ -7,6 +7,7 @@
 mod check;
 mod cluster;
 mod fingerprint;
+pub mod kept;
 mod overrides;
 mod schema;
 mod suggest;
@@ -71,6 +72,8 @@ pub struct Manifest {
     pub model: Model,
     /// How it is trained.
     pub train: Train,
+    /// What it belongs to, if a run keeps it.
+    pub kept: Option<kept::Kept>,
     sources: Sources,
     tree: Node,
 }
@@ -113,11 +116,13 @@ pub fn parse_with(text: &str, file: Option<&Path>, flags: &[String]) -> Result<M
     })?;
     let stem = || Some(file?.file_stem()?.to_string_lossy().into_owned());
     let name = spec.name.clone().or_else(stem).unwrap_or_else(|| "model".to_owned());
-    Ok(Manifest { name, seed: spec.seed, spec, model, train, sources, tree })
+    Ok(Manifest { name, seed: spec.seed, spec, model, train, kept: None, sources, tree })
 }
 
-/// Reads a manifest from a file.
+/// Reads a manifest from a file, or the one that is kept in a run's folder.
 pub fn load(path: &Path, flags: &[String]) -> Result<Manifest, Diagnostics> {
+    let inner = path.join(kept::MANIFEST);
+    let path = if inner.is_file() { &inner } else { path };
     let cannot = |problem: String| Diagnostic::new("manifest.file", problem).file(path);
     let size = std::fs::metadata(path).map_err(|error| {
         let diagnostic = cannot(format!("the manifest cannot be read: {error}"));
@@ -128,7 +133,9 @@ pub fn load(path: &Path, flags: &[String]) -> Result<Manifest, Diagnostics> {
     })?;
     if !size.is_file() {
         let diagnostic = cannot("the manifest is not a file".to_owned());
-        return Err(diagnostic.expected("a TOML file, such as `outgrow init` writes").into());
+        return Err(diagnostic
+            .expected("a TOML file, such as `outgrow init` writes, or the folder of a run")
+            .into());
     }
     if size.len() > MAX_BYTES {
         let problem = format!("the manifest has {} bytes", size.len());
@@ -145,7 +152,9 @@ pub fn load(path: &Path, flags: &[String]) -> Result<Manifest, Diagnostics> {
         let diagnostic = cannot("the manifest is not UTF-8 text".to_owned()).line(line);
         diagnostic.hint("save it as UTF-8")
     })?;
-    parse_with(&text, Some(path), flags)
+    let mut manifest = parse_with(&text, Some(path), flags)?;
+    manifest.kept = kept::Kept::of(&manifest.folder());
+    Ok(manifest)
 }
 
 impl Manifest {
@@ -173,6 +182,11 @@ impl Manifest {
     pub fn folder(&self) -> PathBuf {
         let parent = self.file().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
         if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent }
+    }
+
+    /// The folder that the manifest was written in, also where a run has kept it: the last of those in which that looked.
+    pub fn home(&self) -> PathBuf {
+        self.kept.as_ref().and_then(|kept| kept.roots.last().cloned()).unwrap_or_else(|| self.folder())
     }
 
     /// Gives diagnostics about items of the manifest (`train.batch`) their file, line and column.

@@ -110,11 +110,18 @@ fn user_cache(given: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     xdg.or_else(|| Some(home()?.join(usual)))
 }
 
-/// The folders in which relative data paths are looked for, in this order: `--data`, `$OUTGROW_DATA`, the manifest's
-/// own.
+/// The folders in which relative data paths are looked for, in this order: `--data`, `$OUTGROW_DATA`, the manifest's own,
+/// and for a manifest that a run keeps those in which the run looked.
 pub fn data_roots(manifest: &Manifest, args: &ManifestArgs, environment: &Environment) -> Vec<PathBuf> {
     let given = [args.data.clone(), environment.data.clone()];
-    given.into_iter().flatten().chain([manifest.folder()]).collect()
+    let kept = manifest.kept.iter().flat_map(|kept| kept.roots.iter().cloned());
+    let mut roots: Vec<PathBuf> = Vec::new();
+    for root in given.into_iter().flatten().chain([manifest.folder()]).chain(kept) {
+        if !roots.contains(&root) {
+            roots.push(root);
+        }
+    }
+    roots
 }
 
 /// The folder for prepared data: `--cache`, else `outgrow/data` in the user's cache folder, else beside the manifest.
@@ -123,9 +130,13 @@ pub fn data_cache(manifest: &Manifest, args: &ManifestArgs, environment: &Enviro
     args.cache.clone().or_else(usual).unwrap_or_else(|| manifest.folder().join(".outgrow-cache"))
 }
 
-/// The run's folder: `--out`, else `runs/NAME` in the current folder.
+/// The run's folder: `--out`, else the one that keeps the manifest, else `runs/NAME` in the current folder.
 pub fn run_folder(manifest: &Manifest, out: Option<&Path>) -> PathBuf {
-    out.map_or_else(|| Path::new("runs").join(file_name(&manifest.name)), Path::to_owned)
+    match (out, &manifest.kept) {
+        (Some(out), _) => out.to_owned(),
+        (None, Some(kept)) => kept.folder.clone(),
+        (None, None) => Path::new("runs").join(file_name(&manifest.name)),
+    }
 }
 
 /// The name with everything replaced that a file's name should not have.

@@ -174,7 +174,7 @@ fn mistakes_in_a_manifest_are_shown_where_they_are() {
             ---
             error: the manifest is not a file [manifest.file]
               --> .
-               = expected: a TOML file, such as `outgrow init` writes
+               = expected: a TOML file, such as `outgrow init` writes, or the folder of a run
         "#]],
     );
     std::fs::write(folder.path().join("bytes.toml"), b"seed = 1\nname = \"\xff\"\n").unwrap();

@@ -53,7 +53,7 @@ const PROGRESS_EVERY: u64 = 512;
 /// # Errors
 /// As [`prepare`](crate::prepare): what is wrong with the section or the source.
 pub fn profile(spec: &DataSpec, options: &PrepareOptions<'_>) -> Result<Option<Profile>, Diagnostics> {
-    let (source, seed) = open_source(spec, options)?;
+    let (source, seed) = open_source(spec, options, Default::default())?;
     let Opened::Records(source) = source else { return Ok(None) };
     let splitter = splitter_of(spec, seed, source.has_test())?;
     let columns = with_roles(spec, &*source)?;

@@ -56,6 +56,8 @@ pub struct CsvFormat {
     pub columns: Option<Vec<String>>,
     /// Kinds of columns that are not to be guessed.
     pub types: BTreeMap<String, ColumnType>,
+    /// Kinds of columns that are known, and need not be there.
+    pub known: BTreeMap<String, ColumnType>,
     /// Columns that nobody looks at, whatever they hold.
     pub unread: Vec<String>,
     /// The only columns that anybody looks at, where these are named.
@@ -69,6 +71,7 @@ impl Default for CsvFormat {
             header: true,
             columns: None,
             types: BTreeMap::new(),
+            known: BTreeMap::new(),
             unread: Vec::new(),
             read: None,
         }
@@ -165,13 +168,14 @@ fn columns<R: Read>(mut lines: Lines<R>, format: &CsvFormat) -> Result<Columns, 
             .item("data.types")
             .expected(format!("one of: {}", names.join(", "))));
     }
+    let told = |name: &String| format.types.get(name).or_else(|| format.known.get(name));
     for (name, seen) in names.iter().zip(&seen) {
         let is_read = format.read.as_ref().is_none_or(|read| read.contains(name));
-        if is_read && !format.types.contains_key(name) && !format.unread.contains(name) {
+        if is_read && told(name).is_none() && !format.unread.contains(name) {
             seen.check(name).map_err(|(line, problem)| lines.place(problem, line))?;
         }
     }
-    let column = |(name, seen): (&String, Seen)| Column::new(name, seen.kind(format.types.get(name)));
+    let column = |(name, seen): (&String, Seen)| Column::new(name, seen.kind(told(name)));
     Ok(Columns(names.iter().zip(seen).map(column).collect()))
 }
 
@@ -250,7 +254,7 @@ struct CsvSource {
 
 fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
     let files = PartFiles::find(spec, context, KIND.name, ENDINGS)?;
-    let format = CsvFormat::of(spec)?;
+    let format = CsvFormat { known: context.kinds.clone(), ..CsvFormat::of(spec)? };
     let storage = context.finder.storage.clone();
     let columns = columns(lines(&storage, &format, files.first())?, &format)?;
     if columns.0.is_empty() {

@@ -401,7 +401,10 @@ fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
     let format = JsonFormat {
         missing: spec.missing.clone().unwrap_or_default(),
         columns: spec.columns.clone(),
-        types: spec.types.clone().unwrap_or_default(),
+        types: match context.kinds.is_empty() {
+            true => spec.types.clone().unwrap_or_default(),
+            false => context.kinds.clone(),
+        },
     };
     let storage = context.finder.storage.clone();
     let layout = Layout::of(lines(&storage, files.first())?, &format)?;

@@ -15,10 +15,11 @@ mod sql;
 pub mod synthetic;
 pub mod text;
 
-use crate::DataSpec;
 use crate::files::{Finder, Found};
+use crate::{ColumnType, DataSpec};
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_transform::{Columns, RawFormat, Record};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// One kind of source.
@@ -55,6 +56,8 @@ pub struct Context<'a> {
     pub threads: usize,
     /// The folder for temporary files.
     pub temporary: PathBuf,
+    /// The kinds of columns that are known beforehand, whether or not they are there. Sources that guess take these.
+    pub kinds: BTreeMap<String, ColumnType>,
 }
 
 /// Keys that every source of records takes.

@@ -1,12 +1,15 @@
-//! `outgrow eval`: the metrics of a trained model on the data of its manifest.
+//! `outgrow eval`: the metrics of a trained model on the data of its run, or on other files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use outgrow_data::Dataset;
+use outgrow_env::StorageBackend;
 use outgrow_ir::Diagnostic;
 use outgrow_predict::{MODEL_FOLDER, Package};
+use serde_json::json;
 
 use super::run::summary;
-use crate::cli::EvalArgs;
+use crate::cli::{EvalArgs, ManifestArgs};
 use crate::context::{Context, Failure};
 use crate::places::run_folder;
 use crate::session::folder::{self, Ending};
@@ -15,21 +18,19 @@ use crate::session::{Session, evaluate_run, usage};
 /// What only training can say.
 const OF_TRAINING: [&str; 5] = ["steps", "samples", "train_seconds", "samples_per_s", "stopped_early"];
 
-/// Evaluates the model of a run's folder.
+/// Evaluates the model of a run's folder, or of a package.
 pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
-    let session = Session::open(&args.manifest, &args.processor, context)?;
-    let (data, _) = session.data()?;
+    let (manifest, files) = what(args);
+    let session = Session::open(&manifest, &args.processor, context)?;
     let path = run_folder(&session.manifest, args.out.as_deref());
+    let storage = &*context.world.storage;
+    let model_folder = model_folder(storage, &path)?;
+    let package = Package::load(storage, &model_folder)?;
+    let data = match files.is_empty() {
+        true => own_data(&session, &package, &path, &model_folder)?,
+        false => session.data_of_files(&files, &package.transform)?,
+    };
     let model = session.model(&data)?;
-    let model_folder = model_folder(&session, &path)?;
-    let package = Package::load(&*session.context().world.storage, &model_folder)?;
-    if package.transform != *data.transform() {
-        let problem = "the model was trained on data that was prepared in another way";
-        let diagnostic = Diagnostic::new("eval.data", problem).file(&model_folder);
-        return Err(diagnostic
-            .hint("give the manifest and the --set flags that the model was trained with")
-            .into());
-    }
     let mut trainer = session.trainer(&data, model, None)?;
     trainer.state.set_weights(&package.weights)?;
     let meter = usage::Meter::start(&session);
@@ -39,28 +40,49 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
     }
     let usage = meter.usage();
     let mut json = result.to_json(&session, &path, &trainer, &usage)?;
+    json["model"] = json!(model_folder);
     // What only training can say comes from the run itself, where it is finished.
-    let before = folder::result(&*session.context().world.storage, &path).unwrap_or_else(|found| {
+    let before = folder::result(storage, &path).unwrap_or_else(|found| {
         context.note(&format!("warning: nothing is said of the training: {found}"));
         Ending::Open
     });
     if let Some(fields) = json.as_object_mut() {
         fields.retain(|key, _| !OF_TRAINING.contains(&key.as_str()));
-        if let Ending::Whole(before) = before {
+        if !files.is_empty() {
+            fields.insert("files".into(), json!(files));
+        } else if let Ending::Whole(before) = before {
             fields.extend(OF_TRAINING.map(|key| (key.to_owned(), before[key].clone())));
         }
     }
     Ok(context.answer(&json, &summary(&json))?)
 }
 
-/// The folder of the model in a run's folder.
-fn model_folder(session: &Session<'_>, path: &Path) -> Result<std::path::PathBuf, Diagnostic> {
-    let folder = path.join(MODEL_FOLDER);
-    match session.context().world.storage.entry(&folder) {
-        Ok(Some(entry)) if entry.is_folder => Ok(folder),
-        _ => {
-            let diagnostic = Diagnostic::new("eval.no-model", "there is no trained model").file(folder);
-            Err(diagnostic.hint("train one with `outgrow run`, or say where it is with --out"))
-        }
+/// The manifest, and the files to evaluate on if they are not its own. A file after `--data` is one of those.
+fn what(args: &EvalArgs) -> (ManifestArgs, Vec<PathBuf>) {
+    let (mut manifest, mut files) = (args.manifest.clone(), args.files.clone());
+    files.extend(manifest.data.take_if(|data| data.is_file()));
+    (manifest, files)
+}
+
+/// The data of the manifest, which must be prepared as the model's was.
+fn own_data(session: &Session<'_>, package: &Package, run: &Path, model: &Path) -> Result<Dataset, Failure> {
+    let data = session.data_of_run(run, false)?;
+    if package.transform == *data.transform() {
+        return Ok(data);
     }
+    let problem = "the model was trained on data that was prepared in another way";
+    let hint = match &session.manifest.kept {
+        Some(_) => "its files have changed since: name those to evaluate on, as in `outgrow eval RUN FILE`",
+        None => "give the manifest and the --set flags that the model was trained with, or the run's folder",
+    };
+    Err(Diagnostic::new("eval.data", problem).file(model).hint(hint).into())
+}
+
+/// The folder of the model in a run's folder, or that folder if it is a package itself.
+fn model_folder(storage: &dyn StorageBackend, path: &Path) -> Result<PathBuf, Diagnostic> {
+    Package::find(storage, path).map_err(|_| {
+        let diagnostic = Diagnostic::new("eval.no-model", "there is no trained model");
+        let hint = "train one with `outgrow run`, or say where it is with --out";
+        diagnostic.file(path.join(MODEL_FOLDER)).hint(hint)
+    })
 }

@@ -68,9 +68,15 @@ pub fn summary(result: &Json) -> String {
         text.push_str(&format!("{steps} steps in {seconds:.1} s of training, {rate:.0} samples/s\n"));
     }
     let run = result["run"].as_str().unwrap_or_default();
-    if result.get("train").is_some() {
-        text.push_str(&format!("report: {run}/report.html\n"));
+    // An evaluation alone writes no report, and says which model it is of.
+    match result["model"].as_str() {
+        Some(model) => text.push_str(&format!("model:  {model}\n")),
+        None => {
+            if result.get("train").is_some() {
+                text.push_str(&format!("report: {run}/report.html\n"));
+            }
+            text.push_str(&format!("model:  {run}/model\n"));
+        }
     }
-    text.push_str(&format!("model:  {run}/model\n"));
     text
 }

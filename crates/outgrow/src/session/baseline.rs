@@ -19,10 +19,13 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// For classes; nothing where something else is predicted.
+    /// For classes; nothing where something else is predicted, or there is no training data.
     pub fn of_classes(data: &Dataset) -> Option<Self> {
         let Target::Class { names } = data.schema().target else { return None };
         let trained = data.class_counts(Split::Train);
+        if trained.iter().sum::<u64>() == 0 {
+            return None;
+        }
         // Of equally frequent ones the first.
         let most = (0..trained.len()).rev().max_by_key(|class| trained[*class])?;
         let all = trained.iter().sum::<u64>() as f64;

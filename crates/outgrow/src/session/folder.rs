@@ -9,12 +9,14 @@ use outgrow_predict::MODEL_FOLDER;
 use outgrow_store::{ModelPackage, sha256};
 use serde_json::{Value as Json, json};
 
+use crate::manifest::kept::{MANIFEST, ROOTS, RUN};
+
 /// The folder of a run, locked for this process.
 ///
 /// | name | what |
 /// |---|---|
 /// | `manifest.toml` | the manifest with its defaults filled in |
-/// | `run.json` | what the run's numbers depend on, and once it has ended the checksum of its result |
+/// | `run.json` | what the run's numbers depend on, where its data was, and once it has ended the checksum of its result |
 /// | `metrics.jsonl` | metrics over the course of training, a JSON object a line |
 /// | `checkpoints/` | the last training states |
 /// | `model/` | the model: graph, weights, transform |
@@ -37,9 +39,7 @@ const GUESTS: [&str; 2] = [TUNE_LR_NUMBERS, TUNE_LR_PLOT];
 pub const TUNE_LR_NUMBERS: &str = "tune-lr.json";
 /// Their plot.
 pub const TUNE_LR_PLOT: &str = "tune-lr.html";
-const RUN: &str = "run.json";
 const RESULT: &str = "result.json";
-const MANIFEST: &str = "manifest.toml";
 /// The page.
 pub const REPORT: &str = "report.html";
 /// The folder of the training states.
@@ -156,10 +156,13 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// Makes the folder one of this run: what an earlier one left goes, when the run is to start anew.
-    pub fn begin(&self, manifest: &str) -> Result<(), Diagnostics> {
+    /// Makes the folder one of this run, whose data is looked for in `roots`: what an earlier one left goes, when the
+    /// run is to start anew.
+    pub fn begin(&self, manifest: &str, roots: &[PathBuf]) -> Result<(), Diagnostics> {
         let version = env!("CARGO_PKG_VERSION");
-        let marker = json!({ FINGERPRINT: self.fingerprint, "version": version });
+        let whole = |root: &PathBuf| std::path::absolute(root).unwrap_or_else(|_| root.clone());
+        let roots: Vec<PathBuf> = roots.iter().map(whole).collect();
+        let marker = json!({ FINGERPRINT: self.fingerprint, "version": version, ROOTS: roots });
         if self.fresh {
             // Only a folder that can be written to is emptied, and one that was left half empty is known as such.
             let mut emptying = marker.clone();

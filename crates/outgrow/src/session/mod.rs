@@ -33,6 +33,7 @@ use outgrow_runtime::collective::Group;
 use outgrow_runtime::{Backend, CpuBackend, KernelPath, ThreadPool};
 use outgrow_store::CheckpointStore;
 use outgrow_train::{Trainer, TrainerOptions, model_inputs};
+use outgrow_transform::Transform;
 
 use crate::cli::{ManifestArgs, ProcessorArgs};
 use crate::context::{Context, Failure};
@@ -102,6 +103,12 @@ impl<'a> Session<'a> {
             _ => None,
         };
         Ok(self.open_data(pinned)?.0)
+    }
+
+    /// Other files for this model, whose transform this is.
+    pub fn data_of_files(&self, files: &[PathBuf], transform: &Transform) -> Result<Dataset, Failure> {
+        let threads = self.cpu.pool.threads();
+        open::open_files(&self.manifest, self.args, threads, self.context, files, transform)
     }
 
     fn open_data(&self, pinned: Option<&str>) -> Result<(Dataset, Prepared), Failure> {

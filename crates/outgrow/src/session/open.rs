@@ -1,12 +1,14 @@
 //! From a manifest to an open data set: prepared here, found prepared, or taken from the places that keep it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use outgrow_data::replicas::{Replicas, Version, prepare_replicated};
-use outgrow_data::{Dataset, PrepareOptions, Prepared, prepare};
+use outgrow_data::{Dataset, PrepareOptions, PrepareProgress, Prepared, prepare, prepare_files};
 use outgrow_env::remote::is_url;
 use outgrow_env::{FolderPlace, Place, StorageBackend};
 use outgrow_ir::Diagnostic;
+use outgrow_transform::Transform;
 
 use crate::cli::ManifestArgs;
 use crate::context::{Context, Failure};
@@ -34,15 +36,8 @@ pub fn open_data(
 ) -> Result<OpenData, Failure> {
     let storage = context.world.storage.clone();
     let progress = context.progress();
-    let options = PrepareOptions {
-        storage: storage.clone(),
-        remote: remote(&context.environment)?,
-        roots: data_roots(manifest, args, &context.environment),
-        cache: data_cache(manifest, args, &context.environment),
-        seed: manifest.seed,
-        threads,
-        progress: &|at| progress.phase(at.phase, at.done, at.total),
-    };
+    let tell = |at: &PrepareProgress| progress.phase(at.phase, at.done, at.total);
+    let options = options(manifest, args, threads, context, &tell)?;
     let spec = &manifest.spec.data;
     let Some(places) = &spec.storage else {
         let prepared = prepare(spec, &options);
@@ -69,6 +64,51 @@ pub fn open_data(
     })
 }
 
+/// Prepares files that the model of a manifest is to be evaluated on, by the transform that belongs to it, and opens them.
+pub fn open_files(
+    manifest: &Manifest,
+    args: &ManifestArgs,
+    threads: usize,
+    context: &Context,
+    files: &[PathBuf],
+    transform: &Transform,
+) -> Result<Dataset, Failure> {
+    let progress = context.progress();
+    let tell = |at: &PrepareProgress| progress.phase(at.phase, at.done, at.total);
+    let options = options(manifest, args, threads, context, &tell)?;
+    // The manifest's own files are elsewhere: these are beside whoever names them.
+    let name = |file: &PathBuf| {
+        let text = file.to_string_lossy().into_owned();
+        let whole = || std::path::absolute(file).map_or(text.clone(), |path| path.display().to_string());
+        if is_url(&text) { text.clone() } else { whole() }
+    };
+    let files: Vec<String> = files.iter().map(name).collect();
+    let prepared = prepare_files(&manifest.spec.data, &files, transform, &options);
+    progress.finish();
+    // What is wrong with these files has no place in the manifest.
+    let prepared = prepared?;
+    say_notes(&prepared, context);
+    Ok(Dataset::open(context.world.storage.clone(), &prepared.folder)?)
+}
+
+fn options<'a>(
+    manifest: &Manifest,
+    args: &ManifestArgs,
+    threads: usize,
+    context: &Context,
+    progress: &'a (dyn Fn(&PrepareProgress) + Sync),
+) -> Result<PrepareOptions<'a>, Diagnostic> {
+    Ok(PrepareOptions {
+        storage: context.world.storage.clone(),
+        remote: remote(&context.environment)?,
+        roots: data_roots(manifest, args, &context.environment),
+        cache: data_cache(manifest, args, &context.environment),
+        seed: manifest.seed,
+        threads,
+        progress,
+    })
+}
+
 /// Says what the source does not read as one might expect.
 fn say_notes(prepared: &Prepared, context: &Context) {
     for note in &prepared.report.notes {
@@ -86,5 +126,5 @@ fn open_place(
     if is_url(name) {
         return bucket(&context.environment, name).map_err(|d| d.item("data.storage.places"));
     }
-    Ok(Arc::new(FolderPlace::new(storage.clone(), &manifest.folder().join(name))))
+    Ok(Arc::new(FolderPlace::new(storage.clone(), &manifest.home().join(name))))
 }

@@ -66,7 +66,7 @@ impl Session<'_> {
             self.agree_on_programs(&trainer, &mut group.lock())?;
         }
         // Only now: whatever is wrong with what was asked for leaves the folder as it was.
-        folder.begin(&self.manifest.resolved_toml())?;
+        folder.begin(&self.manifest.resolved_toml(), &self.roots())?;
         let progress = context.progress();
         let every = self.manifest.train.log_every_steps;
         let mut recorder =
