@@ -13,6 +13,7 @@ pub mod places;
 pub mod progress;
 pub mod report;
 pub mod session;
+mod workers;
 
 use std::process::ExitCode;
 

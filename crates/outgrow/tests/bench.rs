@@ -40,7 +40,7 @@ fn what_is_of_no_use_is_refused() {
     let place = Place::new();
     for (flags, code, says) in [
         (&["--no-tls"], "cli.transport", "is for workers over TCP"),
-        (&["--workers", "1000"], "workers.start", "between 1 and 256 workers"),
+        (&["--workers", "1000"], "workers.links", "between 1 and 256 workers"),
     ] as [(&[&str], &str, &str); 2]
     {
         let found = place.refused(&[&["bench", "links"], flags].concat()).remove(0);
