@@ -6,7 +6,8 @@ PEERS_SCRIPT_FOLDER holds torch_ddp.py, which prints JSON objects with `work`, `
 has one thread, and a batch of 64 (MLP 784-512-512-10) or 16 images of 3x32x32 (ResNet-18, small stem), by SGD with
 momentum: with two workers a step has twice as many samples. Efficiency is samples a second with two workers over twice
 those with one; Outgrow's are all samples over `train_seconds`, with everything in it. With one worker the two micro-shards
-of two workers' batch are one. Run it on an idle machine of two cores."""
+of two workers' batch are one. "Two apart" are two runs of one worker at the same time that have nothing to do with each
+other: what the machine leaves of two cores' speed. Run it on an idle machine of two cores."""
 import argparse
 import json
 import os
@@ -22,25 +23,44 @@ from speed import warn_of_load
 # work: samples a worker, and steps of a run for each second of --seconds
 WORK = {"mlp": (64, 300), "resnet18": (16, 3)}
 
+# two runs that have nothing to do with each other
+APART = "two apart"
 
-def ours(binary, work, workers, transport, seconds, folder):
-    """The result of a run."""
+
+def start(binary, work, workers, transport, seconds, folder, out="run"):
+    """Begins a run."""
     batch, rate = WORK[work]
     _, model, shape = outgrow.MODELS[work]
     if not (folder / "images").exists():
         outgrow.make_data(folder, batch * 40, shape)
     steps = max(10, int(rate * seconds))
     train = f'steps = {steps}, batch = {batch * workers}, micro_shards = {workers}, lr = 0.01, optimizer = "momentum"'
-    file = folder / "outgrow.toml"
+    file = folder / f"{out}.toml"
     file.write_text(outgrow.manifest(model, train))
-    command = [binary, "train", str(file), "--json", "--fresh", "--quiet", "--threads", "1", "--out", str(folder / "run")]
+    command = [binary, "train", str(file), "--json", "--fresh", "--quiet", "--threads", "1", "--out", str(folder / out)]
     command += ["--cache", str(folder / "cache"), "--data", str(folder)]
     if workers > 1:
         command += ["--workers", str(workers), "--transport", transport]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} failed with {done.returncode}:\n{done.stderr}\n{done.stdout}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def end(run):
+    """The result of a run that was begun."""
+    output, errors = run.communicate()
+    if run.returncode != 0:
+        raise SystemExit(f"{' '.join(run.args)} failed with {run.returncode}:\n{errors}\n{output}")
+    return json.loads(output.strip().splitlines()[-1])
+
+
+def ours(binary, work, workers, transport, seconds, folder):
+    """The result of a run."""
+    return end(start(binary, work, workers, transport, seconds, folder))
+
+
+def apart(binary, work, seconds, folder):
+    """Samples a second of two runs at the same time."""
+    runs = [start(binary, work, 1, "", seconds, folder, out) for out in ("one", "other")]
+    return sum(end(run)["samples_per_s"] for run in runs)
 
 
 def theirs(folder):
@@ -80,13 +100,14 @@ def main():
                     result = ours(args.binary, work, workers, name, args.seconds, place)
                     speeds.setdefault((work, name), []).append(result["samples_per_s"])
                     overlaps.setdefault((work, name), []).append(result.get("overlap") or 0.0)
+                speeds.setdefault((work, APART), []).append(apart(args.binary, work, args.seconds, place))
             if args.peers:
                 for (work, workers), speed in theirs(args.peers).items():
                     speeds.setdefault((work, "DDP alone" if workers == 1 else "DDP"), []).append(speed)
     print("| work | workers | samples/s | efficiency | the second worker adds to a step | overlap | times DDP |")
     print("|---|---|---|---|---|---|---|")
     for work in works:
-        for name in ["alone", *transports, *(["DDP alone", "DDP"] if args.peers else [])]:
+        for name in ["alone", *transports, APART, *(["DDP alone", "DDP"] if args.peers else [])]:
             values = speeds.get((work, name))
             first = speeds.get((work, "DDP alone" if name.startswith("DDP") else "alone"))
             if not values or not first:
@@ -97,7 +118,7 @@ def main():
             added = [step(both, 2) - step(one, 1) for both, one in zip(values, first)]
             row = [work, ("Outgrow, " if "DDP" not in name else "") + name, cell(values)]
             row += [cell(pairs, 2), f"{cell(added, 3)} ms"] if two else ["", ""]
-            row += [f"{statistics.median(overlaps[work, name]):.2f}" if two and "DDP" not in name else ""]
+            row += [f"{statistics.median(overlaps[work, name]):.2f}" if (work, name) in overlaps and two else ""]
             ddp = speeds.get((work, "DDP"))
             row += [f"{statistics.median(values) / statistics.median(ddp):.2f}" if ddp and two else ""]
             print("| " + " | ".join(row) + " |", flush=True)
