@@ -71,7 +71,7 @@ pub struct SplitMetrics {
     pub split: String,
     /// The number of samples.
     pub samples: u64,
-    /// Name and value, in the order to show them: `loss`, `accuracy`, `top5`, `auc`, `rmse`, `perplexity`.
+    /// Name and value, in the order to show them: `loss`, `accuracy`, `auc`, `rmse` and the others.
     pub values: Vec<(String, f64)>,
 }
 

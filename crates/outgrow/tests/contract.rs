@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 const CLASSES: &str = "[data]\nsource = \"synthetic:glyphs\"\nsamples = 120\ntest = { samples = 40 }\n\
     split = { validation = 0.2 }\n[model]\nname = \"mlp\"\nhidden = [20]\n[train]\nepochs = 2\nbatch = 16\n";
 const NUMBERS: &str = "[data]\nsource = \"rows\"\ncolumns = [\"x\", \"y\"]\nlabel = \"y\"\n\
-    rows = [[1, 2], [2, 4], [3, 6], [4, 8]]\ntest = { rows = [[5, 10]] }\n\
+    rows = [[1, 2], [2, 4], [3, 6], [4, 8]]\ntest = { rows = [[5, 10], [6, 12]] }\n\
     [model]\nname = \"linear\"\n[train]\nepochs = 1\nbatch = 4\n";
 const TWO: &str = "[data]\nsource = \"rows\"\ncolumns = [\"x\", \"y\"]\nlabel = \"y\"\n\
     rows = [[1, \"a\"], [2, \"a\"], [3, \"b\"], [4, \"b\"]]\ntest = { rows = [[0, \"a\"], [5, \"b\"]] }\n\
@@ -40,8 +40,9 @@ fn check_object(manifest: &str, steps: u64, metrics: &[&str]) {
         assert_eq!(names, metrics, "{split}");
         for name in names {
             let value = result[split][name].as_f64().unwrap_or_else(|| panic!("{split} {name}: {result}"));
-            let is_fraction = ["accuracy", "top5", "auc"].contains(&name);
-            assert!(value >= 0.0 && (!is_fraction || value <= 1.0), "{split} {name}: {value}");
+            let unbounded = ["loss", "log_loss", "rmse", "mae"].contains(&name);
+            assert!(value >= 0.0 || name == "r2", "{split} {name}: {value}");
+            assert!(value <= 1.0 || unbounded, "{split} {name}: {value}");
         }
     }
     let splits = place.json(&["data", "inspect", "m.toml"])["splits"].clone();
@@ -75,11 +76,14 @@ fn digest(place: &Place, out: &str) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Metrics of all that has classes.
+const OF_CLASSES: [&str; 5] = ["f1", "f1_weighted", "precision", "recall", "log_loss"];
+
 #[test]
 fn one_object_with_what_applies() {
-    check_object(CLASSES, 14, &["loss", "accuracy", "top5"]);
-    check_object(NUMBERS, 1, &["loss", "rmse"]);
-    check_object(TWO, 1, &["loss", "accuracy", "auc"]);
+    check_object(CLASSES, 14, &[&["loss", "accuracy", "top5"], &OF_CLASSES[..]].concat());
+    check_object(NUMBERS, 1, &["loss", "rmse", "mae", "r2"]);
+    check_object(TWO, 1, &[&["loss", "accuracy", "auc"], &OF_CLASSES[..]].concat());
 }
 
 /// With batches of 4, 4 and 2 samples, an epoch's line has the mean over its samples, not the loss of its last batch.
@@ -369,7 +373,7 @@ fn data_is_looked_for_in_three_places() {
     place.write(
         "manifests/m.toml",
         NUMBERS.replace("\"rows\"", "\"csv\"\nfiles = \"sets/t.csv\"").replace(
-            "columns = [\"x\", \"y\"]\nlabel = \"y\"\nrows = [[1, 2], [2, 4], [3, 6], [4, 8]]\ntest = { rows = [[5, 10]] }\n",
+            "columns = [\"x\", \"y\"]\nlabel = \"y\"\nrows = [[1, 2], [2, 4], [3, 6], [4, 8]]\ntest = { rows = [[5, 10], [6, 12]] }\n",
             "label = \"y\"\n",
         ),
     );
@@ -409,7 +413,7 @@ fn prepared_data_is_kept_and_told_apart() {
     let place = Place::with(&NUMBERS.replace(
         "source = \"rows\"\ncolumns = [\"x\", \"y\"]\nlabel = \"y\"\nrows = [[1, 2], [2, 4], [3, 6], [4, 8]]\n",
         "source = \"csv\"\nfiles = \"t.csv\"\nlabel = \"y\"\n",
-    ).replace("test = { rows = [[5, 10]] }\n", ""));
+    ).replace("test = { rows = [[5, 10], [6, 12]] }\n", ""));
     place.write("t.csv", table(8));
     place.json(&["run", "m.toml", "--out", "r", "--cache", "mine"]);
     let prepare = || place.json(&["data", "prepare", "m.toml", "--cache", "mine"]);

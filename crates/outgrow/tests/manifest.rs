@@ -95,7 +95,7 @@ fn wrong_values_are_named_with_what_was_expected() {
         m.toml:14:13: train.clip_norm: `clip_norm` cannot be an array [manifest.value]
           expected: a number greater than 0
         m.toml:15:29: train.early_stopping.metric: `metric` cannot be 3 [manifest.value]
-          expected: one of "loss", "accuracy", "top5", "auc", "rmse", "perplexity"
+          expected: one of "loss", "accuracy", "top5", "auc", "f1", "f1_weighted", "precision", "recall", "log_loss", "rmse", "mae", "r2", "perplexity"
         m.toml:15:43: train.early_stopping.patience: `patience` cannot be 5000000000 [manifest.value]
           expected: at most 4294967295
     "#]],

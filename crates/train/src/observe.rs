@@ -1,6 +1,6 @@
 //! What a trainer tells while it works.
 
-use crate::evaluate::Metrics;
+use crate::metrics::Metrics;
 use outgrow_ir::Diagnostics;
 use std::path::Path;
 

@@ -152,7 +152,7 @@ pub struct EarlyStoppingSpec {
 
 /// A metric.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum MetricName {
     /// The loss.
     #[default]
@@ -163,18 +163,57 @@ pub enum MetricName {
     Top5,
     /// The area under the ROC curve, for two classes.
     Auc,
+    /// The mean of the classes' F1.
+    F1,
+    /// The same, each class with the weight of its samples.
+    F1Weighted,
+    /// The mean of the classes' precision.
+    Precision,
+    /// The mean of the classes' recall.
+    Recall,
+    /// The mean negative logarithm of the probability of the right class.
+    LogLoss,
     /// The root of the mean squared error.
     Rmse,
+    /// The mean absolute error.
+    Mae,
+    /// The coefficient of determination.
+    R2,
     /// e to the mean cross-entropy of a token.
     Perplexity,
 }
 
 impl MetricName {
-    const ALL: [Self; 6] = [Self::Loss, Self::Accuracy, Self::Top5, Self::Auc, Self::Rmse, Self::Perplexity];
+    /// All of them, in the order to show them.
+    pub const ALL: [Self; 13] = [
+        Self::Loss,
+        Self::Accuracy,
+        Self::Top5,
+        Self::Auc,
+        Self::F1,
+        Self::F1Weighted,
+        Self::Precision,
+        Self::Recall,
+        Self::LogLoss,
+        Self::Rmse,
+        Self::Mae,
+        Self::R2,
+        Self::Perplexity,
+    ];
 
     /// Whether a larger value is better.
     pub fn larger_is_better(self) -> bool {
-        matches!(self, Self::Accuracy | Self::Top5 | Self::Auc)
+        !matches!(self, Self::Loss | Self::LogLoss | Self::Rmse | Self::Mae | Self::Perplexity)
+    }
+
+    /// Whether people look at it first.
+    pub fn is_chief(self) -> bool {
+        !matches!(self, Self::F1Weighted | Self::Precision | Self::Recall | Self::LogLoss | Self::Mae)
+    }
+
+    /// The metric of this name, if there is one.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|metric| metric.name() == name)
     }
 
     /// The name, as the manifest has it.
@@ -184,7 +223,14 @@ impl MetricName {
             Self::Accuracy => "accuracy",
             Self::Top5 => "top5",
             Self::Auc => "auc",
+            Self::F1 => "f1",
+            Self::F1Weighted => "f1_weighted",
+            Self::Precision => "precision",
+            Self::Recall => "recall",
+            Self::LogLoss => "log_loss",
             Self::Rmse => "rmse",
+            Self::Mae => "mae",
+            Self::R2 => "r2",
             Self::Perplexity => "perplexity",
         }
     }
@@ -199,7 +245,10 @@ impl MetricName {
                     || matches!(target, TargetSpec::Class { classes } if *classes > 5)
             }
             Self::Auc => matches!(target, TargetSpec::Binary | TargetSpec::Class { classes: 2 }),
-            Self::Rmse => matches!(target, TargetSpec::Regression { .. }),
+            Self::F1 | Self::F1Weighted | Self::Precision | Self::Recall | Self::LogLoss => {
+                matches!(target, TargetSpec::Binary | TargetSpec::Class { .. })
+            }
+            Self::Rmse | Self::Mae | Self::R2 => matches!(target, TargetSpec::Regression { .. }),
             Self::Perplexity => matches!(target, TargetSpec::Tokens { .. }),
         }
     }

@@ -1,8 +1,9 @@
 //! The trainer: what a run's training is made of. `step/` takes its steps, `run.rs` is the loop around them, `saving.rs`
 //! writes and reads checkpoints, `watch.rs` stops early, `nonfinite.rs` finds what went wrong.
 
-use crate::evaluate::{Evaluator, Metrics};
+use crate::evaluate::Evaluator;
 use crate::memory::{Budget, gradient_bytes, in_step, state_bytes, step_graph};
+use crate::metrics::Metrics;
 use crate::optim::from_spec;
 use crate::program::{ModelProgram, layouts};
 use crate::saving::Saver;

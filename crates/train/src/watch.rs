@@ -1,7 +1,7 @@
 //! Early stopping: watches a validation metric and keeps the best weights.
 
 use crate::early_stopping::Patience;
-use crate::evaluate::Metrics;
+use crate::metrics::Metrics;
 use crate::observe::{TrainEvent, TrainObserver};
 use crate::trainer::Trainer;
 use outgrow_ir::Diagnostic;

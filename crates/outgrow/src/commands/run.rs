@@ -2,6 +2,7 @@
 //! the evaluation and the report.
 
 use outgrow_data::Split;
+use outgrow_train::spec::MetricName;
 use serde_json::{Map, Value as Json};
 
 use crate::cli::RunArgs;
@@ -39,7 +40,7 @@ fn go(args: &RunArgs, context: &Context, evaluate: bool) -> Result<(), Failure> 
 fn row(metrics: &Map<String, Json>) -> String {
     let shown =
         |name: &str, value: &Json| Some(format!("{} {}", metric_name(name), metric(name, value.as_f64()?)));
-    let all = metrics.iter().filter(|(name, _)| *name != "samples");
+    let all = metrics.iter().filter(|(name, _)| MetricName::of_name(name).is_some_and(MetricName::is_chief));
     let mut values: Vec<String> = all.filter_map(|(name, value)| shown(name, value)).collect();
     if let Some(targets) = metrics.get("targets").and_then(Json::as_object) {
         let each =

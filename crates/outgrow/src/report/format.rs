@@ -92,7 +92,7 @@ pub fn number(value: f64) -> String {
 /// A metric's value as people read it.
 pub fn metric(name: &str, value: f64) -> String {
     match name {
-        "accuracy" | "top5" => percent(value),
+        "accuracy" | "top5" | "precision" | "recall" => percent(value),
         _ => number(value),
     }
 }
@@ -103,6 +103,11 @@ pub fn metric_name(name: &str) -> &str {
         "top5" => "top-5 accuracy",
         "auc" => "AUC",
         "rmse" => "RMSE",
+        "mae" => "MAE",
+        "r2" => "R²",
+        "f1" => "F1",
+        "f1_weighted" => "weighted F1",
+        "log_loss" => "log loss",
         name => name,
     }
 }

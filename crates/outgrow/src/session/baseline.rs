@@ -4,7 +4,7 @@
 use outgrow_data::{Dataset, Split};
 use outgrow_models::TargetScale;
 use outgrow_train::Metrics;
-use outgrow_train::metric::Tally;
+use outgrow_train::metric::{ClassCounts, NumberErrors, NumberMetrics};
 use outgrow_transform::{Batch, Target, TargetMoments};
 
 use crate::report::format::number;
@@ -37,7 +37,20 @@ impl Baseline {
             let seen = counts.iter().zip(&trained).filter(|(count, _)| **count > 0);
             let loss = seen.map(|(count, before)| -part(*count) * libm::log(*before as f64 / all)).sum();
             let accuracy = counts.get(most).map(|count| part(*count));
-            (samples > 0).then(|| (split, Metrics { samples, loss, accuracy, ..Metrics::default() }))
+            let mut all = ClassCounts::new(counts.len());
+            counts.iter().enumerate().for_each(|(class, count)| all.add_many(class, Some(most), *count));
+            let metrics = Metrics {
+                samples,
+                loss,
+                accuracy,
+                f1: all.f1(),
+                f1_weighted: all.f1_weighted(),
+                precision: all.precision(),
+                recall: all.recall(),
+                log_loss: Some(loss),
+                ..Metrics::default()
+            };
+            (samples > 0).then_some((split, metrics))
         };
         Some(Self {
             answer: format!("always `{}`", names.get(most)?),
@@ -72,59 +85,54 @@ pub fn beats(model: &Metrics, baseline: &Metrics) -> bool {
 /// How far the targets of a part of the data are from the means of the training data.
 #[derive(Clone, Debug)]
 pub struct Deviations {
-    moments: Vec<TargetMoments>,
-    /// The scale of each number in the loss; none where that is of the numbers as they are.
-    scales: Vec<TargetScale>,
-    /// Of each batch its samples and the sum of their losses, and the sum of the squares of each number.
-    batches: Tally,
+    means: Vec<f64>,
+    /// By how much each number is divided in the loss.
+    scales: Vec<f64>,
+    errors: NumberErrors,
 }
 
-/// Where the squares begin in what is taken down of a batch.
-const SQUARES: usize = 2;
-
 impl Deviations {
-    /// None seen yet.
+    /// None seen yet; scales are none where the loss is of the numbers as they are.
     pub fn new(moments: &[TargetMoments], scales: &[TargetScale]) -> Self {
-        let batches = Tally::new(SQUARES + moments.len());
-        Self { moments: moments.to_vec(), scales: scales.to_vec(), batches }
+        let scale = |number: usize| scales.get(number).map_or(1.0, |scale| scale.deviation);
+        Self {
+            means: moments.iter().map(|moments| moments.mean).collect(),
+            scales: (0..moments.len()).map(scale).collect(),
+            errors: NumberErrors::new(moments.len()),
+        }
     }
 
     /// Sees the targets of a batch.
     pub fn add(&mut self, batch: &Batch) {
         let Some(targets) = &batch.target else { return };
-        let width = self.moments.len();
-        let numbers = self.batches.batch();
-        numbers[0] = batch.real as f64;
-        for i in 0..batch.real * width {
-            let error = targets.get_f64(i) - self.moments[i % width].mean;
-            let scale = self.scales.get(i % width).map_or(1.0, |scale| scale.deviation);
-            numbers[1] += (error / scale) * (error / scale);
-            numbers[SQUARES + i % width] += error * error;
+        let means = &self.means;
+        if !means.is_empty() {
+            self.errors.add(batch.real, |i| means[i % means.len()], |i| targets.get_f64(i));
         }
     }
 
     /// What has been seen, for [`Deviations::merge`].
     pub fn numbers(&self) -> &[f64] {
-        self.batches.numbers()
+        self.errors.numbers()
     }
 
     /// Becomes what several have seen, one after the other; nothing if they tell of something else.
     pub fn merge(&mut self, all: &[Vec<f64>]) -> Option<()> {
-        self.batches.clear();
-        all.iter().try_for_each(|numbers| self.batches.extend(numbers))
+        self.errors.merge(all)
     }
 
     fn metrics(&self) -> Metrics {
-        let sums = self.batches.sums();
-        let (samples, squares) = (sums[0], &sums[SQUARES..]);
-        let numbers = samples * squares.len() as f64;
-        let root = |sum: f64, numbers: f64| libm::sqrt(sum / numbers);
-        let each = squares.iter().map(|sum| root(*sum, samples));
+        let each = self.errors.each();
+        let scaled = each.iter().zip(&self.scales).map(|(one, scale)| (one.rmse / scale).powi(2));
+        let loss = scaled.sum::<f64>() / each.len() as f64;
+        let all = NumberMetrics::of_all(&each);
         Metrics {
-            samples: samples as u64,
-            loss: sums[1] / numbers,
-            rmse: (numbers > 0.0).then(|| root(squares.iter().sum(), numbers)),
-            rmse_each: if squares.len() > 1 { each.collect() } else { Vec::new() },
+            samples: self.errors.samples() as u64,
+            loss,
+            rmse: all.map(|all| all.rmse),
+            mae: all.map(|all| all.mae),
+            r2: all.and_then(|all| all.r2),
+            each: if each.len() > 1 { each } else { Vec::new() },
             ..Metrics::default()
         }
     }

@@ -143,6 +143,9 @@ impl RunResult {
         }
         if let Some(confusion) = &self.confusion {
             json["test_classes"] = self.classes(confusion);
+            let classes = 0..confusion.classes();
+            let row = |actual| classes.clone().map(|predicted| confusion.count(actual, predicted)).collect();
+            json["test_confusion"] = json!(classes.clone().map(row).collect::<Vec<Vec<u64>>>());
         }
         json["weights_sha256"] = json!(weights_sha256(&trainer.state.weights()?));
         json["cpu_utilisation"] = json!(usage.utilisation);
@@ -156,18 +159,17 @@ impl RunResult {
 
     /// The metrics that apply, by name, as a page shows them: where several numbers are predicted, those of each too.
     pub fn values(&self, metrics: &Metrics) -> Vec<(String, f64)> {
-        let each = self.targets.iter().zip(&metrics.rmse_each);
-        let each = each.map(|(name, rmse)| (format!("RMSE of {name}"), *rmse));
+        let each = self.targets.iter().zip(&metrics.each);
+        let each = each.map(|(name, one)| (format!("RMSE of {name}"), one.rmse));
         values(metrics).into_iter().chain(each).collect()
     }
 
     /// Metrics, and where several numbers are predicted those of each by its name.
     fn metrics_json(&self, metrics: &Metrics) -> Json {
         let mut json = serde_json::to_value(metrics).unwrap_or_default();
-        if !metrics.rmse_each.is_empty() {
-            let each = self.targets.iter().zip(&metrics.rmse_each);
-            json["targets"] =
-                Json::Object(each.map(|(name, rmse)| (name.clone(), json!({ "rmse": rmse }))).collect());
+        if !metrics.each.is_empty() {
+            let each = self.targets.iter().zip(&metrics.each);
+            json["targets"] = Json::Object(each.map(|(name, one)| (name.clone(), json!(one))).collect());
         }
         json
     }
@@ -196,7 +198,12 @@ impl RunResult {
     fn classes(&self, confusion: &Confusion) -> Json {
         let class = |(i, name): (usize, &String)| {
             let samples: u64 = (0..confusion.classes()).map(|predicted| confusion.count(i, predicted)).sum();
-            let json = json!({ "samples": samples, "precision": confusion.precision(i), "recall": confusion.recall(i) });
+            let json = json!({
+                "samples": samples,
+                "precision": confusion.precision(i),
+                "recall": confusion.recall(i),
+                "f1": confusion.f1(i),
+            });
             (name.clone(), json)
         };
         Json::Object(self.class_names.iter().enumerate().map(class).collect())

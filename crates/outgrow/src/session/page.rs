@@ -101,7 +101,7 @@ fn curves(lines: &[Json]) -> Vec<Curve> {
         (!parts.is_empty()).then(|| Curve { metric: metric.into(), unit: "step".into(), parts })
     };
     let mut curves: Vec<Curve> =
-        ["loss", "accuracy", "auc", "perplexity"].into_iter().filter_map(curve).collect();
+        ["loss", "accuracy", "auc", "f1", "rmse", "r2", "perplexity"].into_iter().filter_map(curve).collect();
     let rates = series("lr", "train");
     if rates.windows(2).any(|w| w[0].1 != w[1].1) {
         curves.push(Curve {

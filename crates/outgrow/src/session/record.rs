@@ -139,15 +139,7 @@ impl<'a> Recorder<'a> {
 
 /// The metrics that apply, by name.
 pub fn values(metrics: &Metrics) -> Vec<(String, f64)> {
-    let all = [
-        ("loss", Some(metrics.loss)),
-        ("accuracy", metrics.accuracy),
-        ("top5", metrics.top5),
-        ("auc", metrics.auc),
-        ("rmse", metrics.rmse),
-        ("perplexity", metrics.perplexity),
-    ];
-    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    metrics.all().map(|(metric, value)| (metric.name().to_owned(), value)).collect()
 }
 
 impl TrainObserver for Recorder<'_> {
@@ -192,6 +184,8 @@ impl TrainObserver for Recorder<'_> {
                 }
                 self.push(line);
                 let train = self.mean.take();
+                let chief = metrics.all().filter(|(metric, _)| metric.is_chief());
+                let values: Vec<_> = chief.map(|(metric, value)| (metric.name().to_owned(), value)).collect();
                 self.progress.epoch(epoch + 1, self.epochs(), &[("train", &train), ("validation", &values)]);
             }
             TrainEvent::EpochEnded { step, epoch } if !self.evaluates => {

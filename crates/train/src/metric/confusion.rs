@@ -59,6 +59,13 @@ impl Confusion {
         ratio(self.count(class, class), (0..self.classes).map(|target| self.count(target, class)).sum())
     }
 
+    /// Twice what was rightly taken for `class`, of what was taken for it and what is of it; nothing when nothing is either.
+    pub fn f1(&self, class: usize) -> Option<f64> {
+        let taken: u64 = (0..self.classes).map(|target| self.count(target, class)).sum();
+        let is: u64 = (0..self.classes).map(|predicted| self.count(class, predicted)).sum();
+        ratio(2 * self.count(class, class), taken + is)
+    }
+
     /// Of what is of `class`, the fraction that was taken for it; nothing when nothing is.
     pub fn recall(&self, class: usize) -> Option<f64> {
         ratio(self.count(class, class), (0..self.classes).map(|predicted| self.count(class, predicted)).sum())
@@ -88,6 +95,7 @@ mod tests {
         let each = |of: &dyn Fn(usize) -> Option<f64>| [of(0), of(1), of(2)];
         assert_eq!(each(&|c| confusion.precision(c)), [Some(2.0 / 3.0), Some(0.0), None]);
         assert_eq!(each(&|c| confusion.recall(c)), [Some(0.5), Some(0.0), None]);
+        assert_eq!(each(&|c| confusion.f1(c)), [Some(4.0 / 7.0), Some(0.0), None]);
         assert_eq!(of(&[]).accuracy(), None);
     }
 

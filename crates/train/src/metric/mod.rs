@@ -4,11 +4,19 @@
 mod auc;
 mod classification;
 mod confusion;
+mod counts;
+mod log_loss;
 mod mean;
+mod moments;
+mod numbers;
 mod tally;
 
 pub use auc::{auc, weighted_auc};
 pub use classification::{Classification, predicted_class};
 pub use confusion::Confusion;
+pub use counts::ClassCounts;
+pub use log_loss::log_loss;
 pub use mean::Mean;
+pub use moments::Moments;
+pub use numbers::{NumberErrors, NumberMetrics};
 pub use tally::Tally;

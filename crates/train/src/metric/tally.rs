@@ -22,26 +22,36 @@ impl Tally {
         &mut self.numbers[start..]
     }
 
+    /// The numbers of the newest batch.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn last(&mut self) -> &mut [f64] {
+        let start = self.numbers.len() - self.width;
+        &mut self.numbers[start..]
+    }
+
+    /// The numbers of each batch.
+    pub fn batches(&self) -> impl Iterator<Item = &[f64]> {
+        self.numbers.chunks_exact(self.width.max(1))
+    }
+
     /// All numbers, batch by batch.
     pub fn numbers(&self) -> &[f64] {
         &self.numbers
     }
 
-    /// Forgets all batches.
-    pub fn clear(&mut self) {
+    /// Becomes what several say to be their [`Tally::numbers`], one after the other; nothing if they are no whole batches.
+    pub fn merge(&mut self, all: &[Vec<f64>]) -> Option<()> {
         self.numbers.clear();
-    }
-
-    /// What somebody else has said to be [`Tally::numbers`] of the batches that come next; nothing if they are none.
-    pub fn extend(&mut self, numbers: &[f64]) -> Option<()> {
-        let whole = self.width > 0 && numbers.len().is_multiple_of(self.width);
-        whole.then(|| self.numbers.extend_from_slice(numbers))
+        let whole = |numbers: &Vec<f64>| numbers.len().is_multiple_of(self.width.max(1));
+        all.iter().all(whole).then(|| all.iter().for_each(|numbers| self.numbers.extend(numbers)))
     }
 
     /// The sum of each number over all batches.
     pub fn sums(&self) -> Vec<f64> {
         let mut sums = vec![0.0; self.width];
-        for batch in self.numbers.chunks_exact(self.width.max(1)) {
+        for batch in self.batches() {
             sums.iter_mut().zip(batch).for_each(|(sum, number)| *sum += number);
         }
         sums
@@ -64,11 +74,12 @@ mod tests {
         };
         let whole = tally(&batches);
         for cut in [0, 1, 20, 50] {
-            let mut all = tally(&batches[..cut]);
-            all.extend(tally(&batches[cut..]).numbers()).unwrap();
+            let parts = [&batches[..cut], &batches[cut..]].map(|part| tally(part).numbers().to_vec());
+            let mut all = tally(&batches[..3]);
+            all.merge(&parts).unwrap();
             assert_eq!(all.sums(), whole.sums());
         }
         assert_eq!(tally(&[]).sums(), [0.0; 3]);
-        assert_eq!(tally(&[]).extend(&[1.0; 4]), None, "no whole number of batches");
+        assert_eq!(tally(&[]).merge(&[vec![1.0; 4]]), None, "no whole number of batches");
     }
 }
