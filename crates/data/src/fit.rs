@@ -36,7 +36,7 @@ impl TrainingRecords<'_> {
             (self.progress)(i as u64);
             canonical(&record, &mut content);
             let hash = self.splitter.hash(&content);
-            if self.splitter.assign(hash) == Split::Train {
+            if self.splitter.assign(hash, &record.values) == Split::Train {
                 sink(record, hash.identity)?;
             }
         }

@@ -34,6 +34,7 @@ pub mod source;
 mod spec;
 mod split;
 mod split_data;
+mod stratify;
 mod target_fit;
 mod tokens;
 mod work;

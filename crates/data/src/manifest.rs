@@ -15,7 +15,7 @@ pub(crate) const DATASET: &str = "dataset.json";
 /// The file that says how far preparation has come.
 pub(crate) const PROGRESS: &str = "progress.json";
 /// The version of the stored form; another one is never read.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// What `dataset.json` holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,9 +5,10 @@ use crate::download::{Downloads, LIMIT_BYTES};
 use crate::files::{Finder, Web, storage_problem};
 use crate::manifest::{DATASET, FORMAT, Manifest, PROGRESS, Progress, SplitInfo};
 use crate::problems::{empty, empty_test, nothing_left, one_class};
-use crate::source::{self, Context, Opened};
+use crate::source::{self, Context, Opened, Part};
 use crate::split::Splitter;
-use crate::work::{PrepareOptions, PrepareProgress, Work};
+use crate::stratify::stratified;
+use crate::work::{PROGRESS_EVERY, PrepareOptions, PrepareProgress, Work};
 use crate::{CleanReport, ColumnType, DataSpec, Split, fingerprint, manifest, records, tokens};
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
@@ -115,7 +116,19 @@ pub(crate) fn prepare_with(
     if let Some(fitted) = fitted {
         progress.transform = Some(fitted.clone());
     }
-    let work = Work { spec, options, folder: &folder, splitter, fitted };
+    let splitter = match source {
+        Opened::Records(source) if fitted.is_none() => {
+            let total = source.count(Part::Train);
+            let tell = |done: u64| {
+                if done.is_multiple_of(PROGRESS_EVERY) {
+                    (options.progress)(&PrepareProgress { phase: "splitting", done, total });
+                }
+            };
+            stratified(spec, &**source, splitter, &tell)?
+        }
+        _ => splitter.clone(),
+    };
+    let work = Work { spec, options, folder: &folder, splitter: &splitter, fitted };
     let (transform, report, splits) = match source {
         Opened::Records(source) => records::prepare(&work, &**source, progress)?,
         Opened::Text(text) => tokens::prepare(&work, text, progress)?,

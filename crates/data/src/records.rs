@@ -61,7 +61,7 @@ pub(crate) fn prepare(
         threads: work.options.threads.max(1),
         block_records,
         writer,
-        report: CleanReport { notes, ..CleanReport::default() },
+        report: CleanReport { notes, stratified: work.splitter.is_stratified(), ..CleanReport::default() },
         runs: Default::default(),
         missing: [(); 3].map(|()| vec![0; transform.columns.0.len()]),
         block: Vec::new(),
@@ -80,7 +80,8 @@ pub(crate) fn prepare(
             done += 1;
             canonical(&record, &mut content);
             let hash = work.splitter.hash(&content);
-            let split = if part == Part::Test { Split::Test } else { work.splitter.assign(hash) };
+            let split =
+                if part == Part::Test { Split::Test } else { work.splitter.assign(hash, &record.values) };
             storing.take(split, record, hash.identity)?;
         }
     }

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct CleanReport {
     /// One for each split, in the order of [`Split::ALL`].
     pub splits: [SplitReport; 3],
+    /// Whether classes are divided among the splits each by itself, so that every split has them in the same proportions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stratified: bool,
     /// What the source does not read as one might expect, such as columns that it leaves out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

@@ -77,11 +77,13 @@ pub struct DataSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<String>>,
 
-    /// `csv`: whether the first line names the columns (true unless `columns` is given).
+    /// `csv`: whether the first line names the columns (true unless `columns` is given). A first column without a name
+    /// that counts the rows, as pandas writes it, is an index and left out, which is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub header: Option<bool>,
 
-    /// `csv`: what separates the fields, one character; a comma when left out.
+    /// `csv`: what separates the fields, one character. When left out: a comma; or a semicolon, a tab or a `|` where
+    /// commas separate nothing and that does, which is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<String>,
 
@@ -299,6 +301,10 @@ pub struct SplitSpec {
     /// For testing at the end; not together with `data.test`.
     #[serde(default)]
     pub test: f64,
+    /// Whether each class is divided by itself, so that every part has all of them in the same proportions. When left
+    /// out: yes for classes of at most 1,000 records; larger ones are divided by chance, which comes to nearly the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stratify: Option<bool>,
 }
 
 /// Kinds of columns.

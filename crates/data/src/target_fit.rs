@@ -133,6 +133,11 @@ impl TargetFit {
         })
     }
 
+    /// Whether it has turned out that quantities are predicted.
+    pub(crate) fn is_quantity(&self) -> bool {
+        matches!(self, Self::Quantities { few: None, .. })
+    }
+
     pub(crate) fn learns(&self) -> bool {
         !matches!(self, Self::Known(_))
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Progress is told once in so many records.
-const PROGRESS_EVERY: u64 = 512;
+pub(crate) const PROGRESS_EVERY: u64 = 512;
 
 /// Where to look for data, where to keep it, and how to go about it.
 pub struct PrepareOptions<'a> {
@@ -32,7 +32,7 @@ pub struct PrepareOptions<'a> {
 /// How far preparation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrepareProgress {
-    /// What is being done: `downloading`, `checking` (bytes of the source files), `fitting` or `storing` (records or characters).
+    /// What is being done: `downloading`, `checking` (bytes of the source files), `splitting`, `fitting` or `storing` (records or characters).
     pub phase: &'static str,
     /// How much of it is done.
     pub done: u64,

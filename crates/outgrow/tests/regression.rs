@@ -114,7 +114,7 @@ fn a_run_begins_with_what_it_understood_and_ends_beside_its_baseline() {
         lines[0].starts_with("note: the 2 whole numbers of `y`, 0 to 1, are taken for classes"),
         "{lines:?}"
     );
-    assert!(lines[1].starts_with("data        400 rows: ") && lines[1].ends_with(" test"), "{lines:?}");
+    assert_eq!(lines[1], "data        400 rows: 300 train, 100 test, each class in the same proportions");
     assert_eq!(lines[2], "sees        1 number (x); 1 column as 0/1 for each of its values (colour 2)");
     assert_eq!(lines[3], "predicts    one of 2 classes: 0 320, 1 80");
     // A step of no length from zero: the first class, which is the frequent one, is answered to everything.

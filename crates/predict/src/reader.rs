@@ -213,7 +213,7 @@ impl<'a> Reader<'a> {
                 return Ok(Value::Missing);
             };
             match std::str::from_utf8(field) {
-                Ok(text) => self.format.parse(text, &column.kind).map_err(|d| d.item(item)),
+                Ok(text) => self.format.parse_in(text, column),
                 Err(_) => Err(Diagnostic::new("data.csv.utf8", "the field is not UTF-8 text")
                     .item(item)
                     .expected("text in UTF-8")

@@ -345,7 +345,18 @@ impl TrainSpec {
 }
 
 impl Train {
+    /// The same with a batch that so many training samples fill, cut where it is larger: to the most of them that the
+    /// micro-shards divide.
+    pub fn cut_to(&self, samples: u64) -> Self {
+        let most = usize::try_from(samples).unwrap_or(usize::MAX) / self.micro_shards * self.micro_shards;
+        let batch = if most == 0 { self.batch } else { self.batch.min(most) };
+        Self { batch, ..self.clone() }
+    }
+
     /// Refuses a batch that this many training samples do not fill, and more epochs of them than steps can be counted.
+    ///
+    /// # Errors
+    /// What is refused.
     pub fn check_samples(&self, samples: u64) -> Result<(), Diagnostic> {
         let batch = self.batch;
         if batch as u64 > samples {

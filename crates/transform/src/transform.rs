@@ -1,6 +1,8 @@
 //! The transform: everything between a raw record and a model's tensors, as one serialisable value.
 
-use crate::{Assembly, Batch, Chain, ColumnKind, Columns, Record, Role, TargetEncoder, TargetMoments, Value};
+use crate::{
+    Assembly, Batch, Chain, Column, ColumnKind, Columns, Record, Role, TargetEncoder, TargetMoments, Value,
+};
 use outgrow_ir::Diagnostic;
 use outgrow_tensor::{DType, Tensor};
 use schemars::JsonSchema;
@@ -162,9 +164,26 @@ impl RawFormat {
                     format!("{:?} is not a number", crate::record::shorten(text, 60)),
                 )
                 .expected("a finite number, as in the rows before")
-                .hint("name it in `data.missing` if it stands for a missing value, or declare `data.types` for the column")),
+                .hint(format!(
+                    "say `missing = [{:?}]` in `[data]` if it stands for a missing value",
+                    crate::record::shorten(text, 60)
+                ))),
             },
             _ => Ok(Value::Text(text.to_owned())),
         }
+    }
+
+    /// The value that a text field spells in this column.
+    ///
+    /// # Errors
+    /// As [`RawFormat::parse`], with what to say of this column.
+    pub fn parse_in(&self, text: &str, column: &Column) -> Result<Value, Diagnostic> {
+        self.parse(text, &column.kind).map_err(|problem| {
+            let missing = problem.hint.clone().unwrap_or_default();
+            let name = &column.name;
+            problem
+                .item(format!("column `{name}`"))
+                .hint(format!("{missing}, or `types = {{ {name:?} = \"text\" }}` if the column holds names"))
+        })
     }
 }

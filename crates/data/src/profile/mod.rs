@@ -11,6 +11,7 @@ pub use duplicates::{Duplicates, Leak};
 use crate::fit::{canonical, with_roles};
 use crate::prepare::{open_source, splitter_of};
 use crate::source::{Opened, Part, RecordSource};
+use crate::stratify::stratified;
 use crate::{DataSpec, PrepareOptions, PrepareProgress, Split};
 use column::ColumnWatch;
 use duplicates::DuplicateWatch;
@@ -56,12 +57,18 @@ pub fn profile(spec: &DataSpec, options: &PrepareOptions<'_>) -> Result<Option<P
     let (source, seed) = open_source(spec, options, Default::default())?;
     let Opened::Records(source) = source else { return Ok(None) };
     let splitter = splitter_of(spec, seed, source.has_test())?;
+    let total = total(&*source);
+    let tell = |done: u64| {
+        if done.is_multiple_of(PROGRESS_EVERY) {
+            (options.progress)(&PrepareProgress { phase: "inspecting", done, total });
+        }
+    };
+    let splitter = stratified(spec, &*source, &splitter, &tell)?;
     let columns = with_roles(spec, &*source)?;
     let mut watches: Vec<ColumnWatch> = columns.0.iter().map(ColumnWatch::new).collect();
     let mut duplicates = DuplicateWatch::default();
     let mut images = Images::new(&columns.0.iter().map(|c| c.role).collect::<Vec<_>>());
     let mut records = [0; 3];
-    let total = total(&*source);
     let (mut done, mut content) = (0, Vec::new());
     for part in [Part::Train, Part::Test] {
         if part == Part::Test && !source.has_test() {
@@ -69,13 +76,11 @@ pub fn profile(spec: &DataSpec, options: &PrepareOptions<'_>) -> Result<Option<P
         }
         for record in source.records(part)? {
             let record = record?;
-            if done % PROGRESS_EVERY == 0 {
-                (options.progress)(&PrepareProgress { phase: "inspecting", done, total });
-            }
+            tell(done);
             done += 1;
             canonical(&record, &mut content);
             let hash = splitter.hash(&content);
-            let split = if part == Part::Test { Split::Test } else { splitter.assign(hash) };
+            let split = if part == Part::Test { Split::Test } else { splitter.assign(hash, &record.values) };
             records[split.index()] += 1;
             for (watch, value) in watches.iter_mut().zip(&record.values) {
                 watch.see(split, value, hash.identity);

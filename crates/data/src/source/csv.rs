@@ -1,5 +1,6 @@
 //! CSV files (RFC 4180, with other delimiters, comments and blanks around fields where the manifest says so).
 
+mod guess;
 mod kinds;
 mod lines;
 
@@ -52,6 +53,8 @@ pub struct CsvFormat {
     pub raw: RawFormat,
     /// Whether the first line names the columns.
     pub header: bool,
+    /// Whether the first field of every line counts the rows, and is left out.
+    pub index: bool,
     /// The columns' names, instead of those in the file.
     pub columns: Option<Vec<String>>,
     /// Kinds of columns that are not to be guessed.
@@ -69,6 +72,7 @@ impl Default for CsvFormat {
         Self {
             raw: RawFormat::default(),
             header: true,
+            index: false,
             columns: None,
             types: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -216,7 +220,7 @@ impl<R: Read> Iterator for FileRecords<R> {
         let origin = Origin { file, line: Some(line), row: 0 };
         let mut values = Vec::with_capacity(fields.len());
         for (field, column) in fields.iter().zip(&self.columns.0) {
-            match self.format.parse(field, &column.kind) {
+            match self.format.parse_in(field, column) {
                 Ok(value) => values.push(value),
                 Err(problem) => {
                     return Some(Err(origin.place(problem.item(format!("column `{}`", column.name)))));
@@ -250,17 +254,19 @@ struct CsvSource {
     format: CsvFormat,
     columns: Columns,
     files: PartFiles,
+    notes: Vec<String>,
 }
 
 fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
     let files = PartFiles::find(spec, context, KIND.name, ENDINGS)?;
-    let format = CsvFormat { known: context.kinds.clone(), ..CsvFormat::of(spec)? };
+    let mut format = CsvFormat { known: context.kinds.clone(), ..CsvFormat::of(spec)? };
     let storage = context.finder.storage.clone();
+    let notes = guess::complete(&storage, files.first(), spec.delimiter.is_some(), &mut format)?;
     let columns = columns(lines(&storage, &format, files.first())?, &format)?;
     if columns.0.is_empty() {
         return Err(crate::problems::empty().file(&files.first().path).into());
     }
-    Ok(Opened::Records(Box::new(CsvSource { storage, format, columns, files })))
+    Ok(Opened::Records(Box::new(CsvSource { storage, format, columns, files, notes })))
 }
 
 fn lines(
@@ -268,7 +274,8 @@ fn lines(
     format: &CsvFormat,
     file: &Found,
 ) -> Result<Lines<Box<dyn Read + Send>>, Diagnostic> {
-    Ok(Lines::new(content(storage, file)?, &format.raw, Some(Arc::from(file.path.as_path()))))
+    let lines = Lines::new(content(storage, file)?, &format.raw, Some(Arc::from(file.path.as_path())));
+    Ok(if format.index { lines.without_first() } else { lines })
 }
 
 impl RecordSource for CsvSource {
@@ -280,6 +287,9 @@ impl RecordSource for CsvSource {
     }
     fn files(&self) -> Vec<Found> {
         self.files.all().cloned().collect()
+    }
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
     }
     fn has_test(&self) -> bool {
         self.files.has_test()

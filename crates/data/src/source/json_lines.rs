@@ -285,9 +285,9 @@ fn unknown(path: &str) -> Diagnostic {
     )
     .item(format!("`{path}`"))
     .expected("the fields of the first records")
-    .hint(
-        "declare it, data.types = { \"field\" = \"number\" }, or name all fields to read with `data.columns`",
-    )
+    .hint(format!(
+        "declare it, `types = {{ {path:?} = \"number\" }}` in `[data]`, or name all fields to read with `data.columns`"
+    ))
 }
 
 /// The value of a field in a column.
@@ -301,7 +301,10 @@ fn value(json: &Json, column: &Column, format: &JsonFormat, raw: &RawFormat) -> 
         Json::String(_) => {
             return Err(Diagnostic::new("data.json.not-a-number", "the field holds a text")
                 .expected("a number, as in the records before")
-                .hint("declare `data.types` for the column, as \"text\", or as \"number\" for numbers in quotation marks"));
+                .hint(format!(
+                    "say `types = {{ {:?} = \"text\" }}` in `[data]`, or \"number\" for numbers in quotation marks",
+                    column.name
+                )));
         }
         Json::Bool(b) if number => Value::Number(f64::from(u8::from(*b))),
         Json::Bool(b) => Value::Text(b.to_string()),

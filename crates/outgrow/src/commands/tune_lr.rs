@@ -122,7 +122,7 @@ struct Search<'a> {
 impl Search<'_> {
     /// Steps of a run over this data.
     fn steps(&self, trainer: &Trainer, data: &dyn TrainingData) -> Result<u64, Diagnostic> {
-        self.session.manifest.train.check_samples(data.samples())?;
+        self.session.train(self.data).check_samples(data.samples())?;
         let per_epoch = trainer.steps_per_epoch(data.samples());
         Ok(self.args.steps.unwrap_or(per_epoch.clamp(*STEPS.start(), *STEPS.end())))
     }
@@ -166,7 +166,7 @@ impl Search<'_> {
 
     fn grid(&self, trainer: &mut Trainer) -> Result<Found, Failure> {
         let Self { args, session, .. } = self;
-        let train = &session.manifest.train;
+        let train = &session.train(self.data);
         let folds = match args.folds {
             Some(count) => folds::folds(&self.batches, session.manifest.seed, count as usize)?,
             None => Vec::new(),

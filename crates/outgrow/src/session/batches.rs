@@ -31,7 +31,7 @@ impl DatasetBatches {
     /// # Errors
     /// When the manifest names classes that there are not.
     pub fn new(data: Dataset, manifest: &Manifest, threads: usize) -> Result<Self, Diagnostic> {
-        let train = &manifest.train;
+        let train = &manifest.train.cut_to(data.samples(Split::Train));
         let augment = manifest.spec.data.augment.clone();
         let training = LoaderOptions {
             shuffle: train.shuffle,

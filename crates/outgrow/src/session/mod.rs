@@ -32,6 +32,7 @@ use outgrow_predict::ModelOptions;
 use outgrow_runtime::collective::Group;
 use outgrow_runtime::{Backend, CpuBackend, KernelPath, ThreadPool};
 use outgrow_store::CheckpointStore;
+use outgrow_train::spec::Train;
 use outgrow_train::{Trainer, TrainerOptions, model_inputs};
 use outgrow_transform::Transform;
 
@@ -172,7 +173,7 @@ impl<'a> Session<'a> {
             seed: self.manifest.seed,
             profile_every: 64,
         };
-        let train = &self.manifest.train;
+        let train = &self.train(data);
         let saved = options.checkpoints.is_some();
         let mut trainer =
             Trainer::of_group(model.clone(), train.clone(), options, group).map_err(|found| {
@@ -186,6 +187,11 @@ impl<'a> Session<'a> {
             weights::start_from(first, &mut trainer)?;
         }
         Ok(trainer)
+    }
+
+    /// How this data is trained on: as the manifest says, with a batch that is no larger than the training data.
+    pub fn train(&self, data: &Dataset) -> Train {
+        self.manifest.train.cut_to(data.samples(Split::Train))
     }
 
     /// The batches of this data for this run.

@@ -57,7 +57,14 @@ impl Session<'_> {
         }
         context.note(&understood(&data));
         let samples = data.samples(Split::Train);
-        self.manifest.train.check_samples(samples).map_err(locate)?;
+        let train = self.train(&data);
+        train.check_samples(samples).map_err(locate)?;
+        if train.batch < self.manifest.train.batch {
+            let (asked, rows) = (self.manifest.train.batch, train.batch);
+            context.note(&format!(
+                "note: `train.batch = {asked}` is more than there is to train on, and is cut to {rows}"
+            ));
+        }
         let batches = self.batches(&data)?;
         batches.check().map_err(locate)?;
         let mut trainer =

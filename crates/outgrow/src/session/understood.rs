@@ -23,7 +23,8 @@ fn rows(data: &Dataset) -> String {
     let splits: Vec<String> = Split::ALL.iter().filter_map(split).collect();
     let total: u64 = Split::ALL.iter().map(|split| data.samples(*split)).sum();
     let what = if data.transform().assembly.text.is_some() { "samples of text" } else { "rows" };
-    format!("{} {what}: {}", count(total), splits.join(", "))
+    let how = if data.report().stratified { ", each class in the same proportions" } else { "" };
+    format!("{} {what}: {}{how}", count(total), splits.join(", "))
 }
 
 fn inputs(data: &Dataset) -> String {

@@ -66,6 +66,8 @@ pub struct Lines<R> {
     file: Option<Arc<Path>>,
     /// The number of fields that every line must have.
     width: Option<usize>,
+    /// Whether the first field of each line is left out of its texts.
+    skip_first: bool,
     begun: bool,
 }
 
@@ -81,7 +83,12 @@ impl<R: Read> Lines<R> {
             .delimiter(byte(&format.delimiter).unwrap_or(b','))
             .comment(format.comment.as_deref().and_then(byte))
             .from_reader(inner);
-        Self { reader, record: csv::ByteRecord::new(), file, width: None, begun: false }
+        Self { reader, record: csv::ByteRecord::new(), file, width: None, skip_first: false, begun: false }
+    }
+
+    /// The same without the first field of each line, where [`Lines::texts`] gives them.
+    pub(super) fn without_first(self) -> Self {
+        Self { skip_first: true, ..self }
     }
 
     /// The file that is read.
@@ -153,7 +160,7 @@ impl<R: Read> Lines<R> {
     /// The next line's number and its fields as text, of which there are as many as in the lines before.
     pub(super) fn texts(&mut self) -> Option<Result<(usize, Vec<&str>), Diagnostic>> {
         let (line, fields) = match self.next()? {
-            Ok((line, record)) => (line, record.len()),
+            Ok((line, record)) => (line, record.len().saturating_sub(usize::from(self.skip_first))),
             Err(problem) => return Some(Err(problem)),
         };
         let expected = *self.width.get_or_insert(fields);
@@ -164,7 +171,7 @@ impl<R: Read> Lines<R> {
             return Some(Err(self.place(problem, line)));
         }
         let mut texts = Vec::with_capacity(fields);
-        for (i, field) in self.record.iter().enumerate() {
+        for (i, field) in self.record.iter().enumerate().skip(usize::from(self.skip_first)) {
             match std::str::from_utf8(field) {
                 Ok(text) => texts.push(text),
                 Err(_) => {
