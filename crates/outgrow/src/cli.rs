@@ -403,6 +403,33 @@ pub struct InferArgs {
     pub processor: ProcessorArgs,
 }
 
+/// Models behind a server.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Requests that come while all threads are busy run together, each with the bits that it would have by itself. SIGTERM
+ends the server once what it has taken in is answered.
+
+Examples:
+  outgrow serve runs/mnist
+  outgrow serve digits=runs/mnist adults=runs/adult --http 127.0.0.1:9000 --latency-ms-max 20
+  curl localhost:8000/v2/models/mnist                 what it takes and gives
+  curl localhost:8000/v2/models/mnist/infer -d @request.json")]
+pub struct ServeArgs {
+    /// Runs' folders, or models in them, each under its own name or one that is given
+    #[arg(required = true, value_name = "[NAME=]MODEL")]
+    pub models: Vec<String>,
+    /// Where to listen; port 0 is any that is free
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8000")]
+    pub http: String,
+    /// Milliseconds in which a request is to be answered: batches are made for that, and what would be late is refused
+    /// with status 503
+    #[arg(long, value_name = "MS")]
+    pub latency_ms_max: Option<f64>,
+    /// How the processor is used.
+    #[command(flatten)]
+    pub processor: ProcessorArgs,
+}
+
 /// The graph of a model.
 #[derive(Clone, Debug, Args)]
 pub struct GraphArgs {
@@ -507,6 +534,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Run a model, also one of another framework, on NumPy arrays
     Infer(InferArgs),
+    /// Serve trained models over HTTP, by the Open Inference Protocol
+    Serve(ServeArgs),
     /// Search for a learning rate
     TuneLr(TuneLrArgs),
     /// Print the graph of a model, before and after the passes

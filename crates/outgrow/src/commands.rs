@@ -13,6 +13,7 @@ mod init;
 mod predict;
 mod run;
 mod schema;
+mod serve;
 mod table;
 mod tune_lr;
 mod worker;
@@ -61,6 +62,7 @@ pub fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Predict(args) => predict::run(&args, context),
         Command::Export(args) => export::run(&args, context),
         Command::Infer(args) => infer::run(&args, context),
+        Command::Serve(args) => serve::run(&args, context),
         Command::TuneLr(args) => tune_lr::run(&args, context),
         Command::Graph(args) => graph::run(&args, context),
         Command::Init(args) => init::run(&args, context),

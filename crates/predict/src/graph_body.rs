@@ -90,6 +90,12 @@ impl GraphBody {
         self.graph.outputs.iter().map(|o| Port::of_graph(&o.name, self.graph.ty(o.value))).collect()
     }
 
+    /// How many rows these inputs have, which are what they should be but for them; none where they are more than rows.
+    pub fn rows(&self, inputs: &[Tensor]) -> Result<Option<usize>, Diagnostics> {
+        let sizes = self.sizes(inputs)?;
+        Ok(self.by_rows.then(|| sizes.get(Symbol::BATCH).unwrap_or(1)))
+    }
+
     /// Runs on inputs that are what they should be but for their rows.
     pub fn run(
         &self,
@@ -143,7 +149,7 @@ impl GraphBody {
 }
 
 /// Some rows of a tensor, with zeros behind them until there are `filled`.
-fn part(
+pub(crate) fn part(
     tensor: &Tensor,
     rows: usize,
     start: usize,
@@ -160,7 +166,9 @@ fn part(
 }
 
 /// The real rows of tensors one after the other.
-fn joined<'a>(parts: impl Iterator<Item = (&'a Tensor, usize, usize)>) -> Result<Tensor, Diagnostic> {
+pub(crate) fn joined<'a>(
+    parts: impl Iterator<Item = (&'a Tensor, usize, usize)>,
+) -> Result<Tensor, Diagnostic> {
     let (mut bytes, mut shape, mut like) = (Vec::new(), Vec::new(), None);
     for (tensor, real, filled) in parts {
         let all = tensor.le_bytes();

@@ -22,6 +22,7 @@ mod programs;
 mod reader;
 mod signature;
 mod text;
+mod together;
 
 pub use answer::{Answer, Meaning, argmax, softmax};
 pub use graph_body::ROWS_MAX;
@@ -31,3 +32,4 @@ pub use package::{MODEL_FOLDER, Package};
 pub use reader::{Reader, Records, read_file};
 pub use signature::{Extent, Port};
 pub use text::Generation;
+pub use together::Rows;

@@ -155,6 +155,22 @@ impl Model {
     /// # Errors
     /// Everything that does not fit, with the input's name as the item; what memory does not suffice for.
     pub fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, Diagnostics> {
+        if let Some(absent) = outputs.iter().find(|i| **i >= self.outputs.len()) {
+            let problem = format!("there is no output number {absent}, counted from 0");
+            let expected = format!("less than {}", self.outputs.len());
+            return Err(Diagnostic::new("predict.output", problem).expected(expected).into());
+        }
+        self.check(inputs)?;
+        match &self.body {
+            Body::Graph(body) => {
+                body.run(inputs, outputs, &|inputs, make| self.run_once(inputs, outputs, make))
+            }
+            Body::Onnx(body) => self.run_once(inputs, outputs, &|| body.task(inputs, outputs)),
+        }
+    }
+
+    /// Whether there is an array for each input, and what is known of each without the others fits.
+    fn check(&self, inputs: &[Tensor]) -> Result<(), Diagnostics> {
         if inputs.len() != self.inputs.len() {
             let names: Vec<&str> = self.inputs.iter().map(|input| input.name.as_str()).collect();
             let problem = format!("there are {} arrays for {} inputs", inputs.len(), names.len());
@@ -162,18 +178,16 @@ impl Model {
                 .expected(format!("an array for each of: {}", names.join(", ")))
                 .into());
         }
-        if let Some(absent) = outputs.iter().find(|i| **i >= self.outputs.len()) {
-            let problem = format!("there is no output number {absent}, counted from 0");
-            let expected = format!("less than {}", self.outputs.len());
-            return Err(Diagnostic::new("predict.output", problem).expected(expected).into());
-        }
         let problems = self.inputs.iter().zip(inputs).filter_map(|(port, tensor)| port.check(tensor).err());
-        Diagnostics(problems.collect()).into_result(())?;
+        Diagnostics(problems.collect()).into_result(())
+    }
+
+    /// How many rows these inputs have; none where the model does not answer by rows.
+    pub(crate) fn rows_of(&self, inputs: &[Tensor]) -> Result<Option<usize>, Diagnostics> {
+        self.check(inputs)?;
         match &self.body {
-            Body::Graph(body) => {
-                body.run(inputs, outputs, &|inputs, make| self.run_once(inputs, outputs, make))
-            }
-            Body::Onnx(body) => self.run_once(inputs, outputs, &|| body.task(inputs, outputs)),
+            Body::Graph(body) => body.rows(inputs),
+            Body::Onnx(_) => Ok(None),
         }
     }
 

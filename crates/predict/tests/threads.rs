@@ -40,6 +40,33 @@ fn batches_of_any_size_give_the_same_rows() {
 }
 
 #[test]
+fn requests_that_run_together_get_what_each_gets_alone() {
+    let model = opened(&package(LAYERS, people()), 1);
+    let alone: Vec<u32> = (0..ROWS).flat_map(|i| run(&model, i, 1)).collect();
+    for counts in [&[1][..], &[1, 1], &[3, 1, 4, 1, 5], &[64, 1], &[1, 100, 7]] {
+        let starts = counts.iter().scan(0, |next, count| Some(std::mem::replace(next, *next + count)));
+        let requests: Vec<[Tensor; 1]> = starts.zip(counts).map(|(first, n)| [rows(first, *n)]).collect();
+        for request in &requests {
+            let known = model.rows(request).unwrap().unwrap();
+            assert_eq!(known.rows, request[0].shape().dims()[0]);
+            assert_eq!(known.group, model.rows(&[rows(0, 1)]).unwrap().unwrap().group);
+        }
+        let requests: Vec<&[Tensor]> = requests.iter().map(|request| &request[..]).collect();
+        let answers = model.run_together(&requests, &[0]).unwrap();
+        let mut expected = alone.iter();
+        for (answer, count) in answers.iter().zip(counts) {
+            assert_eq!(answer[0].shape().dims(), [*count, 3]);
+            for x in answer[0].as_slice::<f32>().unwrap() {
+                assert_eq!(x.to_bits(), *expected.next().unwrap(), "{counts:?}");
+            }
+        }
+        assert_eq!(answers.len(), counts.len());
+    }
+    let wrong: [&[Tensor]; 2] = [&[rows(0, 1)], &[Tensor::zeros(DType::F32, [1, 3])]];
+    assert_eq!(model.run_together(&wrong, &[0]).unwrap_err().0[0].code, "predict.input");
+}
+
+#[test]
 fn threads_share_a_model() {
     let model = opened(&package(LAYERS, people()), 2);
     assert_shared(&model);

@@ -4,4 +4,15 @@
 #![allow(clippy::result_large_err)]
 
 pub mod batcher;
+mod engine;
+mod http;
 pub mod protocol;
+mod run;
+mod served;
+mod server;
+
+pub use engine::{Engine, Ticket};
+pub use http::{Limits, Site, router};
+pub use run::run_until_signal;
+pub use served::{Prepared, Served, VERSION};
+pub use server::serve;

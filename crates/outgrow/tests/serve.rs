@@ -1,0 +1,392 @@
+//! `outgrow serve` as clients meet it: a real process, real connections, the numbers of `infer` and `predict` to the last
+//! bit in whatever batch they were made, a helpful word for everything that is wrong, and an end without loss.
+
+mod common;
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Place, finish, real_data};
+use outgrow_data::source::glyphs::{SIZE, glyph};
+use outgrow_env::{LocalStorage, StorageBackend};
+use outgrow_predict::{Model, ModelOptions, argmax};
+use outgrow_runtime::{CpuBackend, ThreadPool};
+use outgrow_tensor::{DType, Tensor};
+use serde_json::{Value as Json, json};
+
+/// A server that ends with its test.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(place: &Place, args: &[&str]) -> Self {
+        let args = [&["serve", "--http", "127.0.0.1:0", "--json", "--quiet"], args].concat();
+        let mut child = place.command(&args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let said: Json = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        let address = said["http"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
+        Self { child, address }
+    }
+
+    fn client(&self) -> Client {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        Client(BufReader::new(stream))
+    }
+
+    fn terminate(&self) {
+        let done = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One connection.
+struct Client(BufReader<TcpStream>);
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: HashMap<String, String>,
+    body: Vec<u8>,
+}
+
+impl Client {
+    fn send(&mut self, head: &str, body: &[u8]) {
+        let head = format!("{head}\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        self.0.get_mut().write_all(&[head.as_bytes(), body].concat()).unwrap();
+    }
+
+    fn receive(&mut self) -> Answer {
+        let mut line = String::new();
+        let mut next = |reader: &mut BufReader<TcpStream>| {
+            line.clear();
+            reader.read_line(&mut line).unwrap();
+            line.trim_end().to_owned()
+        };
+        let first = next(&mut self.0);
+        let status =
+            first.split(' ').nth(1).unwrap_or_else(|| panic!("no status: {first:?}")).parse().unwrap();
+        let mut headers = HashMap::new();
+        while let Some((name, value)) = next(&mut self.0).split_once(": ") {
+            headers.insert(name.to_lowercase(), value.to_owned());
+        }
+        let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).unwrap();
+        Answer { status, headers, body }
+    }
+
+    fn ask(&mut self, head: &str, body: &[u8]) -> Answer {
+        self.send(head, body);
+        self.receive()
+    }
+
+    fn get(&mut self, path: &str) -> (u16, Json) {
+        let answer = self.ask(&format!("GET {path} HTTP/1.1"), b"");
+        (answer.status, answer.json())
+    }
+
+    fn infer(&mut self, model: &str, request: &Json) -> (u16, Json) {
+        let head = format!("POST /v2/models/{model}/infer HTTP/1.1");
+        let answer = self.ask(&head, request.to_string().as_bytes());
+        (answer.status, answer.json())
+    }
+}
+
+impl Answer {
+    fn json(&self) -> Json {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+}
+
+fn values(tensor: &Tensor) -> &[f32] {
+    tensor.as_slice().unwrap()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|x| x.to_bits()).collect()
+}
+
+/// Some rows of a tensor.
+fn some(tensor: &Tensor, first: usize, count: usize) -> Tensor {
+    let dims = tensor.shape().dims();
+    let row = tensor.elements() / dims[0];
+    let data = values(tensor)[first * row..(first + count) * row].to_vec();
+    Tensor::new([&[count], &dims[1..]].concat(), data).unwrap()
+}
+
+fn request(name: &str, tensor: &Tensor) -> Json {
+    json!({ "id": "7", "inputs": [{ "name": name, "shape": tensor.shape().dims(), "datatype": "FP32", "data": values(tensor) }] })
+}
+
+/// The one output of an answer in JSON.
+fn output(answer: &Json) -> Vec<f32> {
+    let data = answer["outputs"][0]["data"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    data.iter().map(|x| x.to_string().parse().unwrap()).collect()
+}
+
+fn opened(place: &Place, run: &str) -> Model {
+    let storage: Arc<dyn StorageBackend> = Arc::new(LocalStorage::new());
+    let backend = Arc::new(CpuBackend::new(Arc::new(ThreadPool::new(2))));
+    Model::open(&storage, &place.path(run), ModelOptions { backend, memory: None }).unwrap()
+}
+
+/// A small model of glyphs, and images for it as it takes them.
+fn trained() -> (Place, Tensor) {
+    let place = Place::with(
+        "name = \"glyphs\"\n[data]\nsource = \"synthetic:glyphs\"\nsamples = 200\ntest = { samples = 20 }\n\
+         [model]\nlayers = [{ conv = 4, kernel = 3 }, { flatten = true }, { dense = 10, activation = \"softmax\" }]\n\
+         [train]\nepochs = 1\nbatch = 20\nlr = 0.01\n",
+    );
+    place.json(&["train", "m.toml", "--out", "run"]);
+    let pixels: Vec<f32> = (0..100).flat_map(|i| glyph(5, i).0).map(|p| f32::from(p) / 255.0).collect();
+    (place, Tensor::new([100, 1, SIZE, SIZE], pixels).unwrap())
+}
+
+#[test]
+fn clients_get_the_bits_of_infer_in_whatever_batch() {
+    let (place, images) = trained();
+    let model = opened(&place, "run");
+    let expect = model.run(std::slice::from_ref(&images), &[0]).unwrap().remove(0);
+    let expect = bits(values(&expect));
+    let server = Server::start(&place, &["run", "other=run", "--threads", "2"]);
+    let mut client = server.client();
+    assert_eq!(client.get("/v2/health/live"), (200, json!({ "live": true })));
+    assert_eq!(client.get("/v2/health/ready"), (200, json!({ "ready": true })));
+    let (status, said) = client.get("/v2");
+    assert_eq!((status, &said["name"]), (200, &json!("outgrow")));
+    assert!(said["extensions"].as_array().unwrap().contains(&json!("binary_tensor_data")));
+    for path in ["/v2/models/glyphs", "/v2/models/glyphs/versions/1"] {
+        let (status, said) = client.get(path);
+        assert_eq!((status, &said["name"], &said["versions"]), (200, &json!("glyphs"), &json!(["1"])));
+        assert_eq!(
+            said["inputs"],
+            json!([{ "name": "image", "datatype": "FP32", "shape": [-1, 1, SIZE, SIZE] }])
+        );
+        assert_eq!(said["outputs"][0]["shape"], json!([-1, 10]));
+        assert_eq!(client.get(&format!("{path}/ready")), (200, json!({ "name": "glyphs", "ready": true })));
+    }
+    // In JSON, all at once: more rows than run at a time.
+    let (status, answer) = client.infer("glyphs", &request("image", &images));
+    assert_eq!((status, &answer["id"], &answer["model_name"]), (200, &json!("7"), &json!("glyphs")));
+    assert_eq!(answer["outputs"][0]["shape"], json!([100, 10]));
+    assert_eq!(bits(&output(&answer)), expect);
+    // As binary data, by another name, with a version.
+    let head = json!({
+        "inputs": [{ "name": "image", "shape": [100, 1, SIZE, SIZE], "datatype": "FP32", "parameters": { "binary_data_size": images.bytes() } }],
+        "parameters": { "binary_data_output": true, "triton_enable_empty_final_response": true },
+    }).to_string();
+    let body = [head.as_bytes(), &images.le_bytes()].concat();
+    let length = format!("Inference-Header-Content-Length: {}", head.len());
+    let answer = client.ask(&format!("POST /v2/models/other/versions/1/infer HTTP/1.1\r\n{length}"), &body);
+    assert_eq!(answer.status, 200);
+    let json_length: usize = answer.headers["inference-header-content-length"].parse().unwrap();
+    let got: Vec<u8> = expect.iter().flat_map(|x| x.to_le_bytes()).collect();
+    assert_eq!(answer.body[json_length..], got);
+    // Many clients at once, who share batches as it happens.
+    std::thread::scope(|scope| {
+        for thread in 0..16 {
+            let (server, images, expect) = (&server, &images, &expect);
+            scope.spawn(move || {
+                let mut client = server.client();
+                for i in 0..25 {
+                    let (count, first) = ([1, 1, 2, 7][i % 4], (thread * 31 + i * 17) % 93);
+                    let (status, answer) =
+                        client.infer("glyphs", &request("image", &some(images, first, count)));
+                    assert_eq!(status, 200, "{answer}");
+                    assert_eq!(bits(&output(&answer)), expect[10 * first..10 * (first + count)]);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn what_is_wrong_is_said_and_the_server_goes_on() {
+    let (place, images) = trained();
+    let server = Server::start(&place, &["run", "--threads", "1"]);
+    let mut client = server.client();
+    let one = request("image", &some(&images, 0, 1));
+    let changed = |path: &str, value: Json| {
+        let mut request = one.clone();
+        *request.pointer_mut(path).unwrap() = value;
+        request
+    };
+    for (request, expect) in [
+        (changed("/inputs/0/name", json!("x")), "inputs[0].name: the model `glyphs` has no input `x`"),
+        (changed("/inputs/0/name", json!("x")), "the input `image` is missing"),
+        (changed("/inputs/0/shape", json!([1, 2])), "inputs[0].data: there are 784 elements"),
+        (
+            changed("/inputs/0/shape", json!([SIZE, 1, 1, SIZE])),
+            "inputs[0]: the array for `image` is f32[28, 1, 1, 28]",
+        ),
+        (changed("/inputs/0/datatype", json!("FP64")), "inputs[0]: the array for `image` is f64"),
+        (changed("/inputs/0/datatype", json!("INT64")), "inputs[0].data: element"),
+        (changed("/inputs", json!([])), "inputs: the input `image` is missing"),
+        (json!({ "inputs": one["inputs"], "outputs": [{ "name": "q" }] }), "outputs[0].name: "),
+        (json!([]), "body: "),
+    ] {
+        let (status, answer) = client.infer("glyphs", &request);
+        assert_eq!(status, 400, "{answer}");
+        assert!(answer["error"].as_str().unwrap().contains(expect), "{expect}: {answer}");
+    }
+    for (head, status) in [
+        ("GET /v2/models/nothing HTTP/1.1", 404),
+        ("GET /v2/models/glyphs/versions/2 HTTP/1.1", 404),
+        ("POST /v2/models/nothing/infer HTTP/1.1", 404),
+        ("GET /v2/models/glyphs/infer HTTP/1.1", 405),
+        ("DELETE /v2 HTTP/1.1", 405),
+        ("GET / HTTP/1.1", 404),
+        ("GET /v2/models/%2e%2e%2fx HTTP/1.1", 404),
+        ("GET /v2/models/%ff HTTP/1.1", 400),
+        ("POST /v2/models/glyphs/infer HTTP/1.1\r\nContent-Encoding: br", 501),
+        ("POST /v2/models/glyphs/infer HTTP/1.1\r\nInference-Header-Content-Length: 99999999999", 400),
+    ] {
+        let answer = client.ask(head, b"{}");
+        assert_eq!(answer.status, status, "{head}");
+        assert!(answer.json()["error"].is_string(), "{head}: {answer:?}");
+    }
+    // A request whose time is too short by far is refused at once, with when to come back.
+    let mut hasty = one.clone();
+    hasty["parameters"] = json!({ "timeout": 1 });
+    let head = "POST /v2/models/glyphs/infer HTTP/1.1";
+    let answer = client.ask(head, hasty.to_string().as_bytes());
+    assert_eq!((answer.status, answer.headers["retry-after"].as_str()), (503, "1"));
+    // Heads and bodies without end, and clients that go away in the middle, cost the server nothing but themselves.
+    let mut huge = server.client();
+    let _ = huge
+        .0
+        .get_mut()
+        .write_all(format!("GET /v2 HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(1 << 20)).as_bytes());
+    assert_eq!(huge.receive().status, 431);
+    let mut huge = server.client();
+    let claim = format!("{head}\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n");
+    huge.0.get_mut().write_all(claim.as_bytes()).unwrap();
+    assert_eq!(huge.receive().status, 413);
+    for _ in 0..50 {
+        let mut gone = server.client();
+        gone.send(head, one.to_string().as_bytes());
+        drop(gone);
+        let claim = format!("{head}\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{{");
+        server.client().0.get_mut().write_all(claim.as_bytes()).unwrap();
+    }
+    assert_eq!(client.infer("glyphs", &one).0, 200);
+}
+
+#[test]
+fn on_sigterm_what_is_in_is_answered() {
+    let (place, images) = trained();
+    let mut server = Server::start(&place, &["run", "--threads", "1"]);
+    let all = request("image", &images);
+    // An idle connection does not hold the end up.
+    let idle = server.client();
+    let mut clients: Vec<Client> = (0..8).map(|_| server.client()).collect();
+    for client in &mut clients {
+        client.send("POST /v2/models/glyphs/infer HTTP/1.1", all.to_string().as_bytes());
+    }
+    // The first answer says that requests are in; the others are behind it or refused as such.
+    let first = clients[0].receive();
+    server.terminate();
+    let mut statuses = vec![first.status];
+    statuses.extend(clients[1..].iter_mut().map(|client| client.receive().status));
+    assert_eq!(statuses[0], 200);
+    assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
+    drop((idle, clients));
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    assert!(TcpStream::connect(server.address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_at_the_start() {
+    let (place, _) = trained();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (args, code) in [
+        (&["none"][..], "predict.no-model"),
+        (&["run", "run"], "serve.name"),
+        (&["a/b=run"], "serve.name"),
+        (&["run", "--latency-ms-max", "0"], "serve.latency"),
+        (&["run", "--http", "nowhere"], "serve.listen"),
+        (&["run", "--http", &taken], "serve.listen"),
+    ] {
+        let errors = place.refused(&[&["serve"], args].concat());
+        assert_eq!(errors[0]["code"], code, "{args:?}: {errors:?}");
+    }
+}
+
+/// LeNet on all of MNIST's test images: what clients are answered is what the run's own evaluation found.
+#[test]
+fn mnist_is_served_as_it_is_evaluated() {
+    let Some(data) = real_data("mnist") else { return };
+    let place = Place::new();
+    let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/mnist-lenet.toml");
+    let sets = [
+        "data.images=\"mnist/t10k-images-idx3-ubyte.gz\"",
+        "data.labels=\"mnist/t10k-labels-idx1-ubyte.gz\"",
+        "data.split={ validation = 0.0 }",
+        "train.epochs=1",
+    ];
+    let mut args = vec!["run", example.to_str().unwrap(), "--json", "--out", "run"];
+    args.extend(sets.iter().flat_map(|set| ["--set", set]));
+    let result = finish(place.command(&args).env("OUTGROW_DATA", &data), "run").object();
+    // The images as arrays, through the transform that the model was trained with.
+    let storage: Arc<dyn StorageBackend> = Arc::new(LocalStorage::new());
+    let model = opened(&place, "run");
+    let interpretation = model.interpretation().unwrap();
+    let file = data.join("mnist/t10k-images-idx3-ubyte.gz");
+    let reader = interpretation.reader();
+    let records = reader.file(&storage, &file).unwrap();
+    let records: Vec<_> = records.collect::<Result<_, _>>().unwrap();
+    let images = interpretation.transform().apply(&records).unwrap().inputs.remove(0);
+    assert_eq!((images.dtype(), images.shape().dims()[0]), (DType::F32, 10_000));
+    let expect = model.run(std::slice::from_ref(&images), &[0]).unwrap().remove(0);
+    let port = &model.inputs()[0].name;
+
+    let server = Server::start(&place, &["lenet=run"]);
+    let served: Vec<Vec<f32>> = std::thread::scope(|scope| {
+        let ask = |part: usize| {
+            let (server, images) = (&server, &images);
+            move || {
+                let mut client = server.client();
+                let mut numbers = Vec::new();
+                let mut first = part * 2500;
+                while first < (part + 1) * 2500 {
+                    let count = [1, 3, 50, 100][first % 4].min((part + 1) * 2500 - first);
+                    let (status, answer) = client.infer("lenet", &request(port, &some(images, first, count)));
+                    assert_eq!(status, 200, "{answer}");
+                    numbers.extend(output(&answer));
+                    first += count;
+                }
+                numbers
+            }
+        };
+        let started: Vec<_> = (0..4).map(|part| scope.spawn(ask(part))).collect();
+        started.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let served = served.concat();
+    assert_eq!(bits(&served), bits(values(&expect)));
+    let predicted = place.json(&["predict", "run", file.to_str().unwrap()]);
+    let classes = predicted["predictions"].as_array().unwrap().iter().map(|p| p["class"].as_str().unwrap());
+    let answered: Vec<String> = served.chunks(10).map(|logits| argmax(logits).to_string()).collect();
+    assert!(classes.eq(answered.iter()), "the classes of `predict`");
+    let mut labels = Vec::new();
+    let packed = std::fs::File::open(data.join("mnist/t10k-labels-idx1-ubyte.gz")).unwrap();
+    flate2::read::GzDecoder::new(packed).read_to_end(&mut labels).unwrap();
+    let right =
+        labels[8..].iter().zip(&answered).filter(|(label, class)| label.to_string() == **class).count();
+    assert_eq!(result["test"]["accuracy"].as_f64(), Some(right as f64 / 10_000.0), "the accuracy of the run");
+}

@@ -1,0 +1,67 @@
+//! A server from its address to its end: listens, says where, serves until the process is asked to end, drains.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outgrow_ir::Diagnostic;
+use tokio::net::TcpListener;
+
+use crate::http::Site;
+use crate::server::serve;
+
+/// How long requests that are in are waited for at the end.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+
+/// Serves at `address` until SIGTERM or an interrupt from the terminal; `told` learns the address, whose port may have
+/// been left open. Says whether everything that was in was answered.
+///
+/// # Errors
+/// When the address cannot be listened at.
+pub fn run_until_signal(
+    address: &str,
+    site: Site,
+    told: impl FnOnce(SocketAddr),
+) -> Result<bool, Diagnostic> {
+    let system = |what: &str, error: std::io::Error| {
+        Diagnostic::new("serve.listen", format!("{what}: {error}")).item(address)
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| system("the server cannot start", error).hint("see what the system says"))?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            system("cannot listen there", error)
+                .hint("name an address of this machine and a port that is free")
+        })?;
+        let local = listener.local_addr();
+        let local = local
+            .map_err(|error| system("the address is not known", error).hint("see what the system says"))?;
+        let end = asked_to_end().map_err(|error| {
+            system("signals cannot be waited for", error).hint("see what the system says")
+        })?;
+        told(local);
+        Ok(serve(listener, Arc::new(site), end, DRAIN_MAX).await)
+    })
+}
+
+/// Is over when the process is asked to end. From when this returns, such a signal is not lost.
+#[cfg(unix)]
+fn asked_to_end() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(std::future::poll_fn(move |cx| {
+        let asked = terminate.poll_recv(cx).is_ready() || interrupt.poll_recv(cx).is_ready();
+        if asked { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    }))
+}
+
+/// Is over when the process is asked to end.
+#[cfg(not(unix))]
+fn asked_to_end() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
+}

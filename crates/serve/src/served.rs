@@ -1,0 +1,173 @@
+//! A model as it is served: its name, what it says of itself, and requests brought into the form in which it runs them.
+
+use std::time::Duration;
+
+use outgrow_env::Clock;
+use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_predict::{Extent, Model, ROWS_MAX};
+use outgrow_tensor::Tensor;
+
+use crate::protocol::{InferRequest, Kind, ModelMetadata, Output, Rejected, TensorMetadata};
+
+/// The version of a model that is not in a repository of versions.
+pub const VERSION: &str = "1";
+
+/// A model under the name by which clients ask for it.
+#[derive(Debug)]
+pub struct Served {
+    name: String,
+    model: Model,
+    metadata: ModelMetadata,
+    all: Vec<usize>,
+}
+
+/// A request that fits its model.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The arrays, in the model's order.
+    pub inputs: Vec<Tensor>,
+    /// The outputs that are asked for, by their numbers, and whether as binary data.
+    pub outputs: Vec<(usize, bool)>,
+    /// Rows of the inputs.
+    pub rows: usize,
+    /// With which others it may run.
+    pub group: Option<u64>,
+}
+
+impl Served {
+    /// Serves a model under a name.
+    ///
+    /// # Errors
+    /// When it does not say what its inputs and outputs are.
+    pub fn new(name: impl Into<String>, model: Model) -> Result<Self, Diagnostic> {
+        let name = name.into();
+        let unsaid = |what: &str| {
+            let problem = format!("the model `{name}` does not say the type and shape of its {what}");
+            Diagnostic::new("serve.model", problem).hint("serve a model that was trained here")
+        };
+        let known = |ports: &[_]| ports.iter().map(TensorMetadata::of).collect::<Option<Vec<_>>>();
+        let inputs = known(model.inputs()).ok_or_else(|| unsaid("inputs"))?;
+        let outputs = known(model.outputs()).ok_or_else(|| unsaid("outputs"))?;
+        let versions = vec![VERSION.to_owned()];
+        let metadata = ModelMetadata { name: name.clone(), versions, platform: "outgrow", inputs, outputs };
+        let all = (0..model.outputs().len()).collect();
+        Ok(Self { name, model, metadata, all })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it says of itself.
+    pub fn metadata(&self) -> &ModelMetadata {
+        &self.metadata
+    }
+
+    /// Brings a request into the model's order.
+    ///
+    /// # Errors
+    /// When something is missing, unknown or does not fit, by its field.
+    pub fn prepare(&self, request: &InferRequest) -> Result<Prepared, Rejected> {
+        let ports = self.model.inputs();
+        let names = || ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ");
+        let mut problems = Diagnostics::default();
+        for (i, input) in request.inputs.iter().enumerate() {
+            if ports.iter().all(|port| port.name != input.name) {
+                let problem = format!("the model `{}` has no input `{}`", self.name, input.name);
+                let problem = Diagnostic::new("serve.input", problem).item(format!("inputs[{i}].name"));
+                problems.push(problem.expected(names()));
+            }
+        }
+        let mut inputs = Vec::with_capacity(ports.len());
+        for port in ports {
+            match request.inputs.iter().position(|input| input.name == port.name) {
+                Some(i) => {
+                    let tensor = &request.inputs[i].tensor;
+                    problems.0.extend(port.check(tensor).err().map(|p| p.item(format!("inputs[{i}]"))));
+                    inputs.push(tensor.clone());
+                }
+                None => {
+                    let problem = format!("the input `{}` is missing", port.name);
+                    problems.push(Diagnostic::new("serve.input", problem).item("inputs").expected(names()));
+                }
+            }
+        }
+        let outputs = self.outputs(request, &mut problems);
+        problems.into_result(()).map_err(|problems| Rejected::new(Kind::Invalid, problems))?;
+        let rows = self.model.rows(&inputs).map_err(|problems| Rejected::new(Kind::Invalid, problems))?;
+        let (count, group) = rows.map_or((1, None), |rows| (rows.rows, Some(rows.group)));
+        Ok(Prepared { inputs, outputs, rows: count, group })
+    }
+
+    fn outputs(&self, request: &InferRequest, problems: &mut Diagnostics) -> Vec<(usize, bool)> {
+        let ports = self.model.outputs();
+        if request.outputs.is_empty() {
+            return self.all.iter().map(|i| (*i, request.binary)).collect();
+        }
+        let mut outputs = Vec::with_capacity(request.outputs.len());
+        for (i, wanted) in request.outputs.iter().enumerate() {
+            match ports.iter().position(|port| port.name == wanted.name) {
+                Some(number) => outputs.push((number, wanted.binary.unwrap_or(request.binary))),
+                None => {
+                    let names = ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ");
+                    let problem = format!("the model `{}` has no output `{}`", self.name, wanted.name);
+                    let problem = Diagnostic::new("serve.output", problem).item(format!("outputs[{i}].name"));
+                    problems.push(problem.expected(names));
+                }
+            }
+        }
+        outputs
+    }
+
+    /// Runs requests of one group at once, for all outputs.
+    ///
+    /// # Errors
+    /// When the run fails, whoever of them is to blame.
+    pub fn run(&self, requests: &[&[Tensor]]) -> Result<Vec<Vec<Tensor>>, Diagnostics> {
+        self.model.run_together(requests, &self.all)
+    }
+
+    /// The outputs that a request asked for, of all that its run gave.
+    pub fn chosen(&self, wanted: &[(usize, bool)], tensors: &[Tensor]) -> Vec<Output> {
+        let output = |(i, binary): &(usize, bool)| Output {
+            name: self.model.outputs()[*i].name.clone(),
+            tensor: tensors[*i].clone(),
+            binary: *binary,
+        };
+        wanted.iter().map(output).collect()
+    }
+
+    /// Compiles the programs of all batch sizes and runs each, so that no client waits for it, and says how long runs
+    /// of so many rows take. Models of which more than the rows vary are compiled when they are asked.
+    ///
+    /// # Errors
+    /// When the model does not run.
+    pub fn warm_up(&self, clock: &dyn Clock) -> Result<Vec<(usize, Duration)>, Diagnostics> {
+        let mut costs = Vec::new();
+        let mut rows = 1;
+        while rows <= ROWS_MAX {
+            let Some(inputs) = self.zeros(rows) else { break };
+            self.run(&[&inputs])?;
+            let start_ns = clock.now_ns();
+            self.run(&[&inputs])?;
+            costs.push((rows, Duration::from_nanos(clock.now_ns() - start_ns)));
+            rows *= 2;
+        }
+        Ok(costs)
+    }
+
+    /// Zeros for so many rows, where nothing but the rows varies.
+    fn zeros(&self, rows: usize) -> Option<Vec<Tensor>> {
+        let zeros = |port: &outgrow_predict::Port| {
+            let extent = |extent: &Extent| match extent {
+                Extent::Fixed(n) => Some(*n),
+                Extent::Named(name) if name == "B" => Some(rows),
+                Extent::Named(_) | Extent::Any => None,
+            };
+            let dims: Option<Vec<usize>> = port.dims.as_ref()?.iter().map(extent).collect();
+            Some(Tensor::zeros(port.dtype?, dims?))
+        };
+        self.model.inputs().iter().map(zeros).collect()
+    }
+}
