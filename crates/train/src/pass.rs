@@ -1,7 +1,7 @@
 //! What a pass over data adds to the metrics. Workers may share the pass: all is taken down for each batch and put together
 //! in the order of the batches, or counted in whole numbers, so the bits are the same.
 
-use crate::metric::{ClassCounts, NumberErrors, NumberMetrics, Tally, auc, log_loss, predicted_class};
+use crate::metric::{ClassCounts, NumberErrors, NumberMetrics, Tally, answered_class, auc, log_loss};
 use crate::metrics::Metrics;
 use crate::program::Outputs;
 use crate::spec::MetricName;
@@ -102,12 +102,12 @@ impl Pass {
         let mut loss = 0.0;
         for (i, logits) in logits.take(samples).enumerate() {
             let actual = targets.get_f64(i) as usize;
-            let (predicted, score) = match logits {
-                [logit] => ((!logit.is_nan()).then(|| usize::from(*logit > 0.0)), Some(f64::from(*logit))),
-                [first, second] => (predicted_class(logits), Some(f64::from(*second) - f64::from(*first))),
-                _ => (predicted_class(logits), None),
+            let score = match logits {
+                [logit] => Some(f64::from(*logit)),
+                [first, second] => Some(f64::from(*second) - f64::from(*first)),
+                _ => None,
             };
-            self.counts.add(actual, predicted);
+            self.counts.add(actual, answered_class(logits));
             loss += log_loss(logits, actual);
             self.scores.extend(score.iter().flat_map(|score| [*score, f64::from(u8::from(actual == 1))]));
         }

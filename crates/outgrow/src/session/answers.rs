@@ -3,7 +3,7 @@
 
 use outgrow_predict::softmax;
 use outgrow_tensor::DType;
-use outgrow_train::metric::{Confusion, predicted_class};
+use outgrow_train::metric::{Confusion, answered_class};
 use outgrow_transform::{Batch, Target};
 use serde::{Deserialize, Serialize};
 
@@ -144,11 +144,11 @@ fn keep(kept: &mut [usize], classes: usize, answers: &mut Vec<TestAnswer>, answe
 
 /// The likeliest class and its probability, from the logits of all classes or from the one logit of two.
 fn answer(logits: &[f32]) -> (usize, f64) {
+    let class = answered_class(logits).unwrap_or(0);
     if let [logit] = logits {
         let p = 1.0 / (1.0 + libm::exp(-f64::from(*logit)));
-        return if *logit > 0.0 { (1, p) } else { (0, 1.0 - p) };
+        return (class, if class == 1 { p } else { 1.0 - p });
     }
-    let class = predicted_class(logits).unwrap_or(0);
     (class, softmax(logits, 1.0).get(class).copied().unwrap_or(f64::NAN))
 }
 

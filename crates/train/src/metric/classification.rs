@@ -63,6 +63,15 @@ pub fn predicted_class(logits: &[f32]) -> Option<usize> {
     best
 }
 
+/// The class that a model takes one sample for: the likeliest of all, or by the one logit of the second of two. Nothing
+/// when a logit is NaN.
+pub fn answered_class(logits: &[f32]) -> Option<usize> {
+    match logits {
+        [logit] => (!logit.is_nan()).then(|| usize::from(*logit > 0.0)),
+        logits => predicted_class(logits),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +110,19 @@ mod tests {
         more.add(&[0.0, 1.0, 0.0, 1.0], 2, &[1, 1], &[1.0, 1.0]);
         metric.merge(&more);
         assert_eq!((metric.accuracy(), metric.top5()), (Some(0.75), Some(1.0)));
+    }
+
+    #[test]
+    fn one_logit_stands_for_two_classes() {
+        for (logits, expected) in [
+            (&[0.5][..], Some(1)),
+            (&[0.0], Some(0)),
+            (&[-1.0], Some(0)),
+            (&[NAN], None),
+            (&[0.0, 1.0], Some(1)),
+        ] {
+            assert_eq!(answered_class(logits), expected, "{logits:?}");
+        }
     }
 
     #[test]

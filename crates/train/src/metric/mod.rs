@@ -12,7 +12,7 @@ mod numbers;
 mod tally;
 
 pub use auc::{auc, weighted_auc};
-pub use classification::{Classification, predicted_class};
+pub use classification::{Classification, answered_class, predicted_class};
 pub use confusion::Confusion;
 pub use counts::ClassCounts;
 pub use log_loss::log_loss;
