@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use maud::{Markup, PreEscaped, html};
+use outgrow_train::spec::MetricName;
 
 use super::format::{bytes, capital, count, metric, metric_name, number, percent, seconds, short_count};
 use super::frame::{self, bar, card, wide_card};
@@ -12,13 +13,18 @@ use super::{Cleaning, Curve, OpTime, Processor, Regression, RunReport, SplitMetr
 /// The most ops in the table; the others are added up.
 const MAX_OPS: usize = 16;
 
+/// With more metrics, their table takes the width of the page.
+const NARROW: usize = 5;
+
 /// The numbers at the top of the page.
 pub(super) fn tiles(report: &RunReport) -> Markup {
     let mut tiles = Vec::new();
     let best = report.metrics.iter().find(|m| m.split == "test").or(report.metrics.last());
     if let Some(SplitMetrics { split, values, .. }) = best {
-        // The most telling metric first: the one that is not the loss.
-        let (loss, others): (Vec<_>, Vec<_>) = values.iter().partition(|(name, _)| name == "loss");
+        // Those that people look at first, and before them the most telling one: the one that is not the loss.
+        let is_chief = |name: &str| MetricName::of_name(name).is_none_or(MetricName::is_chief);
+        let chief = values.iter().filter(|(name, _)| is_chief(name));
+        let (loss, others): (Vec<_>, Vec<_>) = chief.partition(|(name, _)| name == "loss");
         tiles.extend(
             others
                 .into_iter()
@@ -92,7 +98,8 @@ pub(super) fn metrics(metrics: &[SplitMetrics], baseline: Option<&SplitMetrics>)
             }
         }
     };
-    card("Final weights", &table)
+    let framed = if names.len() > NARROW { wide_card } else { card };
+    framed("Final weights", &table)
 }
 
 /// Targets against predictions.
