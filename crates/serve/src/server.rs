@@ -16,6 +16,10 @@ use crate::http::{Site, router};
 /// How long a failure to accept, as when there are no file handles left, is waited out.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How long requests are still read at the end, to be told that they are too late. Some lie in connections already, and
+/// connections in the listener, that nobody has looked at: closed without a word, they would be lost.
+const LAST_CALL: Duration = Duration::from_millis(500);
+
 /// Most header lines of a request.
 const HEADERS_MAX: usize = 100;
 
@@ -33,6 +37,7 @@ pub async fn serve(
         tokio::spawn(accept(listener, Arc::clone(&site), Arc::clone(&graceful), Arc::clone(&places)));
     end.await;
     site.drain();
+    tokio::time::sleep(LAST_CALL).await;
     accepting.abort();
     // The task holds the listener and its share of what is to be shut down.
     let _ = accepting.await;
