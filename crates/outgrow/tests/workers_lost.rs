@@ -13,6 +13,12 @@ const MANIFEST: &str = "seed = 5\n[data]\nsource = \"synthetic:glyphs\"\nsamples
     [model]\nname = \"mlp\"\nhidden = [300, 200]\n\
     [train]\nsteps = 100\nbatch = 16\nmicro_shards = 4\noptimizer = \"adam\"\nclip_norm = 1.0\ncheckpoint_every_steps = 2\n";
 
+/// Most of this run is evaluation, which the workers share: after every second step, of as much data as it trains on.
+#[cfg(target_os = "linux")]
+const EVALUATES: &str = "seed = 5\n[data]\nsource = \"synthetic:glyphs\"\nsamples = 4000\nsplit = { validation = 0.5 }\n\
+    [model]\nname = \"mlp\"\nhidden = [300, 200]\n\
+    [train]\nsteps = 40\nbatch = 16\nmicro_shards = 4\noptimizer = \"adam\"\ncheckpoint_every_steps = 2\neval_every_steps = 2\n";
+
 /// Long after whatever should have happened.
 const HANGS: Duration = Duration::from_secs(30);
 
@@ -60,17 +66,19 @@ fn kill(process: u32) {
     let _ = killed;
 }
 
+/// Kills one of three workers at a random moment of a run, so many times: the run ends with its name, all others end with
+/// it, and the same command goes on to the bits of a run that nothing happened to. Gives the messages of those runs that
+/// lost a worker while they worked.
 #[cfg(target_os = "linux")]
-#[test]
-fn a_worker_that_is_killed_at_any_moment_ends_the_run_by_name() {
-    let whole = Place::with(MANIFEST);
+fn killed(manifest: &str, rounds: usize, at_most_ms: u64) -> Vec<String> {
+    let whole = Place::with(manifest);
     let expect = whole.json(&["train", "m.toml", "--quiet"]);
     let mut dice = Dice(7);
-    let mut named = 0;
-    for round in 0..20 {
+    let mut lost = Vec::new();
+    for round in 0..rounds {
         let transport: &[&str] = [&["shm"][..], &["tcp"], &["tcp", "--no-tls"]][round % 3];
         let flags = [&["--workers", "3", "--out", "r", "--transport"], transport].concat();
-        let place = Place::with(MANIFEST);
+        let place = Place::with(manifest);
         let child = start(&place, &flags);
         let until = Instant::now() + HANGS;
         // When the first worker is killed, the others have nobody to tell: they must end all the same.
@@ -82,7 +90,7 @@ fn a_worker_that_is_killed_at_any_moment_ends_the_run_by_name() {
             }
             thread::sleep(Duration::from_millis(1));
         };
-        thread::sleep(Duration::from_millis(dice.next() % 900));
+        thread::sleep(Duration::from_millis(dice.next() % at_most_ms));
         let victim = (dice.next() % 3) as usize;
         kill(if victim == 0 { first } else { others[victim - 1] });
         let done = wait(child);
@@ -97,12 +105,31 @@ fn a_worker_that_is_killed_at_any_moment_ends_the_run_by_name() {
             let error: Json = serde_json::from_str(&done.stdout).unwrap();
             let code = error["errors"][0]["code"].as_str().unwrap();
             assert!(["workers.lost", "workers.start"].contains(&code), "{error}");
-            named += usize::from(code == "workers.lost");
+            if code == "workers.lost" {
+                lost.push(done.stderr);
+            }
         }
         let end = place.json(&[&["train", "m.toml", "--quiet", "--threads", "1"], &flags[..]].concat());
-        assert_eq!(end["weights_sha256"], expect["weights_sha256"], "round {round}");
+        for what in ["weights_sha256", "validation"] {
+            assert_eq!(end[what], expect[what], "round {round}");
+        }
     }
-    assert!(named > 4, "most are killed while they work: {named}");
+    lost
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_that_is_killed_at_any_moment_ends_the_run_by_name() {
+    let lost = killed(MANIFEST, 20, 900);
+    assert!(lost.len() > 4, "most are killed while they work: {lost:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_that_is_killed_while_all_evaluate_ends_the_run_by_name() {
+    let lost = killed(EVALUATES, 9, 900);
+    let evaluating = lost.iter().filter(|text| text.contains("telling what an evaluation gave")).count();
+    assert!(evaluating > 0, "some are killed within an evaluation: {lost:?}");
 }
 
 /// A run that waits for one more worker, and the address and key that are needed to join it.
