@@ -34,6 +34,18 @@ CASES = {
     "adamw-options": (torch.optim.AdamW, 0.01, dict(betas=(0.8, 0.95), eps=0.001, weight_decay=0.3)),
 }
 
+# The same with two groups of parameters: the second tensor at a quarter of the rate and without decay.
+GROUPS = {
+    "sgd": (torch.optim.SGD, {}),
+    "momentum": (torch.optim.SGD, dict(momentum=0.9)),
+    "nesterov": (torch.optim.SGD, dict(momentum=0.9, nesterov=True)),
+    "adagrad": (torch.optim.Adagrad, {}),
+    "rmsprop": (torch.optim.RMSprop, {}),
+    "adam": (torch.optim.Adam, {}),
+    "adamw": (torch.optim.AdamW, {}),
+}
+GROUPS_LR, GROUPS_FACTOR, GROUPS_DECAY = 0.02, 0.25, 0.2
+
 
 def datum(step, index):
     if step > 0 and index == 7:
@@ -58,6 +70,24 @@ def run(optimizer, lr, options):
     return [param.detach().flatten().tolist() for param in params]
 
 
+def run_groups(optimizer, options):
+    params = [torch.nn.Parameter(x.clone()) for x in tensors_at(0)]
+    groups = [
+        dict(params=[params[0]], factor=1.0, weight_decay=GROUPS_DECAY),
+        dict(params=[params[1]], factor=GROUPS_FACTOR, weight_decay=0.0),
+    ]
+    optimizer = optimizer(groups, lr=GROUPS_LR, **options)
+    for step in range(1, STEPS + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = GROUPS_LR * (1.0 - (step - 1) / 40.0) * group["factor"]
+        for param, grad in zip(params, tensors_at(step)):
+            param.grad = grad
+        optimizer.step()
+    return [param.detach().flatten().tolist() for param in params]
+
+
 if __name__ == "__main__":
-    lines = [f'  "{name}": {json.dumps(run(*case))}' for name, case in CASES.items()]
+    results = {name: run(*case) for name, case in CASES.items()}
+    results |= {f"{name}-groups": run_groups(*case) for name, case in GROUPS.items()}
+    lines = [f'  "{name}": {json.dumps(result)}' for name, result in results.items()]
     print("{\n" + ",\n".join(lines) + "\n}")

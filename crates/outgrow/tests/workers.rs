@@ -108,6 +108,9 @@ fn buckets_that_are_exchanged_beside_the_gradients() {
     let rest = "[model]\nname = \"mlp\"\nhidden = [600, 600, 500]\n\
         [train]\nsteps = 4\nbatch = 32\nmicro_shards = 8\noptimizer = \"adam\"\nclip_norm = 0.5\nlog_every_steps = 1\n";
     check(&format!("{GLYPHS}{rest}"), &[(2, 1), (3, 2), (5, 1), (8, 1)]);
+    // Cut between groups of parameters too.
+    let groups = "param_groups = [{ params = [\"*.bias\", \"3.*\"], lr_factor = 0.1, weight_decay = 0.5 }]\n";
+    check(&format!("{GLYPHS}{rest}{groups}"), &[(2, 1), (5, 1)]);
     // With an optimiser that is not cut, all workers get all sums.
     check(&format!("{GLYPHS}{rest}").replace("adam", "lamb"), &[(3, 1), (4, 2)]);
 }

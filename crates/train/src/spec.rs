@@ -4,6 +4,7 @@
 //! [`TrainSpec::validate`] turns it into a [`Train`], which has no contradictions left in it.
 
 mod balance;
+mod groups;
 mod optimizer;
 mod schedule;
 mod validate;
@@ -17,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use balance::*;
+pub use groups::*;
 pub use optimizer::*;
 pub use schedule::*;
 
@@ -51,6 +53,12 @@ pub struct TrainSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = 0.01)]
     pub weight_decay: Option<NonNegative>,
+    /// Groups of parameters with a learning rate and weight decay of their own:
+    /// `[{ params = ["*.bias"], lr_factor = 0.1, weight_decay = 0 }]`. A parameter belongs to the first group with a
+    /// pattern for its name; `outgrow graph` shows the names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(example = groups_example())]
+    pub param_groups: Vec<ParamGroupSpec>,
     /// How the learning rate changes: a name, or a table with a name and options.
     #[serde(default)]
     pub schedule: ScheduleSpec,
@@ -283,6 +291,8 @@ pub struct Train {
     pub lr: f64,
     /// Weight decay: decoupled for adamw and lamb, else added to the gradient; 0 for FTRL.
     pub weight_decay: f64,
+    /// Parameters with a learning rate and weight decay of their own.
+    pub param_groups: Vec<ParamGroup>,
     /// How the learning rate changes after the warm-up.
     pub schedule: Schedule,
     /// The number of first steps in which the learning rate rises linearly from zero.
@@ -402,6 +412,10 @@ fn patience() -> NonZeroU32 {
 
 fn adam() -> OptimizerSpec {
     OptimizerSpec::Name(OptimizerName::Adam)
+}
+
+fn groups_example() -> serde_json::Value {
+    serde_json::json!([{"params": ["*.bias"], "lr_factor": 0.1, "weight_decay": 0.0}])
 }
 
 fn zero() -> NonNegative {

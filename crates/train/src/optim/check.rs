@@ -17,7 +17,7 @@ use crate::spec::OptimizerName;
 const STEPS: u64 = 20;
 
 /// What PyTorch's optimisers make of the same data in f64; written by `benchmarks/optimizer_golden.py`.
-const GOLDEN: &str = include_str!("golden.json");
+pub const GOLDEN: &str = include_str!("golden.json");
 
 /// What the papers say of the optimisers that PyTorch lacks; written by `benchmarks/paper_golden.py`.
 const GOLDEN_PAPERS: &str = include_str!("golden_papers.json");
@@ -50,7 +50,7 @@ pub struct At {
 pub type Tensors = Vec<Vec<f64>>;
 
 /// The learning rate falls from step to step.
-fn lr_at(lr: f64, step: u64) -> f64 {
+pub fn lr_at(lr: f64, step: u64) -> f64 {
     lr * (1.0 - (step - 1) as f64 / 40.0)
 }
 
@@ -64,7 +64,7 @@ fn datum(step: u64, index: u64) -> f64 {
     (mixed as f64 - 511.5).trunc() / 512.0
 }
 
-fn tensors_at(step: u64) -> Tensors {
+pub fn tensors_at(step: u64) -> Tensors {
     let mut index = 0..;
     let element = |_| datum(step, index.next().unwrap_or(0));
     let mut element = element;
@@ -77,7 +77,13 @@ pub fn run(optimizer: &dyn Optimizer, lr: f64, dtype: DType, flat: bool) -> Tens
 }
 
 /// Runs the optimiser's graph for 20 steps, by the CPU backend on a kernel path or by the reference interpreter.
-fn run_on(path: Option<KernelPath>, optimizer: &dyn Optimizer, lr: f64, dtype: DType, flat: bool) -> Tensors {
+pub fn run_on(
+    path: Option<KernelPath>,
+    optimizer: &dyn Optimizer,
+    lr: f64,
+    dtype: DType,
+    flat: bool,
+) -> Tensors {
     let params: Vec<_> = SHAPES.iter().map(|(name, dims)| ((*name).to_owned(), dims.to_vec())).collect();
     let graph = update_graph_of(optimizer, &params, flat, Clipping::default(), dtype).unwrap();
     graph.verify().unwrap();

@@ -6,7 +6,7 @@ mod common;
 pub mod program;
 
 #[cfg(test)]
-mod check;
+pub(crate) mod check;
 
 use std::fmt::Debug;
 

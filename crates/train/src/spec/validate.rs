@@ -6,8 +6,8 @@ use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::spec::number::{NonNegative, Positive};
 
 use super::{
-    CheckpointPolicy, EarlyStopping, Interval, Optimizer, Schedule, ScheduleName, ScheduleOptions,
-    ScheduleSpec, Train, TrainSpec,
+    CheckpointPolicy, EarlyStopping, Interval, Optimizer, ParamGroup, Schedule, ScheduleName,
+    ScheduleOptions, ScheduleSpec, Train, TrainSpec,
 };
 
 /// How old the last checkpoint may be where the manifest does not say.
@@ -24,6 +24,7 @@ pub(super) fn train(spec: &TrainSpec) -> Result<Train, Diagnostics> {
     check_micro_shards(batch, micro_shards, &mut found);
     let schedule = schedule(spec, length, &mut found);
     let (lr, weight_decay) = rates(spec, optimizer, &mut found);
+    let param_groups = ParamGroup::all(&spec.param_groups, optimizer, weight_decay, &mut found);
     let neither = spec.checkpoint_every_steps.is_none() && spec.checkpoint_every_seconds.is_none();
     let checkpoints = CheckpointPolicy {
         every_steps: spec.checkpoint_every_steps.map(NonZeroU64::get),
@@ -46,6 +47,7 @@ pub(super) fn train(spec: &TrainSpec) -> Result<Train, Diagnostics> {
         optimizer,
         lr,
         weight_decay,
+        param_groups,
         schedule,
         warmup_steps: spec.warmup_steps,
         clip_norm: spec.clip_norm.map(Positive::get),
@@ -228,6 +230,7 @@ mod tests {
             optimizer: Optimizer::Adam(Adam::default()),
             lr: 1e-3,
             weight_decay: 0.0,
+            param_groups: Vec::new(),
             schedule: Schedule::Constant,
             warmup_steps: 0,
             clip_norm: None,
@@ -258,6 +261,19 @@ mod tests {
             let train = check(json).unwrap();
             assert_eq!((train.lr, train.weight_decay), (lr, weight_decay), "{json}");
         }
+    }
+
+    #[test]
+    fn groups_take_the_decay_of_all_unless_they_have_their_own() {
+        let groups = r#"[{"params": ["*.bias"], "lr_factor": 0.1, "weight_decay": 0}, {"params": ["fc.*"]}]"#;
+        let train =
+            check(&format!(r#"{{"epochs": 1, "weight_decay": 0.3, "param_groups": {groups}}}"#)).unwrap();
+        let group = |name: &str, lr_factor, weight_decay| ParamGroup {
+            params: vec![name.into()],
+            lr_factor,
+            weight_decay,
+        };
+        assert_eq!(train.param_groups, [group("*.bias", 0.1, 0.0), group("fc.*", 1.0, 0.3)]);
     }
 
     #[test]
@@ -300,6 +316,14 @@ mod tests {
             (
                 r#"{"epochs": 1, "optimizer": "ftrl", "weight_decay": 0.1}"#,
                 "train.weight_decay: FTRL has no weight decay of this kind",
+            ),
+            (
+                r#"{"epochs": 1, "optimizer": "ftrl", "param_groups": [{"params": ["*"], "weight_decay": 0.1}]}"#,
+                "train.param_groups[0].weight_decay: FTRL has no weight decay of this kind",
+            ),
+            (
+                r#"{"epochs": 1, "param_groups": [{"params": []}]}"#,
+                "train.param_groups[0].params: a group of parameters names none",
             ),
             (
                 r#"{"epochs": 1, "schedule": "one-cycle", "warmup_steps": 5}"#,
