@@ -75,3 +75,15 @@ impl Content {
         diagnostic
     }
 }
+
+/// A reader of what another one gives, unpacked where that is compressed by gzip.
+///
+/// # Errors
+/// When it cannot be read from.
+pub fn unpacked(mut reader: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
+    let mut start = Vec::new();
+    reader.by_ref().take(2).read_to_end(&mut start)?;
+    let is_gzip = start == [0x1f, 0x8b];
+    let whole = Read::chain(io::Cursor::new(start), reader);
+    Ok(if is_gzip { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) })
+}

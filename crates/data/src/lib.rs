@@ -40,7 +40,7 @@ mod tokens;
 mod work;
 
 pub use apply::prepare_files;
-pub use content::Content;
+pub use content::{Content, unpacked};
 pub use dataset::Dataset;
 pub use inspect::{Inspection, SplitInspection, ValueRange};
 pub use loader::{DataLoader, LoaderOptions, Position};

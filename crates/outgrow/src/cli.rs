@@ -337,19 +337,30 @@ pub struct EvalArgs {
 Examples:
   outgrow predict runs/mnist digit.png
   outgrow predict runs/adult people.csv
-  outgrow predict runs/shakespeare prompt.txt")]
+  outgrow predict runs/adult people.parquet --output answers.parquet
+  outgrow predict runs/mnist pictures --output answers.csv     all images below a folder
+  head -n 3 people.csv | outgrow predict runs/adult -          from a pipe
+  outgrow predict runs/shakespeare prompt.txt --seed 7")]
 pub struct PredictArgs {
     /// A run's folder, or a model in it
     pub model: PathBuf,
-    /// What to predict for: PNG, JPEG or IDX images, CSV or text, as the model was trained on
+    /// What to predict for, as the model was trained on: images (PNG, JPEG, WebP, IDX), tables (CSV, JSON lines, Parquet,
+    /// Arrow, NumPy) or text; a folder of images or tables; - for CSV, JSON lines, an image or a text on stdin
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
+    /// Write the predictions to this file, as its name ends: .csv, .jsonl or .parquet. It is there once it is whole
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
     /// For language models: how many tokens (characters, unless the model has others) to go on with [default: 200]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub tokens: Option<u32>,
-    /// For language models: how freely to choose tokens; at 0 always the likeliest one [default: 0]
+    /// For language models: how freely to choose tokens; at 0 always the likeliest one [default:
+    /// 0.8]
     #[arg(long, value_name = "T")]
     pub temperature: Option<f64>,
+    /// For language models: of how many of the likeliest tokens one is chosen; 0 chooses from all [default: 40]
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
     /// For language models: what the choice of tokens follows from [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,

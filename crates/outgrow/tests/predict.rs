@@ -410,7 +410,8 @@ fn a_language_model_goes_on_with_a_text() {
     place.json(&["train", "m.toml", "--out", "run"]);
     place.write("long.txt", "abcdabcdabcdab");
     place.write("short.txt", "bcd");
-    let json = place.json(&["predict", "run", "long.txt", "short.txt", "--tokens", "12"]);
+    let json =
+        place.json(&["predict", "run", "long.txt", "short.txt", "--tokens", "12", "--temperature", "0"]);
     for (prediction, next, text) in
         [(&predictions(&json)[0], "c", "cdabcdabcdab"), (&predictions(&json)[1], "a", "abcdabcdabcd")]
     {
@@ -425,6 +426,9 @@ fn a_language_model_goes_on_with_a_text() {
     };
     assert_eq!(drawn("1"), drawn("1"));
     assert_ne!(drawn("1"), drawn("2"));
+    // Drawn from one token, a text is the likeliest, however high the temperature.
+    let args = ["predict", "run", "long.txt", "--tokens", "12", "--temperature", "5", "--top-k", "1"];
+    assert_eq!(place.json(&args)["predictions"][0]["continuation"], "cdabcdabcdab");
     let done = place.run(&["predict", "run", "short.txt", "--tokens", "0"]);
     assert!(done.code == 0 && done.stdout.starts_with("short.txt: next \"a\" "), "{}", done.stdout);
 
@@ -463,7 +467,7 @@ fn models_of_other_tokens_go_on_from_their_package_alone() {
             std::fs::remove_file(place.path(kind)).unwrap();
         }
         place.write("prompt.txt", sentence.repeat(3));
-        let json = place.json(&["predict", "run", "prompt.txt", "--tokens", "30"]);
+        let json = place.json(&["predict", "run", "prompt.txt", "--tokens", "30", "--temperature", "0"]);
         let text = predictions(&json)[0]["continuation"].as_str().unwrap();
         assert!(text.len() >= 19 && sentence.repeat(20).starts_with(text), "{kind}: {text:?}");
         let next = predictions(&json)[0]["next"].as_object().unwrap();

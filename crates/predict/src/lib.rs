@@ -29,7 +29,7 @@ pub use graph_body::ROWS_MAX;
 pub use interpretation::Interpretation;
 pub use model::{Model, ModelOptions};
 pub use package::{MODEL_FOLDER, Package};
-pub use reader::{Reader, Records, read_file};
+pub use reader::{Reader, Records, read_file, read_stream};
 pub use signature::{Extent, Port};
 pub use text::Generation;
 pub use together::Rows;

@@ -1,19 +1,27 @@
-//! From files or bytes to the raw records that the model was trained on: images (PNG, JPEG, WebP, IDX) and tables (CSV, JSON
-//! lines), packed by gzip or not. What a record's label says is not read: no prediction may depend on it. Tables and IDX
-//! files are read record by record, and may be of any length.
+//! From files, bytes or a stream to the raw records that the model was trained on: images (PNG, JPEG, WebP, IDX, or in
+//! tables), tables (CSV, JSON lines, Parquet, Arrow, NumPy), the text formats packed by gzip or not. What a record's
+//! label says is not read: no prediction may depend on it. Tables and IDX files are read record by record, and may be
+//! of any length.
+
+mod layout;
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::csv::ByteRecord;
 use bytes::Bytes;
-use outgrow_data::Content;
-use outgrow_data::files::{Found, storage_problem};
-use outgrow_data::source::csv::Lines;
+use outgrow_data::files::{Found, read_problem, storage_problem};
+use outgrow_data::source::csv::{self, Lines};
+use outgrow_data::source::file_table::{self, FileTable, Kind};
+use outgrow_data::source::image_folder::images_below;
 use outgrow_data::source::{idx, json_lines};
+use outgrow_data::{Content, unpacked};
 use outgrow_env::{Entry, StorageBackend};
 use outgrow_ir::Diagnostic;
-use outgrow_transform::{Origin, RawFormat, Record, Role, Transform, Value, image};
+use outgrow_transform::{Column, ColumnKind, Origin, RawFormat, Record, Role, Transform, Value, image};
+
+use layout::Layout;
 
 /// Larger files that must be in memory as a whole, unpacked, are refused.
 const BYTES_MAX: u64 = 1 << 30;
@@ -21,11 +29,15 @@ const BYTES_MAX: u64 = 1 << 30;
 const BLANKS: &str = " \t";
 /// As many bytes tell what an image file is.
 const MAGIC_BYTES: u64 = 12;
+/// As many bytes of a table are looked at to tell what it is: few, for more may only come once these are answered.
+const START_BYTES: u64 = 8;
 
 /// Records in their order, each by itself good or bad.
 pub type Records<'a> = Box<dyn Iterator<Item = Result<Record, Diagnostic>> + 'a>;
 /// The lines of a CSV file.
-type Table = Lines<Box<dyn Read + Send>>;
+type Table = Lines<Stream>;
+/// What is read from its start to its end.
+type Stream = Box<dyn Read + Send>;
 
 /// Reads raw records as the model's transform takes them.
 #[derive(Clone, Debug)]
@@ -46,12 +58,51 @@ impl<'a> Reader<'a> {
         Self { transform, format, header }
     }
 
+    /// The files that a path stands for: itself, or for a folder those in it that the model can read, in the order of
+    /// their names: images at any depth, tables directly in it.
+    ///
+    /// # Errors
+    /// When there is nothing, or nothing of that kind.
+    pub fn files(&self, storage: &Arc<dyn StorageBackend>, path: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
+        if entry(&**storage, path)?.is_none_or(|entry| !entry.is_folder) {
+            return Ok(vec![find(storage, path)?.path]);
+        }
+        let of_images = self.transform.assembly.image.is_some();
+        let mut files = if of_images { images_below(&**storage, path)? } else { Vec::new() };
+        let endings: Vec<&str> = match of_images {
+            true => file_table::endings().collect(),
+            false => {
+                csv::ENDINGS.iter().chain(json_lines::ENDINGS).copied().chain(file_table::endings()).collect()
+            }
+        };
+        if files.is_empty() {
+            let entries = storage.list(path).map_err(|e| storage_problem(&e))?;
+            let fits = |name: &str| endings.iter().any(|ending| name.ends_with(ending));
+            files
+                .extend(entries.iter().filter(|e| !e.is_folder && fits(&e.name)).map(|e| path.join(&e.name)));
+        }
+        if !files.is_empty() {
+            return Ok(files);
+        }
+        let images = if of_images { "images (.png, .jpg, .jpeg, .webp), or " } else { "" };
+        Err(Diagnostic::new("predict.file", "the folder holds nothing that the model reads")
+            .file(path)
+            .expected(format!("{images}files that end in {}", endings.join(", ")))
+            .hint("name the files themselves, for example as `FOLDER/*`"))
+    }
+
     /// The records of a file.
     ///
     /// # Errors
     /// A diagnostic for a file that cannot be read or is of the wrong kind; a bad row is only an error of its own.
     pub fn file(&self, storage: &Arc<dyn StorageBackend>, path: &Path) -> Result<Records<'_>, Diagnostic> {
-        self.read(&Content::File(storage.clone(), find(storage, path)?))
+        let found = find(storage, path)?;
+        let columns = &self.transform.columns;
+        let wanted = |name: &str| columns.position(name).is_some_and(|i| columns.0[i].role != Role::Label);
+        match file_table::open(storage, &found, &wanted)? {
+            Some(table) => self.described(table).map_err(|problem| problem.file(path)),
+            None => self.read(&Content::File(storage.clone(), found), Some(path)),
+        }
     }
 
     /// The records of what would be a file's content, as a request brings it.
@@ -59,17 +110,71 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// As [`Reader::file`].
     pub fn bytes(&self, bytes: Bytes) -> Result<Records<'_>, Diagnostic> {
-        self.read(&Content::Memory(bytes))
+        self.read(&Content::Memory(bytes), None)
     }
 
-    fn read(&self, content: &Content) -> Result<Records<'_>, Diagnostic> {
-        let origin = Origin { file: content.path().map(Arc::from), ..Origin::default() };
+    /// The records of what comes from a pipe, which is called `name`: the rows of a table, or one file of images.
+    ///
+    /// # Errors
+    /// As [`Reader::file`], and for what can only be read as a file.
+    pub fn stream(&self, stream: Stream, name: &Path) -> Result<Records<'_>, Diagnostic> {
+        if self.transform.assembly.image.is_some() {
+            return self.read(&Content::Memory(read_stream(stream, name)?.into()), Some(name));
+        }
+        let stream = unpacked(stream).map_err(|e| read_problem(&e, name))?;
+        let origin = Origin { file: Some(Arc::from(name)), ..Origin::default() };
+        self.rows(stream, &origin).map_err(|problem| origin.place(problem))
+    }
+
+    fn read(&self, content: &Content, name: Option<&Path>) -> Result<Records<'_>, Diagnostic> {
+        let origin = Origin { file: name.map(Arc::from), ..Origin::default() };
         let rows = match &self.transform.assembly.image {
             Some(input) => self.images(content, &origin, input.column),
-            None if is_json(content)? => self.json(content, &origin),
-            None => self.table(content, &origin),
+            None => content.open().and_then(|stream| self.rows(stream, &origin)),
         };
         rows.map_err(|problem| origin.place(problem))
+    }
+
+    /// The rows of a table of text.
+    fn rows(&self, mut stream: Stream, origin: &Origin) -> Result<Records<'_>, Diagnostic> {
+        let nowhere = Path::new("");
+        let unreadable = |e| read_problem(&e, origin.file.as_deref().unwrap_or(nowhere));
+        let start = start(&mut stream).map_err(unreadable)?;
+        if let Some(kind) = Kind::of(&start) {
+            return Err(Diagnostic::new(
+                "predict.stream",
+                format!("{} data can only be read from a file", kind.name()),
+            )
+            .expected("CSV or JSON lines")
+            .hint("write it to a file, and name that"));
+        }
+        let first = start.iter().find(|byte| !byte.is_ascii_whitespace());
+        let is_json = first == Some(&b'{');
+        let stream: Stream = Box::new(std::io::Cursor::new(start).chain(stream));
+        if is_json { self.json(stream, origin) } else { self.table(stream, origin) }
+    }
+
+    /// The rows of a file that says which columns it has.
+    fn described(&self, table: FileTable) -> Result<Records<'_>, Diagnostic> {
+        let places = layout::of_table(self.transform, &table)?;
+        let columns = &self.transform.columns.0;
+        Ok(Box::new(table.records.map(move |record| {
+            let Record { mut values, origin } = record?;
+            let mut value = |(column, place): (&Column, &Option<usize>)| {
+                let value = place.and_then(|i| values.get_mut(i));
+                let value = value.map_or(Value::Missing, |v| std::mem::replace(v, Value::Missing));
+                match (value, &column.kind) {
+                    (Value::Text(text), ColumnKind::Number) => self.format.parse_in(&text, column),
+                    (Value::Number(n), ColumnKind::Text) => Ok(Value::Text(n.to_string())),
+                    (value, _) => Ok(value),
+                }
+            };
+            let values = columns.iter().zip(&places).map(&mut value).collect::<Result<_, _>>();
+            match values {
+                Ok(values) => Ok(Record { values, origin }),
+                Err(problem) => Err(origin.place(problem)),
+            }
+        })))
     }
 
     /// One image, or the images of an IDX file.
@@ -92,7 +197,7 @@ impl<'a> Reader<'a> {
         let read = content.open()?.take(MAGIC_BYTES).read_to_end(&mut start);
         read.map_err(|e| content.unreadable(&e))?;
         if image::is_image(&start) {
-            let bytes = whole(content)?;
+            let bytes = whole(content.open()?, &|e| content.unreadable(e))?;
             return Ok(Box::new(std::iter::once(Ok(record(Value::Encoded(bytes), 0)))));
         }
         if !start.starts_with(&[0, 0]) {
@@ -104,10 +209,9 @@ impl<'a> Reader<'a> {
     }
 
     /// The rows of a file of JSON lines, whose labels are not looked at.
-    fn json(&self, content: &Content, origin: &Origin) -> Result<Records<'_>, Diagnostic> {
+    fn json(&self, stream: Stream, origin: &Origin) -> Result<Records<'_>, Diagnostic> {
         let columns = &self.transform.columns;
-        let rows =
-            json_lines::records_as(content.open()?, origin.file.clone(), columns, &self.format.missing);
+        let rows = json_lines::records_as(stream, origin.file.clone(), columns, &self.format.missing);
         Ok(Box::new(rows.map(|record| {
             let mut record = record?;
             for (value, column) in record.values.iter_mut().zip(&columns.0) {
@@ -120,11 +224,11 @@ impl<'a> Reader<'a> {
     }
 
     /// The rows of a CSV file.
-    fn table(&self, content: &Content, origin: &Origin) -> Result<Records<'_>, Diagnostic> {
-        let mut lines: Table = Lines::new(content.open()?, &self.format, origin.file.clone());
+    fn table(&self, stream: Stream, origin: &Origin) -> Result<Records<'_>, Diagnostic> {
+        let mut lines: Table = Lines::new(stream, &self.format, origin.file.clone());
         let (layout, mut first) = match lines.next() {
             Some(Ok((number, fields))) => {
-                let layout = self.layout(fields, number)?;
+                let layout = Layout::of_line(self, fields, number)?;
                 let first = (!layout.header).then(|| (number, fields.clone()));
                 (layout, first)
             }
@@ -136,7 +240,7 @@ impl<'a> Reader<'a> {
             }
         };
         let (mut row, file) = (0, origin.file.clone());
-        let record = move |number: usize, fields: &csv::ByteRecord, row: u64| {
+        let record = move |number: usize, fields: &ByteRecord, row: u64| {
             let origin = Origin { file: file.clone(), line: Some(number), row };
             match self.values(fields, &layout) {
                 Ok(values) => Ok(Record { values, origin }),
@@ -152,52 +256,8 @@ impl<'a> Reader<'a> {
         })))
     }
 
-    /// Which field holds which column, told by the first line: its names, or else how many fields it has.
-    fn layout(&self, first: &csv::ByteRecord, line: usize) -> Result<Layout, Diagnostic> {
-        let trim = |c: char| c == '\u{feff}' || self.format.trim.contains(c);
-        let texts: Vec<_> = first.iter().map(String::from_utf8_lossy).collect();
-        let names: Vec<&str> = texts.iter().map(|text| text.trim_matches(trim)).collect();
-        let columns = &self.transform.columns;
-        let features = self.transform.feature_columns();
-        let find = |column: usize| names.iter().position(|name| *name == columns.0[column].name);
-        let absent: Vec<&str> =
-            features.iter().filter(|i| find(**i).is_none()).map(|i| columns.0[*i].name.as_str()).collect();
-        let fields = |wanted: &dyn Fn(usize) -> bool| {
-            let mut next = 0..;
-            (0..columns.0.len()).map(|i| if wanted(i) { next.next() } else { None }).collect::<Vec<_>>()
-        };
-        if absent.is_empty() {
-            let is_label = |i: usize| columns.0[i].role == Role::Label;
-            let places = (0..columns.0.len()).map(|i| if is_label(i) { None } else { find(i) }).collect();
-            return Ok(Layout { places, width: names.len(), header: true });
-        }
-        let orders: [&dyn Fn(usize) -> bool; 3] =
-            [&|_| true, &|i| columns.0[i].role != Role::Label, &|i| columns.0[i].role == Role::Feature];
-        let fitting = orders
-            .iter()
-            .map(|wanted| fields(wanted))
-            .find(|places| places.iter().flatten().count() == names.len());
-        let named = self.header && absent.len() < features.len();
-        match fitting {
-            Some(places) if !named => Ok(Layout { places, width: names.len(), header: false }),
-            _ => {
-                let wanted: Vec<&str> = features.iter().map(|i| columns.0[*i].name.as_str()).collect();
-                let problem = if named {
-                    format!("the columns {} are missing", absent.join(", "))
-                } else {
-                    format!("the first line has {} fields and does not name the columns", names.len())
-                };
-                Err(Diagnostic::new("predict.columns", problem).line(line).expected(format!(
-                    "a first line that names the columns {}, or the {} columns of the training data in their order",
-                    wanted.join(", "),
-                    columns.0.len()
-                )))
-            }
-        }
-    }
-
     /// The values of a line; columns that it does not have, and the label, are missing.
-    fn values(&self, line: &csv::ByteRecord, layout: &Layout) -> Result<Vec<Value>, Diagnostic> {
+    fn values(&self, line: &ByteRecord, layout: &Layout) -> Result<Vec<Value>, Diagnostic> {
         if line.len() != layout.width {
             return Err(Diagnostic::new(
                 "data.csv.ragged-row",
@@ -207,7 +267,7 @@ impl<'a> Reader<'a> {
             .hint("put fields that contain the delimiter into quotation marks"));
         }
         let columns = self.transform.columns.0.iter();
-        let value = |(column, place): (&outgrow_transform::Column, &Option<usize>)| {
+        let value = |(column, place): (&Column, &Option<usize>)| {
             let item = format!("column `{}`", column.name);
             let Some(field) = place.filter(|_| column.role != Role::Label).and_then(|i| line.get(i)) else {
                 return Ok(Value::Missing);
@@ -224,25 +284,14 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Which field of a line holds which column.
-struct Layout {
-    /// For each column of the transform, the number of its field.
-    places: Vec<Option<usize>>,
-    /// How many fields a line has.
-    width: usize,
-    /// Whether the first line only names the columns.
-    header: bool,
-}
-
-/// Whether a table is one of JSON lines, told by its first character.
-fn is_json(content: &Content) -> Result<bool, Diagnostic> {
-    let mut reader = content.open()?;
-    let mut buffer = [0; 4096];
+/// The start of a stream, up to the first character that is no blank and so that a file's kind can be told.
+fn start(stream: &mut Stream) -> std::io::Result<Vec<u8>> {
+    let mut start = Vec::new();
     loop {
-        let n = reader.read(&mut buffer).map_err(|e| content.unreadable(&e))?;
-        let first = buffer[..n].iter().find(|byte| !byte.is_ascii_whitespace());
-        if n == 0 || first.is_some() {
-            return Ok(first == Some(&b'{'));
+        let before = start.len();
+        stream.by_ref().take(START_BYTES).read_to_end(&mut start)?;
+        if start.len() == before || start.iter().any(|byte| !byte.is_ascii_whitespace()) {
+            return Ok(start);
         }
     }
 }
@@ -256,7 +305,7 @@ pub(crate) fn entry(storage: &dyn StorageBackend, path: &Path) -> Result<Option<
 fn find(storage: &Arc<dyn StorageBackend>, path: &Path) -> Result<Found, Diagnostic> {
     let missing = |problem: &str| {
         Diagnostic::new("predict.file", problem).file(path).expected(
-            "a file: an image, a table (CSV, JSON lines), an IDX file or, for a language model, a text",
+            "a file: an image, a table (CSV, JSON lines, Parquet, Arrow, NumPy), an IDX file or, for a language model, a text",
         )
     };
     match entry(&**storage, path)? {
@@ -276,18 +325,27 @@ fn find(storage: &Arc<dyn StorageBackend>, path: &Path) -> Result<Found, Diagnos
 /// # Errors
 /// When it is not there, cannot be read, or is larger than 1 GiB.
 pub fn read_file(storage: &Arc<dyn StorageBackend>, path: &Path) -> Result<Vec<u8>, Diagnostic> {
-    whole(&Content::File(storage.clone(), find(storage, path)?))
+    let content = Content::File(storage.clone(), find(storage, path)?);
+    whole(content.open()?, &|e| content.unreadable(e)).map_err(|problem| content.place(problem))
 }
 
-fn whole(content: &Content) -> Result<Vec<u8>, Diagnostic> {
+/// All that a stream, which is called `name`, gives, unpacked where it is compressed by gzip.
+///
+/// # Errors
+/// When it cannot be read, or is larger than 1 GiB.
+pub fn read_stream(stream: Stream, name: &Path) -> Result<Vec<u8>, Diagnostic> {
+    let unreadable = |e: &std::io::Error| read_problem(e, name);
+    let stream = unpacked(stream).map_err(|e| unreadable(&e))?;
+    whole(stream, &unreadable).map_err(|problem| problem.file(name))
+}
+
+fn whole(stream: Stream, unreadable: &dyn Fn(&std::io::Error) -> Diagnostic) -> Result<Vec<u8>, Diagnostic> {
     let mut bytes = Vec::new();
-    let read = content.open()?.take(BYTES_MAX + 1).read_to_end(&mut bytes);
-    read.map_err(|e| content.unreadable(&e))?;
+    stream.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|e| unreadable(&e))?;
     if bytes.len() as u64 > BYTES_MAX {
-        let problem = Diagnostic::new("predict.file", "the file is too large");
-        return Err(content.place(
-            problem.expected(format!("at most {BYTES_MAX} bytes")).hint("divide it among several files"),
-        ));
+        return Err(Diagnostic::new("predict.file", "the file is too large")
+            .expected(format!("at most {BYTES_MAX} bytes"))
+            .hint("divide it among several files"));
     }
     Ok(bytes)
 }

@@ -14,6 +14,8 @@ pub struct Generation {
     pub tokens: u32,
     /// By what the logits are divided before a token is drawn; 0 always takes the likeliest one.
     pub temperature: f64,
+    /// Of how many of the likeliest tokens one is drawn; 0 draws from all.
+    pub top_k: usize,
     /// What the draws follow from.
     pub seed: u64,
 }
@@ -66,7 +68,7 @@ impl Model {
             if i == how.tokens {
                 break;
             }
-            all.push(choose(&logits, how.temperature, &mut stream) as i32);
+            all.push(choose(&logits, how, &mut stream) as i32);
         }
         Ok(Answer { numbers: next, continuation: Some(continuation(input, &all, prompt_tokens)) })
     }
@@ -112,12 +114,13 @@ fn continuation(input: &TextInput, tokens: &[i32], prompt_tokens: usize) -> Stri
     }
 }
 
-/// The next token: the likeliest, or one drawn by its probability.
-fn choose(logits: &[f32], temperature: f64, stream: &mut RngStream) -> usize {
-    if temperature == 0.0 {
+/// The next token: the likeliest, or one of the likeliest that is drawn by its probability among them.
+fn choose(logits: &[f32], how: Generation, stream: &mut RngStream) -> usize {
+    if how.temperature == 0.0 {
         return argmax(logits);
     }
-    let probabilities = softmax(logits, temperature);
+    let kept = if how.top_k == 0 { logits.len() } else { how.top_k.min(logits.len()) };
+    let probabilities = softmax(&only_greatest(logits, kept), how.temperature);
     let mut left = stream.uniform();
     for (token, probability) in probabilities.iter().enumerate() {
         left -= probability;
@@ -129,6 +132,18 @@ fn choose(logits: &[f32], temperature: f64, stream: &mut RngStream) -> usize {
     argmax(logits)
 }
 
+/// The logits with all but the `kept` greatest impossible; of equal ones, the first are greater.
+fn only_greatest(logits: &[f32], kept: usize) -> Vec<f32> {
+    if kept == logits.len() {
+        return logits.to_vec();
+    }
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.select_nth_unstable_by(kept, |a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));
+    let mut masked = vec![f32::NEG_INFINITY; logits.len()];
+    order[..kept].iter().for_each(|i| masked[*i] = logits[*i]);
+    masked
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,15 +151,25 @@ mod tests {
     #[test]
     fn draws_follow_the_probabilities() {
         let logits = [0.0f32, 1.0, -1.0];
+        let how = |temperature, top_k| Generation { tokens: 0, temperature, top_k, seed: 0 };
         let mut stream = RngKey::new(1).stream();
-        assert!((0..10).all(|_| choose(&logits, 0.0, &mut stream) == 1));
-        for temperature in [0.5, 1.0, 2.0] {
+        assert!((0..10).all(|_| choose(&logits, how(0.0, 0), &mut stream) == 1));
+        for (temperature, top_k) in [(0.5, 0), (1.0, 3), (2.0, 7), (1.0, 2), (3.0, 1)] {
             let mut counts = [0.0; 3];
             let n = 20_000;
-            (0..n).for_each(|_| counts[choose(&logits, temperature, &mut stream)] += 1.0 / f64::from(n));
-            for (count, probability) in counts.iter().zip(softmax(&logits, temperature)) {
-                assert!((count - probability).abs() < 0.015, "{temperature}: {counts:?}");
+            let mut draw = || choose(&logits, how(temperature, top_k), &mut stream);
+            (0..n).for_each(|_| counts[draw()] += 1.0 / f64::from(n));
+            let mut possible = logits;
+            match top_k {
+                2 => possible[2] = f32::NEG_INFINITY,
+                1 => possible = [f32::NEG_INFINITY, 1.0, f32::NEG_INFINITY],
+                _ => {}
+            }
+            for (count, probability) in counts.iter().zip(softmax(&possible, temperature)) {
+                assert!((count - probability).abs() < 0.015, "{temperature} {top_k}: {counts:?}");
+                assert!(probability > 0.0 || *count == 0.0);
             }
         }
+        assert_eq!(only_greatest(&[2.0, 1.0, 2.0, 2.0], 2), [2.0, f32::NEG_INFINITY, 2.0, f32::NEG_INFINITY]);
     }
 }

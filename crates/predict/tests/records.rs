@@ -85,7 +85,7 @@ fn images_come_as_bytes() {
 fn texts_go_on() {
     let gpt = r#"{"name": "gpt", "layers": 1, "heads": 2, "width": 8}"#;
     let model = opened(&package(gpt, text()), 1);
-    let how = Generation { tokens: 20, temperature: 2.0, seed: 5 };
+    let how = Generation { tokens: 20, temperature: 2.0, top_k: 0, seed: 5 };
     let answer = model.go_on("abca", 0, how).unwrap();
     let continuation = answer.continuation.clone().unwrap();
     assert!(continuation.len() == 20 && continuation.bytes().all(|b| (b'a'..=b'd').contains(&b)));

@@ -5,6 +5,7 @@
 //! A file is the stream of its messages between two marks, so both are read as a stream, one message at a time. What
 //! a message claims is checked against what is there before the `arrow-ipc` crate sees it.
 
+use super::file_table::FileTable;
 use super::parquet::class_names_of;
 use super::part_files::PartFiles;
 use super::{Context, Opened, Part, RecordSource, Records, SourceKind};
@@ -31,7 +32,7 @@ pub const KIND: SourceKind = SourceKind {
 };
 
 /// Endings of the files that a folder contributes.
-const ENDINGS: &[&str] = &[".arrow", ".feather", ".arrows", ".ipc"];
+pub(super) const ENDINGS: &[&str] = &[".arrow", ".feather", ".arrows", ".ipc"];
 /// The label's column unless the manifest names another.
 const LABEL: &str = "label";
 /// The field of a struct that holds an image's file.
@@ -358,6 +359,11 @@ struct FileRecords {
 const BLOCK_RECORDS: usize = 256;
 
 impl FileRecords {
+    fn new(messages: Messages, leaves: Vec<Leaf>) -> Self {
+        let ready = Vec::new().into_iter();
+        Self { messages, leaves, ready, batch: None, at: 0, row: 0, ended: false }
+    }
+
     /// Makes the next block of records ready. Nothing is ready at the end.
     fn fill(&mut self) -> Result<(), Diagnostic> {
         let batch = loop {
@@ -433,7 +439,7 @@ fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
                 .into());
         }
     }
-    let columns = Columns(leaves.iter().map(|leaf| Column::new(&leaf.name, leaf.kind.clone())).collect());
+    let columns = columns(&leaves);
     let label = spec.label.as_ref().and_then(|l| l.list().first()).map_or(LABEL, String::as_str);
     let has_image = leaves.iter().any(|l| l.kind == ColumnKind::Image);
     let of_label = |leaf: &Leaf| {
@@ -442,6 +448,25 @@ fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
     let labels_are_classes = leaves.iter().any(of_label);
     let class_names = schema.metadata().get("huggingface").and_then(|text| class_names_of(text, label));
     Ok(Opened::Records(Box::new(ArrowSource { storage, columns, files, class_names, labels_are_classes })))
+}
+
+fn columns(leaves: &[Leaf]) -> Columns {
+    Columns(leaves.iter().map(|leaf| Column::new(&leaf.name, leaf.kind.clone())).collect())
+}
+
+/// One file by itself, of which only the columns that are wanted are made into values.
+pub(super) fn file_table(
+    storage: &Arc<dyn StorageBackend>,
+    file: &Found,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<FileTable, Diagnostic> {
+    let mut messages = Messages::open(storage, file)?;
+    let mut leaves = leaves(&*messages.schema()?);
+    let names = leaves.iter().map(|leaf| leaf.name.clone()).collect();
+    leaves.retain(|leaf| wanted(&leaf.name));
+    let columns = columns(&leaves);
+    let records = Box::new(FileRecords::new(messages, leaves));
+    Ok(FileTable { columns, names, by_place: false, records })
 }
 
 impl RecordSource for ArrowSource {
@@ -470,8 +495,7 @@ impl RecordSource for ArrowSource {
         Ok(self.files.records(part, |file| {
             let mut messages = Messages::open(&self.storage, file)?;
             let leaves = leaves(&*messages.schema()?);
-            let ready = Vec::new().into_iter();
-            Ok(FileRecords { messages, leaves, ready, batch: None, at: 0, row: 0, ended: false })
+            Ok(FileRecords::new(messages, leaves))
         }))
     }
 }

@@ -42,7 +42,7 @@ pub const KIND: SourceKind = SourceKind {
 };
 
 /// Endings of the files that a folder contributes.
-const ENDINGS: &[&str] = &[".csv", ".tsv", ".csv.gz", ".tsv.gz", ".data"];
+pub const ENDINGS: &[&str] = &[".csv", ".tsv", ".csv.gz", ".tsv.gz", ".data"];
 /// Records by which the kinds of the columns are told.
 const KIND_RECORDS: usize = 1000;
 

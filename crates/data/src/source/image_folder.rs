@@ -12,7 +12,7 @@ use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_transform::{Column, ColumnKind, Columns, Origin, Record, Value};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// `source = "image_folder"`.
@@ -115,6 +115,17 @@ fn images(finder: &Finder<'_>, folders: &[String], key: &str) -> Result<Vec<Item
         }
     }
     Ok(items)
+}
+
+/// The images at any depth below a folder, in the order of their paths, whatever the folders between mean.
+///
+/// # Errors
+/// When a folder cannot be read, or they are nested too deeply.
+pub fn images_below(storage: &dyn StorageBackend, folder: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
+    let found = Found { shown: folder.display().to_string(), path: folder.to_owned(), bytes: 0 };
+    let mut files = Vec::new();
+    walk(storage, &found, DEPTH_MAX, &mut files)?;
+    Ok(files.into_iter().map(|file| file.path).collect())
 }
 
 /// Whether a file is taken for an image, by its name.

@@ -27,7 +27,7 @@ pub const KIND: SourceKind = SourceKind {
 };
 
 /// Endings of the files that a folder contributes.
-const ENDINGS: &[&str] = &[".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"];
+pub const ENDINGS: &[&str] = &[".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"];
 /// Records by which the columns and their kinds are told.
 const KIND_RECORDS: usize = 1000;
 /// A longer line is refused.

@@ -3,6 +3,7 @@
 
 pub mod arrow;
 pub mod csv;
+pub mod file_table;
 pub mod glyphs;
 pub mod idx;
 pub mod image_folder;

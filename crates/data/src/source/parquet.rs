@@ -2,6 +2,7 @@
 //! bytes or in the layout of the Hugging Face Hub (a struct of `bytes` and `path`). Lists and maps are left out, which
 //! the source's notes say.
 
+use super::file_table::FileTable;
 use super::part_files::PartFiles;
 use super::{Context, Opened, Part, RecordSource, Records, SourceKind};
 use crate::DataSpec;
@@ -28,7 +29,7 @@ pub const KIND: SourceKind = SourceKind {
 };
 
 /// Endings of the files that a folder contributes.
-const ENDINGS: &[&str] = &[".parquet"];
+pub(super) const ENDINGS: &[&str] = &[".parquet"];
 /// Records that are read at a time.
 const BLOCK_RECORDS: usize = 256;
 /// The label's column unless the manifest names another.
@@ -329,6 +330,20 @@ struct FileRecords {
 }
 
 impl FileRecords {
+    fn new(reader: Reader, leaves: Vec<Leaf>, file: &Found) -> Self {
+        Self {
+            reader,
+            leaves,
+            path: Arc::from(file.path.as_path()),
+            group: 0,
+            columns: Vec::new(),
+            left: 0,
+            ready: VecDeque::new(),
+            row: 0,
+            failed: false,
+        }
+    }
+
     /// Reads the next block of records. Nothing is read at the end.
     fn fill(&mut self) -> ParquetResult<()> {
         while self.left == 0 {
@@ -397,7 +412,7 @@ fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
             counts[part as usize] += u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0);
         }
     }
-    let columns = Columns(leaves.iter().map(|leaf| Column::new(&leaf.name, leaf.kind())).collect());
+    let columns = columns(&leaves);
     let label = spec.label.as_ref().map_or(&[][..], crate::Names::list);
     let label = label.first().map_or(LABEL, String::as_str);
     let has_image = leaves.iter().any(|l| l.content == Content::Image);
@@ -406,6 +421,26 @@ fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
     let class_names = class_names(&first, label);
     let source = ParquetSource { storage, columns, files, counts, class_names, labels_are_classes, notes };
     Ok(Opened::Records(Box::new(source)))
+}
+
+fn columns(leaves: &[Leaf]) -> Columns {
+    Columns(leaves.iter().map(|leaf| Column::new(&leaf.name, leaf.kind())).collect())
+}
+
+/// One file by itself, of which only the columns that are wanted are read.
+pub(super) fn file_table(
+    storage: &Arc<dyn StorageBackend>,
+    file: &Found,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<FileTable, Diagnostic> {
+    let reader = open_file(storage, file)?;
+    let mut leaves = leaves(&reader);
+    check_names(&leaves, file)?;
+    let names = leaves.iter().map(|leaf| leaf.name.clone()).collect();
+    leaves.retain(|leaf| wanted(&leaf.name));
+    let columns = columns(&leaves);
+    let records = Box::new(FileRecords::new(reader, leaves, file));
+    Ok(FileTable { columns, names, by_place: false, records })
 }
 
 /// Refuses a file whose columns differ from those of the first.
@@ -464,17 +499,7 @@ impl RecordSource for ParquetSource {
         Ok(self.files.records(part, |file| {
             let reader = open_file(&self.storage, file)?;
             let leaves = leaves(&reader);
-            Ok(FileRecords {
-                reader,
-                leaves,
-                path: Arc::from(file.path.as_path()),
-                group: 0,
-                columns: Vec::new(),
-                left: 0,
-                ready: VecDeque::new(),
-                row: 0,
-                failed: false,
-            })
+            Ok(FileRecords::new(reader, leaves, file))
         }))
     }
 }

@@ -9,6 +9,7 @@ mod archive;
 mod array;
 
 use self::array::{Array, Place, Rows, tensor_problem};
+use super::file_table::FileTable;
 use super::rows::check_names;
 use super::{Context, Opened, Part, RecordSource, Records, SourceKind, require};
 use crate::files::{Finder, Found, storage_problem};
@@ -30,7 +31,7 @@ pub const KIND: SourceKind = SourceKind {
 };
 
 /// Endings of the files that a folder contributes.
-const ENDINGS: &[&str] = &[".npy", ".npz"];
+pub(super) const ENDINGS: &[&str] = &[".npy", ".npz"];
 /// What the array of a `.npy` file and its labels are called.
 const INPUT: &str = "x";
 const IMAGE: &str = "image";
@@ -133,6 +134,7 @@ impl Layout {
 }
 
 /// Arrays whose rows are records together.
+#[derive(Clone)]
 struct Table {
     arrays: Vec<(Array, Layout)>,
     rows: usize,
@@ -321,7 +323,7 @@ fn tables(finder: &Finder<'_>, choice: &Choice<'_>) -> Result<Vec<Table>, Diagno
     }
     let mut tables = Vec::new();
     for file in &files {
-        let mut arrays = if is_archive(finder, file)? {
+        let mut arrays = if is_archive(&*finder.storage, file)? {
             if choice.labels.is_some() {
                 return fail(
                     key("labels"),
@@ -338,28 +340,33 @@ fn tables(finder: &Finder<'_>, choice: &Choice<'_>) -> Result<Vec<Table>, Diagno
                     "`inputs` for `.npz` files only",
                 );
             }
-            let array = plain(finder, file, INPUT)?;
-            let name = if array.header.shape.rank() > 2 { IMAGE } else { INPUT };
-            vec![Array { name: name.into(), ..array }]
+            vec![input(&finder.storage, file)?]
         };
         if let Some(labels) = choice.labels {
             let labels = finder.find_one(labels, &key("labels"))?;
-            arrays.push(plain(finder, &labels, LABEL)?);
+            arrays.push(plain(&finder.storage, &labels, LABEL)?);
         }
         tables.push(Table::new(arrays)?);
     }
     Ok(tables)
 }
 
-fn is_archive(finder: &Finder<'_>, file: &Found) -> Result<bool, Diagnostic> {
+fn is_archive(storage: &dyn StorageBackend, file: &Found) -> Result<bool, Diagnostic> {
     let n = file.bytes.min(4) as usize;
-    let start = finder.storage.read_range(&file.path, 0, n).map_err(|e| storage_problem(&e))?;
+    let start = storage.read_range(&file.path, 0, n).map_err(|e| storage_problem(&e))?;
     // The second is an archive without any file.
     Ok(start == *b"PK\x03\x04" || start == *b"PK\x05\x06")
 }
 
-fn plain(finder: &Finder<'_>, file: &Found, name: &str) -> Result<Array, Diagnostic> {
-    Array::open(&finder.storage, file, name, Place::Plain { start: 0, crc: None }, file.bytes)
+/// The array of a `.npy` file of inputs.
+fn input(storage: &Arc<dyn StorageBackend>, file: &Found) -> Result<Array, Diagnostic> {
+    let array = plain(storage, file, INPUT)?;
+    let name = if array.header.shape.rank() > 2 { IMAGE } else { INPUT };
+    Ok(Array { name: name.into(), ..array })
+}
+
+fn plain(storage: &Arc<dyn StorageBackend>, file: &Found, name: &str) -> Result<Array, Diagnostic> {
+    Array::open(storage, file, name, Place::Plain { start: 0, crc: None }, file.bytes)
 }
 
 /// The arrays of an archive that the manifest wants: the inputs in its order, then the labels.
@@ -401,9 +408,9 @@ fn choose(arrays: Vec<Array>, choice: &Choice<'_>, file: &Found) -> Result<Vec<A
 }
 
 /// Reads the records of a table.
-struct TableRecords<'a> {
-    table: &'a Table,
-    storage: &'a Arc<dyn StorageBackend>,
+struct TableRecords {
+    table: Table,
+    storage: Arc<dyn StorageBackend>,
     readers: Vec<Rows>,
     /// The rows at hand, and how many of them were given.
     piece: Vec<Tensor>,
@@ -413,10 +420,15 @@ struct TableRecords<'a> {
     failed: bool,
 }
 
-impl TableRecords<'_> {
+impl TableRecords {
+    fn new(table: Table, storage: Arc<dyn StorageBackend>) -> Self {
+        let (readers, piece) = (Vec::new(), Vec::new());
+        Self { table, storage, readers, piece, given: 0, length: 0, row: 0, failed: false }
+    }
+
     fn fill(&mut self) -> Result<(), Diagnostic> {
         if self.readers.is_empty() {
-            let readers = self.table.arrays.iter().map(|(array, _)| array.rows(self.storage));
+            let readers = self.table.arrays.iter().map(|(array, _)| array.rows(&self.storage));
             self.readers = readers.collect::<Result<_, _>>()?;
         }
         let most = self.table.arrays.iter().map(|(array, _)| array.rows_per_piece()).min().unwrap_or(1);
@@ -441,7 +453,7 @@ impl TableRecords<'_> {
     }
 }
 
-impl Iterator for TableRecords<'_> {
+impl Iterator for TableRecords {
     type Item = Result<Record, Diagnostic>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -452,6 +464,35 @@ impl Iterator for TableRecords<'_> {
         self.failed = record.is_err();
         Some(record)
     }
+}
+
+/// One file by itself: its array, or of an archive the arrays of which something is wanted, and if nothing is, all but
+/// labels.
+pub(super) fn file_table(
+    storage: &Arc<dyn StorageBackend>,
+    file: &Found,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<FileTable, Diagnostic> {
+    let mut by_place = true;
+    let arrays = if is_archive(&**storage, file)? {
+        let mut arrays = archive::arrays(storage, file)?;
+        let columns =
+            |array: &Array| Layout::of(array).map_or(Vec::new(), |layout| layout.columns(&array.name));
+        let is_wanted = |array: &Array| columns(array).iter().any(|column| wanted(&column.name));
+        by_place = !arrays.iter().any(is_wanted);
+        match by_place {
+            true => arrays.retain(|array| !LABELS.contains(&array.name.as_str())),
+            false => arrays.retain(is_wanted),
+        }
+        arrays
+    } else {
+        vec![input(storage, file)?]
+    };
+    let table = Table::new(arrays)?;
+    let columns = Columns(table.columns());
+    let names = columns.0.iter().map(|column| column.name.clone()).collect();
+    let records = Box::new(TableRecords::new(table, storage.clone()));
+    Ok(FileTable { columns, names, by_place, records })
 }
 
 impl NpySource {
@@ -489,15 +530,7 @@ impl RecordSource for NpySource {
         Some(self.part(part).iter().map(|t| t.rows as u64).sum())
     }
     fn records(&self, part: Part) -> Result<Records<'_>, Diagnostic> {
-        Ok(Box::new(self.part(part).iter().flat_map(|table| TableRecords {
-            table,
-            storage: &self.storage,
-            readers: Vec::new(),
-            piece: Vec::new(),
-            given: 0,
-            length: 0,
-            row: 0,
-            failed: false,
-        })))
+        let records = |table: &Table| TableRecords::new(table.clone(), self.storage.clone());
+        Ok(Box::new(self.part(part).iter().flat_map(records)))
     }
 }

@@ -1,12 +1,13 @@
 //! Predictions on their way out, one after the other: none is kept longer than it must be.
 
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use outgrow_ir::Diagnostics;
 use outgrow_predict::{Answer, Meaning};
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
+use super::rows_file::{Kind, RowsFile, object};
 use super::spool::Spool;
 use crate::commands::table::Widths;
 use crate::diagnose;
@@ -15,11 +16,11 @@ use crate::report::format::{number, percent};
 /// How many of the likeliest classes people are shown.
 const TOP: usize = 5;
 
-/// Writes predictions to stdout.
+/// Writes predictions.
 pub struct Output<'a> {
     meaning: &'a Meaning,
-    out: BufWriter<Stdout>,
-    form: Form,
+    out: &'a mut dyn Write,
+    form: Form<'a>,
     /// Predictions so far.
     count: u64,
     /// Whether somebody reads them still.
@@ -27,7 +28,9 @@ pub struct Output<'a> {
 }
 
 /// In what form.
-enum Form {
+enum Form<'a> {
+    /// Rows of a file.
+    File(Box<RowsFile<'a>>),
     /// One object for machines, with the folder of the model.
     Json(String),
     /// A table for people, which can only begin once the widths of its columns are known.
@@ -37,8 +40,8 @@ enum Form {
 }
 
 impl<'a> Output<'a> {
-    /// What a model of this meaning, in this folder, says.
-    pub fn new(meaning: &'a Meaning, folder: &Path, json: bool) -> Self {
+    /// What a model of this meaning, in this folder, says on stdout.
+    pub fn new(meaning: &'a Meaning, folder: &Path, json: bool, out: &'a mut dyn Write) -> Self {
         let form = match meaning {
             _ if json => Form::Json(folder.display().to_string()),
             Meaning::Tokens(_) => Form::Texts,
@@ -47,7 +50,31 @@ impl<'a> Output<'a> {
                 Form::Table { rows, widths: Widths::default(), numbered: false }
             }
         };
-        Self { meaning, out: BufWriter::new(io::stdout()), form, count: 0, read: true }
+        Self { meaning, out, form, count: 0, read: true }
+    }
+
+    /// What it says in a file of this form.
+    ///
+    /// # Errors
+    /// When the file cannot be begun.
+    pub fn to_file(meaning: &'a Meaning, kind: Kind, out: &'a mut dyn Write) -> io::Result<Self> {
+        Ok(Self {
+            meaning,
+            out,
+            form: Form::File(Box::new(RowsFile::new(kind, meaning)?)),
+            count: 0,
+            read: true,
+        })
+    }
+
+    /// Predictions so far.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether nothing of it is seen before its end, so that something else may be.
+    pub fn is_late(&self) -> bool {
+        matches!(self.form, Form::File(_) | Form::Table { .. })
     }
 
     /// Whether more predictions are of use: not when the reader has gone away.
@@ -57,7 +84,7 @@ impl<'a> Output<'a> {
 
     /// Whether something has been written, so that it must be brought to its end.
     pub fn has_begun(&self) -> bool {
-        self.count > 0 && !matches!(self.form, Form::Table { .. })
+        self.count > 0 && !self.is_late()
     }
 
     /// Writes the prediction for a row of a file, or for a file that is one record.
@@ -66,13 +93,15 @@ impl<'a> Output<'a> {
     /// When it cannot be written.
     pub fn push(&mut self, file: &Path, row: Option<u64>, answer: &Answer) -> io::Result<()> {
         let text = match &mut self.form {
+            Form::File(rows) => {
+                let bytes = rows.push(file, row, answer)?;
+                self.count += 1;
+                // Whoever is to read a file is not there yet: that it cannot be written is an error.
+                return self.out.write_all(&bytes);
+            }
             Form::Json(model) => {
                 let before = if self.count == 0 { json_start(model) } else { ",".into() };
-                let mut json = Map::new();
-                json.insert("file".into(), json!(file.display().to_string()));
-                json.extend(row.map(|row| ("row".to_owned(), json!(row))));
-                json.extend(self.meaning.to_json(answer));
-                before + &Json::Object(json).to_string()
+                before + &Json::Object(object(self.meaning, file, row, answer)).to_string()
             }
             Form::Table { rows, widths, numbered } => {
                 *numbered |= row.is_some();
@@ -98,6 +127,7 @@ impl<'a> Output<'a> {
     /// When it cannot be written.
     pub fn finish(mut self, problems: &Diagnostics) -> io::Result<()> {
         match std::mem::replace(&mut self.form, Form::Texts) {
+            Form::File(rows) => return self.out.write_all(&rows.finish()?),
             Form::Json(model) => {
                 let mut text = if self.count == 0 { json_start(&model) } else { String::new() };
                 text.push(']');
