@@ -56,6 +56,8 @@ pub struct OnnxModel {
     pub inputs: Vec<ValueInfo>,
     /// The names of what a caller gets.
     pub outputs: Vec<String>,
+    /// What the file declares these to be, where it does.
+    pub output_infos: Vec<Option<ValueInfo>>,
     pub(crate) nodes: Vec<NodeProto>,
     pub(crate) weights: Vec<(String, OnnxTensor)>,
     pub(crate) functions: HashMap<(String, String), FunctionProto>,
@@ -143,10 +145,13 @@ impl OnnxModel {
             found.push(problem);
         }
         let outputs = graph.output.iter().map(|o| o.name.clone()).collect();
+        let output_infos = graph.output.iter().map(|o| value_info(o).ok()).collect();
         found.0.truncate(PROBLEMS_MAX);
         let (name, mut nodes, mut weights) = (graph.name, graph.node, weights);
         unshare(&mut nodes, &mut weights);
-        found.into_result(Self { name, producer, opset, inputs, outputs, nodes, weights, functions })
+        let declared =
+            Self { name, producer, opset, inputs, outputs, output_infos, nodes, weights, functions };
+        found.into_result(declared)
     }
 }
 

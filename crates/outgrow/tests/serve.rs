@@ -254,11 +254,26 @@ fn what_is_wrong_is_said_and_the_server_goes_on() {
         ("GET /v2/models/%2e%2e%2fx HTTP/1.1", 404),
         ("GET /v2/models/%ff HTTP/1.1", 400),
         ("POST /v2/models/glyphs/infer HTTP/1.1\r\nContent-Encoding: br", 501),
+        ("POST /v2/models/glyphs/infer HTTP/1.1\r\nContent-Encoding: gzip", 400),
+        ("POST /v2/models/glyphs/infer HTTP/1.1\r\nContent-Encoding: deflate", 400),
         ("POST /v2/models/glyphs/infer HTTP/1.1\r\nInference-Header-Content-Length: 99999999999", 400),
+        ("POST /v2/models/glyphs/infer HTTP/1.1\r\nInference-Header-Content-Length: 0", 400),
+        ("GET /v2/models/nothing/config HTTP/1.1", 404),
+        ("GET /v2/models/glyphs/versions/2/stats HTTP/1.1", 404),
+        ("POST /v2/repository/models/nothing/load HTTP/1.1", 404),
+        ("POST /v2/repository/models/%2e%2e%2fx/load HTTP/1.1", 404),
+        ("POST /v2/repository/models/..%2f..%2fetc/unload HTTP/1.1", 404),
+        ("GET /v2/repository/index HTTP/1.1", 405),
     ] {
         let answer = client.ask(head, b"{}");
         assert_eq!(answer.status, status, "{head}");
         assert!(answer.json()["error"].is_string(), "{head}: {answer:?}");
+    }
+    // A refusal comes once all of the body has, so that the connection is good for the next request.
+    let large = vec![b' '; 8 << 20];
+    for path in ["/v2/models/nothing/infer", "/v2/models/glyphs/versions/2/infer", "/nowhere", "/v2"] {
+        let answer = client.ask(&format!("POST {path} HTTP/1.1"), &large);
+        assert!([404, 405].contains(&answer.status), "{path}: {answer:?}");
     }
     // A request whose time is too short by far is refused at once, with when to come back.
     let mut hasty = one.clone();
@@ -285,6 +300,125 @@ fn what_is_wrong_is_said_and_the_server_goes_on() {
         server.client().0.get_mut().write_all(claim.as_bytes()).unwrap();
     }
     assert_eq!(client.infer("glyphs", &one).0, 200);
+}
+
+#[test]
+fn bodies_are_packed_as_clients_like_them_and_bombs_do_not_go_off() {
+    let (place, images) = trained();
+    let server = Server::start(&place, &["run", "--threads", "1"]);
+    let mut client = server.client();
+    let plain = request("image", &images).to_string();
+    let head = "POST /v2/models/glyphs/infer HTTP/1.1";
+    let expect = client.ask(head, plain.as_bytes());
+    assert_eq!((expect.status, expect.headers.get("content-encoding")), (200, None));
+    let level = flate2::Compression::default();
+    let gzip = read(flate2::read::GzEncoder::new(plain.as_bytes(), level));
+    let zlib = read(flate2::read::ZlibEncoder::new(plain.as_bytes(), level));
+    for (name, body) in [("gzip", gzip), ("deflate", zlib)] {
+        let codings = format!("{head}\r\nContent-Encoding: {name}\r\nAccept-Encoding: br, {name}");
+        let answer = client.ask(&codings, &body);
+        assert_eq!((answer.status, answer.headers["content-encoding"].as_str()), (200, name));
+        let unpacked = match name {
+            "gzip" => read(flate2::read::GzDecoder::new(answer.body.as_slice())),
+            _ => read(flate2::read::ZlibDecoder::new(answer.body.as_slice())),
+        };
+        assert_eq!(unpacked, expect.body);
+    }
+    // A gigabyte of blanks, in a megabyte.
+    let blanks = std::io::repeat(b' ').take(1 << 30);
+    let bomb = read(flate2::read::GzEncoder::new(blanks, flate2::Compression::fast()));
+    let (before, path) = (memory_kib(&server), "POST /v2/repository/index HTTP/1.1");
+    for head in [head, path, "POST /v2/repository/models/glyphs/load HTTP/1.1"] {
+        let answer = server.client().ask(&format!("{head}\r\nContent-Encoding: gzip"), &bomb);
+        assert_eq!(answer.status, 413, "{answer:?}");
+    }
+    assert!(memory_kib(&server) < before + (256 << 10), "{before} KiB before");
+    // A body that is nothing but the one tensor that the model takes.
+    let answer = client.ask(&format!("{head}\r\nInference-Header-Content-Length: 0"), &images.le_bytes());
+    assert_eq!((answer.status, bits(&output(&answer.json()))), (200, bits(&output(&expect.json()))));
+}
+
+fn read(mut reader: impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).map(|_| bytes).unwrap()
+}
+
+/// The memory that a server has taken at most.
+fn memory_kib(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn models_are_counted_configured_unloaded_and_loaded_again() {
+    let (place, images) = trained();
+    let server = Server::start(&place, &["run", "--threads", "2"]);
+    let mut client = server.client();
+    let one = request("image", &some(&images, 0, 3));
+    let expect = client.infer("glyphs", &one);
+    assert_eq!(expect.0, 200);
+    assert_eq!(client.infer("glyphs", &json!({ "inputs": [] })).0, 400);
+    let (_, config) = client.get("/v2/models/glyphs/config");
+    assert_eq!((&config["max_batch_size"], &config["instance_group"][0]["count"]), (&json!(64), &json!(2)));
+    let dims = json!([{ "name": "image", "data_type": "TYPE_FP32", "dims": [1, SIZE, SIZE] }]);
+    assert_eq!((&config["input"], &config["output"][0]["dims"]), (&dims, &json!([10])));
+    for path in ["/v2/models/stats", "/v2/models/glyphs/stats", "/v2/models/glyphs/versions/1/stats"] {
+        let (status, stats) = client.get(path);
+        let stats = &stats["model_stats"][0];
+        assert_eq!((status, &stats["name"], &stats["version"]), (200, &json!("glyphs"), &json!("1")));
+        assert_eq!((&stats["inference_count"], &stats["execution_count"]), (&json!(3), &json!(1)));
+        let counts = &stats["inference_stats"];
+        assert_eq!((&counts["success"]["count"], &counts["fail"]["count"]), (&json!(1), &json!(1)));
+        assert!(counts["success"]["ns"].as_u64() > counts["compute_infer"]["ns"].as_u64());
+        assert_eq!(stats["batch_stats"][0]["batch_size"], 4, "filled up to a power of two: {stats}");
+    }
+    let mut post = |path: &str, body: &str| {
+        let answer = client.ask(&format!("POST /v2/repository/{path} HTTP/1.1"), body.as_bytes());
+        (answer.status, answer.json())
+    };
+    let entry = |state: &str, reason: &str| json!([{ "name": "glyphs", "version": "1", "state": state, "reason": reason }]);
+    assert_eq!(post("index", ""), (200, entry("READY", "")));
+    assert_eq!(post("models/glyphs/unload", "{\"parameters\":{\"unload_dependents\":true}}").0, 200);
+    assert_eq!(post("index", "{}"), (200, entry("UNAVAILABLE", "unloaded")));
+    assert_eq!(post("index", "{\"ready\":true}"), (200, json!([])));
+    let mapped = || std::fs::read_to_string(format!("/proc/{}/maps", server.child.id())).unwrap();
+    assert!(!mapped().contains("weights.safetensors"), "the weights are not held any more");
+    let (status, answer) = server.client().infer("glyphs", &one);
+    assert_eq!((status, answer["error"].as_str().unwrap().contains("unloaded")), (503, true), "{answer}");
+    assert_eq!(server.client().get("/v2/models/glyphs/ready").0, 503);
+    assert_eq!(server.client().get("/v2/health/ready").0, 200);
+    assert_eq!(post("models/glyphs/load", "").0, 200);
+    assert!(mapped().contains("weights.safetensors"));
+    assert_eq!(server.client().infer("glyphs", &one), expect);
+    for (path, body, status) in [
+        ("models/glyphs/load", "{\"parameters\":{\"config\":\"{}x\"}}", 400),
+        ("models/glyphs/load", "{\"parameters\":{\"file:1/model.onnx\":\"AA==\"}}", 501),
+        ("models/glyphs/load", "[", 400),
+        ("index", "{\"ready\":3}", 400),
+    ] {
+        assert_eq!(post(path, body).0, status, "{path} {body}");
+    }
+    // What has become bad is refused, and what is served goes on.
+    let weights = place.path("run/model/weights.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    // As whoever replaces a file: what is mapped of the old one stays.
+    std::fs::remove_file(&weights).unwrap();
+    std::fs::write(&weights, bytes).unwrap();
+    let (status, answer) = post("models/glyphs/load", "");
+    assert_eq!(status, 400, "{answer}");
+    assert!(
+        answer["error"]
+            .as_str()
+            .unwrap()
+            .contains("version 1 of `glyphs`: weights.safetensors: its checksum")
+    );
+    let (_, index) = post("index", "");
+    assert_eq!(index[0]["state"], "READY");
+    assert!(index[0]["reason"].as_str().unwrap().contains("its checksum differs"), "{index}");
+    assert_eq!(server.client().infer("glyphs", &one), expect);
 }
 
 #[test]

@@ -90,6 +90,11 @@ impl GraphBody {
         self.graph.outputs.iter().map(|o| Port::of_graph(&o.name, self.graph.ty(o.value))).collect()
     }
 
+    /// Whether it answers for each row by itself.
+    pub fn by_rows(&self) -> bool {
+        self.by_rows
+    }
+
     /// How many rows these inputs have, which are what they should be but for them; none where they are more than rows.
     pub fn rows(&self, inputs: &[Tensor]) -> Result<Option<usize>, Diagnostics> {
         let sizes = self.sizes(inputs)?;

@@ -182,6 +182,14 @@ impl Model {
         Diagnostics(problems.collect()).into_result(())
     }
 
+    /// Whether it answers for each row by itself, and rows of several callers may run together.
+    pub fn answers_by_rows(&self) -> bool {
+        match &self.body {
+            Body::Graph(body) => body.by_rows(),
+            Body::Onnx(_) => false,
+        }
+    }
+
     /// How many rows these inputs have; none where the model does not answer by rows.
     pub(crate) fn rows_of(&self, inputs: &[Tensor]) -> Result<Option<usize>, Diagnostics> {
         self.check(inputs)?;

@@ -27,9 +27,13 @@ impl OnnxGraphs {
         self.0.inputs.iter().map(Port::of_file).collect()
     }
 
-    /// The outputs' names; the rest follows from the inputs.
+    /// The outputs as the file declares them, which need not say more than their names.
     pub fn outputs(&self) -> Vec<Port> {
-        self.0.outputs.iter().map(|name| Port { name: name.clone(), dtype: None, dims: None }).collect()
+        let port = |(name, info): (&String, &Option<_>)| match info {
+            Some(info) => Port::of_file(info),
+            None => Port { name: name.clone(), dtype: None, dims: None },
+        };
+        self.0.outputs.iter().zip(&self.0.output_infos).map(port).collect()
     }
 
     /// The graph for these inputs, with the outputs of these numbers.

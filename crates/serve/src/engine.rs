@@ -1,37 +1,64 @@
 //! The threads that run models: they drive the batcher with the world's clock and carry out what it decides. Each runs
 //! one batch at a time, over arenas of its own; the weights are there once.
+//!
+//! Models come and go while requests are answered. One is there as long as somebody holds it: whoever is about to ask
+//! it, a request of it that waits, a batch of it that runs. So none goes while it is needed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use outgrow_env::Clock;
-use outgrow_ir::{Diagnostic, Diagnostics, shielded};
+use outgrow_ir::{Diagnostic, shielded};
 use outgrow_tensor::Tensor;
 use tokio::sync::oneshot;
 
 use crate::batcher::{Action, Batcher, Capacity, Lane, Reason, Refused, Request};
 use crate::protocol::{Kind, Rejected};
 use crate::served::{Prepared, Served};
+use crate::tally::Tally;
 
-/// What comes of a request: all outputs of its model.
-type Answer = Result<Vec<Tensor>, Rejected>;
+/// What comes of a request.
+type Answer = Result<Ran, Rejected>;
+
+/// A request that has run.
+#[derive(Debug)]
+pub struct Ran {
+    /// All outputs of its model.
+    pub outputs: Vec<Tensor>,
+    /// How long it waited.
+    pub queue: Duration,
+    /// How long its batch ran.
+    pub infer: Duration,
+}
 
 /// A request that waits.
 #[derive(Debug)]
 struct Job {
     inputs: Vec<Tensor>,
+    rows: usize,
+    arrived: Duration,
     answer: oneshot::Sender<Answer>,
+    tally: Arc<Tally>,
+    serving: Arc<Serving>,
 }
 
-/// What threads change.
+/// A batch for an executor. It holds its model, though all who asked may have gone.
+#[derive(Debug)]
+struct Work {
+    serving: Arc<Serving>,
+    ids: Vec<u64>,
+}
+
+/// What threads change. Jobs and work hold models, which let go of their place here when the last holder drops them: so
+/// neither is ever dropped under the lock.
 #[derive(Debug)]
 struct State {
     batcher: Batcher,
     jobs: HashMap<u64, Job>,
     /// What each executor is to run next.
-    assigned: Vec<Option<(usize, Vec<u64>)>>,
+    assigned: Vec<Option<Work>>,
     next_id: u64,
     /// Until when the timer sleeps, if it does not sleep until it is woken.
     timer: Option<Duration>,
@@ -41,18 +68,40 @@ struct State {
 #[derive(Debug)]
 struct Shared {
     clock: Arc<dyn Clock>,
-    models: Vec<Arc<Served>>,
     state: Mutex<State>,
     executors: Vec<Condvar>,
     timer: Condvar,
 }
 
-/// Models that run, and the threads that run them.
+/// The threads that run models.
 #[derive(Debug)]
 pub struct Engine {
     shared: Arc<Shared>,
-    names: BTreeMap<String, usize>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// A model that can be asked.
+#[derive(Debug)]
+pub struct Serving {
+    served: Served,
+    number: usize,
+    shared: Arc<Shared>,
+}
+
+impl Serving {
+    /// The model.
+    pub fn served(&self) -> &Served {
+        &self.served
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // At the end, what still waits is lost without being taken out.
+        let mut state = self.shared.locked();
+        let idle = state.batcher.remove_lane(self.number);
+        debug_assert!(idle || state.closing, "nothing of a model that nobody holds waits or runs");
+    }
 }
 
 /// A request that was let in. Whoever drops it gives up its place.
@@ -65,45 +114,27 @@ pub struct Ticket {
 }
 
 impl Engine {
-    /// Starts the threads. Each model has run at every size before, so that it is known what it costs.
+    /// Starts the threads.
     ///
     /// # Errors
-    /// When a model does not run, or there are no threads to be had.
-    pub fn start(
-        clock: Arc<dyn Clock>,
-        capacity: Capacity,
-        models: Vec<(Arc<Served>, Lane)>,
-    ) -> Result<Self, Diagnostics> {
-        let mut batcher = Batcher::new(capacity);
-        let mut names = BTreeMap::new();
-        for (model, lane) in &models {
-            let number = batcher.add_lane(*lane);
-            for (rows, elapsed) in model.warm_up(&*clock)? {
-                batcher.observe(now(&*clock), number, rows, elapsed);
-            }
-            if names.insert(model.name().to_owned(), number).is_some() {
-                let problem = format!("two models have the name `{}`", model.name());
-                let problem = Diagnostic::new("serve.name", problem).item(model.name());
-                return Err(problem.hint("give one of them another name, as NAME=PATH").into());
-            }
-        }
+    /// When there are no threads to be had.
+    pub fn start(clock: Arc<dyn Clock>, capacity: Capacity) -> Result<Self, Diagnostic> {
         let executors = capacity.executors.max(1);
         let state = State {
-            batcher,
+            batcher: Batcher::new(capacity),
             jobs: HashMap::new(),
-            assigned: vec![None; executors],
+            assigned: (0..executors).map(|_| None).collect(),
             next_id: 0,
             timer: None,
             closing: false,
         };
         let shared = Arc::new(Shared {
             clock,
-            models: models.into_iter().map(|(model, _)| model).collect(),
             state: Mutex::new(state),
             executors: (0..executors).map(|_| Condvar::new()).collect(),
             timer: Condvar::new(),
         });
-        let engine = Self { shared, names, threads: Mutex::default() };
+        let engine = Self { shared, threads: Mutex::default() };
         for executor in 0..executors {
             let shared = Arc::clone(&engine.shared);
             engine.spawn(format!("run-{executor}"), move || shared.execute(executor))?;
@@ -122,14 +153,30 @@ impl Engine {
         Ok(())
     }
 
-    /// All models.
-    pub fn models(&self) -> &[Arc<Served>] {
-        &self.shared.models
+    /// The clock by which requests are answered.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.clock
     }
 
-    /// The number of the model of this name.
-    pub fn find(&self, name: &str) -> Option<usize> {
-        self.names.get(name).copied()
+    /// Makes a model one that can be asked. It has run before: it is known how long so many rows take.
+    pub fn serve(&self, served: Served, lane: Lane, costs: &[(usize, Duration)]) -> Arc<Serving> {
+        let mut state = self.shared.locked();
+        let (number, now) = (state.batcher.add_lane(lane), self.shared.now());
+        for (rows, elapsed) in costs {
+            state.batcher.observe(now, number, *rows, *elapsed);
+        }
+        drop(state);
+        Arc::new(Serving { served, number, shared: Arc::clone(&self.shared) })
+    }
+
+    /// How many batches run at once.
+    pub fn threads(&self) -> usize {
+        self.shared.executors.len()
+    }
+
+    /// Requests that wait.
+    pub fn waiting(&self) -> usize {
+        self.shared.locked().batcher.waiting()
     }
 
     /// Lets a request in.
@@ -138,7 +185,8 @@ impl Engine {
     /// When it cannot be answered in time, or too many wait.
     pub fn submit(
         &self,
-        model: usize,
+        serving: &Arc<Serving>,
+        tally: &Arc<Tally>,
         prepared: &Prepared,
         priority: u32,
         timeout: Option<Duration>,
@@ -150,7 +198,7 @@ impl Engine {
         let id = state.next_id;
         let request = Request {
             id,
-            lane: model,
+            lane: serving.number,
             rows: prepared.rows,
             group: prepared.group,
             bytes: prepared.inputs.iter().map(Tensor::bytes).sum(),
@@ -160,11 +208,23 @@ impl Engine {
         let mut actions = Vec::new();
         let admitted = state.batcher.arrive(now, request, &mut actions);
         if admitted.is_ok() {
-            state.jobs.insert(id, Job { inputs: prepared.inputs.clone(), answer: sender });
+            let job = Job {
+                inputs: prepared.inputs.clone(),
+                rows: prepared.rows,
+                arrived: now,
+                answer: sender,
+                tally: Arc::clone(tally),
+                serving: Arc::clone(serving),
+            };
+            state.jobs.insert(id, job);
         }
-        self.shared.perform(&mut state, actions);
+        let late = self.shared.perform(&mut state, actions);
         drop(state);
-        admitted.map_err(refused)?;
+        tell(late);
+        admitted.map_err(|why| {
+            tally.refused(why.reason);
+            refused(why)
+        })?;
         Ok(Ticket { shared: Arc::clone(&self.shared), id, answer, done: false })
     }
 
@@ -177,9 +237,10 @@ impl Engine {
     pub fn close(&self) {
         let mut state = self.shared.locked();
         state.closing = true;
-        // Whoever still waits is told by the loss of the sender.
-        state.jobs.clear();
+        let jobs = std::mem::take(&mut state.jobs);
         drop(state);
+        // Whoever still waits is told by the loss of the sender.
+        drop(jobs);
         self.shared.executors.iter().for_each(Condvar::notify_all);
         self.shared.timer.notify_all();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
@@ -193,6 +254,15 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// Tells requests that were taken out of the queue that they are refused.
+fn tell(late: Vec<(Job, Refused)>) {
+    for (job, why) in late {
+        job.tally.refused(why.reason);
+        // Whoever has gone meanwhile is told nothing.
+        let _ = job.answer.send(Err(refused(why)));
     }
 }
 
@@ -215,7 +285,9 @@ impl Drop for Ticket {
         if !self.done {
             let mut state = self.shared.locked();
             state.batcher.cancel(self.id);
-            state.jobs.remove(&self.id);
+            let job = state.jobs.remove(&self.id);
+            drop(state);
+            drop(job);
         }
     }
 }
@@ -247,19 +319,21 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Carries out what the batcher has decided.
-    fn perform(&self, state: &mut State, actions: Vec<Action>) {
+    /// Carries out what the batcher has decided. Who is to be [told](tell) of a refusal is given back, to be told
+    /// outside the lock.
+    #[must_use = "requests that are refused are to be told"]
+    fn perform(&self, state: &mut State, actions: Vec<Action>) -> Vec<(Job, Refused)> {
+        let mut late = Vec::new();
         for action in actions {
             match action {
-                Action::Run { executor, lane, ids } => {
-                    state.assigned[executor] = Some((lane, ids));
+                Action::Run { executor, ids, .. } => {
+                    let job = ids.first().and_then(|id| state.jobs.get(id));
+                    let serving = job.map(|job| Arc::clone(&job.serving));
+                    state.assigned[executor] = serving.map(|serving| Work { serving, ids });
                     self.executors[executor].notify_one();
                 }
                 Action::Refuse { id, refused: why } => {
-                    if let Some(job) = state.jobs.remove(&id) {
-                        // Whoever has gone meanwhile is told nothing.
-                        let _ = job.answer.send(Err(refused(why)));
-                    }
+                    late.extend(state.jobs.remove(&id).map(|job| (job, why)));
                 }
             }
         }
@@ -267,48 +341,33 @@ impl Shared {
         if next.is_some_and(|next| state.timer.is_none_or(|timer| next < timer)) {
             self.timer.notify_one();
         }
+        late
     }
 
     /// One executor's life.
     fn execute(&self, executor: usize) {
         let mut state = self.locked();
         loop {
-            if let Some((lane, ids)) = state.assigned[executor].take() {
+            if let Some(Work { serving, ids }) = state.assigned[executor].take() {
                 let jobs: Vec<Job> = ids.iter().filter_map(|id| state.jobs.remove(id)).collect();
                 drop(state);
-                let answers = self.run(lane, &jobs);
-                state = self.locked();
+                let start = self.now();
+                let answers = run(serving.served(), &jobs);
                 let mut actions = Vec::new();
+                state = self.locked();
                 let now = self.now();
                 state.batcher.finished(now, executor, &mut actions);
-                self.perform(&mut state, actions);
+                let late = self.perform(&mut state, actions);
                 drop(state);
-                for (job, answer) in jobs.into_iter().zip(answers) {
-                    let _ = job.answer.send(answer);
-                }
+                tell(late);
+                answer(jobs, answers, start, now);
+                drop(serving);
                 state = self.locked();
             } else if state.closing {
                 return;
             } else {
                 state = self.executors[executor].wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-        }
-    }
-
-    /// Runs requests together. Where that fails, each by itself: what is wrong with one is no other's fault.
-    fn run(&self, lane: usize, jobs: &[Job]) -> Vec<Answer> {
-        let run = |requests: &[&[Tensor]]| match shielded(|| self.models[lane].run(requests)) {
-            Some(Ok(answers)) => Ok(answers),
-            Some(Err(problems)) => Err(Rejected::new(Kind::Invalid, problems)),
-            None => {
-                Err(Rejected::new(Kind::Internal, Diagnostic::fault("serve.panic", "the run was broken off")))
-            }
-        };
-        let all: Vec<&[Tensor]> = jobs.iter().map(|job| job.inputs.as_slice()).collect();
-        match run(&all) {
-            Ok(answers) => answers.into_iter().map(Ok).collect(),
-            Err(rejected) if jobs.len() == 1 => vec![Err(rejected)],
-            Err(_) => all.iter().map(|one| run(&[one]).map(|mut answers| answers.swap_remove(0))).collect(),
         }
     }
 
@@ -319,7 +378,15 @@ impl Shared {
             let now = self.now();
             let mut actions = Vec::new();
             state.batcher.tick(now, &mut actions);
-            self.perform(&mut state, actions);
+            let late = self.perform(&mut state, actions);
+            if !late.is_empty() {
+                drop(state);
+                tell(late);
+                state = self.locked();
+            }
+            if state.closing {
+                return;
+            }
             state.timer = state.batcher.next_tick();
             state = match state.timer {
                 Some(at) => {
@@ -330,5 +397,40 @@ impl Shared {
                 None => self.timer.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
+    }
+}
+
+/// Runs requests together. Where that fails, each by itself: what is wrong with one is no other's fault.
+fn run(served: &Served, jobs: &[Job]) -> Vec<Result<Vec<Tensor>, Rejected>> {
+    let run = |requests: &[&[Tensor]]| match shielded(|| served.run(requests)) {
+        Some(Ok(answers)) => Ok(answers),
+        Some(Err(problems)) => Err(Rejected::new(Kind::Invalid, problems)),
+        None => {
+            Err(Rejected::new(Kind::Internal, Diagnostic::fault("serve.panic", "the run was broken off")))
+        }
+    };
+    let all: Vec<&[Tensor]> = jobs.iter().map(|job| job.inputs.as_slice()).collect();
+    if all.is_empty() {
+        return Vec::new();
+    }
+    match run(&all) {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(rejected) if jobs.len() == 1 => vec![Err(rejected)],
+        Err(_) => all.iter().map(|one| run(&[one]).map(|mut answers| answers.swap_remove(0))).collect(),
+    }
+}
+
+/// Gives answers to those who wait for them, and counts the run.
+fn answer(jobs: Vec<Job>, answers: Vec<Result<Vec<Tensor>, Rejected>>, start: Duration, end: Duration) {
+    let (rows, infer) = (jobs.iter().map(|job| job.rows).sum(), end.saturating_sub(start));
+    let mut counted: Vec<*const Tally> = Vec::new();
+    for (job, answer) in jobs.into_iter().zip(answers) {
+        // Forms of a model that share batches count them each for themselves.
+        if !counted.contains(&Arc::as_ptr(&job.tally)) {
+            counted.push(Arc::as_ptr(&job.tally));
+            job.tally.ran(rows, infer);
+        }
+        let queue = start.saturating_sub(job.arrived);
+        let _ = job.answer.send(answer.map(|outputs| Ran { outputs, queue, infer }));
     }
 }

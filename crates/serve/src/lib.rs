@@ -6,13 +6,20 @@
 pub mod batcher;
 mod engine;
 mod http;
+mod models;
 pub mod protocol;
 mod run;
+mod samples;
 mod served;
 mod server;
+mod source;
+mod tally;
 
-pub use engine::{Engine, Ticket};
+pub use engine::{Engine, Ran, Serving, Ticket};
 pub use http::{Limits, Site, router};
+pub use models::{Loaded, Models, Open};
 pub use run::run_until_signal;
-pub use served::{Prepared, Served, VERSION};
+pub use served::{Prepared, Served};
 pub use server::serve;
+pub use source::{Source, models as models_of_repository};
+pub use tally::Tally;

@@ -2,22 +2,27 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use outgrow_env::Clock;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_predict::{Extent, Model, ROWS_MAX};
-use outgrow_tensor::Tensor;
+use outgrow_tensor::{DType, Tensor};
 
-use crate::protocol::{InferRequest, Kind, ModelMetadata, Output, Rejected, TensorMetadata};
+use crate::protocol::{
+    ConfigTensor, InferRequest, Input, Kind, ModelConfig, ModelMetadata, Output, Rejected, TensorMetadata,
+};
 
-/// The version of a model that is not in a repository of versions.
-pub const VERSION: &str = "1";
+/// What runs models.
+const PLATFORM: &str = "outgrow";
 
-/// A model under the name by which clients ask for it.
+/// A version of a model under the name by which clients ask for it.
 #[derive(Debug)]
 pub struct Served {
     name: String,
+    version: u64,
     model: Model,
-    metadata: ModelMetadata,
+    inputs: Vec<TensorMetadata>,
+    outputs: Vec<TensorMetadata>,
     all: Vec<usize>,
 }
 
@@ -35,11 +40,11 @@ pub struct Prepared {
 }
 
 impl Served {
-    /// Serves a model under a name.
+    /// Serves a version of a model under a name.
     ///
     /// # Errors
     /// When it does not say what its inputs and outputs are.
-    pub fn new(name: impl Into<String>, model: Model) -> Result<Self, Diagnostic> {
+    pub fn new(name: impl Into<String>, version: u64, model: Model) -> Result<Self, Diagnostic> {
         let name = name.into();
         let unsaid = |what: &str| {
             let problem = format!("the model `{name}` does not say the type and shape of its {what}");
@@ -48,10 +53,8 @@ impl Served {
         let known = |ports: &[_]| ports.iter().map(TensorMetadata::of).collect::<Option<Vec<_>>>();
         let inputs = known(model.inputs()).ok_or_else(|| unsaid("inputs"))?;
         let outputs = known(model.outputs()).ok_or_else(|| unsaid("outputs"))?;
-        let versions = vec![VERSION.to_owned()];
-        let metadata = ModelMetadata { name: name.clone(), versions, platform: "outgrow", inputs, outputs };
         let all = (0..model.outputs().len()).collect();
-        Ok(Self { name, model, metadata, all })
+        Ok(Self { name, version, model, inputs, outputs, all })
     }
 
     /// Its name.
@@ -59,9 +62,67 @@ impl Served {
         &self.name
     }
 
-    /// What it says of itself.
-    pub fn metadata(&self) -> &ModelMetadata {
-        &self.metadata
+    /// Which version of the model it is.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What it says of itself, beside these versions.
+    pub fn metadata(&self, versions: Vec<String>) -> ModelMetadata {
+        ModelMetadata {
+            name: self.name.clone(),
+            versions,
+            platform: PLATFORM,
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
+        }
+    }
+
+    /// How it is served, on so many threads.
+    pub fn config(&self, threads: usize) -> ModelConfig {
+        let by_rows = self.model.answers_by_rows();
+        let tensor = |tensor: &TensorMetadata| ConfigTensor::of(tensor, by_rows);
+        ModelConfig::new(
+            self.name.clone(),
+            PLATFORM,
+            by_rows.then_some(ROWS_MAX),
+            self.inputs.iter().map(tensor).collect(),
+            self.outputs.iter().map(tensor).collect(),
+            threads,
+        )
+    }
+
+    /// The one tensor of a body that is nothing else: the input's shape says all, but for one extent that follows from
+    /// how many bytes there are.
+    fn whole(&self, body: &Bytes) -> Result<Input, Diagnostic> {
+        let [input] = self.inputs.as_slice() else {
+            let problem = format!("the model `{}` has {} inputs", self.name, self.inputs.len());
+            return Err(Diagnostic::new("serve.header", problem)
+                .item("Inference-Header-Content-Length")
+                .hint("send the tensors behind a JSON part that names them, and its length in this header"));
+        };
+        let open: Vec<usize> = (0..input.shape.len()).filter(|i| input.shape[*i] < 0).collect();
+        let fixed = input.shape.iter().filter_map(|n| usize::try_from(*n).ok()).product::<usize>();
+        let dtype = self.model.inputs()[0].dtype;
+        let unit = dtype.map_or(1, DType::bytes) * fixed;
+        let mut shape: Vec<usize> = input.shape.iter().map(|n| usize::try_from(*n).unwrap_or(1)).collect();
+        let fits = match open.as_slice() {
+            [] => body.len() == unit,
+            [at] if unit > 0 && body.len().is_multiple_of(unit) => {
+                shape[*at] = body.len() / unit;
+                true
+            }
+            _ => false,
+        };
+        let tensor =
+            dtype.filter(|_| fits).and_then(|dtype| Tensor::from_shared(dtype, shape, body.clone()).ok());
+        let tensor = tensor.ok_or_else(|| {
+            let problem = format!("the body's {} bytes are no tensor for `{}`", body.len(), input.name);
+            let expected =
+                format!("a multiple of {unit}, for {} of the shape {:?}", input.datatype, input.shape);
+            Diagnostic::new("serve.body", problem).item("body").expected(expected)
+        })?;
+        Ok(Input { name: input.name.clone(), tensor })
     }
 
     /// Brings a request into the model's order.
@@ -72,7 +133,9 @@ impl Served {
         let ports = self.model.inputs();
         let names = || ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ");
         let mut problems = Diagnostics::default();
-        for (i, input) in request.inputs.iter().enumerate() {
+        let whole = request.whole.as_ref().map(|body| self.whole(body)).transpose()?;
+        let given = whole.as_ref().map_or(request.inputs.as_slice(), std::slice::from_ref);
+        for (i, input) in given.iter().enumerate() {
             if ports.iter().all(|port| port.name != input.name) {
                 let problem = format!("the model `{}` has no input `{}`", self.name, input.name);
                 let problem = Diagnostic::new("serve.input", problem).item(format!("inputs[{i}].name"));
@@ -81,9 +144,9 @@ impl Served {
         }
         let mut inputs = Vec::with_capacity(ports.len());
         for port in ports {
-            match request.inputs.iter().position(|input| input.name == port.name) {
+            match given.iter().position(|input| input.name == port.name) {
                 Some(i) => {
-                    let tensor = &request.inputs[i].tensor;
+                    let tensor = &given[i].tensor;
                     problems.0.extend(port.check(tensor).err().map(|p| p.item(format!("inputs[{i}]"))));
                     inputs.push(tensor.clone());
                 }
@@ -160,12 +223,12 @@ impl Served {
     /// Zeros for so many rows, where nothing but the rows varies.
     fn zeros(&self, rows: usize) -> Option<Vec<Tensor>> {
         let zeros = |port: &outgrow_predict::Port| {
-            let extent = |extent: &Extent| match extent {
+            let extent = |(i, extent): (usize, &Extent)| match extent {
                 Extent::Fixed(n) => Some(*n),
                 Extent::Named(name) if name == "B" => Some(rows),
-                Extent::Named(_) | Extent::Any => None,
+                Extent::Named(_) | Extent::Any => (i == 0).then_some(rows),
             };
-            let dims: Option<Vec<usize>> = port.dims.as_ref()?.iter().map(extent).collect();
+            let dims: Option<Vec<usize>> = port.dims.as_ref()?.iter().enumerate().map(extent).collect();
             Some(Tensor::zeros(port.dtype?, dims?))
         };
         self.model.inputs().iter().map(zeros).collect()

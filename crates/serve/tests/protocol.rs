@@ -41,6 +41,7 @@ fn a_request_is_read() {
             Wanted { name: "y".into(), binary: Some(false) },
             Wanted { name: "z".into(), binary: None },
         ],
+        whole: None,
         binary: true,
     };
     assert_eq!(parse(json).unwrap(), expect);
@@ -178,13 +179,15 @@ fn the_header_is_checked() {
         ("-1", 400),
         ("", 400),
         ("x", 400),
-        ("0", 501),
         (&(json.len() + 5).to_string(), 400),
         (&(json.len() - 1).to_string(), 400),
     ] {
         let rejected = parse_request(&body, Some(header)).unwrap_err();
         assert_eq!(rejected.status(), status, "{header}: {}", rejected.message());
     }
+    // Nothing of the body is JSON: all of it is the one tensor.
+    let whole = parse_request(&body, Some("0")).unwrap();
+    assert_eq!((whole.whole, whole.inputs.len()), (Some(body.clone()), 0));
     let more = Bytes::from([&body[..], &[0]].concat());
     assert!(
         parse_request(&more, Some(&length))

@@ -25,6 +25,8 @@ struct Running {
 pub struct Batcher {
     capacity: Capacity,
     queues: Vec<Queue>,
+    /// Numbers of models that are no longer served, for those that come.
+    free: Vec<usize>,
     executors: Vec<Option<Running>>,
     /// Where those are that wait.
     places: HashMap<u64, (usize, Place)>,
@@ -41,6 +43,7 @@ impl Batcher {
         Self {
             capacity,
             queues: Vec::new(),
+            free: Vec::new(),
             executors: vec![None; capacity.executors.max(1)],
             places: HashMap::new(),
             waiting_bytes: 0,
@@ -50,10 +53,29 @@ impl Batcher {
         }
     }
 
-    /// Serves one more model, and says its number: they count from 0.
+    /// Serves one more model, and says its number: they count from 0, and those of models that are no longer served are
+    /// given again.
     pub fn add_lane(&mut self, lane: Lane) -> usize {
-        self.queues.push(Queue::new(Lane { rows_max: lane.rows_max.max(1), ..lane }));
+        let queue = Queue::new(Lane { rows_max: lane.rows_max.max(1), ..lane });
+        if let Some(number) = self.free.pop() {
+            self.queues[number] = queue;
+            return number;
+        }
+        self.queues.push(queue);
         self.queues.len() - 1
+    }
+
+    /// Serves a model no more, of which nothing waits and nothing runs; says whether that is so. Its number is another's
+    /// from then on.
+    pub fn remove_lane(&mut self, number: usize) -> bool {
+        let runs = self.executors.iter().flatten().any(|running| running.lane == number);
+        let idle =
+            !runs && !self.free.contains(&number) && self.queues.get(number).is_some_and(Queue::is_empty);
+        if idle {
+            self.queues[number] = Queue::new(Lane::default());
+            self.free.push(number);
+        }
+        idle
     }
 
     /// A batch of a model took so long, outside the queue: when it was warmed up.

@@ -82,6 +82,21 @@ pub enum Reason {
     Late,
 }
 
+impl Reason {
+    /// All of them, in their order.
+    pub const ALL: [Self; 4] = [Self::Draining, Self::Full, Self::Hopeless, Self::Late];
+
+    /// A word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Full => "full",
+            Self::Hopeless => "hopeless",
+            Self::Late => "late",
+        }
+    }
+}
+
 /// A request is not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {

@@ -22,7 +22,13 @@ impl ServerMetadata {
         Self {
             name: "outgrow",
             version: env!("CARGO_PKG_VERSION"),
-            extensions: &["binary_tensor_data", "schedule_policy"],
+            extensions: &[
+                "binary_tensor_data",
+                "model_configuration",
+                "model_repository",
+                "schedule_policy",
+                "statistics",
+            ],
         }
     }
 }

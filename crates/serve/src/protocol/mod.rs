@@ -6,23 +6,30 @@
 //! same number again. JSON has no NaN and no infinity: a request that has them in JSON is refused, and so is one whose
 //! answer would need them in JSON. As binary data they are like any other number.
 
+mod config;
 mod data;
 mod datatype;
 mod explain;
 mod metadata;
 mod rejected;
+mod repository;
 mod request;
 mod response;
+mod statistics;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use outgrow_tensor::Tensor;
 
+pub use config::{ConfigTensor, ModelConfig};
 pub use datatype::Datatype;
 pub use metadata::{ModelMetadata, ModelReady, ServerMetadata, TensorMetadata};
 pub use rejected::{Kind, Rejected};
+pub use repository::{IndexEntry, Policy, State, parse_index, parse_load};
 pub use request::parse_request;
 pub use response::{Encoded, encode_response};
+pub use statistics::ModelStatistics;
 
 /// The header that says how many bytes of a body are JSON, where binary data follows.
 pub const HEADER_LENGTH: &str = "inference-header-content-length";
@@ -32,7 +39,7 @@ pub const RANK_MAX: usize = 16;
 pub const TENSORS_MAX: usize = 256;
 
 /// What a client asks for, of a model that the path of the request names.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct InferRequest {
     /// What the answer is to carry, so that the client knows it again.
     pub id: Option<String>,
@@ -42,6 +49,8 @@ pub struct InferRequest {
     pub timeout: Option<Duration>,
     /// The tensors, in the client's order.
     pub inputs: Vec<Input>,
+    /// A body that is nothing but the tensor of the model's one input, in place of `inputs`.
+    pub whole: Option<Bytes>,
     /// What is asked for; all outputs where it is empty.
     pub outputs: Vec<Wanted>,
     /// Whether outputs are to be binary data where they do not say themselves.

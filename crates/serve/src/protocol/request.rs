@@ -10,7 +10,7 @@ use outgrow_tensor::Tensor;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Datatype, InferRequest, Input, Kind, RANK_MAX, Rejected, TENSORS_MAX, Wanted, data, explain};
+use super::{Datatype, InferRequest, Input, RANK_MAX, Rejected, TENSORS_MAX, Wanted, data, explain};
 
 /// Parameters, whatever they are: clients send ones that nobody has heard of.
 pub(super) type Parameters<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
@@ -66,12 +66,17 @@ fn parameter<'a, T: Deserialize<'a>>(
     })
 }
 
-/// Reads a request. `header_length` is what the header says of how many bytes are JSON, if it is there.
+/// Reads a request. `header_length` is what the header says of how many bytes are JSON, if it is there; where it says 0,
+/// the body is the one tensor that the model takes.
 ///
 /// # Errors
 /// What is wrong with the request, by field.
 pub fn parse_request(body: &Bytes, header_length: Option<&str>) -> Result<InferRequest, Rejected> {
     let length = json_length(body.len(), header_length)?;
+    if length == 0 && header_length.is_some() {
+        let whole = Some(body.clone());
+        return Ok(InferRequest { whole, ..InferRequest::default() });
+    }
     let (json, binary) = (&body[..length], body.slice(length..));
     let request: RequestJson<'_> =
         serde_json::from_slice(json).map_err(|error| explain::request(json, &error))?;
@@ -84,6 +89,7 @@ pub fn parse_request(body: &Bytes, header_length: Option<&str>) -> Result<InferR
         priority: priority.unwrap_or(0),
         timeout: timeout_us.filter(|us| *us > 0).map(Duration::from_micros),
         inputs: inputs(request.inputs, binary)?,
+        whole: None,
         outputs: outputs(request.outputs.unwrap_or_default())?,
         binary: binary_output.unwrap_or(false),
     })
@@ -95,11 +101,6 @@ fn json_length(body: usize, header: Option<&str>) -> Result<usize, Rejected> {
     let problem =
         |problem: &str| Diagnostic::new("serve.header", problem).item("Inference-Header-Content-Length");
     match text.trim().parse::<usize>() {
-        Ok(0) => Err(Rejected::new(
-            Kind::Unsupported,
-            problem("bodies without any JSON are not served")
-                .hint("send the JSON part with name, shape and datatype"),
-        )),
         Ok(length) if length <= body => Ok(length),
         Ok(_) => Err(problem("the header says more bytes than the body has")
             .expected(format!("at most {body}"))

@@ -1,0 +1,70 @@
+//! What the server and its models say of themselves.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::json;
+
+use super::{ModelPath, Shared, Site, answered, json as answer, status};
+use crate::models::Loaded;
+use crate::protocol::{ModelReady, ModelStatistics, ServerMetadata};
+
+pub(super) async fn server() -> Response {
+    answer(StatusCode::OK, &ServerMetadata::new())
+}
+
+pub(super) async fn live() -> Response {
+    answer(StatusCode::OK, &json!({ "live": true }))
+}
+
+pub(super) async fn ready(State(site): Shared) -> Response {
+    let ready = site.is_ready();
+    answer(status(ready), &json!({ "ready": ready }))
+}
+
+pub(super) async fn model(State(site): Shared, path: ModelPath) -> Response {
+    answered(site.model(&path).map(|loaded| {
+        let versions = site.models.served(&path.0);
+        answer(StatusCode::OK, &loaded.serving.served().metadata(versions))
+    }))
+}
+
+pub(super) async fn model_ready(State(site): Shared, path: ModelPath) -> Response {
+    answered(site.model(&path).map(|_| {
+        let ready = site.is_ready();
+        answer(status(ready), &ModelReady { name: path.0, ready })
+    }))
+}
+
+pub(super) async fn config(State(site): Shared, path: ModelPath) -> Response {
+    answered(site.model(&path).map(|loaded| {
+        answer(StatusCode::OK, &loaded.serving.served().config(site.models.engine().threads()))
+    }))
+}
+
+pub(super) async fn statistics(State(site): Shared, path: ModelPath) -> Response {
+    answered(site.model(&path).map(|loaded| {
+        let all = site.models.loaded();
+        let name = loaded.serving.served().name();
+        let of_model = |other: &Loaded| other.serving.served().name() == name;
+        // All versions of the model that are served, where the path says none.
+        match path.1 {
+            Some(_) => counted(&[loaded]),
+            None => counted(&all.into_iter().filter(of_model).collect::<Vec<_>>()),
+        }
+    }))
+}
+
+pub(super) async fn all_statistics(State(site): State<Arc<Site>>) -> Response {
+    counted(&site.models.loaded())
+}
+
+fn counted(loaded: &[Loaded]) -> Response {
+    let statistics = loaded.iter().map(|Loaded { serving, tally }| {
+        let served = serving.served();
+        ModelStatistics::new(served.name(), served.version(), tally)
+    });
+    answer(StatusCode::OK, &json!({ "model_stats": statistics.collect::<Vec<_>>() }))
+}

@@ -1,0 +1,184 @@
+//! The Open Inference Protocol over HTTP: paths and methods, limits, statuses. What a path does is in the file of its
+//! group; nothing decides here.
+
+mod about;
+mod body;
+mod infer;
+mod repository;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use outgrow_ir::Diagnostic;
+use serde::Serialize;
+
+use crate::models::{Loaded, Models};
+use crate::protocol::{Kind, Rejected};
+use crate::tally::Tally;
+
+/// What is taken from outside at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a body, as it comes and unpacked.
+    pub body_bytes_max: usize,
+    /// Time for a body to come.
+    pub body_time_max: Duration,
+    /// Time for a request's head to come.
+    pub head_time_max: Duration,
+    /// Bytes of a request's head.
+    pub head_bytes_max: usize,
+    /// Connections at once. More wait until one is closed.
+    pub connections_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 64 << 20,
+            body_time_max: Duration::from_secs(30),
+            head_time_max: Duration::from_secs(30),
+            head_bytes_max: 64 << 10,
+            connections_max: 4096,
+        }
+    }
+}
+
+/// What requests are answered with.
+#[derive(Debug)]
+pub struct Site {
+    models: Models,
+    limits: Limits,
+    draining: AtomicBool,
+    /// What has happened to requests that are of no model.
+    others: Tally,
+}
+
+impl Site {
+    /// For these models.
+    pub fn new(models: Models, limits: Limits) -> Self {
+        Self { models, limits, draining: AtomicBool::new(false), others: Tally::default() }
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Lets nothing in any more, and says that the server is not ready.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        self.models.engine().drain();
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.draining.load(Ordering::SeqCst)
+    }
+
+    fn model(&self, path: &ModelPath) -> Result<Loaded, Rejected> {
+        self.models.find(&path.0, path.1.as_deref())
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_nanos(self.models.engine().clock().now_ns())
+    }
+}
+
+/// A model's name and, if the path has one, its version.
+struct ModelPath(String, Option<String>);
+
+impl FromRequestParts<Arc<Site>> for ModelPath {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, site: &Arc<Site>) -> Result<Self, Response> {
+        let names = Path::<BTreeMap<String, String>>::from_request_parts(parts, site).await;
+        let Path(mut names) = names.map_err(|rejection| {
+            let problem = Diagnostic::new("serve.path", rejection.body_text()).item("path");
+            error(&Rejected::from(problem.expected("a model's name in UTF-8")))
+        })?;
+        Ok(Self(names.remove("model").unwrap_or_default(), names.remove("version")))
+    }
+}
+
+type Shared = State<Arc<Site>>;
+
+/// All paths.
+pub fn router(site: Arc<Site>) -> Router {
+    let mut router = Router::new()
+        .route("/v2", get(about::server))
+        .route("/v2/health/live", get(about::live))
+        .route("/v2/health/ready", get(about::ready))
+        .route("/v2/models/stats", get(about::all_statistics))
+        .route("/v2/repository/index", post(repository::index))
+        .route("/v2/repository/models/{model}/load", post(repository::load))
+        .route("/v2/repository/models/{model}/unload", post(repository::unload));
+    for model in ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"] {
+        router = router
+            .route(model, get(about::model))
+            .route(&format!("{model}/ready"), get(about::model_ready))
+            .route(&format!("{model}/config"), get(about::config))
+            .route(&format!("{model}/stats"), get(about::statistics))
+            .route(&format!("{model}/infer"), post(infer::infer));
+    }
+    router.fallback(nothing_there).method_not_allowed_fallback(another_method).with_state(site)
+}
+
+async fn nothing_there(State(site): Shared, headers: HeaderMap, body: Body) -> Response {
+    let problem = Diagnostic::new("serve.not-found", "there is nothing at this path").item("path");
+    let problem = problem.expected("a path of the Open Inference Protocol, below /v2");
+    let rejected = Rejected::new(Kind::NotFound, problem);
+    error(&body::drained(body, &headers, &site.limits, rejected).await)
+}
+
+async fn another_method(State(site): Shared, headers: HeaderMap, body: Body) -> Response {
+    let problem = Diagnostic::new("serve.method", "the path is not for this method").item("method");
+    let rejected = Rejected::new(Kind::Method, problem.expected("the method in the header `Allow`"));
+    error(&body::drained(body, &headers, &site.limits, rejected).await)
+}
+
+/// Work that takes longer than the threads of connections may be kept, on a thread of its own.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Rejected> + Send + 'static,
+) -> Result<T, Rejected> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+        Err(Rejected::new(Kind::Internal, Diagnostic::fault("serve.panic", "the work was broken off")))
+    })
+}
+
+fn status(ready: bool) -> StatusCode {
+    if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// An answer, or why there is none.
+fn answered(answer: Result<Response, Rejected>) -> Response {
+    answer.unwrap_or_else(|rejected| error(&rejected))
+}
+
+fn error(rejected: &Rejected) -> Response {
+    let status = StatusCode::from_u16(rejected.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut answer = (status, [(header::CONTENT_TYPE, "application/json")], rejected.body()).into_response();
+    let headers = answer.headers_mut();
+    if let Some(seconds) = rejected.retry_after_s() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    // What is left of the body cannot be told from the next request.
+    if matches!(rejected.kind, Kind::TooLarge | Kind::Slow) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}

@@ -1,0 +1,414 @@
+//! The models that are served, by name and version, and how they come and go: opened and warmed up in the background,
+//! put in place of the version before once they are known to run, let go when nobody asks them any more.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use outgrow_ir::{Diagnostic, Diagnostics, shielded};
+use outgrow_predict::Model;
+
+use crate::batcher::Lane;
+use crate::engine::{Engine, Serving};
+use crate::protocol::{IndexEntry, Kind, Policy, Rejected, State};
+use crate::samples;
+use crate::served::Served;
+use crate::source::{self, Source};
+use crate::tally::Tally;
+
+/// Opens what is at a path.
+pub type Open = dyn Fn(&Path) -> Result<Model, Diagnostics> + Send + Sync;
+
+/// A version that can be asked, with the count of what happens to its requests.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The model.
+    pub serving: Arc<Serving>,
+    /// What has happened.
+    pub tally: Arc<Tally>,
+}
+
+/// One version of a model, as far as it was ever heard of.
+#[derive(Debug, Default)]
+struct Version {
+    loaded: Option<Loaded>,
+    loading: bool,
+    /// Why it is not served, or was not read again.
+    reason: String,
+}
+
+/// One model.
+#[derive(Debug)]
+struct Entry {
+    source: Source,
+    versions: BTreeMap<u64, Version>,
+    /// Held by who changes which versions are served.
+    control: Arc<Mutex<()>>,
+}
+
+/// All models.
+pub struct Models {
+    engine: Engine,
+    open: Box<Open>,
+    lane: Lane,
+    repositories: Vec<PathBuf>,
+    /// By name. The lock is held for no longer than it takes to look or to change a few words.
+    entries: RwLock<BTreeMap<String, Entry>>,
+}
+
+impl fmt::Debug for Models {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Models").field("entries", &self.entries).finish_non_exhaustive()
+    }
+}
+
+impl Models {
+    /// Without any, that run on this engine and are all served like this.
+    pub fn new(engine: Engine, lane: Lane, open: Box<Open>) -> Self {
+        Self { engine, open, lane, repositories: Vec::new(), entries: RwLock::default() }
+    }
+
+    /// What runs them.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, Entry>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Entry>> {
+        self.entries.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a model, none of whose versions is served yet.
+    ///
+    /// # Errors
+    /// When the name cannot be one, or is another model's.
+    pub fn add(&self, name: &str, source: Source) -> Result<(), Diagnostic> {
+        if !source::is_name(name) {
+            return Err(Diagnostic::new("serve.name", format!("`{name}` cannot be a model's name"))
+                .item(name)
+                .expected("letters, digits, `-`, `_` and `.`, but for `stats`")
+                .hint("give it another one, as NAME=PATH"));
+        }
+        let mut entries = self.write();
+        if entries.contains_key(name) {
+            return Err(Diagnostic::new("serve.name", format!("two models have the name `{name}`"))
+                .item(name)
+                .hint("give one of them another name, as NAME=PATH"));
+        }
+        let control = Arc::default();
+        entries.insert(name.to_owned(), Entry { source, versions: BTreeMap::new(), control });
+        Ok(())
+    }
+
+    /// Opens the model at a path and serves it, by its own name if it is given no other, which is said.
+    ///
+    /// # Errors
+    /// When there is none, it does not run, or its name cannot be one.
+    pub fn serve_path(&self, name: Option<&str>, path: &Path) -> Result<String, Diagnostics> {
+        let model = (self.open)(path)?;
+        let name = name.unwrap_or_else(|| model.name()).to_owned();
+        self.add(&name, Source::Path(path.to_owned()))?;
+        self.make(&name, source::VERSION, path, || Ok(model))?;
+        Ok(name)
+    }
+
+    /// Adds all models of a repository, also those that it gets later, and says which there are.
+    ///
+    /// # Errors
+    /// When one has the name of another.
+    pub fn add_repository(&mut self, folder: &Path) -> Result<Vec<String>, Diagnostic> {
+        let mut names = Vec::new();
+        for (name, source) in source::models(folder) {
+            self.add(&name, source)?;
+            names.push(name);
+        }
+        self.repositories.push(folder.to_owned());
+        Ok(names)
+    }
+
+    /// The models whose versions are served, in the order of their names.
+    pub fn names(&self) -> Vec<String> {
+        let entries = self.read();
+        let ready = entries.iter().filter(|(_, entry)| entry.newest().is_some());
+        ready.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The version of a model that answers: the newest where the client does not say which.
+    ///
+    /// # Errors
+    /// When there is no such model or version, or it is not served.
+    pub fn find(&self, name: &str, version: Option<&str>) -> Result<Loaded, Rejected> {
+        let entries = self.read();
+        let Some(entry) = entries.get(name) else {
+            let names = entries.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            return Err(missing(format!("there is no model `{name}`"), "model", names));
+        };
+        let Some(version) = version else {
+            let loaded = entry.newest().map(|(_, loaded)| loaded.clone());
+            return loaded.ok_or_else(|| entry.unavailable(name, None));
+        };
+        let known = entry.versions.iter().find(|(number, _)| number.to_string() == version);
+        match known {
+            Some((number, known)) => {
+                known.loaded.clone().ok_or_else(|| entry.unavailable(name, Some(*number)))
+            }
+            None => {
+                let problem = format!("the model `{name}` has no version `{version}`");
+                Err(missing(problem, "version", entry.served().join(", ")))
+            }
+        }
+    }
+
+    /// The versions of a model that are served.
+    pub fn served(&self, name: &str) -> Vec<String> {
+        self.read().get(name).map(Entry::served).unwrap_or_default()
+    }
+
+    /// All versions that are served, of one model or of all.
+    pub fn loaded(&self) -> Vec<Loaded> {
+        let entries = self.read();
+        let versions = entries.values().flat_map(|entry| entry.versions.values());
+        versions.filter_map(|version| version.loaded.clone()).collect()
+    }
+
+    /// What there is, served or not. Looks into the repositories.
+    pub fn index(&self) -> Vec<IndexEntry> {
+        self.discover();
+        let sources: Vec<_> =
+            self.read().iter().map(|(name, entry)| (name.clone(), entry.source.clone())).collect();
+        let mut index = Vec::new();
+        for (name, source) in sources {
+            let found = source.versions();
+            let entries = self.read();
+            let Some(entry) = entries.get(&name) else { continue };
+            let mut numbers: Vec<u64> = found.keys().chain(entry.versions.keys()).copied().collect();
+            numbers.sort_unstable();
+            numbers.dedup();
+            for number in numbers {
+                let unknown = Version::default();
+                let known = entry.versions.get(&number).unwrap_or(&unknown);
+                let state = match known {
+                    Version { loaded: Some(_), .. } => State::Ready,
+                    Version { loading: true, .. } => State::Loading,
+                    _ => State::Unavailable,
+                };
+                let reason = match (&found.get(&number), known.reason.as_str()) {
+                    (_, reason) if !reason.is_empty() => reason.to_owned(),
+                    (Some(Err(problem)), _) => line(problem),
+                    _ if state == State::Unavailable => "not loaded".to_owned(),
+                    _ => String::new(),
+                };
+                index.push(IndexEntry { name: name.clone(), version: number.to_string(), state, reason });
+            }
+        }
+        index
+    }
+
+    /// Knows models that a repository has got since.
+    fn discover(&self) {
+        for repository in &self.repositories {
+            for (name, source) in source::models(repository) {
+                // Whoever has the name keeps it.
+                let known = self.read().contains_key(&name);
+                let _ = (!known).then(|| self.add(&name, source));
+            }
+        }
+    }
+
+    /// Serves the versions of a model that the policy names, as they are now: opens them, lets them run, and puts them
+    /// in the place of those before, which answer until then. Versions that are bad are left out; the newest that is
+    /// good is served, and what was served before goes on if there is none. Takes as long as that takes.
+    ///
+    /// # Errors
+    /// When there is no such model, or a version that was to be served is bad; each of them is named.
+    pub fn load(&self, name: &str, policy: &Policy) -> Result<(), Rejected> {
+        if !self.read().contains_key(name) {
+            self.discover();
+        }
+        let (source, control) = self.entry(name)?;
+        let _held = control.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = source.versions();
+        let mut problems = Diagnostics::default();
+        let mut good = Vec::new();
+        let (wanted, enough): (Vec<u64>, usize) = match policy {
+            Policy::Latest(count) => (found.keys().rev().copied().collect(), *count),
+            Policy::All => (found.keys().rev().copied().collect(), usize::MAX),
+            Policy::Specific(versions) => (versions.clone(), usize::MAX),
+        };
+        for (i, number) in wanted.iter().enumerate() {
+            if good.len() >= enough {
+                break;
+            }
+            let there = self.find(name, Some(&number.to_string())).is_ok();
+            // What is named, and the newest, is read again; an older one is only a substitute.
+            let again = i == 0 || !matches!(policy, Policy::Latest(_));
+            let path = match found.get(number) {
+                Some(Ok(path)) => Ok(path),
+                Some(Err(problem)) => Err(Diagnostics::from(problem.clone())),
+                None => {
+                    let problem = Diagnostic::new("serve.version", format!("there is no version {number}"));
+                    let there: Vec<_> = found.keys().map(u64::to_string).collect();
+                    Err(problem.item(name).expected(there.join(", ")).into())
+                }
+            };
+            if there && !again {
+                good.push(*number);
+                continue;
+            }
+            match path.and_then(|path| self.make(name, *number, path, || (self.open)(path))) {
+                Ok(()) => good.push(*number),
+                Err(found) => {
+                    self.refuse(name, *number, &found);
+                    problems.0.extend(found.0.into_iter().map(|problem| in_version(problem, name, *number)));
+                    // A version that has become bad goes on as it was.
+                    good.extend(there.then_some(*number));
+                }
+            }
+        }
+        if wanted.is_empty() {
+            let problem = format!("the model `{name}` has no versions");
+            problems.push(
+                Diagnostic::new("serve.version", problem)
+                    .item(name)
+                    .expected("a folder NAME/VERSION/ with a model"),
+            );
+        }
+        if !good.is_empty() {
+            self.let_go(name, |number| !good.contains(&number), "another version is served");
+        }
+        self.forget(name, &found.keys().copied().collect::<Vec<_>>());
+        problems.into_result(()).map_err(|problems| Rejected::new(Kind::Invalid, problems))
+    }
+
+    /// Serves a model no more. Requests that are in are answered.
+    ///
+    /// # Errors
+    /// When there is no such model.
+    pub fn unload(&self, name: &str) -> Result<(), Rejected> {
+        let (_, control) = self.entry(name)?;
+        let _held = control.lock().unwrap_or_else(PoisonError::into_inner);
+        self.let_go(name, |_| true, "unloaded");
+        Ok(())
+    }
+
+    fn entry(&self, name: &str) -> Result<(Source, Arc<Mutex<()>>), Rejected> {
+        let entries = self.read();
+        let entry = entries.get(name).map(|entry| (entry.source.clone(), Arc::clone(&entry.control)));
+        entry.ok_or_else(|| {
+            let names = entries.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            missing(format!("there is no model `{name}`"), "model", names)
+        })
+    }
+
+    /// Opens a version, lets it run, and puts it in its place.
+    fn make(
+        &self,
+        name: &str,
+        number: u64,
+        path: &Path,
+        open: impl FnOnce() -> Result<Model, Diagnostics>,
+    ) -> Result<(), Diagnostics> {
+        self.change(name, number, |version| version.loading = true);
+        let made = shielded(|| -> Result<_, Diagnostics> {
+            let served = Served::new(name, number, open()?).map_err(|problem| problem.file(path))?;
+            samples::check(&served, path)?;
+            let costs = served.warm_up(&**self.engine.clock())?;
+            Ok((served, costs))
+        });
+        let made = made.unwrap_or_else(|| {
+            Err(Diagnostic::fault("serve.panic", "the model broke off when it was tried").file(path).into())
+        });
+        let made = made.map(|(served, costs)| self.engine.serve(served, self.lane, &costs));
+        // What was there before is let go of outside the lock.
+        let before = self.change(name, number, |version| {
+            version.loading = false;
+            version.reason.clear();
+            let serving = made.as_ref().ok().cloned()?;
+            let tally = version.loaded.as_ref().map(|loaded| Arc::clone(&loaded.tally)).unwrap_or_default();
+            version.loaded.replace(Loaded { serving, tally })
+        });
+        drop(before);
+        made.map(drop)
+    }
+
+    fn change<T>(&self, name: &str, number: u64, change: impl FnOnce(&mut Version) -> T) -> Option<T> {
+        let mut entries = self.write();
+        entries.get_mut(name).map(|entry| change(entry.versions.entry(number).or_default()))
+    }
+
+    fn refuse(&self, name: &str, number: u64, problems: &Diagnostics) {
+        let reason = problems.0.iter().map(line).collect::<Vec<_>>().join("; and ");
+        self.change(name, number, |version| version.reason = reason);
+    }
+
+    /// Lets go of versions.
+    fn let_go(&self, name: &str, which: impl Fn(u64) -> bool, reason: &str) {
+        let mut gone = Vec::new();
+        if let Some(entry) = self.write().get_mut(name) {
+            for (_, version) in entry.versions.iter_mut().filter(|(number, _)| which(**number)) {
+                let before = version.loaded.take();
+                if before.is_some() {
+                    reason.clone_into(&mut version.reason);
+                }
+                gone.push(before);
+            }
+        }
+        // The last who holds a model gives its place back, which is not to happen under the lock.
+        drop(gone);
+    }
+
+    /// Forgets versions that are neither there nor served.
+    fn forget(&self, name: &str, there: &[u64]) {
+        if let Some(entry) = self.write().get_mut(name) {
+            entry.versions.retain(|number, version| version.loaded.is_some() || there.contains(number));
+        }
+    }
+}
+
+impl Entry {
+    fn newest(&self) -> Option<(u64, &Loaded)> {
+        self.versions.iter().rev().find_map(|(number, version)| Some((*number, version.loaded.as_ref()?)))
+    }
+
+    fn served(&self) -> Vec<String> {
+        let served = self.versions.iter().filter(|(_, version)| version.loaded.is_some());
+        served.map(|(number, _)| number.to_string()).collect()
+    }
+
+    fn unavailable(&self, name: &str, number: Option<u64>) -> Rejected {
+        let reasons = self.versions.iter().filter(|(at, _)| number.is_none_or(|number| number == **at));
+        let reasons: Vec<String> = reasons
+            .map(|(at, version)| match version.loading {
+                true => format!("version {at} is being loaded"),
+                false => format!("version {at}: {}", version.reason),
+            })
+            .collect();
+        let problem = match reasons.is_empty() {
+            true => format!("the model `{name}` is not loaded"),
+            false => format!("the model `{name}` is not served ({})", reasons.join("; ")),
+        };
+        let problem = Diagnostic::new("serve.not-ready", problem).item("model");
+        let problem = problem.hint("load it, by POST to /v2/repository/models/NAME/load");
+        Rejected::new(Kind::Unavailable(std::time::Duration::from_secs(1)), problem)
+    }
+}
+
+fn missing(problem: String, item: &str, expected: String) -> Rejected {
+    Rejected::new(Kind::NotFound, Diagnostic::new("serve.not-found", problem).item(item).expected(expected))
+}
+
+/// Says which version something is wrong with, where it does not say what.
+fn in_version(mut problem: Diagnostic, name: &str, number: u64) -> Diagnostic {
+    let of = format!("version {number} of `{name}`");
+    let item = problem.place.item.take();
+    problem.item(item.map_or_else(|| of.clone(), |item| format!("{of}: {item}")))
+}
+
+/// A problem in one line.
+fn line(problem: &Diagnostic) -> String {
+    problem.to_string().replace("\n  ", "; ").replace('\n', " ")
+}

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# The official clients of the Open Inference Protocol against a server, each in a Python environment of its own.
+# run.sh BINARY    (needs Python and PyPI; says that it skips without)
+set -euo pipefail
+binary=$(realpath "$1")
+here=$(dirname "$(realpath "$0")")
+work=$(mktemp -d)
+trap 'kill "${server:-}" 2>/dev/null || true; rm -rf "$work"' EXIT
+
+cat >"$work/model.toml" <<'TOML'
+name = "glyphs"
+[data]
+source = "synthetic:glyphs"
+samples = 200
+test = { samples = 20 }
+[model]
+layers = [{ conv = 4, kernel = 3 }, { flatten = true }, { dense = 10, activation = "softmax" }]
+[train]
+epochs = 1
+batch = 20
+lr = 0.01
+TOML
+"$binary" train "$work/model.toml" --out "$work/run" --cache "$work/cache" --quiet >/dev/null
+mkfifo "$work/said"
+"$binary" serve "$work/run" --http 127.0.0.1:0 --json --quiet >"$work/said" &
+server=$!
+address=$(head -n 1 "$work/said" | sed -n 's|.*"http":"http://\([^"]*\)".*|\1|p')
+test -n "$address"
+
+# check SCRIPT PACKAGE…: what the script needs is installed beside nothing else.
+check() {
+  local script=$1 env="$work/env-$1"
+  shift
+  if python3 -m venv "$env" && "$env/bin/pip" install -q "$@"; then
+    "$env/bin/python" "$here/$script" "$address" glyphs
+  else
+    echo "$script skipped: $* could not be installed"
+  fi
+}
+check tritonclient_http.py 'tritonclient[http]==2.73.0'
+check kserve_rest.py 'kserve==0.21.0'
