@@ -118,26 +118,51 @@ impl Bench {
     }
 
     fn conv(&self) {
-        for (channels, image, out, kernel, stride) in [
-            (3, 32, 64, 3, 1),
-            (64, 32, 64, 3, 1),
-            (64, 32, 128, 3, 2),
-            (64, 32, 128, 1, 2),
-            (128, 16, 128, 3, 1),
-            (128, 16, 256, 3, 2),
-            (256, 8, 256, 3, 1),
-            (256, 8, 512, 3, 2),
-            (512, 4, 512, 3, 1),
-            (1, 28, 6, 5, 1),
-            (6, 14, 16, 5, 1),
-        ] {
+        self.convolutions(
+            32,
+            &[
+                (3, 32, 64, 3, 1),
+                (64, 32, 64, 3, 1),
+                (64, 32, 128, 3, 2),
+                (64, 32, 128, 1, 2),
+                (128, 16, 128, 3, 1),
+                (128, 16, 256, 3, 2),
+                (256, 8, 256, 3, 1),
+                (256, 8, 512, 3, 2),
+                (512, 4, 512, 3, 1),
+                (1, 28, 6, 5, 1),
+                (6, 14, 16, 5, 1),
+            ],
+        );
+        self.convolutions(
+            1,
+            &[
+                (64, 32, 64, 3, 1),
+                (128, 16, 128, 3, 1),
+                (256, 8, 256, 3, 1),
+                (512, 4, 512, 3, 1),
+                (64, 56, 64, 3, 1),
+                (128, 28, 128, 3, 1),
+                (256, 14, 256, 3, 1),
+                (512, 7, 512, 3, 1),
+            ],
+        );
+    }
+
+    /// Of so many images: channels, rows and columns, result channels, extent of the window, stride.
+    fn convolutions(&self, batch: usize, all: &[(usize, usize, usize, usize, usize)]) {
+        for &(channels, image, out, kernel, stride) in all {
             let window = Window::new(stride, if kernel == 5 { 0 } else { kernel / 2 });
             let places = window.places(0, image, kernel).expect("fits");
-            let (xd, wd, yd) =
-                ([32, channels, image, image], [out, channels, kernel, kernel], [32, out, places, places]);
+            let (xd, wd, yd) = (
+                [batch, channels, image, image],
+                [out, channels, kernel, kernel],
+                [batch, out, places, places],
+            );
             let view = |buffer, dims| View::whole(buffer, DType::F32, dims);
             let lengths = [xd, wd, yd].map(|d: [usize; 4]| d.iter().product());
-            let name = format!("{channels}x{image}x{image} to {out}, {kernel}x{kernel} stride {stride}");
+            let name =
+                format!("{batch} of {channels}x{image}x{image} to {out}, {kernel}x{kernel} stride {stride}");
             self.line(&format!("conv {name}"), &lengths, Unit::Flops, || {
                 Box::new(Conv2d::new(view(0, xd), view(1, wd), view(2, yd), window, 1).expect("fits"))
             });

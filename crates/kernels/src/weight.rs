@@ -33,6 +33,8 @@ pub(crate) enum Layout {
     Columns { panel: usize, lanes: usize, transposed: bool },
     /// Of the correlations of a convolution.
     Correlations(Vec<crate::conv::WeightLayout>),
+    /// Of weights of 3x3, their values at Winograd's points.
+    Winograd(crate::conv::WinogradLayout),
 }
 
 impl std::fmt::Debug for Weight {

@@ -158,12 +158,95 @@ fn larger_extents() {
         sizes(4, 64, 9, 20, 1, Window::new(2, 0)),
         sizes(1, 3, 40, 16, 7, Window::new(2, 3)),
         sizes(33, 6, 14, 16, 5, Window::default()),
+        // Tiles of 4x4 that reach over the edges, in several chunks, and with more channels than are summed at a time.
+        sizes(2, 16, 7, 16, 3, Window::new(1, 2)),
+        sizes(41, 16, 16, 19, 3, Window::new(1, 1)),
+        sizes(3, 300, 5, 17, 3, Window::new(1, 1)),
+        sizes(2, 16, 12, 300, 3, Window { padding: [2, 0, 1, 3], ..Window::default() }),
+        sizes(2, 16, 12, 16, 3, Window { padding: [4, 3, 3, 5], ..Window::default() }),
+        sizes(0, 16, 12, 16, 3, Window::new(1, 1)),
+        sizes(33, 16, 4, 16, 3, Window::new(1, 1)),
         // More taps than half of two blocks: fewer channels than the inner dimension would have blocks.
         sizes(1, 2, 29, 4, 27, Window::default()),
         sizes(1, 1, 1, 1, 1, Window::default()),
         sizes(0, 3, 5, 4, 3, Window::default()),
     ] {
         check(case, DType::F32, false);
+    }
+}
+
+#[test]
+fn layouts_with_many_channels() {
+    let window = Window { padding: [1, 2, 1, 0], ..Window::default() };
+    let sizes = Sizes { batch: 3, channels: 18, image: [9, 14], out: 21, kernel: [3, 3], groups: 1, window };
+    check(sizes, DType::F32, true);
+}
+
+/// Fewer multiplications than the definition has give up little accuracy: the error's root mean square is held against
+/// that of a plain sum of f32. Where channels and images are scaled badly, sums are of few terms really, and a plain sum
+/// has little error.
+#[test]
+fn fewer_multiplications_are_about_as_accurate() {
+    let (batch, channels, image, out) = (2, 64, 12, 64);
+    let sizes = Sizes {
+        batch,
+        channels,
+        image: [image; 2],
+        out,
+        kernel: [3; 2],
+        groups: 1,
+        window: Window::new(1, 1),
+    };
+    let count = |d: [usize; 4]| d.iter().product::<usize>();
+    let dims = [sizes.x(), sizes.weight(), sizes.y().unwrap()];
+    for scaled in [false, true] {
+        let mut rng = RngKey::new(34).stream();
+        let mut random = |d: [usize; 4], group: usize| {
+            let mut scale = 1.0;
+            let values = (0..count(d)).map(|i| {
+                if scaled && i % group == 0 {
+                    scale = f64::from(10.0f32).powi(rng.below(9) as i32 - 4);
+                }
+                rng.normal() * scale
+            });
+            Data::floats(DType::F32, values)
+        };
+        // A channel of an image; the weights of a result channel.
+        let data =
+            [random(dims[0], image * image), random(dims[1], channels * 9), random(dims[2], image * image)];
+        // Sums in f64 and in f32, and what they are sums of.
+        let mut sums = dims.map(|d| vec![(0.0f64, 0.0f32, 0.0f64); count(d)]);
+        let views = [0, 1, 2].map(|i| layout(i as u32, DType::F32, dims[i], false));
+        sizes.products(|x, w, y| {
+            let at = [position(&views[0], &x), position(&views[1], &w), position(&views[2], &y)];
+            let values = [0, 1, 2].map(|i| data[i].get(at[i]).float());
+            for i in 0..3 {
+                let [a, b] = [values[(i + 1) % 3], values[(i + 2) % 3]];
+                let sum = &mut sums[i][at[i]];
+                *sum = (sum.0 + a * b, sum.1 + a as f32 * b as f32, sum.2 + (a * b).abs());
+            }
+        });
+        let mut all = data.to_vec();
+        all.extend(dims.map(|d| Data::zeros(DType::F32, count(d))));
+        let view = |i: usize| layout(i as u32, DType::F32, dims[i % 3], false);
+        let build = |b: &mut ProgramBuilder| {
+            b.push(Conv2d::new(view(0), view(1), view(5), sizes.window, 1).unwrap());
+            b.push(Conv2dGradInput::new(view(2), view(1), view(3), sizes.window, 1).unwrap());
+            b.push(Conv2dGradWeight::new(view(0), view(2), view(4), sizes.window, 1).unwrap());
+        };
+        for (path, after) in run_case(&Case { data: all, build: &build }).unwrap() {
+            for i in 0..3 {
+                // Relative to what each sum is of, so that no scale hides another.
+                let errors = sums[i].iter().enumerate().map(|(at, &(right, plain, magnitude))| {
+                    let relative = |value: f64| ((value - right) / magnitude).powi(2);
+                    (relative(after[3 + i].get(at).float()), relative(f64::from(plain)))
+                });
+                let (ours, plain) = errors.fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
+                let ratio = (ours / plain).sqrt();
+                let name = ["grad_input", "grad_weight", "forward"][i];
+                assert!(ratio < if scaled { 5.0 } else { 3.0 }, "{name} on {path}, scaled {scaled}: {ratio}");
+            }
+        }
     }
 }
 

@@ -5,8 +5,8 @@
 //! The right operand of the product is never stored: vectors of neighbouring places are read from a padded copy of a
 //! part of the source, or packed from it panel by panel where places are too few or too far apart.
 
-use super::Conv;
 use super::padded::{Images, PADDED_BYTES, Part};
+use super::{Algorithm, Conv};
 use crate::error::KernelError;
 use crate::gemm::{
     Blocks, K_BLOCK_MAX, MAX_COLUMNS, Matrix, Mode, OutColumns, Output, PackedRows, Panel, Product,
@@ -14,6 +14,7 @@ use crate::gemm::{
 };
 use crate::kernel::{Cx, Scratch};
 use crate::memory::AlignedBytes;
+use crate::path::KernelPath;
 use crate::threads::share;
 use crate::view::View;
 use crate::weight::{Layout, Packer};
@@ -84,7 +85,8 @@ pub(crate) struct WeightLayout {
 
 impl Correlations {
     /// The forward direction.
-    pub fn forward(conv: &Conv, tiles: Tiles) -> Option<Self> {
+    pub fn forward(conv: &Conv, path: KernelPath) -> Option<Self> {
+        let tiles = Tiles::new(path);
         let w = &conv.weight.strides;
         let mut taps = Vec::new();
         for i in 0..conv.weight.dims[2] {
@@ -118,7 +120,8 @@ impl Correlations {
     }
 
     /// The gradient by the input.
-    pub fn grad_input(conv: &Conv, tiles: Tiles) -> Option<Self> {
+    pub fn grad_input(conv: &Conv, path: KernelPath) -> Option<Self> {
+        let tiles = Tiles::new(path);
         let w = &conv.weight.strides;
         let (x, strides) = (&conv.x, conv.window.strides);
         let outs = conv.weight.dims[0] / conv.groups;
@@ -186,8 +189,31 @@ impl Correlations {
         Some(Self { all, packed, images: if bands > 1 { 1 } else { images }, bands, ready: None })
     }
 
-    /// Takes the packed copy of the weights, if they do not change.
-    pub fn take_weights(&mut self, weight: &View, packer: &Packer<'_>) -> Result<(), KernelError> {
+    /// Where the packed weights are.
+    fn weights(&self, cx: &Cx<'_>) -> *const f32 {
+        self.ready.as_ref().map_or_else(|| cx.shared(), |ready| ready.start()).cast()
+    }
+
+    /// Packs the weights once, for all threads.
+    fn pack_now(&self, cx: &Cx<'_>, weight: &View) {
+        let tasks: usize = self.all.iter().map(|c| c.packing_tasks()).sum();
+        cx.parallel(tasks, self.packed / 2, &|_, range| {
+            let (from, to) = (cx.origin(weight).cast::<f32>().cast_const(), cx.shared().cast::<f32>());
+            let mut first = 0;
+            for c in &self.all {
+                let end = first + c.packing_tasks();
+                for task in range.start.max(first)..range.end.min(end) {
+                    // SAFETY: each task packs a part of its own; the shared scratch memory holds all weights.
+                    unsafe { c.pack_weights(from, to, task - first) };
+                }
+                first = end;
+            }
+        });
+    }
+}
+
+impl Algorithm for Correlations {
+    fn take_weights(&mut self, weight: &View, packer: &Packer<'_>) -> Result<(), KernelError> {
         if !packer.holds(weight, weight.elements()) {
             return Ok(());
         }
@@ -202,14 +228,13 @@ impl Correlations {
         Ok(())
     }
 
-    pub fn scratch(&self) -> Scratch {
+    fn scratch(&self) -> Scratch {
         let floats = self.all.iter().map(|c| c.scratch_floats(self.images, self.bands)).max().unwrap_or(0);
         let packed = if self.ready.is_some() { 0 } else { self.packed };
         Scratch { per_thread: floats.saturating_mul(4), shared: packed.saturating_mul(4) }
     }
 
-    /// Computes them all, from the source and the weights to the result.
-    pub fn run(&self, cx: &Cx<'_>, source: &View, weight: &View, out: &View, cost_ns: usize) {
+    fn run(&self, cx: &Cx<'_>, [source, weight]: [&View; 2], out: &View, cost_ns: usize) {
         if self.ready.is_none() {
             self.pack_now(cx, weight);
         }
@@ -235,28 +260,6 @@ impl Correlations {
                     // SAFETY: parts of the result are disjoint; the scratch memory is this thread's.
                     unsafe { c.compute(cx, source, self.weights(cx), out, place, cx.scratch(thread)) };
                 }
-            }
-        });
-    }
-
-    /// Where the packed weights are.
-    fn weights(&self, cx: &Cx<'_>) -> *const f32 {
-        self.ready.as_ref().map_or_else(|| cx.shared(), |ready| ready.start()).cast()
-    }
-
-    /// Packs the weights once, for all threads.
-    fn pack_now(&self, cx: &Cx<'_>, weight: &View) {
-        let tasks: usize = self.all.iter().map(|c| c.packing_tasks()).sum();
-        cx.parallel(tasks, self.packed / 2, &|_, range| {
-            let (from, to) = (cx.origin(weight).cast::<f32>().cast_const(), cx.shared().cast::<f32>());
-            let mut first = 0;
-            for c in &self.all {
-                let end = first + c.packing_tasks();
-                for task in range.start.max(first)..range.end.min(end) {
-                    // SAFETY: each task packs a part of its own; the shared scratch memory holds all weights.
-                    unsafe { c.pack_weights(from, to, task - first) };
-                }
-                first = end;
             }
         });
     }
@@ -424,6 +427,7 @@ impl Correlation {
             left: &PackedRows { start: weights.wrapping_add(packed), m: self.m },
             right: &right,
             out: &places,
+            add: false,
         };
         let columns = 0..place.images.len() * place.rows.len() * self.columns;
         // SAFETY: the caller's contract; the product's scratch memory is the first part of the thread's.

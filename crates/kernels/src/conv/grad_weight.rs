@@ -5,14 +5,13 @@
 //! in place from a padded copy of a part of `x`; the right one, `dy` with its channels innermost, is packed. Sums are
 //! kept as `[(c, tap), o]` and transposed at the end.
 
-use super::Conv;
 use super::padded::{Images, PADDED_BYTES, Part};
-use crate::error::KernelError;
+use super::{Algorithm, Conv};
 use crate::gemm::{MAX_COLUMNS, Matrix, Mode, Panel, Tile, Tiles, part};
 use crate::kernel::{Cx, Scratch};
+use crate::path::KernelPath;
 use crate::threads::share;
 use crate::view::View;
-use crate::weight::Packer;
 use std::ops::Range;
 
 /// Places that a block of the inner dimension aims at.
@@ -41,12 +40,9 @@ pub(super) struct GradWeight {
 }
 
 impl GradWeight {
-    /// The weights are its result: there is nothing to take.
-    pub fn take_weights(&mut self, _: &View, _: &Packer<'_>) -> Result<(), KernelError> {
-        Ok(())
-    }
-
-    pub fn new(conv: &Conv, tiles: Tiles) -> Self {
+    #[allow(clippy::unnecessary_wraps)]
+    pub fn new(conv: &Conv, path: KernelPath) -> Option<Self> {
+        let tiles = Tiles::new(path);
         let (w, y) = (&conv.weight.dims, &conv.y.dims);
         let grid = [y[2], y[3]];
         let places = (grid[0] * grid[1]).max(1);
@@ -68,7 +64,7 @@ impl GradWeight {
         };
         let plane = plan.part(plan.images, 0, plan.band_rows(), 0..1).plane();
         plan.chunk = (PADDED_BYTES / 4 / plane.saturating_mul(plan.images)).clamp(1, plan.channels.max(1));
-        plan
+        Some(plan)
     }
 
     /// Rows of the largest band.
@@ -104,43 +100,6 @@ impl GradWeight {
         let places = self.images * self.band_rows() * self.grid[1];
         [padded.batch[1].saturating_mul(padded.image()), places.saturating_mul(MAX_COLUMNS)]
             .map(|floats| floats.div_ceil(16).saturating_mul(16))
-    }
-
-    pub fn scratch(&self) -> Scratch {
-        let runs = self.images * self.band_rows() * size_of::<usize>();
-        let [padded, panel] = self.scratch_floats();
-        let sums = self.groups * self.channels * self.taps();
-        Scratch {
-            per_thread: padded.saturating_add(panel).saturating_mul(4).saturating_add(runs),
-            shared: sums.saturating_mul(self.pitch()).saturating_mul(4),
-        }
-    }
-
-    /// Computes the gradient of the weights from `x` and `dy`.
-    pub fn run(&self, cx: &Cx<'_>, x: &View, dy: &View, weight: &View, cost_ns: usize) {
-        let threads = cx.pool.threads();
-        let chunks = self.channels.div_ceil(self.chunk);
-        let panels = self.outs.div_ceil(self.tiles.columns());
-        // Threads share columns first: padding twice is cheaper than packing twice.
-        let column_parts = threads.div_ceil((self.groups * chunks).max(1)).min(panels);
-        let row_parts = threads.div_ceil((self.groups * chunks * column_parts).max(1)).min(self.chunk);
-        let tasks = self.groups * chunks * row_parts * column_parts;
-        cx.parallel(tasks, cost_ns, &|thread, range| {
-            for task in range {
-                let (group, rest) =
-                    (task / (chunks * row_parts * column_parts), task % (chunks * row_parts * column_parts));
-                let (row_task, column) = (rest / column_parts, rest % column_parts);
-                let chunk = part(self.channels, row_task / row_parts, chunks);
-                let cut = share(chunk.len(), row_task % row_parts, row_parts);
-                let task = Task {
-                    group,
-                    channels: chunk.start + cut.start..chunk.start + cut.end,
-                    panels: share(panels, column, column_parts),
-                };
-                // SAFETY: tasks compute disjoint parts; the scratch memory is this thread's.
-                unsafe { self.compute(cx, x, dy, weight, &task, cx.scratch(thread)) };
-            }
-        });
     }
 
     /// Computes the weights of some channels and panels of result channels.
@@ -308,6 +267,44 @@ impl GradWeight {
                 }
             }
         }
+    }
+}
+
+impl Algorithm for GradWeight {
+    fn scratch(&self) -> Scratch {
+        let runs = self.images * self.band_rows() * size_of::<usize>();
+        let [padded, panel] = self.scratch_floats();
+        let sums = self.groups * self.channels * self.taps();
+        Scratch {
+            per_thread: padded.saturating_add(panel).saturating_mul(4).saturating_add(runs),
+            shared: sums.saturating_mul(self.pitch()).saturating_mul(4),
+        }
+    }
+
+    fn run(&self, cx: &Cx<'_>, [x, dy]: [&View; 2], weight: &View, cost_ns: usize) {
+        let threads = cx.pool.threads();
+        let chunks = self.channels.div_ceil(self.chunk);
+        let panels = self.outs.div_ceil(self.tiles.columns());
+        // Threads share columns first: padding twice is cheaper than packing twice.
+        let column_parts = threads.div_ceil((self.groups * chunks).max(1)).min(panels);
+        let row_parts = threads.div_ceil((self.groups * chunks * column_parts).max(1)).min(self.chunk);
+        let tasks = self.groups * chunks * row_parts * column_parts;
+        cx.parallel(tasks, cost_ns, &|thread, range| {
+            for task in range {
+                let (group, rest) =
+                    (task / (chunks * row_parts * column_parts), task % (chunks * row_parts * column_parts));
+                let (row_task, column) = (rest / column_parts, rest % column_parts);
+                let chunk = part(self.channels, row_task / row_parts, chunks);
+                let cut = share(chunk.len(), row_task % row_parts, row_parts);
+                let task = Task {
+                    group,
+                    channels: chunk.start + cut.start..chunk.start + cut.end,
+                    panels: share(panels, column, column_parts),
+                };
+                // SAFETY: tasks compute disjoint parts; the scratch memory is this thread's.
+                unsafe { self.compute(cx, x, dy, weight, &task, cx.scratch(thread)) };
+            }
+        });
     }
 }
 

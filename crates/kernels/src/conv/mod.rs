@@ -7,9 +7,9 @@ mod correlate;
 mod grad_weight;
 mod loops;
 mod padded;
+mod winograd;
 
 use crate::error::KernelError;
-use crate::gemm::Tiles;
 use crate::kernel::sealed::Sealed;
 use crate::kernel::{Cx, Kernel, Scratch};
 use crate::path::KernelPath;
@@ -20,6 +20,8 @@ use correlate::Correlations;
 pub(crate) use correlate::WeightLayout;
 use grad_weight::GradWeight;
 use outgrow_tensor::DType;
+pub(crate) use winograd::WinogradLayout;
+use winograd::{Winograd, WinogradGradWeight};
 
 /// What the three convolutions have in common: the operands in the roles they have in the forward direction.
 #[derive(Debug)]
@@ -70,14 +72,24 @@ impl Conv {
     }
 }
 
-/// How a direction is run.
-#[derive(Debug)]
-enum Plan<T> {
-    /// By plain loops.
-    Loops,
-    /// By products.
-    Products(T),
+/// A way to run a direction fast, compiled for operands and a path.
+trait Algorithm: std::fmt::Debug + Send + Sync {
+    /// Takes a packed copy of the weights, if they are an operand and do not change.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    fn take_weights(&mut self, _weight: &View, _packer: &Packer<'_>) -> Result<(), KernelError> {
+        Ok(())
+    }
+
+    fn scratch(&self) -> Scratch;
+
+    /// Computes `out` from what the direction reads, which is estimated to take so long.
+    fn run(&self, cx: &Cx<'_>, reads: [&View; 2], out: &View, cost_ns: usize);
 }
+
+/// Makes an algorithm for a direction, if it can run that (better than those that come after it).
+type Make = fn(&Conv, KernelPath) -> Option<Box<dyn Algorithm>>;
 
 impl Conv {
     /// Whether products can run it: f32, and enough result channels per group to make tiles of.
@@ -97,15 +109,16 @@ impl Conv {
 }
 
 /// Declares one direction of convolution: its name, documentation, parameters in order, which operands it reads and
-/// writes, and how it is planned and run.
+/// writes, its algorithms, the best first, and the loops that can run everything.
 macro_rules! direction {
     ($(#[$doc:meta])* $name:ident, $text:literal, ($($arg:ident),*), roles $x:ident $weight:ident $y:ident,
-     reads $a:ident $b:ident, writes $out:ident, plan $plan:ty: $make:expr, loops $loops:ident) => {
+     reads $a:ident $b:ident, writes $out:ident, algorithms $($make:path),*; loops $loops:ident) => {
         $(#[$doc])*
         #[derive(Debug)]
         pub struct $name {
             conv: Conv,
-            plan: Plan<$plan>,
+            /// None for loops.
+            algorithm: Option<Box<dyn Algorithm>>,
         }
 
         impl $name {
@@ -114,16 +127,13 @@ macro_rules! direction {
             /// # Errors
             /// When extents or element types do not fit.
             pub fn new($($arg: View,)* window: Window, groups: usize) -> Result<Self, KernelError> {
-                Ok(Self { conv: Conv::new($text, $x, $weight, $y, window, groups)?, plan: Plan::Loops })
+                Ok(Self { conv: Conv::new($text, $x, $weight, $y, window, groups)?, algorithm: None })
             }
         }
 
         impl Sealed for $name {
             fn pack(&mut self, packer: &Packer<'_>) -> Result<(), KernelError> {
-                match &mut self.plan {
-                    Plan::Products(plan) => plan.take_weights(&self.conv.weight, packer),
-                    Plan::Loops => Ok(()),
-                }
+                self.algorithm.as_mut().map_or(Ok(()), |it| it.take_weights(&self.conv.weight, packer))
             }
         }
 
@@ -132,12 +142,12 @@ macro_rules! direction {
                 $text
             }
             fn prepare(&mut self, path: KernelPath) {
-                let make: fn(&Conv, Tiles) -> Option<$plan> = $make;
-                let plan = if self.conv.is_fast() { make(&self.conv, Tiles::new(path)) } else { None };
-                self.plan = plan.map_or(Plan::Loops, Plan::Products);
+                let all: &[Make] = &[$(|conv, path| Some(Box::new($make(conv, path)?))),*];
+                let mut all = all.iter().filter(|_| self.conv.is_fast());
+                self.algorithm = all.find_map(|make| make(&self.conv, path));
             }
             fn scratch(&self) -> Scratch {
-                if let Plan::Products(plan) = &self.plan { plan.scratch() } else { Scratch::default() }
+                self.algorithm.as_ref().map_or_else(Scratch::default, |it| it.scratch())
             }
             fn reads(&self) -> Vec<&View> {
                 vec![&self.conv.$a, &self.conv.$b]
@@ -150,9 +160,9 @@ macro_rules! direction {
             }
             fn run(&self, cx: &Cx<'_>) {
                 let conv = &self.conv;
-                match &self.plan {
-                    Plan::Products(plan) => plan.run(cx, &conv.$a, &conv.$b, &conv.$out, conv.cost_ns()),
-                    Plan::Loops => conv.$loops(cx),
+                match &self.algorithm {
+                    Some(it) => it.run(cx, [&conv.$a, &conv.$b], &conv.$out, conv.cost_ns()),
+                    None => conv.$loops(cx),
                 }
             }
         }
@@ -162,15 +172,15 @@ macro_rules! direction {
 direction! {
     /// `y[b, o, h, w] = sum over c, i, j of x[b, c, h * stride + i * dilation - top, ...] * weight[o, c, i, j]`.
     Conv2d, "conv2d", (x, weight, y), roles x weight y, reads x weight, writes y,
-    plan Correlations: Correlations::forward, loops forward_loops
+    algorithms Winograd::forward, Correlations::forward; loops forward_loops
 }
 direction! {
     /// The gradient of a convolution by its input: from the gradient `y` of its result and the weights to `x`.
     Conv2dGradInput, "conv2d_grad_input", (y, weight, x), roles x weight y, reads y weight, writes x,
-    plan Correlations: Correlations::grad_input, loops grad_input_loops
+    algorithms Winograd::grad_input, Correlations::grad_input; loops grad_input_loops
 }
 direction! {
     /// The gradient of a convolution by its weights: from its input `x` and the gradient `y` of its result.
     Conv2dGradWeight, "conv2d_grad_weight", (x, y, weight), roles x weight y, reads x y, writes weight,
-    plan GradWeight: |conv, tiles| Some(GradWeight::new(conv, tiles)), loops grad_weight_loops
+    algorithms WinogradGradWeight::new, GradWeight::new; loops grad_weight_loops
 }

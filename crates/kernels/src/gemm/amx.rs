@@ -160,7 +160,7 @@ impl Product<'_> {
                             let rows = part(self.m, panel, count);
                             let left = left_panels.wrapping_add(i * panel_length);
                             multiply(left, right_panel, steps, (parts, self.tiles.mirrored), sums);
-                            self.take(rows, &out, sums, p > 0);
+                            self.take(rows, &out, sums, self.add || p > 0);
                         }
                     }
                 }

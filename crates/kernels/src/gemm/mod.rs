@@ -15,6 +15,9 @@ mod vector;
 pub(crate) use pack::{Matrix, PackFn, Panel, Source};
 pub(crate) use packed::{PackedColumns, PackedRows};
 pub(crate) use tile::{MAX_COLUMNS, MAX_ROWS, Mode, Tile, Tiles};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use vector::{Avx2, Avx512};
+pub(crate) use vector::{Portable, Vector};
 
 use std::ops::Range;
 
@@ -147,6 +150,8 @@ pub(crate) struct Product<'a> {
     pub left: &'a dyn LeftOperand,
     pub right: &'a dyn RightOperand,
     pub out: &'a dyn Output,
+    /// Whether it is added to what the result holds.
+    pub add: bool,
 }
 
 /// The `i`-th of `parts` nearly equal parts of `0..total`.
@@ -198,7 +203,7 @@ impl Product<'_> {
                         unsafe { self.left.pack(rows.start, rows.len(), p, k, buffer) };
                     }
                 }
-                (tile.k, tile.run, tile.add) = (k, k, p > 0);
+                (tile.k, tile.run, tile.add) = (k, k, self.add || p > 0);
                 for group in columns.clone().step_by(group_columns) {
                     let group = group..columns.end.min(group + group_columns);
                     if !self.right.in_place() {

@@ -127,6 +127,11 @@ impl Tiles {
         Self { amx: path == KernelPath::Amx, ..tiles }
     }
 
+    /// Whether products may be computed on AMX.
+    pub fn has_amx(&self) -> bool {
+        self.amx
+    }
+
     /// The tiles for products of inner extent `k` whose numbers are bf16, or else f32.
     pub fn for_products(self, k: usize, bf16: bool) -> Self {
         // By the inner extent alone, so that an element's bits do not depend on the others. A step that is mostly empty

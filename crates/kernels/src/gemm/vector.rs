@@ -23,6 +23,10 @@ pub(crate) trait Vector: Copy {
     /// `self + a * b`.
     unsafe fn mul_add(self, a: Self, b: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
+    /// Four times as many floats in order, taken apart: lane `l` of vector `i` is float `4 * l + i`.
+    unsafe fn deinterleave(four: [Self; 4]) -> [Self; 4];
+    /// The inverse of [`Vector::deinterleave`].
+    unsafe fn interleave(four: [Self; 4]) -> [Self; 4];
     unsafe fn store(self, to: *mut f32);
     /// Writes the first `n` lanes.
     unsafe fn store_first(self, to: *mut f32, n: usize);
@@ -105,6 +109,14 @@ impl Vector for Portable {
         Self(sum)
     }
     #[inline(always)]
+    unsafe fn deinterleave(four: [Self; 4]) -> [Self; 4] {
+        std::array::from_fn(|i| Self(std::array::from_fn(|l| four[(4 * l + i) / 8].0[(4 * l + i) % 8])))
+    }
+    #[inline(always)]
+    unsafe fn interleave(four: [Self; 4]) -> [Self; 4] {
+        std::array::from_fn(|i| Self(std::array::from_fn(|l| four[(8 * i + l) % 4].0[(8 * i + l) / 4])))
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: the caller vouches for 8 elements.
         unsafe { to.cast::<[f32; 8]>().write_unaligned(self.0) }
@@ -142,6 +154,23 @@ mod x86 {
         const ONES: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
         // SAFETY: `n <= 8`, so that 8 elements are read within the table.
         unsafe { _mm256_loadu_si256(ONES.as_ptr().add(8 - n.min(8)).cast()) }
+    }
+
+    /// The four-by-four matrices in the lower and in the upper halves of four vectors, transposed.
+    #[inline(always)]
+    unsafe fn transpose_halves([a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
+        // SAFETY: the path has AVX2.
+        unsafe {
+            let low = [_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d)].map(|v| _mm256_castps_pd(v));
+            let high = [_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d)].map(|v| _mm256_castps_pd(v));
+            [
+                _mm256_unpacklo_pd(low[0], low[1]),
+                _mm256_unpackhi_pd(low[0], low[1]),
+                _mm256_unpacklo_pd(high[0], high[1]),
+                _mm256_unpackhi_pd(high[0], high[1]),
+            ]
+            .map(|v| _mm256_castpd_ps(v))
+        }
     }
 
     impl Vector for Avx2 {
@@ -190,6 +219,34 @@ mod x86 {
         unsafe fn add(self, other: Self) -> Self {
             // SAFETY: the path has AVX2.
             Self(unsafe { _mm256_add_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn deinterleave(four: [Self; 4]) -> [Self; 4] {
+            // SAFETY: the path has AVX2.
+            unsafe {
+                let [a, b, c, d] = four.map(|v| v.0);
+                transpose_halves([
+                    _mm256_permute2f128_ps::<0x20>(a, c),
+                    _mm256_permute2f128_ps::<0x31>(a, c),
+                    _mm256_permute2f128_ps::<0x20>(b, d),
+                    _mm256_permute2f128_ps::<0x31>(b, d),
+                ])
+                .map(Self)
+            }
+        }
+        #[inline(always)]
+        unsafe fn interleave(four: [Self; 4]) -> [Self; 4] {
+            // SAFETY: the path has AVX2.
+            unsafe {
+                let [a, b, c, d] = transpose_halves(four.map(|v| v.0));
+                [
+                    _mm256_permute2f128_ps::<0x20>(a, b),
+                    _mm256_permute2f128_ps::<0x20>(c, d),
+                    _mm256_permute2f128_ps::<0x31>(a, b),
+                    _mm256_permute2f128_ps::<0x31>(c, d),
+                ]
+                .map(Self)
+            }
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
@@ -263,6 +320,45 @@ mod x86 {
         unsafe fn add(self, other: Self) -> Self {
             // SAFETY: the path has AVX-512.
             Self(unsafe { _mm512_add_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn deinterleave(four: [Self; 4]) -> [Self; 4] {
+            // SAFETY: the path has AVX-512.
+            unsafe {
+                let [a, b, c, d] = four.map(|v| v.0);
+                // Of two vectors the floats 0, 4, ... and 1, 5, ...; and those two places on.
+                let first = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29);
+                let second = _mm512_add_epi32(first, _mm512_set1_epi32(2));
+                let [ab, cd] = [(a, b), (c, d)].map(|(x, y)| _mm512_permutex2var_ps(x, first, y));
+                let [ab2, cd2] = [(a, b), (c, d)].map(|(x, y)| _mm512_permutex2var_ps(x, second, y));
+                [
+                    _mm512_shuffle_f32x4::<0b01_00_01_00>(ab, cd),
+                    _mm512_shuffle_f32x4::<0b11_10_11_10>(ab, cd),
+                    _mm512_shuffle_f32x4::<0b01_00_01_00>(ab2, cd2),
+                    _mm512_shuffle_f32x4::<0b11_10_11_10>(ab2, cd2),
+                ]
+                .map(Self)
+            }
+        }
+        #[inline(always)]
+        unsafe fn interleave(four: [Self; 4]) -> [Self; 4] {
+            // SAFETY: the path has AVX-512.
+            unsafe {
+                let [a, b, c, d] = four.map(|v| v.0);
+                let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+                let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+                let pairs = _mm512_setr_epi32(0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23);
+                let rest = _mm512_add_epi32(pairs, _mm512_set1_epi32(8));
+                let [ab, cd] = [(a, b), (c, d)].map(|(x, y)| _mm512_permutex2var_ps(x, low, y));
+                let [ab2, cd2] = [(a, b), (c, d)].map(|(x, y)| _mm512_permutex2var_ps(x, high, y));
+                [
+                    _mm512_permutex2var_ps(ab, pairs, cd),
+                    _mm512_permutex2var_ps(ab, rest, cd),
+                    _mm512_permutex2var_ps(ab2, pairs, cd2),
+                    _mm512_permutex2var_ps(ab2, rest, cd2),
+                ]
+                .map(Self)
+            }
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
