@@ -26,7 +26,9 @@ Examples:
 Exit codes:
   0  done
   1  failed; diagnostics on stderr, and with --json as one object on stdout
-  2  wrong usage of the command line; said in the same two places"
+  2  wrong usage of the command line; said in the same two places
+  130, 143  ended by SIGINT (Ctrl-C) or SIGTERM; run and train finish their step, save their state and say how to go
+     on, and a second signal ends them at once"
 )]
 pub struct Cli {
     /// What to do.
@@ -418,7 +420,7 @@ pub struct InferArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Requests that come while all threads are busy run together, each with the bits that it would have by itself. SIGTERM
-ends the server once what it has taken in is answered.
+or Ctrl-C ends the server once what it has taken in is answered, a second one at once.
 
 Examples:
   outgrow serve runs/mnist

@@ -2,14 +2,17 @@
 //! fails.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use outgrow_env::{Clock, LocalStorage, RealClock, StorageBackend};
 use outgrow_ir::{Diagnostic, Diagnostics};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use crate::cli::{ColorChoice, ManifestArgs, OutputArgs};
 use crate::diagnose::{self, Palette};
+use crate::interrupt::{Interrupt, Signal};
 use crate::manifest::{self, Manifest};
 use crate::places::Environment;
 use crate::progress::Progress;
@@ -41,6 +44,31 @@ pub enum Failure {
     Partly(Diagnostics),
     /// Whoever has to say it knows.
     Told,
+    /// It was asked to end before its end.
+    Interrupted(Box<Interrupted>),
+}
+
+/// A run that a signal has ended, with its state saved.
+#[derive(Debug)]
+pub struct Interrupted {
+    /// What asked for it.
+    pub signal: Signal,
+    /// The folder of the run.
+    pub run: PathBuf,
+    /// Steps done.
+    pub step: u64,
+    /// Steps in all.
+    pub steps: u64,
+}
+
+impl Failure {
+    /// What the process ends with.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Interrupted(interrupted) => interrupted.signal.exit_code().into(),
+            _ => ExitCode::FAILURE,
+        }
+    }
 }
 
 impl From<Diagnostics> for Failure {
@@ -82,6 +110,8 @@ pub struct Context {
     pub environment: Environment,
     /// Storage and time.
     pub world: World,
+    /// Whether the process has been asked to end.
+    pub interrupt: Interrupt,
 }
 
 impl Context {
@@ -100,6 +130,7 @@ impl Context {
             interactive,
             environment,
             world: World::real(),
+            interrupt: Interrupt::default(),
         }
     }
 
@@ -148,6 +179,7 @@ impl Context {
                 return self.complain(diagnose::render(&diagnostics, self.palette).trim_end());
             }
             Failure::Told => return,
+            Failure::Interrupted(interrupted) => return self.tell_interrupted(&interrupted),
             Failure::Other(error) => Diagnostic::new("outgrow.failed", format!("{error:#}"))
                 .hint("the system refused something: see what it says")
                 .into(),
@@ -155,6 +187,28 @@ impl Context {
         self.complain(diagnose::render(&diagnostics, self.palette).trim_end());
         if self.json {
             let _ = self.print(&format!("{}\n", diagnose::to_json(&diagnostics)));
+        }
+    }
+
+    /// Says how to go on with a run that was asked to end.
+    fn tell_interrupted(&self, interrupted: &Interrupted) {
+        let Interrupted { signal, run, step, steps } = interrupted;
+        let command = self.environment.same_command();
+        let how = command.as_deref().unwrap_or("the same command without --fresh");
+        self.complain(&format!(
+            "{} after step {step} of {steps}: the state is saved in {}\nto go on: {how}",
+            signal.name(),
+            run.display()
+        ));
+        if self.json {
+            let json = json!({
+                "interrupted": signal.name(),
+                "run": run,
+                "step": step,
+                "steps": steps,
+                "go_on": command,
+            });
+            let _ = self.print(&format!("{json}\n"));
         }
     }
 

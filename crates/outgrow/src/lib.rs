@@ -8,6 +8,7 @@ pub mod cli;
 pub mod commands;
 pub mod context;
 pub mod diagnose;
+pub mod interrupt;
 pub mod manifest;
 pub mod places;
 pub mod progress;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Runs the command line and says how it went: 0 done, 1 failed, 2 wrong usage.
+/// Runs the command line and says how it went: 0 done, 1 failed, 2 wrong usage, 130 and 143 ended by a signal.
 pub fn main() -> ExitCode {
     outgrow_ir::quiet_shielded_panics();
     let cli = match cli::Cli::try_parse() {
@@ -31,8 +32,9 @@ pub fn main() -> ExitCode {
     match commands::dispatch(cli.command, &context) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            let code = failure.exit_code();
             context.fail(failure);
-            ExitCode::FAILURE
+            code
         }
     }
 }

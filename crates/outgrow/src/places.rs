@@ -23,6 +23,8 @@ pub struct Environment {
     pub cloud: CloudOptions,
     /// `NO_COLOR`: no colour unless asked for.
     pub no_color: bool,
+    /// The command line, the program's name included.
+    pub command: Vec<OsString>,
 }
 
 impl Environment {
@@ -36,8 +38,25 @@ impl Environment {
             Some((name, value.into_string().ok()?)).filter(|_| known)
         });
         let cloud = CloudOptions(cloud.collect());
-        Self { data, cache: user_cache(given), cloud, no_color: given("NO_COLOR").is_some() }
+        let command = std::env::args_os().collect();
+        Self { data, cache: user_cache(given), cloud, no_color: given("NO_COLOR").is_some(), command }
     }
+
+    /// The command that goes on with what this one began, as a shell takes it; none where it is not known.
+    pub fn same_command(&self) -> Option<String> {
+        let again = self.command.iter().filter(|word| *word != "--fresh");
+        let words: Vec<String> = again.map(|word| shell_word(&word.to_string_lossy())).collect();
+        (!words.is_empty()).then(|| words.join(" "))
+    }
+}
+
+/// A word of a command line, in quotation marks if a shell would otherwise take it apart.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Names and values of variables about object stores. There are keys and secrets among the values: only the names are
@@ -177,6 +196,26 @@ mod tests {
         {
             assert_eq!(file_name(name), expect);
         }
+    }
+
+    #[test]
+    fn the_same_command_is_fit_for_a_shell() {
+        let command = [
+            "./outgrow",
+            "run",
+            "my run.toml",
+            "--fresh",
+            "--set",
+            "train.lr=1e-3",
+            "--set",
+            "name=it's",
+            "",
+        ];
+        let environment =
+            Environment { command: command.map(OsString::from).to_vec(), ..Environment::default() };
+        let expect = r"./outgrow run 'my run.toml' --set train.lr=1e-3 --set 'name=it'\''s' ''";
+        assert_eq!(environment.same_command().as_deref(), Some(expect));
+        assert_eq!(Environment::default().same_command(), None);
     }
 
     #[cfg(target_os = "linux")]

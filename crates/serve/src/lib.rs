@@ -18,7 +18,7 @@ mod tally;
 pub use engine::{Engine, Ran, Serving, Ticket};
 pub use http::{Limits, Site, router};
 pub use models::{Loaded, Models, Open};
-pub use run::run_until_signal;
+pub use run::run_until;
 pub use served::{Prepared, Served};
 pub use server::serve;
 pub use source::{Source, models as models_of_repository};

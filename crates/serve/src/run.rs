@@ -10,17 +10,20 @@ use tokio::net::TcpListener;
 use crate::http::Site;
 use crate::server::serve;
 
+/// How often is looked whether it is to end.
+const LOOK: Duration = Duration::from_millis(20);
 /// How long requests that are in are waited for at the end.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 
-/// Serves at `address` until SIGTERM or an interrupt from the terminal; `told` learns the address, whose port may have
+/// Serves at `address` until it is asked to end; `told` learns the address, whose port may have
 /// been left open. Says whether everything that was in was answered.
 ///
 /// # Errors
 /// When the address cannot be listened at.
-pub fn run_until_signal(
+pub fn run_until(
     address: &str,
     site: Site,
+    asked_to_end: impl Fn() -> bool,
     told: impl FnOnce(SocketAddr),
 ) -> Result<bool, Diagnostic> {
     let system = |what: &str, error: std::io::Error| {
@@ -38,30 +41,12 @@ pub fn run_until_signal(
         let local = listener.local_addr();
         let local = local
             .map_err(|error| system("the address is not known", error).hint("see what the system says"))?;
-        let end = asked_to_end().map_err(|error| {
-            system("signals cannot be waited for", error).hint("see what the system says")
-        })?;
+        let end = async {
+            while !asked_to_end() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
         told(local);
         Ok(serve(listener, Arc::new(site), end, DRAIN_MAX).await)
-    })
-}
-
-/// Is over when the process is asked to end. From when this returns, such a signal is not lost.
-#[cfg(unix)]
-fn asked_to_end() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(std::future::poll_fn(move |cx| {
-        let asked = terminate.poll_recv(cx).is_ready() || interrupt.poll_recv(cx).is_ready();
-        if asked { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    }))
-}
-
-/// Is over when the process is asked to end.
-#[cfg(not(unix))]
-fn asked_to_end() -> std::io::Result<impl Future<Output = ()>> {
-    Ok(async {
-        let _ = tokio::signal::ctrl_c().await;
     })
 }

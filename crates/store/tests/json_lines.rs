@@ -74,6 +74,40 @@ fn a_crash_loses_only_what_was_not_flushed() {
     }
 }
 
+/// Lines that a thread writes can be seen before anybody waits for them, in their order, and each of them once.
+#[test]
+fn lines_are_written_beside() {
+    let storage = log(1);
+    let (mut log, _) = JsonLines::resume(storage.clone(), PATH, 5).unwrap();
+    log.flush_beside().unwrap();
+    let there = || steps(&parse(&storage.read(Path::new(PATH)).unwrap(), u64::MAX).lines);
+    for step in 6..60 {
+        log.push(&line(step)).unwrap();
+        log.flush_beside().unwrap();
+        if step % 9 == 0 {
+            while there().len() < 6 {
+                std::thread::yield_now();
+            }
+        }
+    }
+    log.flush().unwrap();
+    assert_eq!(there(), (1..60).collect::<Vec<_>>());
+    // Lines that cannot be written go on waiting, before those that came meanwhile.
+    log.push(&line(60)).unwrap();
+    storage.disk().set_capacity(Some(storage.disk().used() + 10));
+    log.flush_beside().unwrap();
+    log.push(&line(61)).unwrap();
+    log.flush().unwrap_err();
+    storage.disk().set_capacity(None);
+    log.flush().unwrap();
+    assert_eq!(there(), (1..62).collect::<Vec<_>>());
+    // Whoever goes waits for what is being written.
+    log.push(&line(62)).unwrap();
+    log.flush_beside().unwrap();
+    drop(log);
+    assert_eq!(there().last(), Some(&62));
+}
+
 #[test]
 fn a_full_disk_keeps_the_lines_waiting() {
     let storage = log(1);

@@ -74,6 +74,12 @@ pub trait TrainObserver {
     /// Takes notice.
     fn on_event(&mut self, event: &TrainEvent<'_>);
 
+    /// Whether training is to end now, with its state saved, to be gone on with later. Asked before each step, of the
+    /// first worker only.
+    fn is_asked_to_end(&mut self) -> bool {
+        false
+    }
+
     /// Makes durable what it was told so far. A checkpoint is written only after this has succeeded: what came before a
     /// checkpoint that training goes on from is never told again.
     fn sync(&mut self) -> Result<(), Diagnostics> {

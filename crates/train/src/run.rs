@@ -19,7 +19,7 @@ struct Course {
 }
 
 impl Trainer {
-    /// Trains from the current state to the last step.
+    /// Trains from the current state to the last step, or until the observer asks for an end.
     ///
     /// # Errors
     /// When the data gives none or the wrong batches, when numbers are no longer finite, or when something cannot be
@@ -44,6 +44,9 @@ impl Trainer {
         });
         let mut batches: Option<Batches> = None;
         while self.state.step < course.steps && !self.state.stopped {
+            if observer.is_asked_to_end() && self.can_end(&course) {
+                return self.end_early(observer);
+            }
             let started = self.options.clock.now_ns();
             let (epoch, index) =
                 (self.state.step / course.steps_per_epoch, self.state.step % course.steps_per_epoch);
@@ -63,6 +66,26 @@ impl Trainer {
         self.save(observer)?;
         self.wait_saved(observer)?;
         self.restore_best()?;
+        Ok(self.outcome())
+    }
+
+    /// Whether the state of all workers is here, so that training can end between two steps. Where each has a range of it,
+    /// all are asked to bring it here after the next step.
+    fn can_end(&mut self, course: &Course) -> bool {
+        let here = !self.step.is_sharded() || course.save;
+        if !here {
+            self.step.ask_to_save();
+        }
+        here
+    }
+
+    /// Ends before the last step; the other workers notice that this one has left.
+    fn end_early(&mut self, observer: &mut dyn TrainObserver) -> Result<Outcome, Diagnostics> {
+        // Where it had to be brought here, it has been saved then.
+        if !self.step.is_sharded() {
+            self.save(observer)?;
+        }
+        self.wait_saved(observer)?;
         Ok(self.outcome())
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use outgrow_ir::Diagnostic;
 use outgrow_predict::Model;
 use outgrow_serve::batcher::{Capacity, Lane};
-use outgrow_serve::{Engine, Limits, Models, Site, run_until_signal};
+use outgrow_serve::{Engine, Limits, Models, Site, run_until};
 use serde_json::json;
 
 use crate::cli::{ProcessorArgs, ServeArgs};
@@ -32,7 +32,9 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<(), Failure> {
     let models = Models::new(engine, lane, Box::new(open));
     let names = add(&models, &args.models, context)?;
     let mut told = Ok(());
-    let answered = run_until_signal(&args.http, Site::new(models, Limits::default()), |address| {
+    let _caught = context.interrupt.catch()?;
+    let asked = || context.interrupt.signal().is_some();
+    let answered = run_until(&args.http, Site::new(models, Limits::default()), asked, |address| {
         let json = json!({ "http": format!("http://{address}"), "models": names });
         told = context.answer(&json, &format!("serving {} at http://{address}\n", names.join(", ")));
     })?;

@@ -1,9 +1,7 @@
 //! Listens to training: progress on the terminal, metrics in `metrics.jsonl`, and the curves of the report.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use outgrow_env::StorageBackend;
 use outgrow_ir::Diagnostics;
 use outgrow_store::JsonLines;
 use outgrow_train::{Metrics, TrainEvent, TrainObserver};
@@ -11,16 +9,19 @@ use serde_json::{Value as Json, json};
 
 use super::outcome::Usage;
 use super::usage::Meter;
+use crate::context::Context;
 use crate::progress::{Progress, StepProgress};
 
 /// Writes down what training tells.
 pub struct Recorder<'a> {
     progress: &'a Progress,
-    storage: Arc<dyn StorageBackend>,
+    context: &'a Context,
     path: PathBuf,
     /// How often a step is written, as the manifest says.
     every: Option<u64>,
     log: Option<JsonLines>,
+    /// When lines were last brought to the file, by the clock.
+    written_at: u64,
     /// The lines so far, those of an earlier process included.
     lines: Vec<Json>,
     steps: u64,
@@ -57,23 +58,22 @@ impl Mean {
 /// Without validation data, a run has at most about so many lines on the terminal.
 const EPOCH_LINES: u64 = 100;
 
+/// So long, in nanoseconds, lines wait to be seen in the file.
+const SHOWN_EVERY_NS: u64 = 1_000_000_000;
+
 /// When the manifest does not say how often, a run has about so many lines.
 const LINES: u64 = 1000;
 
 impl<'a> Recorder<'a> {
     /// Writes to `path` what it is told, and shows it.
-    pub fn new(
-        progress: &'a Progress,
-        storage: Arc<dyn StorageBackend>,
-        path: PathBuf,
-        every: Option<u64>,
-    ) -> Self {
+    pub fn new(progress: &'a Progress, context: &'a Context, path: PathBuf, every: Option<u64>) -> Self {
         Self {
             progress,
-            storage,
+            context,
             path,
             every,
             log: None,
+            written_at: context.world.clock.now_ns(),
             lines: Vec::new(),
             steps: 0,
             steps_per_epoch: 1,
@@ -100,7 +100,7 @@ impl<'a> Recorder<'a> {
     }
 
     fn begin(&mut self, step: u64) {
-        match JsonLines::resume(self.storage.clone(), self.path.clone(), step) {
+        match JsonLines::resume(self.context.world.storage.clone(), self.path.clone(), step) {
             Ok((log, before)) => {
                 for problem in &before.damaged.0 {
                     self.progress.line(&format!("warning: {problem}"));
@@ -122,6 +122,18 @@ impl<'a> Recorder<'a> {
         let result = self.log.as_mut().map(|log| log.push(&line));
         self.lines.push(line);
         if let Some(Err(error)) = result {
+            self.fail(error.into_diagnostics());
+        }
+    }
+
+    /// Has what waits written now and then, for who follows the file; the step does not wait for the disk.
+    fn show(&mut self) {
+        let now = self.context.world.clock.now_ns();
+        if now - self.written_at < SHOWN_EVERY_NS {
+            return;
+        }
+        self.written_at = now;
+        if let Some(Err(error)) = self.log.as_mut().map(JsonLines::flush_beside) {
             self.fail(error.into_diagnostics());
         }
     }
@@ -205,6 +217,11 @@ impl TrainObserver for Recorder<'_> {
             }
             _ => {}
         }
+        self.show();
+    }
+
+    fn is_asked_to_end(&mut self) -> bool {
+        self.context.interrupt.signal().is_some()
     }
 
     /// The lines of later steps are taken away again when a run goes on from an earlier checkpoint; those before it

@@ -13,7 +13,7 @@ use super::folder::{CHECKPOINTS, Ending, REPORT, RunFolder};
 use super::group::{measure_links, timelines};
 use super::understood::understood;
 use super::{Recorder, RunResult, Session, early_stopping, evaluate_run, package, page, usage};
-use crate::context::Failure;
+use crate::context::{Failure, Interrupted};
 use crate::report::render;
 
 impl Session<'_> {
@@ -72,12 +72,13 @@ impl Session<'_> {
         if let Some(group) = &group {
             self.agree_on_programs(&trainer, &mut group.lock())?;
         }
+        // From here on, what is done is worth keeping.
+        let caught = context.interrupt.catch()?;
         // Only now: whatever is wrong with what was asked for leaves the folder as it was.
         folder.begin(&self.manifest.resolved_toml(), &self.roots())?;
         let progress = context.progress();
         let every = self.manifest.train.log_every_steps;
-        let mut recorder =
-            Recorder::new(&progress, self.context.world.storage.clone(), folder.file("metrics.jsonl"), every);
+        let mut recorder = Recorder::new(&progress, context, folder.file("metrics.jsonl"), every);
         let resumed = trainer.resume(&mut recorder)?;
         match &lacking {
             Some(what) if !resumed => return Err(folder.no_checkpoint(what).into()),
@@ -97,8 +98,14 @@ impl Session<'_> {
         let usage = recorder.usage();
         // What was logged is kept, also when training failed.
         let lines = recorder.finish();
-        trained?;
+        let trained = trained?;
         let lines = lines?;
+        if let Some(signal) = context.interrupt.signal() {
+            let (run, step, steps) = (path.to_owned(), trained.steps, trainer.total_steps(samples));
+            return Err(Failure::Interrupted(Box::new(Interrupted { signal, run, step, steps })));
+        }
+        // The last state is saved: whatever ends the process now, the same command does the rest.
+        drop(caught);
         let timelines = match &group {
             Some(group) => timelines(&mut group.lock())?,
             None => Vec::new(),

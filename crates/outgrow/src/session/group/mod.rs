@@ -139,6 +139,9 @@ fn with_group<T>(
             first.map(|found| found.problem.clone())
         }
         Failure::Other(error) => Some(format!("{error:#}")),
+        Failure::Interrupted(interrupted) => {
+            Some(format!("it was asked to end, by {}", interrupted.signal.name()))
+        }
         Failure::Told => None,
     });
     group.lock().leave(reason.as_deref());

@@ -56,6 +56,8 @@ pub fn join(args: &WorkerArgs, context: &Context) -> Result<Json, Failure> {
     if args.child {
         end_with_parent();
     }
+    // A signal to all processes of a group is the first worker's to answer: this one ends with that.
+    let _caught = if args.child { Some(context.interrupt.catch()?) } else { None };
     let silent = context.silent();
     let context = if args.child { &silent } else { context };
     let mut session = Session::open(&args.manifest, &args.processor, context)?;
