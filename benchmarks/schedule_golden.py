@@ -4,6 +4,7 @@ schedule_golden.py > crates/train/src/schedule/golden.json
 
 Needs PyTorch; the tests in crates/train/src/schedule read only the result."""
 import json
+import math
 
 import torch
 from torch.optim import lr_scheduler as torch_lr
@@ -27,6 +28,12 @@ def one_cycle(**options):
     )
 
 
+def coslog(optimizer):
+    # Holzmüller, Grinsztajn, Steinwart 2024: four cycles, each twice as long as the one before.
+    rate = lambda step: (1 - math.cos(2 * math.pi * math.log2(1 + 15 * step / STEPS))) / 2
+    return torch_lr.LambdaLR(optimizer, rate)
+
+
 CASES = {
     "constant-warmup": warm_up,
     "step": lambda optimizer: torch_lr.StepLR(optimizer, step_size=3, gamma=0.5),
@@ -35,6 +42,7 @@ CASES = {
     "one-cycle": one_cycle(),
     "one-cycle-options": one_cycle(pct_start=0.4, div_factor=10, final_div_factor=100),
     "one-cycle-down": one_cycle(pct_start=0.0),
+    "coslog": coslog,
 }
 
 

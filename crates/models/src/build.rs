@@ -125,11 +125,13 @@ pub struct BuildOptions<'a> {
     /// For numbers: the scale of each, or none where the model works in their own units. Losses are those of scaled
     /// numbers, results are in the targets' units.
     pub scales: &'a [TargetScale],
+    /// For classes and tokens: in training, so much of each target is shared by all classes alike (Szegedy et al. 2016).
+    pub label_smoothing: f64,
 }
 
 impl Default for BuildOptions<'_> {
     fn default() -> Self {
-        Self { dtype: DType::F32, mixed: false, foreign: None, scales: &[] }
+        Self { dtype: DType::F32, mixed: false, foreign: None, scales: &[], label_smoothing: 0.0 }
     }
 }
 
@@ -277,6 +279,16 @@ pub fn build(
             .expected("classes with a logit each")
             .hint("leave `mixup` and `cutmix` out")
             .into());
+    }
+    if options.label_smoothing > 0.0 && matches!(target, TargetSpec::Regression { .. }) {
+        return Err(Diagnostic::new(
+            "model.label-smoothing",
+            "numbers have no labels that could be smoothed",
+        )
+        .item("train.label_smoothing")
+        .expected("classes or tokens")
+        .hint("leave `label_smoothing` out")
+        .into());
     }
     let (train, net) = graph(model, inputs, target, options, Mode::Train)?;
     let (eval, _) = graph(model, inputs, target, options, Mode::Eval)?;

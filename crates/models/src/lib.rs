@@ -18,6 +18,7 @@ mod logistic;
 mod mlp;
 mod net;
 mod objective;
+mod realmlp;
 mod resnet;
 pub mod spec;
 mod wide_deep;
@@ -44,6 +45,7 @@ fn architecture(net: &mut Net, model: &Model) -> Result<Value, Diagnostics> {
         Architecture::Gpt { layers, heads, width, dropout } => {
             gpt::build(net, &gpt::Size { layers: *layers, heads: *heads, width: *width, dropout: *dropout })
         }
+        Architecture::RealMlp { hidden, activation } => realmlp::build(net, hidden, *activation),
         Architecture::Onnx(spec) => foreign::build(net, spec),
         Architecture::WideDeep { hidden, embedding, activation, dropout } => {
             wide_deep::build(net, hidden, *embedding, *activation, *dropout)

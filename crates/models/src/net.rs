@@ -32,6 +32,8 @@ pub(crate) struct Net<'a> {
     pub scales: &'a [TargetScale],
     /// The model that was brought along.
     pub foreign: Option<&'a dyn ForeignModel>,
+    /// How much of each class's target is shared by all classes, in training.
+    pub label_smoothing: f64,
     dtype: DType,
     /// The type of feeds, statistics, losses and outputs: f32 where parameters are of bf16, else theirs.
     wide: DType,
@@ -65,7 +67,7 @@ impl<'a> Net<'a> {
         inputs: &[InputSpec],
         target: &TargetSpec,
         init: spec::InitSpec,
-        BuildOptions { dtype, mixed, foreign, scales }: BuildOptions<'a>,
+        BuildOptions { dtype, mixed, foreign, scales, label_smoothing }: BuildOptions<'a>,
     ) -> Self {
         let mut b = Builder::new(match mode {
             Mode::Train => "train",
@@ -106,6 +108,7 @@ impl<'a> Net<'a> {
             statistics: Vec::new(),
             scales,
             foreign,
+            label_smoothing: if mode == Mode::Train { label_smoothing } else { 0.0 },
             dtype,
             wide,
             init,
@@ -320,6 +323,8 @@ impl<'a> Net<'a> {
             Activation::Silu => self.b.silu(x),
             Activation::Tanh => self.b.tanh(x),
             Activation::Sigmoid => self.b.sigmoid(x),
+            Activation::Selu => self.b.selu(x),
+            Activation::Mish => self.b.mish(x),
         }
     }
 

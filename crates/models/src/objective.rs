@@ -125,7 +125,14 @@ type Parts = (Value, Value, Vec<(Metric, Value)>);
 /// Among equal logits the one of the lower class counts as greater; a NaN is beaten by every other.
 fn classes(net: &mut Net, logits: Value) -> Parts {
     let target = net.target_value;
-    let losses = net.b.cross_entropy(logits, target);
+    let losses = if net.label_smoothing > 0.0 {
+        let is_target = net.b.is_target(logits, target);
+        let [rest, whole] = smoothed(net, logits);
+        let shares = net.b.select(is_target, whole, rest);
+        net.b.soft_cross_entropy(logits, shares)
+    } else {
+        net.b.cross_entropy(logits, target)
+    };
     let rank = net.b.composite("rank", &[logits, target], |b| {
         let dims = b.dims(logits);
         let last = dims.len() - 1;
@@ -152,7 +159,13 @@ fn classes(net: &mut Net, logits: Value) -> Parts {
 /// greatest share has the greatest logit, or one of the five greatest.
 fn shares(net: &mut Net, logits: Value) -> Parts {
     let shares = net.target_value;
-    let losses = net.b.soft_cross_entropy(logits, shares);
+    let mut smooth = shares;
+    if net.label_smoothing > 0.0 {
+        let [rest, _] = smoothed(net, logits);
+        smooth = net.b.mul_scalar(shares, 1.0 - net.label_smoothing);
+        smooth = net.b.add(smooth, rest);
+    }
+    let losses = net.b.soft_cross_entropy(logits, smooth);
     let rank = net.b.composite("rank", &[logits, shares], |b| {
         let dims = b.dims(logits);
         let constant = b.stop_gradient(logits);
@@ -172,6 +185,14 @@ fn shares(net: &mut Net, logits: Value) -> Parts {
     (logits, losses, metrics)
 }
 
+/// The shares of a class that is not the target and of the one that is, where a part of each target is shared by all
+/// classes: scalars of the type of `logits [.., classes]`.
+fn smoothed(net: &mut Net, logits: Value) -> [Value; 2] {
+    let (classes, dtype) = (net.last_dim(logits), net.b.dtype(logits));
+    let rest = net.label_smoothing / classes.max(1) as f64;
+    [rest, 1.0 - net.label_smoothing + rest].map(|share| net.b.scalar(share, dtype))
+}
+
 /// Whether so few logits are above the target's.
 fn hits(net: &mut Net, rank: Value) -> Vec<(Metric, Value)> {
     let mut below = |n: f64| {
@@ -184,7 +205,12 @@ fn hits(net: &mut Net, rank: Value) -> Vec<(Metric, Value)> {
 /// Of `logits [B]`: the losses, and whether the sign of the logit is the target's.
 fn binary(net: &mut Net, logits: Value) -> Parts {
     let target = net.as_wide(net.target_value);
-    let losses = net.b.binary_cross_entropy(logits, target);
+    let mut smooth = target;
+    if net.label_smoothing > 0.0 {
+        smooth = net.b.mul_scalar(target, 1.0 - net.label_smoothing);
+        smooth = net.b.add_scalar(smooth, net.label_smoothing / 2.0);
+    }
+    let losses = net.b.binary_cross_entropy(logits, smooth);
     let zero = net.b.scalar(0.0, net.b.dtype(logits));
     let positive = net.b.compare(Comparison::Gt, logits, zero);
     let half = net.b.scalar(0.5, net.b.dtype(target));

@@ -60,6 +60,10 @@ pub enum NamedSpec {
     Logistic(NoOptions),
     /// Fully connected layers with an activation between them.
     Mlp(MlpSpec),
+    /// RealMLP (Holzmüller et al. 2024, TD-S): a network for tables with defaults that were tuned on many of them. What
+    /// `[train]` leaves out is its own too.
+    #[serde(rename = "realmlp")]
+    RealMlp(RealMlpSpec),
     /// LeNet-5 for small images: two convolutions with pooling, then three fully connected layers.
     #[serde(rename = "lenet")]
     LeNet(LeNetSpec),
@@ -127,6 +131,19 @@ pub struct MlpSpec {
     /// The probability with which each hidden element is dropped while training.
     #[serde(default = "no_dropout")]
     pub dropout: Fraction,
+}
+
+/// `realmlp`: a network for tables of numbers and 0/1 features, with defaults that were tuned on many tables. What
+/// `[train]` leaves out is its own too: length, batch, optimiser, rates by group, schedule, label smoothing, and the
+/// epoch that is best on validation data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RealMlpSpec {
+    /// The widths of the hidden layers; the output layer comes from the data.
+    #[serde(default = "realmlp_hidden")]
+    pub hidden: Vec<NonZeroU32>,
+    /// The activation after each hidden layer. When left out: `selu` for classes and `mish` for numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
 }
 
 /// The options of `lenet`.
@@ -285,6 +302,13 @@ pub enum Architecture {
         /// The probability of a dropped element after each hidden layer.
         dropout: f64,
     },
+    /// RealMLP.
+    RealMlp {
+        /// The widths of the hidden layers.
+        hidden: Vec<usize>,
+        /// The activation after each hidden layer; where there is none, what is predicted decides.
+        activation: Option<Activation>,
+    },
     /// LeNet-5.
     LeNet {
         /// The activation after each layer but the last.
@@ -442,6 +466,10 @@ fn four() -> NonZeroU32 {
 
 fn gpt_width() -> NonZeroU32 {
     NonZeroU32::new(128).expect("128 is not zero")
+}
+
+fn realmlp_hidden() -> Vec<NonZeroU32> {
+    vec![NonZeroU32::new(256).expect("256 is not zero"); 3]
 }
 
 fn embedding_width() -> NonZeroU32 {

@@ -47,6 +47,8 @@ fn tables() {
         &[features(3), categories(&[2, 2, 3])],
         TargetSpec::Binary,
     );
+    check(r#"{"name": "realmlp", "hidden": [4, 3]}"#, &[features(3)], TargetSpec::Class { classes: 3 });
+    check(r#"{"name": "realmlp", "hidden": [4, 3]}"#, &[features(3)], TargetSpec::Regression { width: 2 });
     check(
         r#"{"layers": [{"embedding": 2}, {"dense": 3, "activation": "silu"}, {"dense": 3}]}"#,
         &[features(2), categories(&[3, 3])],

@@ -54,6 +54,13 @@ fn parameters_are_those_of_pytorch() {
         &[("fc.weight", &[1, 2])],
     );
     check(
+        r#"{"name": "realmlp"}"#,
+        &[features(7)],
+        ten.clone(),
+        7 + 8 * 256 + 2 * 257 * 256 + 257 * 10,
+        &[("0.scale", &[7]), ("1.weight", &[256, 7]), ("5.bias", &[256]), ("7.weight", &[10, 256])],
+    );
+    check(
         r#"{"name": "mlp", "hidden": [512, 512]}"#,
         &[image([1, 28, 28])],
         ten.clone(),

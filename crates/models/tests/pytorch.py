@@ -33,6 +33,24 @@ class Gpt(nn.Module):
     def forward(self, i):
         return self.head(self.norm(self.blocks(self.tok(i) + self.pos(torch.arange(i.shape[1])))))
 
+class Scaling(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+
+    def forward(self, x):
+        return x * self.scale
+
+class Ntp(nn.Linear):
+    def forward(self, x):
+        return x @ self.weight.T / math.sqrt(self.in_features) + self.bias
+
+def realmlp(widths, activation):
+    layers = [Scaling(widths[0])]
+    for inputs, outputs in zip(widths, widths[1:]):
+        layers += [Ntp(inputs, outputs), activation()]
+    return nn.Sequential(*layers[:-1])
+
 def resnet(make, stem):
     m = make(num_classes=10)
     if stem == "small":
@@ -50,14 +68,14 @@ def fill(model):
         amplitude = 0.1 if t.dim() == 1 else 1 / math.sqrt(t[0].numel())
         t.data = (base + amplitude * wave(t, torch.sin, name)).reshape(t.shape)
 
-def report(label, model, x, y):
+def report(label, model, x, y, smoothing=0.0):
     model = model.double(); fill(model)
     run = lambda: model(x)
-    loss = lambda o: F.cross_entropy(o.reshape(-1, o.shape[-1]), y.reshape(-1))
+    loss = lambda o, s=0.0: F.cross_entropy(o.reshape(-1, o.shape[-1]), y.reshape(-1), label_smoothing=s)
     model.eval(); o = run(); evaluated = loss(o).item()
     o = o.reshape(-1, o.shape[-1]); rank = (o > o.gather(1, y.reshape(-1, 1))).sum(1)
     hits = [(rank < k).sum().item() / (y.numel() // y.shape[0]) for k in (1, 5)]
-    model.train(); trained = loss(run()); trained.backward()
+    model.train(); trained = loss(run(), smoothing); trained.backward()
     grads = checksum([(n, p.grad) for n, p in model.named_parameters()])
     buffers = checksum([(n, b) for n, b in model.named_buffers() if not n.endswith("num_batches_tracked")])
     print(label, f"eval {evaluated!r} train {trained.item()!r} hits {hits} grads {grads!r} buffers {buffers!r}", flush=True)
@@ -68,6 +86,9 @@ def classes(n, k, *dims): return torch.tensor([(i * 5 + 2 + i // 3) % k for i in
 if __name__ == "__main__":
     mlp = nn.Sequential(nn.Flatten(), nn.Linear(9, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
     report("mlp", mlp, image(4, 1, 3, 3), classes(4, 3))
+    features = torch.sin(torch.arange(24, dtype=torch.float64) * 0.9).reshape(4, 6)
+    report("realmlp", realmlp([6, 5, 4, 3], nn.SELU), features, classes(4, 3), 0.1)
+    report("realmlp of mish", realmlp([6, 5, 4, 3], nn.Mish), features, classes(4, 3))
     lenet = nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(),
         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10))
     report("lenet", lenet, image(2, 1, 28, 28), classes(2, 10))

@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{image, inputs, model, run, tokens};
+use common::{features, image, inputs, model_with, run, tokens};
 use outgrow_ir::InputRole;
-use outgrow_models::{BuiltModel, InputSpec, TargetSpec};
+use outgrow_models::{BuildOptions, BuiltModel, InputSpec, TargetSpec};
 use outgrow_passes::add_gradients;
 use outgrow_tensor::{DType, Tensor};
 use std::collections::HashMap;
@@ -60,8 +60,22 @@ fn batch(built: &BuiltModel, samples: usize, classes: usize) -> HashMap<String, 
 }
 
 fn check(json: &str, input: InputSpec, target: TargetSpec, samples: usize, expected: &Expected) {
+    check_smoothed(json, input, target, samples, 0.0, expected);
+}
+
+/// The same with smoothed labels in training.
+fn check_smoothed(
+    json: &str,
+    input: InputSpec,
+    target: TargetSpec,
+    samples: usize,
+    label_smoothing: f64,
+    expected: &Expected,
+) {
     let classes = target.width();
-    let built = model(json, &[input], &target, DType::F64);
+    let options = BuildOptions { dtype: DType::F64, label_smoothing, ..BuildOptions::default() };
+    let built =
+        model_with(json, &[input], &target, options).unwrap_or_else(|found| panic!("{json}: {found}"));
     let values = batch(&built, samples, classes);
     let near = |what: &str, got: f64, expected: f64| {
         let close = (got - expected).abs() <= 1e-9 * expected.abs().max(1.0);
@@ -106,6 +120,38 @@ fn mlp() {
             train: 1.1499630759440342,
             hits: [0.0, 4.0],
             grads: Some(0.023368030467850374),
+            buffers: 0.0,
+        },
+    );
+}
+
+#[test]
+fn realmlp() {
+    let target = || TargetSpec::Class { classes: 3 };
+    check_smoothed(
+        r#"{"name": "realmlp", "hidden": [5, 4]}"#,
+        features(6),
+        target(),
+        4,
+        0.1,
+        &Expected {
+            eval: 1.1238383239553746,
+            train: 1.121542755420287,
+            hits: [1.0, 4.0],
+            grads: Some(0.15623958390720202),
+            buffers: 0.0,
+        },
+    );
+    check(
+        r#"{"name": "realmlp", "hidden": [5, 4], "activation": "mish"}"#,
+        features(6),
+        target(),
+        4,
+        &Expected {
+            eval: 1.1169151559577135,
+            train: 1.1169151559577135,
+            hits: [1.0, 4.0],
+            grads: Some(0.10832824388909318),
             buffers: 0.0,
         },
     );

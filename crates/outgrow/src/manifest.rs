@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use outgrow_data::DataSpec;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::spec::{Model, ModelSpec};
+use outgrow_train::defaults::{Known, is_pretuned};
 use outgrow_train::spec::{Train, TrainSpec};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -70,7 +71,7 @@ pub struct Manifest {
     pub spec: ManifestSpec,
     /// The model.
     pub model: Model,
-    /// How it is trained.
+    /// How it is trained. Where the model has a training of its own, [`Manifest::train_on`] says how for the data.
     pub train: Train,
     /// What it belongs to, if a run keeps it.
     pub kept: Option<kept::Kept>,
@@ -104,16 +105,24 @@ pub fn parse_with(text: &str, file: Option<&Path>, flags: &[String]) -> Result<M
     let schema = json_schema();
     let mut found = check::check(schema, &tree);
     let model = section(&tree, "model", &mut found, ModelSpec::validate);
-    let train = section(&tree, "train", &mut found, TrainSpec::validate);
+    // What the model's own training has to know of the data is seen when that is there.
+    let filled = |spec: &TrainSpec| match &model {
+        Some(model) => spec.filled(model, Known::NOTHING),
+        None => spec.clone(),
+    };
+    let train = section(&tree, "train", &mut found, |spec: &TrainSpec| filled(spec).validate());
     let data = section(&tree, "data", &mut found, |_: &DataSpec| Ok(()));
     section(&tree, "cluster", &mut found, ClusterSpec::validate);
     let (Some(model), Some(train), Some(_), true) = (model, train, data, found.is_empty()) else {
         return Err(sorted(found, &sources));
     };
-    let spec: ManifestSpec = serde_json::from_value(tree.to_json()).map_err(|error| {
+    let mut spec: ManifestSpec = serde_json::from_value(tree.to_json()).map_err(|error| {
         let diagnostic = Diagnostic::new("manifest.value", error.to_string()).hint(SCHEMA);
         Diagnostics::from(sources.locate(diagnostic, &Origin::Text(0..0), ""))
     })?;
+    if !is_pretuned(&model) {
+        spec.train = spec.train.filled(&model, Known::NOTHING);
+    }
     let stem = || Some(file?.file_stem()?.to_string_lossy().into_owned());
     let name = spec.name.clone().or_else(stem).unwrap_or_else(|| "model".to_owned());
     Ok(Manifest { name, seed: spec.seed, spec, model, train, kept: None, sources, tree })
@@ -203,6 +212,15 @@ impl Manifest {
     fn mentions(&self, item: &str) -> bool {
         let section = item.split(['.', '[']).next().unwrap_or(item);
         ["name", "seed", "data", "model", "train", "cluster"].contains(&section)
+    }
+
+    /// How such data is trained on, where the model may have a say in it.
+    pub fn train_on(&self, known: Known) -> Train {
+        if !is_pretuned(&self.model) {
+            return self.train.clone();
+        }
+        // What is wrong with it was found when the manifest was read.
+        self.spec.train.filled(&self.model, known).validate().unwrap_or_else(|_| self.train.clone())
     }
 
     /// The manifest with its defaults filled in, as JSON.

@@ -62,3 +62,45 @@ fn the_splits_seed_is_apart_from_the_runs() {
     let other: (Vec<f32>, Json) = run("c", "seed=1");
     assert_ne!(first.0, other.0);
 }
+
+/// The template for tables, with source and label filled in and nothing else: the model's own training follows from the
+/// rows, which is said, and learns what there is to learn.
+#[test]
+fn the_template_for_tables_is_good_untouched() {
+    let (place, mut dice) = (Place::with(""), Dice(5));
+    let mut text = ",size,colour,sex,kind\n".to_owned();
+    for row in 0..160 {
+        let (size, colour, sex) =
+            (dice.fraction(), ["red", "blue", "green"][row % 3], ["f", "m"][row / 3 % 2]);
+        let large = (size > 0.5) != (colour == "red");
+        // Some sizes are missing, and one is absurd.
+        let size = match row {
+            7 => "1e9".to_owned(),
+            _ if row % 20 == 3 => String::new(),
+            _ => size.to_string(),
+        };
+        writeln!(text, "{row},{size},{colour},{sex},{}", u8::from(large)).unwrap();
+    }
+    place.write("d.csv", text);
+    place.json(&["init", "t.toml", "--template", "csv"]);
+    let template = std::fs::read_to_string(place.path("t.toml")).unwrap();
+    let template = template.replace("\"table.csv\"", "\"d.csv\"").replace("\"class\"", "\"kind\"");
+    place.write("t.toml", template);
+    let done = place.run(&["run", "t.toml", "--out", "r", "--json"]);
+    let result = done.object();
+    for said in [
+        "160 rows: 104 train, 24 validation, 32 test",
+        "2 numbers (size, sex)",
+        "256 epochs of 1 steps of 104 rows, learning rate 0.04",
+        "the epoch with the best validation accuracy is kept",
+    ] {
+        assert!(done.stderr.contains(said), "{said}: {}", done.stderr);
+    }
+    assert_eq!(result["steps"], 256);
+    let accuracy = result["test"]["accuracy"].as_f64().unwrap();
+    assert!(accuracy > 0.8, "{accuracy}");
+    // What the manifest says counts.
+    let other =
+        place.run(&["run", "t.toml", "--out", "s", "--set", "train.epochs=2", "--set", "train.batch=52"]);
+    assert!(other.stderr.contains("2 epochs of 2 steps of 52 rows"), "{}", other.stderr);
+}

@@ -54,7 +54,7 @@ fn unknown_keys_get_the_nearest_known_one() {
             m.toml:9:1: train.batch_size: unknown key `batch_size` [manifest.unknown-key]
               help: did you mean `batch`?
             m.toml:10:1: train.colour: unknown key `colour` [manifest.unknown-key]
-              expected: one of the keys epochs, steps, batch, micro_shards, optimizer, lr, weight_decay, param_groups, schedule, warmup_steps, clip_norm, clip_value, loss, early_stopping, checkpoint_every_steps, checkpoint_every_seconds, keep_checkpoints, drop_last, shuffle, sampling, class_weights, eval_every_epochs, eval_every_steps, log_every_steps, precision
+              expected: one of the keys epochs, steps, batch, micro_shards, optimizer, lr, weight_decay, param_groups, schedule, warmup_steps, clip_norm, clip_value, loss, label_smoothing, early_stopping, checkpoint_every_steps, checkpoint_every_seconds, keep_checkpoints, drop_last, shuffle, sampling, class_weights, eval_every_epochs, eval_every_steps, log_every_steps, precision
         "#]],
     );
 }
@@ -87,7 +87,7 @@ fn wrong_values_are_named_with_what_was_expected() {
           expected: one of "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "ftrl", "lamb" or a table
           help: did you mean "adam"?
         m.toml:12:21: train.schedule.name: `name` cannot be "cosin" [manifest.value]
-          expected: one of "constant", "step", "cosine", "one-cycle"
+          expected: one of "constant", "step", "cosine", "one-cycle", "coslog"
           help: did you mean "cosine"?
         m.toml:13:11: train.shuffle: `shuffle` cannot be "true" [manifest.value]
           expected: true or false
@@ -150,7 +150,7 @@ fn named_models_are_told_apart_by_name() {
             "name = \"resnet19\"",
             expect![[r#"
                 m.toml:4:8: model.name: `name` cannot be "resnet19" [manifest.value]
-                  expected: one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep", "onnx"
+                  expected: one of "linear", "logistic", "mlp", "realmlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep", "onnx"
                   help: did you mean "resnet18"?
             "#]],
         ),
@@ -179,14 +179,14 @@ fn named_models_are_told_apart_by_name() {
             "hidden = [3]",
             expect![[r#"
                 m.toml:3:2: model: `layers` or `name` is missing [manifest.missing-key]
-                  expected: `name` is one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep", "onnx"
+                  expected: `name` is one of "linear", "logistic", "mlp", "realmlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep", "onnx"
             "#]],
         ),
         (
             "",
             expect![[r#"
                 m.toml:3:2: model: `layers` or `name` is missing [manifest.missing-key]
-                  expected: `name` is one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep", "onnx"
+                  expected: `name` is one of "linear", "logistic", "mlp", "realmlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep", "onnx"
             "#]],
         ),
         (
@@ -215,7 +215,7 @@ fn named_models_are_told_apart_by_name() {
             "name = 4",
             expect![[r#"
                 m.toml:4:8: model.name: `name` cannot be 4 [manifest.value]
-                  expected: one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep", "onnx"
+                  expected: one of "linear", "logistic", "mlp", "realmlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep", "onnx"
             "#]],
         ),
     ] {

@@ -121,7 +121,7 @@ fn mistakes_in_a_manifest_are_shown_where_they_are() {
               |
             7 | name = "liner"
               |        ^^^^^^^
-              = expected: one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep", "onnx"
+              = expected: one of "linear", "logistic", "mlp", "realmlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep", "onnx"
               = help: did you mean "linear"?
 
             error: unknown key `epoch` [manifest.unknown-key]
@@ -137,14 +137,14 @@ fn mistakes_in_a_manifest_are_shown_where_they_are() {
         &["data", "inspect", "m.toml", "--json", "--color", "always"],
         expect![[r#"
             exit 1
-            {"errors":[{"code":"manifest.value","file":"m.toml","line":7,"column":8,"item":"model.name","problem":"`name` cannot be \"liner\"","expected":"one of \"linear\", \"logistic\", \"mlp\", \"lenet\", \"resnet18\", \"resnet34\", \"resnet50\", \"gpt\", \"wide-deep\", \"onnx\"","help":"did you mean \"linear\"?"},{"code":"manifest.unknown-key","file":"m.toml","line":9,"column":1,"item":"train.epoch","problem":"unknown key `epoch`","help":"did you mean `epochs`?"}]}
+            {"errors":[{"code":"manifest.value","file":"m.toml","line":7,"column":8,"item":"model.name","problem":"`name` cannot be \"liner\"","expected":"one of \"linear\", \"logistic\", \"mlp\", \"realmlp\", \"lenet\", \"resnet18\", \"resnet34\", \"resnet50\", \"gpt\", \"wide-deep\", \"onnx\"","help":"did you mean \"linear\"?"},{"code":"manifest.unknown-key","file":"m.toml","line":9,"column":1,"item":"train.epoch","problem":"unknown key `epoch`","help":"did you mean `epochs`?"}]}
             ---
             ␛[1;31merror␛[0m: ␛[1m`name` cannot be "liner"␛[0m [manifest.value]
              ␛[34m-->␛[0m m.toml:7:8 (model.name)
               ␛[34m|␛[0m
             ␛[34m7␛[0m ␛[34m|␛[0m name = "liner"
               ␛[34m|␛[0m        ␛[1;31m^^^^^^^␛[0m
-              ␛[34m=␛[0m expected: one of "linear", "logistic", "mlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep", "onnx"
+              ␛[34m=␛[0m expected: one of "linear", "logistic", "mlp", "realmlp", "lenet", "resnet18", "resnet34", "resnet50", "gpt", "wide-deep", "onnx"
               ␛[34m=␛[0m ␛[32mhelp␛[0m: did you mean "linear"?
 
             ␛[1;31merror␛[0m: ␛[1munknown key `epoch`␛[0m [manifest.unknown-key]

@@ -86,6 +86,12 @@ fn tables_whose_evaluation_is_shared() {
     };
     check(&table("[\"c\", \"d\"]"), &[(2, 1), (3, 1), (8, 1)]);
     check(&table("\"e\""), &[(3, 1)]);
+    // A model with a training of its own, which each worker finds from the data.
+    let pretuned = |label: &str| {
+        table(label).replace("name = \"mlp\"\nhidden = [9]", "name = \"realmlp\"").replace("batch = 8\n", "")
+    };
+    check(&pretuned("[\"c\", \"d\"]"), &[(2, 1), (3, 2)]);
+    check(&pretuned("\"e\""), &[(8, 1)]);
 }
 
 #[test]

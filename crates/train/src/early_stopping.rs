@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{self, MetricName};
+use crate::spec::{self, MetricName, Ties};
 
 /// What early stopping has seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,6 +12,8 @@ pub struct Patience {
     metric: MetricName,
     patience: u32,
     min_delta: f64,
+    #[serde(default)]
+    ties: Ties,
     /// The best value so far; always finite, so that it survives JSON.
     best: Option<f64>,
     /// Evaluations in a row that were not better.
@@ -30,8 +32,8 @@ pub struct Decision {
 impl Patience {
     /// Nothing seen yet.
     pub fn new(config: &spec::EarlyStopping) -> Self {
-        let spec::EarlyStopping { metric, patience, min_delta, .. } = *config;
-        Self { metric, patience, min_delta, best: None, without_improvement: 0 }
+        let spec::EarlyStopping { metric, patience, min_delta, ties, .. } = *config;
+        Self { metric, patience, min_delta, ties, best: None, without_improvement: 0 }
     }
 
     /// The best value so far.
@@ -40,7 +42,8 @@ impl Patience {
     }
 
     /// Takes notice of the metric's value at one evaluation. It counts as better when it beats the best by more than
-    /// `min_delta`; a value that is not finite never does.
+    /// `min_delta`; a value that is not finite never does. One that equals the best is the best too if the last of them
+    /// counts, but patience goes on.
     pub fn observe(&mut self, value: f64) -> Decision {
         let beats = |best: f64| {
             let gain = if self.metric.larger_is_better() { value - best } else { best - value };
@@ -53,7 +56,8 @@ impl Patience {
         } else {
             self.without_improvement = self.without_improvement.saturating_add(1);
         }
-        Decision { improved, stop: self.without_improvement >= self.patience }
+        let as_good = self.ties == Ties::Last && self.best == Some(value);
+        Decision { improved: improved || as_good, stop: self.without_improvement >= self.patience }
     }
 }
 
@@ -62,9 +66,9 @@ mod tests {
     use super::*;
 
     /// Shows `values` to early stopping with a patience of 2, through JSON after each; gives what was said of each:
-    /// `+` for better, `-` for not, `!` for stop.
-    fn said(metric: MetricName, min_delta: f64, values: &[f64]) -> String {
-        let config = spec::EarlyStopping { metric, patience: 2, min_delta, restore_best: true };
+    /// `+` for the best so far, `-` for not, `!` for stop, `=` for both.
+    fn said(metric: MetricName, min_delta: f64, ties: Ties, values: &[f64]) -> String {
+        let config = spec::EarlyStopping { metric, patience: 2, min_delta, ties, restore_best: true };
         let mut state = Patience::new(&config);
         let mut observe = |value: &f64| {
             let decision = state.observe(*value);
@@ -74,7 +78,7 @@ mod tests {
                 Decision { improved: true, stop: false } => '+',
                 Decision { improved: false, stop: false } => '-',
                 Decision { improved: false, stop: true } => '!',
-                Decision { improved: true, stop: true } => panic!("stopped at a better value"),
+                Decision { improved: true, stop: true } => '=',
             }
         };
         values.iter().map(&mut observe).collect()
@@ -91,7 +95,14 @@ mod tests {
             (Loss, 0.0, &[nan, 1.0, infinity, nan], "-+-!"),
             (Accuracy, 0.0, &[infinity, nan], "-!"),
         ] {
-            assert_eq!(said(metric, min_delta, values), expected, "{metric:?} {values:?}");
+            assert_eq!(said(metric, min_delta, Ties::First, values), expected, "{metric:?} {values:?}");
         }
+    }
+
+    #[test]
+    fn the_last_of_equals_is_the_best_where_that_is_asked_for() {
+        let values = [0.1, 0.3, 0.3, 0.4, 0.2, 0.4];
+        assert_eq!(said(MetricName::Accuracy, 0.0, Ties::Last, &values), "++++-=");
+        assert_eq!(said(MetricName::Accuracy, 0.0, Ties::First, &values), "++-+-!");
     }
 }

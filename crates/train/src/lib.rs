@@ -4,6 +4,7 @@
 // Diagnostics are only made when outside input is wrong, where their size does not matter.
 #![allow(clippy::result_large_err)]
 
+pub mod defaults;
 pub mod early_stopping;
 mod evaluate;
 mod flat;

@@ -13,7 +13,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::TargetSpec;
-use outgrow_models::spec::number::{NonNegative, Positive};
+use outgrow_models::spec::number::{Fraction, NonNegative, Positive};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,17 +34,19 @@ pub struct TrainSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = 1000)]
     pub steps: Option<NonZeroU64>,
-    /// The number of samples in a step.
-    #[serde(default = "batch")]
-    pub batch: NonZeroU32,
+    /// The number of samples in a step. When left out: 32, or the model's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 32)]
+    pub batch: Option<NonZeroU32>,
     /// Into how many logical parts a step's batch is cut; a power of two that divides the batch. It is part of what
     /// the result depends on, whatever number of threads or workers runs it.
     #[serde(default = "one")]
     pub micro_shards: NonZeroU32,
-    /// The optimiser: a name, or a table with a name and options.
-    #[serde(default = "adam")]
-    pub optimizer: OptimizerSpec,
-    /// The learning rate. When left out: 0.001, or 0.01 for adagrad and rmsprop, or 0.1 for ftrl.
+    /// The optimiser: a name, or a table with a name and options; `adam` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"adam")]
+    pub optimizer: Option<OptimizerSpec>,
+    /// The learning rate. When left out: 0.001, or 0.01 for adagrad and rmsprop, or 0.1 for ftrl, or the model's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = 0.001)]
     pub lr: Option<Positive>,
@@ -56,12 +58,13 @@ pub struct TrainSpec {
     /// Groups of parameters with a learning rate and weight decay of their own:
     /// `[{ params = ["*.bias"], lr_factor = 0.1, weight_decay = 0 }]`. A parameter belongs to the first group with a
     /// pattern for its name; `outgrow graph` shows the names.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = groups_example())]
-    pub param_groups: Vec<ParamGroupSpec>,
-    /// How the learning rate changes: a name, or a table with a name and options.
-    #[serde(default)]
-    pub schedule: ScheduleSpec,
+    pub param_groups: Option<Vec<ParamGroupSpec>>,
+    /// How the learning rate changes: a name, or a table with a name and options; `constant` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"constant")]
+    pub schedule: Option<ScheduleSpec>,
     /// The number of first steps in which the learning rate rises linearly from zero.
     #[serde(default)]
     pub warmup_steps: u64,
@@ -76,6 +79,11 @@ pub struct TrainSpec {
     /// What is minimised.
     #[serde(default)]
     pub loss: LossSpec,
+    /// For classes and tokens: so much of each target is shared by all classes alike (Szegedy et al. 2016), in training
+    /// only; nothing when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 0.1)]
+    pub label_smoothing: Option<Fraction>,
     /// Stops when a validation metric no longer gets better; needs validation data, as `split` in `[data]` sets aside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = serde_json::json!({"metric": "loss", "patience": 5}))]
@@ -92,9 +100,11 @@ pub struct TrainSpec {
     /// How many of the newest checkpoints are kept.
     #[serde(default = "three")]
     pub keep_checkpoints: NonZeroU32,
-    /// Whether a last batch that is too short is dropped; otherwise it is filled up with samples of weight zero.
-    #[serde(default)]
-    pub drop_last: bool,
+    /// Whether a last batch that is too short is dropped; otherwise (and when left out) it is filled up with samples of
+    /// weight zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = false)]
+    pub drop_last: Option<bool>,
     /// Whether each epoch has an order of its own; otherwise samples come as they are stored.
     #[serde(default = "yes")]
     pub shuffle: bool,
@@ -153,9 +163,23 @@ pub struct EarlyStoppingSpec {
     /// How much better a value must be to count.
     #[serde(default = "zero")]
     pub min_delta: NonNegative,
+    /// Which of equally good evaluations is the best: the `first` or the `last`.
+    #[serde(default)]
+    pub ties: Ties,
     /// Whether the weights of the best evaluation are the result, not those of the last.
     #[serde(default = "yes")]
     pub restore_best: bool,
+}
+
+/// Which of equally good evaluations is the best. However that may be, only a better value makes patience begin anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ties {
+    /// The first.
+    #[default]
+    First,
+    /// The last: where few rows are validated on, an early epoch is as right as a late one by chance.
+    Last,
 }
 
 /// A metric.
@@ -303,6 +327,8 @@ pub struct Train {
     pub clip_value: Option<f64>,
     /// What is minimised.
     pub loss: LossSpec,
+    /// How much of each target is shared by all classes.
+    pub label_smoothing: f64,
     /// When to stop early.
     pub early_stopping: Option<EarlyStopping>,
     /// When to write checkpoints.
@@ -332,6 +358,8 @@ pub struct EarlyStopping {
     pub patience: u32,
     /// How much better a value must be to count.
     pub min_delta: f64,
+    /// Which of equally good evaluations is the best.
+    pub ties: Ties,
     /// Whether the best weights are the result.
     pub restore_best: bool,
 }
@@ -394,10 +422,6 @@ impl Train {
     }
 }
 
-fn batch() -> NonZeroU32 {
-    NonZeroU32::new(32).expect("32 is not zero")
-}
-
 fn one() -> NonZeroU32 {
     NonZeroU32::MIN
 }
@@ -408,10 +432,6 @@ fn three() -> NonZeroU32 {
 
 fn patience() -> NonZeroU32 {
     NonZeroU32::new(5).expect("5 is not zero")
-}
-
-fn adam() -> OptimizerSpec {
-    OptimizerSpec::Name(OptimizerName::Adam)
 }
 
 fn groups_example() -> serde_json::Value {

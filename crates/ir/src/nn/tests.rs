@@ -54,6 +54,8 @@ fn activations() -> Vec<Case> {
             |v| f::map(v, |x| x * (1.0 + libm::erf(x / 2f64.sqrt())) / 2.0),
         ),
         case("gelu_tanh", &at, |b, v| b.gelu_tanh(v[0]), |v| f::map(v, f::gelu_tanh)),
+        case("selu", &at, |b, v| b.selu(v[0]), |v| f::map(v, f::selu)),
+        case("mish", &at, |b, v| b.mish(v[0]), |v| f::map(v, f::mish)),
         case("softplus", &at, |b, v| b.softplus(v[0]), |v| f::map(v, |x| (1.0 + x.exp()).ln())),
     ]
 }
@@ -417,6 +419,10 @@ fn large_numbers_do_not_overflow() {
     assert_eq!((y, grad), (vec![0.5, 0.0, 0.5], vec![0.0, 0.0, 0.0]));
     assert_eq!(at_points(&[&[-200.0, 200.0]], |b, v| b.sigmoid(v[0])), (vec![0.0, 1.0], vec![0.0, 0.0]));
     assert_eq!(at_points(&[&[-100.0, 100.0]], |b, v| b.gelu_tanh(v[0])), (vec![-0.0, 100.0], vec![0.0, 1.0]));
+    let (mish, slopes) = at_points(&[&[-1000.0, 1000.0]], |b, v| b.mish(v[0]));
+    assert_eq!((mish, slopes), (vec![-0.0, 1000.0], vec![0.0, 1.0]));
+    let (selu, slopes) = at_points(&[&[-1000.0, 1000.0]], |b, v| b.selu(v[0]));
+    assert_eq!((selu, slopes), (vec![-1.758_099_3, 1_050.701], vec![0.0, 1.050_701]));
 }
 
 /// Padded samples change neither the statistics nor the result of the others, and a batch of padding alone is finite.

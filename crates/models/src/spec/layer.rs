@@ -202,6 +202,10 @@ pub enum Activation {
     Tanh,
     /// 1 / (1 + e⁻ˣ).
     Sigmoid,
+    /// 1.0507 x where x is positive, else 1.7581 (eˣ − 1) (Klambauer et al. 2017).
+    Selu,
+    /// x tanh(log(1 + eˣ)) (Misra 2019).
+    Mish,
 }
 
 /// An activation of a layer; `softmax` only at the end of a classifier.
@@ -218,6 +222,10 @@ pub enum LayerActivation {
     Tanh,
     /// 1 / (1 + e⁻ˣ). On the last layer of a classifier the loss is taken from the logits.
     Sigmoid,
+    /// 1.0507 x where x is positive, else 1.7581 (eˣ − 1) (Klambauer et al. 2017).
+    Selu,
+    /// x tanh(log(1 + eˣ)) (Misra 2019).
+    Mish,
     /// Only on the last layer of a classifier, where it means cross-entropy from the logits.
     Softmax,
 }
@@ -231,6 +239,8 @@ impl LayerActivation {
             Self::Silu => Activation::Silu,
             Self::Tanh => Activation::Tanh,
             Self::Sigmoid => Activation::Sigmoid,
+            Self::Selu => Activation::Selu,
+            Self::Mish => Activation::Mish,
             Self::Softmax => return None,
         })
     }

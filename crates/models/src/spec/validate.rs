@@ -49,6 +49,9 @@ fn named(spec: &NamedSpec, found: &mut Diagnostics) -> Architecture {
             activation: o.activation,
             dropout: o.dropout.get(),
         },
+        NamedSpec::RealMlp(o) => {
+            Architecture::RealMlp { hidden: hidden(&o.hidden, found), activation: o.activation }
+        }
         NamedSpec::LeNet(o) => Architecture::LeNet { activation: o.activation },
         NamedSpec::ResNet18(o) => resnet(ResNetDepth::R18, o),
         NamedSpec::ResNet34(o) => resnet(ResNetDepth::R34, o),
@@ -344,6 +347,7 @@ mod tests {
                 r#"{"name": "mlp", "hidden": [512, 512]}"#,
                 Architecture::Mlp { hidden: vec![512, 512], activation: Activation::Relu, dropout: 0.0 },
             ),
+            (r#"{"name": "realmlp"}"#, Architecture::RealMlp { hidden: vec![256; 3], activation: None }),
             (
                 r#"{"name": "resnet18", "stem": "small"}"#,
                 Architecture::ResNet { depth: ResNetDepth::R18, stem: super::super::Stem::Small },

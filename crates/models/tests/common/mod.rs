@@ -20,8 +20,18 @@ pub fn try_model(
     target: &TargetSpec,
     dtype: DType,
 ) -> Result<BuiltModel, outgrow_ir::Diagnostics> {
+    model_with(json, inputs, target, BuildOptions { dtype, ..BuildOptions::default() })
+}
+
+/// The same with these options.
+pub fn model_with(
+    json: &str,
+    inputs: &[InputSpec],
+    target: &TargetSpec,
+    options: BuildOptions<'_>,
+) -> Result<BuiltModel, outgrow_ir::Diagnostics> {
     let spec: ModelSpec = serde_json::from_str(json).unwrap_or_else(|e| panic!("{json}: {e}"));
-    build(&spec.validate()?, inputs, target, BuildOptions { dtype, ..BuildOptions::default() })
+    build(&spec.validate()?, inputs, target, options)
 }
 
 /// An image input.

@@ -18,7 +18,7 @@ pub fn run(args: &GraphArgs, context: &Context) -> Result<(), Failure> {
     let (data, _) = session.data()?;
     let model = session.model(&data)?;
     let before = add_gradients(&model.train)?;
-    let train = &session.manifest.train;
+    let train = session.train(&data);
     let after = prepare().run(&before.bind(train.batch / train.micro_shards))?;
     let mut stages = Vec::new();
     if args.stage != GraphStage::After {

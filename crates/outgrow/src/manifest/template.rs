@@ -52,16 +52,16 @@ pub const TEMPLATES: &[Template] = &[
             ("label", "\"class\""),
             ("task", "# \"classify\""),
             ("missing", "[\"?\", \"NA\"]"),
-            ("split", "{ validation = 0.1, test = 0.1 }"),
+            ("split", "{ validation = 0.15, test = 0.2 }"),
             (
                 "clean",
                 "[\n  { fill = { columns = \"numeric\", with = \"median\" } },\n  \
-                 { normalize = { columns = \"numeric\", with = \"standard\" } },\n  \
-                 { one_hot = { columns = \"text\" } },\n]",
+                 { normalize = { columns = \"numeric\", with = \"robust\", smooth_clip = 3 } },\n  \
+                 { one_hot = { columns = \"text\", signed_pairs = true } },\n]",
             ),
         ],
-        model: &[("name", "\"mlp\""), ("hidden", "[64, 64]")],
-        train: &[("epochs", "20"), ("batch", "64"), ("optimizer", "\"adam\""), ("lr", "0.001")],
+        model: &[("name", "\"realmlp\"")],
+        train: &[("epochs", "# 256"), ("batch", "# 256"), ("lr", "# 0.04")],
     },
     Template {
         name: "images",

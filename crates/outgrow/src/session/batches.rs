@@ -10,6 +10,7 @@ use outgrow_models::spec::number::Positive;
 use outgrow_train::spec::{ClassWeights, Sampling};
 use outgrow_transform::{Batches, Portion, Target, TrainingData};
 
+use super::train_on;
 use crate::manifest::Manifest;
 
 /// At most so many training samples are evaluated.
@@ -31,7 +32,7 @@ impl DatasetBatches {
     /// # Errors
     /// When the manifest names classes that there are not.
     pub fn new(data: Dataset, manifest: &Manifest, threads: usize) -> Result<Self, Diagnostic> {
-        let train = &manifest.train.cut_to(data.samples(Split::Train));
+        let train = &train_on(manifest, &data);
         let augment = manifest.spec.data.augment.clone();
         let training = LoaderOptions {
             shuffle: train.shuffle,

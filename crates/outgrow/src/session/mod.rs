@@ -32,9 +32,10 @@ use outgrow_predict::ModelOptions;
 use outgrow_runtime::collective::Group;
 use outgrow_runtime::{Backend, CpuBackend, KernelPath, ThreadPool};
 use outgrow_store::CheckpointStore;
+use outgrow_train::defaults::Known;
 use outgrow_train::spec::Train;
 use outgrow_train::{Trainer, TrainerOptions, model_inputs};
-use outgrow_transform::Transform;
+use outgrow_transform::{Target, Transform};
 
 use crate::cli::{ManifestArgs, ProcessorArgs};
 use crate::context::{Context, Failure};
@@ -126,7 +127,9 @@ impl<'a> Session<'a> {
         let mixed = self.manifest.spec.data.augment.as_ref().is_some_and(|augment| augment.mixes());
         let foreign = self.onnx()?.map(|body| body as &dyn ForeignModel);
         let scales = scaling::scales(&self.manifest, data, &target)?;
-        let options = BuildOptions { mixed, foreign, scales: &scales, ..BuildOptions::default() };
+        let label_smoothing = self.train(data).label_smoothing;
+        let options =
+            BuildOptions { mixed, foreign, scales: &scales, label_smoothing, ..BuildOptions::default() };
         build(model, &model_inputs(&schema), &target, options).map_err(|d| self.manifest.locate(d))
     }
 
@@ -191,7 +194,7 @@ impl<'a> Session<'a> {
 
     /// How this data is trained on: as the manifest says, with a batch that is no larger than the training data.
     pub fn train(&self, data: &Dataset) -> Train {
-        self.manifest.train.cut_to(data.samples(Split::Train))
+        train_on(&self.manifest, data)
     }
 
     /// The batches of this data for this run.
@@ -203,6 +206,14 @@ impl<'a> Session<'a> {
     pub fn roots(&self) -> Vec<PathBuf> {
         crate::places::data_roots(&self.manifest, self.args, &self.context.environment)
     }
+}
+
+/// How this data is trained on: as the manifest says, with a batch that is no larger than the training data.
+fn train_on(manifest: &Manifest, data: &Dataset) -> Train {
+    let rows = data.samples(Split::Train);
+    let numbers = matches!(data.schema().target, Target::Regression { .. });
+    let known = Known { rows, numbers, validated: data.samples(Split::Validation) > 0 };
+    manifest.train_on(known).cut_to(rows)
 }
 
 /// Threads and kernels as asked for.

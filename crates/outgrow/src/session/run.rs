@@ -7,11 +7,12 @@ use outgrow_data::replicas::Fault;
 use outgrow_ir::Diagnostic;
 use outgrow_predict::MODEL_FOLDER;
 use outgrow_runtime::collective::Group;
+use outgrow_train::defaults::is_pretuned;
 use serde_json::Value as Json;
 
 use super::folder::{CHECKPOINTS, Ending, REPORT, RunFolder};
 use super::group::{measure_links, timelines};
-use super::understood::understood;
+use super::understood::{pretuned, understood};
 use super::{Recorder, RunResult, Session, early_stopping, evaluate_run, package, page, usage};
 use crate::context::{Failure, Interrupted};
 use crate::report::render;
@@ -55,12 +56,16 @@ impl Session<'_> {
         if let Some(group) = &group {
             measure_links(&mut group.lock())?;
         }
-        context.note(&understood(&data));
         let samples = data.samples(Split::Train);
         let train = self.train(&data);
+        context.note(&understood(&data));
+        if is_pretuned(&self.manifest.model) {
+            context.note(&pretuned(&train, samples));
+        }
         train.check_samples(samples).map_err(locate)?;
-        if train.batch < self.manifest.train.batch {
-            let (asked, rows) = (self.manifest.train.batch, train.batch);
+        let asked = self.manifest.spec.train.batch.map_or(0, |batch| batch.get() as usize);
+        if train.batch < asked {
+            let rows = train.batch;
             context.note(&format!(
                 "note: `train.batch = {asked}` is more than there is to train on, and is cut to {rows}"
             ));

@@ -1,6 +1,7 @@
 //! What a run takes its data for, in a few lines at its beginning: what was misread shows before it is trained on.
 
 use outgrow_data::{Dataset, Split};
+use outgrow_train::spec::{Interval, Train};
 use outgrow_transform::{ColumnKind, Role, Target};
 
 use crate::report::format::{count, number};
@@ -13,6 +14,24 @@ pub fn understood(data: &Dataset) -> String {
     let lines = [("data", rows(data)), ("sees", inputs(data)), ("predicts", target(data))];
     let lines: Vec<String> = lines.iter().map(|(name, line)| format!("{name:<10}  {line}")).collect();
     lines.join("\n")
+}
+
+/// How so many rows are trained on, for a model that comes with a training of its own.
+pub fn pretuned(train: &Train, rows: u64) -> String {
+    let length = match train.length {
+        Interval::Epochs(epochs) => {
+            format!("{} epochs of {}", count(epochs), count(train.steps_per_epoch(rows)))
+        }
+        Interval::Steps(steps) => count(steps),
+    };
+    let kept = train.early_stopping.filter(|stop| stop.restore_best).map_or(String::new(), |stop| {
+        format!("; the epoch with the best validation {} is kept", stop.metric.name())
+    });
+    let (batch, lr) = (count(train.batch as u64), number(train.lr));
+    format!(
+        "{:<10}  {length} steps of {batch} rows, learning rate {lr}{kept}: the model's own, where `[train]` says nothing",
+        "trains"
+    )
 }
 
 fn rows(data: &Dataset) -> String {

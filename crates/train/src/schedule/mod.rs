@@ -1,5 +1,6 @@
 //! The learning rate of each step, as a pure function of the step: nothing to keep, nothing to restore on resumption.
-//! Shapes are PyTorch's (`StepLR`, `CosineAnnealingLR`, `OneCycleLR`, `LinearLR` for the warm-up).
+//! Shapes are PyTorch's (`StepLR`, `CosineAnnealingLR`, `OneCycleLR`, `LinearLR` for the warm-up), and for `coslog` the
+//! paper's (Holzmüller, Grinsztajn and Steinwart 2024, "Better by Default").
 
 use crate::spec::{Interval, Schedule, Train};
 
@@ -28,6 +29,11 @@ pub fn lr(train: &Train, step: u64, steps_per_epoch: u64, total_steps: u64) -> f
         }
         Schedule::OneCycle { pct_start, div_factor, final_div_factor } => {
             one_cycle(train.lr, [pct_start, div_factor, final_div_factor], step, total_steps)
+        }
+        Schedule::Coslog { cycles } => {
+            let part = (step as f64 / total_steps.max(1) as f64).min(1.0);
+            let cycle = libm::log2(1.0 + (libm::exp2(f64::from(cycles)) - 1.0) * part);
+            train.lr / 2.0 * (1.0 - libm::cos(2.0 * std::f64::consts::PI * cycle))
         }
     }
 }
@@ -89,6 +95,7 @@ mod tests {
                 r#"{"steps": 12, "lr": 0.2,
                     "schedule": {"name": "one-cycle", "pct_start": 0.4, "div_factor": 10, "final_div_factor": 100}}"#,
             ),
+            ("coslog", r#"{"steps": 12, "lr": 0.2, "schedule": "coslog"}"#),
             (
                 "one-cycle-down",
                 r#"{"steps": 12, "lr": 0.2, "schedule": {"name": "one-cycle", "pct_start": 0}}"#,
@@ -115,6 +122,7 @@ mod tests {
             r#""constant""#,
             r#""cosine""#,
             r#""one-cycle""#,
+            r#""coslog""#,
             r#"{"name": "one-cycle", "pct_start": 0}"#,
             r#"{"name": "one-cycle", "pct_start": 0.5}"#,
             r#"{"name": "step", "every_epochs": 1}"#,

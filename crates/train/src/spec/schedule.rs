@@ -1,6 +1,6 @@
 //! The learning-rate schedule of the `[train]` section: a name alone, or a table with options.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use outgrow_models::spec::number::{Fraction, NonNegative, Positive};
 use schemars::JsonSchema;
@@ -32,6 +32,8 @@ pub enum ScheduleName {
     Cosine,
     /// Up to the learning rate and down to almost nothing (Smith and Topin 2018).
     OneCycle,
+    /// Up to the learning rate and down to zero four times, each twice as long as the one before (Holzmüller et al. 2024).
+    Coslog,
 }
 
 /// A schedule with options.
@@ -46,6 +48,8 @@ pub enum ScheduleOptions {
     Cosine(CosineOptions),
     /// Up to the learning rate and down to almost nothing (Smith and Topin 2018).
     OneCycle(OneCycleOptions),
+    /// Up to the learning rate and down to zero again and again, each time twice as long (Holzmüller et al. 2024).
+    Coslog(CoslogOptions),
 }
 
 /// No options.
@@ -104,6 +108,22 @@ impl Default for OneCycleOptions {
     }
 }
 
+/// The options of `coslog`: with t from 0 to 1 over the run, the learning rate is `lr` times
+/// (1 − cos(2π log₂(1 + (2^cycles − 1) t))) / 2.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CoslogOptions {
+    /// How often it rises and falls.
+    #[schemars(range(max = 30))]
+    pub cycles: NonZeroU32,
+}
+
+impl Default for CoslogOptions {
+    fn default() -> Self {
+        Self { cycles: NonZeroU32::new(4).expect("4 is not zero") }
+    }
+}
+
 /// A schedule without contradictions; a linear warm-up stands beside it in [`super::Train`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Schedule {
@@ -129,6 +149,11 @@ pub enum Schedule {
         div_factor: f64,
         /// The last learning rate is the first divided by this.
         final_div_factor: f64,
+    },
+    /// Up and down, each time twice as long.
+    Coslog {
+        /// How often; at most 30.
+        cycles: u32,
     },
 }
 

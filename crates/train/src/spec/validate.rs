@@ -1,30 +1,40 @@
 //! From the `[train]` section as written to a [`Train`] without contradictions. Everything wrong is collected.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_models::spec::number::{NonNegative, Positive};
+use outgrow_models::spec::number::{Fraction, NonNegative, Positive};
 
 use super::{
-    CheckpointPolicy, EarlyStopping, Interval, Optimizer, ParamGroup, Schedule, ScheduleName,
-    ScheduleOptions, ScheduleSpec, Train, TrainSpec,
+    CheckpointPolicy, EarlyStopping, Interval, Optimizer, OptimizerName, OptimizerSpec, ParamGroup, Schedule,
+    ScheduleName, ScheduleOptions, ScheduleSpec, Train, TrainSpec,
 };
 
 /// How old the last checkpoint may be where the manifest does not say.
 const CHECKPOINT_SECONDS: f64 = 60.0;
+/// Samples of a step where the manifest does not say.
+const BATCH: u32 = 32;
+/// More cycles than this all lie in the first step.
+const CYCLES_MAX: u32 = 30;
 
 pub(super) fn train(spec: &TrainSpec) -> Result<Train, Diagnostics> {
     let mut found = Diagnostics::default();
-    let optimizer = spec.optimizer.get();
+    let optimizer = spec.optimizer.map_or(OptimizerName::Adam.defaults(), OptimizerSpec::get);
     let length = interval("train", ["epochs", "steps"], [spec.epochs, spec.steps], None, &mut found);
     let every = ["eval_every_epochs", "eval_every_steps"];
     let values = [spec.eval_every_epochs, spec.eval_every_steps];
     let evaluate_every = interval("train", every, values, Some(Interval::Epochs(1)), &mut found);
-    let (batch, micro_shards) = (spec.batch.get() as usize, spec.micro_shards.get() as usize);
+    let (batch, micro_shards) =
+        (spec.batch.map_or(BATCH, NonZeroU32::get) as usize, spec.micro_shards.get() as usize);
     check_micro_shards(batch, micro_shards, &mut found);
     let schedule = schedule(spec, length, &mut found);
     let (lr, weight_decay) = rates(spec, optimizer, &mut found);
-    let param_groups = ParamGroup::all(&spec.param_groups, optimizer, weight_decay, &mut found);
+    let param_groups = ParamGroup::all(
+        spec.param_groups.as_deref().unwrap_or_default(),
+        optimizer,
+        weight_decay,
+        &mut found,
+    );
     let neither = spec.checkpoint_every_steps.is_none() && spec.checkpoint_every_seconds.is_none();
     let checkpoints = CheckpointPolicy {
         every_steps: spec.checkpoint_every_steps.map(NonZeroU64::get),
@@ -38,6 +48,7 @@ pub(super) fn train(spec: &TrainSpec) -> Result<Train, Diagnostics> {
         metric: stop.metric,
         patience: stop.patience.get(),
         min_delta: stop.min_delta.get(),
+        ties: stop.ties,
         restore_best: stop.restore_best,
     });
     found.into_result(Train {
@@ -53,9 +64,10 @@ pub(super) fn train(spec: &TrainSpec) -> Result<Train, Diagnostics> {
         clip_norm: spec.clip_norm.map(Positive::get),
         clip_value: spec.clip_value.map(Positive::get),
         loss: spec.loss,
+        label_smoothing: spec.label_smoothing.map_or(0.0, Fraction::get),
         early_stopping,
         checkpoints,
-        drop_last: spec.drop_last,
+        drop_last: spec.drop_last.unwrap_or(false),
         shuffle: spec.shuffle,
         sampling: spec.sampling,
         class_weights: spec.class_weights.clone(),
@@ -160,7 +172,7 @@ fn rates(spec: &TrainSpec, optimizer: Optimizer, found: &mut Diagnostics) -> (f6
 }
 
 fn schedule(spec: &TrainSpec, length: Option<Interval>, found: &mut Diagnostics) -> Schedule {
-    let schedule = match spec.schedule {
+    let schedule = match spec.schedule.unwrap_or_default() {
         ScheduleSpec::Name(ScheduleName::Constant) | ScheduleSpec::Options(ScheduleOptions::Constant(_)) => {
             Schedule::Constant
         }
@@ -168,21 +180,26 @@ fn schedule(spec: &TrainSpec, length: Option<Interval>, found: &mut Diagnostics)
         ScheduleSpec::Options(ScheduleOptions::Cosine(options)) => cosine(options),
         ScheduleSpec::Name(ScheduleName::OneCycle) => one_cycle(Default::default()),
         ScheduleSpec::Options(ScheduleOptions::OneCycle(options)) => one_cycle(options),
+        ScheduleSpec::Name(ScheduleName::Coslog) => coslog(Default::default()),
+        ScheduleSpec::Options(ScheduleOptions::Coslog(options)) => coslog(options),
         ScheduleSpec::Options(ScheduleOptions::Step(options)) => {
             let values = [options.every_epochs, options.every_steps];
             let every = interval("train.schedule", ["every_epochs", "every_steps"], values, None, found);
             Schedule::Step { every: every.unwrap_or(Interval::Epochs(1)), gamma: options.gamma.get() }
         }
     };
-    if spec.warmup_steps > 0 && matches!(schedule, Schedule::OneCycle { .. }) {
+    let own_way_up = match schedule {
+        Schedule::OneCycle { .. } => Some(("one-cycle", "set `pct_start` of the schedule instead")),
+        Schedule::Coslog { .. } => Some(("coslog", "set `cycles` of the schedule, or take another one")),
+        _ => None,
+    };
+    if let Some((name, hint)) = own_way_up.filter(|_| spec.warmup_steps > 0) {
+        let problem = format!("`{name}` has its own way up; `warmup_steps` would be a second");
         found.push(
-            Diagnostic::new(
-                "manifest.train.warmup",
-                "`one-cycle` has its own way up; `warmup_steps` would be a second",
-            )
-            .item("train.warmup_steps")
-            .expected("no `warmup_steps` with `one-cycle`")
-            .hint("set `pct_start` of the schedule instead"),
+            Diagnostic::new("manifest.train.warmup", problem)
+                .item("train.warmup_steps")
+                .expected(format!("no `warmup_steps` with `{name}`"))
+                .hint(hint),
         );
     }
     if let Some(Interval::Steps(steps)) = length
@@ -199,6 +216,10 @@ fn schedule(spec: &TrainSpec, length: Option<Interval>, found: &mut Diagnostics)
 
 fn cosine(options: super::CosineOptions) -> Schedule {
     Schedule::Cosine { min_lr: options.min_lr.get() }
+}
+
+fn coslog(options: super::CoslogOptions) -> Schedule {
+    Schedule::Coslog { cycles: options.cycles.get().min(CYCLES_MAX) }
 }
 
 fn one_cycle(options: super::OneCycleOptions) -> Schedule {
@@ -236,6 +257,7 @@ mod tests {
             clip_norm: None,
             clip_value: None,
             loss: LossSpec::Auto,
+            label_smoothing: 0.0,
             early_stopping: None,
             checkpoints: CheckpointPolicy { every_steps: None, every_seconds: Some(60.0), keep: 3 },
             drop_last: false,
@@ -285,6 +307,8 @@ mod tests {
                 r#"{"name": "step", "every_steps": 30}"#,
                 Schedule::Step { every: Interval::Steps(30), gamma: 0.1 },
             ),
+            (r#""coslog""#, Schedule::Coslog { cycles: 4 }),
+            (r#"{"name": "coslog", "cycles": 2}"#, Schedule::Coslog { cycles: 2 }),
             (
                 r#""one-cycle""#,
                 Schedule::OneCycle { pct_start: 0.3, div_factor: 25.0, final_div_factor: 1e4 },
@@ -328,6 +352,10 @@ mod tests {
             (
                 r#"{"epochs": 1, "schedule": "one-cycle", "warmup_steps": 5}"#,
                 "train.warmup_steps: `one-cycle` has its own way up; `warmup_steps` would be a second",
+            ),
+            (
+                r#"{"epochs": 1, "schedule": "coslog", "warmup_steps": 5}"#,
+                "train.warmup_steps: `coslog` has its own way up; `warmup_steps` would be a second",
             ),
             (
                 r#"{"steps": 5, "warmup_steps": 5}"#,

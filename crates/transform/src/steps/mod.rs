@@ -131,8 +131,8 @@ steps! {
     Cast => cast::Cast, cast::CastFitted;
     /// Limits numbers: `{ clip = { columns = ["hours"], min = 0, max = 99 } }`.
     Clip => clip::Clip, clip::ClipFitted;
-    /// Brings numbers to a common scale: `{ normalize = { columns = "numeric", with = "standard" } }` (`standard`
-    /// or `min_max`).
+    /// Brings numbers to a common scale: `{ normalize = { columns = "numeric", with = "standard" } }` (`standard`,
+    /// `min_max` or `robust`).
     Normalize => normalize::Normalize, normalize::NormalizeFitted;
     /// Cuts numbers into ranges, as categories: `{ bucketize = { columns = ["age"], bounds = [18, 30, 65] } }`.
     Bucketize => bucketize::Bucketize, bucketize::BucketizeFitted;
@@ -155,7 +155,11 @@ steps! {
 impl StepSpec {
     /// The step that brings all numeric features to this scale.
     pub fn normalize_numeric(with: NormalizeScale) -> Self {
-        Self::Normalize(normalize::Normalize { columns: Selector::Word("numeric".into()), with })
+        Self::Normalize(normalize::Normalize {
+            columns: Selector::Word("numeric".into()),
+            with,
+            smooth_clip: None,
+        })
     }
 }
 

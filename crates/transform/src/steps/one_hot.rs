@@ -16,6 +16,10 @@ use std::collections::BTreeSet;
 pub struct OneHot {
     /// The columns, of text or numbers.
     columns: Selector,
+    /// Whether a column of just two values becomes one number, −1 for the first of them in rising order and 1 for the
+    /// second, and 0 for a missing or unknown value.
+    #[serde(default)]
+    signed_pairs: bool,
 }
 
 /// The values of each of `columns`, in rising order.
@@ -23,9 +27,17 @@ pub struct OneHot {
 pub struct OneHotFitted {
     columns: Vec<usize>,
     levels: Vec<Vec<String>>,
+    /// Whether columns of two values are one number.
+    #[serde(default, skip_serializing_if = "is_false")]
+    signed_pairs: bool,
     /// Columns in which nearly every record has a value of its own: names, numbers of orders, dates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     left_out: Vec<LeftOut>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// A column that says nothing that holds for other records.
@@ -46,7 +58,8 @@ impl Step for OneHot {
     fn plan(&self, columns: &Columns) -> Result<Plan, Diagnostic> {
         let selected = self.columns.resolve(columns, "one_hot", "text or numbers", is_scalar)?;
         let levels = vec![Vec::new(); selected.len()];
-        let step = OneHotFitted { levels, columns: selected.clone(), left_out: Vec::new() };
+        let signed_pairs = self.signed_pairs;
+        let step = OneHotFitted { levels, columns: selected.clone(), signed_pairs, left_out: Vec::new() };
         let counts = vec![0; selected.len()];
         let chosen = !self.columns.is_group(columns);
         Ok(Plan {
@@ -55,6 +68,7 @@ impl Step for OneHot {
             after: step.columns(columns.clone()),
             fitting: Fitting::Learns(Box::new(OneHotFit {
                 chosen,
+                signed_pairs,
                 counts,
                 levels: Levels::new(columns, selected),
             })),
@@ -122,6 +136,7 @@ struct OneHotFit {
     counts: Vec<u64>,
     /// Whether the columns were chosen by their names.
     chosen: bool,
+    signed_pairs: bool,
 }
 
 impl Fit for OneHotFit {
@@ -134,7 +149,12 @@ impl Fit for OneHotFit {
 
     fn finish(self: Box<Self>) -> Result<FittedStep, Diagnostic> {
         let (all, levels) = self.levels.finish();
-        let mut step = OneHotFitted { columns: Vec::new(), levels: Vec::new(), left_out: Vec::new() };
+        let mut step = OneHotFitted {
+            columns: Vec::new(),
+            levels: Vec::new(),
+            signed_pairs: self.signed_pairs,
+            left_out: Vec::new(),
+        };
         for ((column, levels), records) in all.into_iter().zip(levels).zip(self.counts) {
             let values = levels.len() as u64;
             if self.chosen || records < RECORDS_MIN || values * 2 <= records {
@@ -149,11 +169,21 @@ impl Fit for OneHotFit {
     }
 }
 
+impl OneHotFitted {
+    /// Whether a column of these values becomes one number.
+    fn is_pair(&self, levels: &[String]) -> bool {
+        self.signed_pairs && levels.len() == 2
+    }
+}
+
 impl Fitted for OneHotFitted {
     fn columns(&self, mut before: Columns) -> Columns {
         for (column, levels) in self.columns.iter().zip(&self.levels) {
-            before.0[*column].kind =
-                ColumnKind::Category { size: levels.len(), indicators: true, levels: levels.clone() };
+            before.0[*column].kind = if self.is_pair(levels) {
+                ColumnKind::Number
+            } else {
+                ColumnKind::Category { size: levels.len(), indicators: true, levels: levels.clone() }
+            };
         }
         self.left_out.iter().for_each(|out| before.0[out.column].role = Role::Excluded);
         before
@@ -182,8 +212,45 @@ impl Fitted for OneHotFitted {
     fn apply(&self, record: &mut Record, _: &mut Run) -> Result<Option<String>, Diagnostic> {
         for (column, levels) in self.columns.iter().zip(&self.levels) {
             let value = &mut record.values[*column];
-            *value = find(value, levels).map_or(Value::Missing, Value::Category);
+            let found = find(value, levels);
+            *value = if self.is_pair(levels) {
+                Value::Number(found.map_or(0.0, |i| if i == 0 { -1.0 } else { 1.0 }))
+            } else {
+                found.map_or(Value::Missing, Value::Category)
+            };
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Column;
+
+    #[test]
+    fn pairs_are_signs_where_that_is_asked_for() {
+        let step: OneHot = serde_json::from_str(r#"{"columns": "text", "signed_pairs": true}"#).unwrap();
+        let columns =
+            Columns(["a", "b"].map(|name| Column::new(name, ColumnKind::Text)).into_iter().collect());
+        let Fitting::Learns(mut fit) = step.plan(&columns).unwrap().fitting else { panic!("it learns") };
+        let record = |a: &str, b: &str| Record::new(vec![Value::Text(a.into()), Value::Text(b.into())]);
+        for (a, b) in [("yes", "red"), ("no", "blue"), ("no", "green")] {
+            fit.see(&record(a, b)).unwrap();
+        }
+        let step = fit.finish().unwrap();
+        let text = serde_json::to_string(&step).unwrap();
+        assert_eq!(serde_json::from_str::<FittedStep>(&text).unwrap(), step);
+        let kinds = step.columns(columns);
+        assert_eq!(kinds.0[0].kind, ColumnKind::Number);
+        assert!(matches!(kinds.0[1].kind, ColumnKind::Category { size: 3, indicators: true, .. }));
+        let apply = |a: Value, b: &str| {
+            let mut record = Record::new(vec![a, Value::Text(b.into())]);
+            step.apply(&mut record, &mut Run::default()).unwrap();
+            record.values
+        };
+        assert_eq!(apply(Value::Text("no".into()), "red"), [Value::Number(-1.0), Value::Category(2)]);
+        assert_eq!(apply(Value::Text("yes".into()), "?"), [Value::Number(1.0), Value::Missing]);
+        assert_eq!(apply(Value::Missing, "blue")[0], Value::Number(0.0));
     }
 }

@@ -24,6 +24,15 @@ pub fn gelu_tanh(x: f64) -> f64 {
     0.5 * x * (1.0 + inner.tanh())
 }
 
+pub fn selu(x: f64) -> f64 {
+    let (scale, alpha) = (1.0507009873554805, 1.6732632423543772);
+    scale * if x > 0.0 { x } else { alpha * x.exp_m1() }
+}
+
+pub fn mish(x: f64) -> f64 {
+    x * x.exp().ln_1p().tanh()
+}
+
 pub fn softmax(row: &[f64]) -> Vec<f64> {
     let sum: f64 = row.iter().map(|x| x.exp()).sum();
     row.iter().map(|x| x.exp() / sum).collect()
