@@ -1,5 +1,6 @@
-//! Measures kernels: `cargo run --release -p outgrow-kernels --example kernel_speed [PART] [PATH]`, where PART is
-//! `matmul`, `conv`, `map`, `reduce`, `other` or `all`, and PATH is a SIMD path. Each line is the best of several runs
+//! Measures kernels: `cargo run --release -p outgrow-kernels --example kernel_speed [PART] [PATH] [TEXT]`, where PART
+//! is `matmul`, `conv`, `map`, `reduce`, `other` or `all`, PATH is a SIMD path (or `-`), and TEXT is what the names of the
+//! lines contain that are to be measured. Each line is the best of several runs
 //! with one thread, and with all.
 #![allow(clippy::type_complexity)]
 #![allow(clippy::print_stdout)]
@@ -22,12 +23,17 @@ enum Unit {
 struct Bench {
     path: KernelPath,
     pools: Vec<ThreadPool>,
+    /// What names of lines must contain.
+    only: String,
 }
 
 impl Bench {
     /// Times `kernel` over f32 buffers of these lengths, all random.
     fn line(&self, name: &str, lengths: &[usize], unit: Unit, kernel: impl Fn() -> Box<dyn Kernel>) {
-        let mut text = format!("{name:44}");
+        if !name.contains(&self.only) {
+            return;
+        }
+        let mut text = format!("{name:52}");
         for pool in &self.pools {
             let mut builder = ProgramBuilder::new(self.path);
             let mut rng = RngKey::new(1).stream();
@@ -362,11 +368,12 @@ fn main() {
     let mut args = std::env::args().skip(1);
     let part = args.next().unwrap_or_else(|| "all".into());
     let path = args.next().and_then(|p| KernelPath::parse(&p)).unwrap_or_else(KernelPath::detect);
+    let only = args.next().unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let mut threads = vec![1, cores];
     threads.dedup();
     println!("path {path}, threads {threads:?}");
-    let bench = Bench { path, pools: threads.into_iter().map(ThreadPool::new).collect() };
+    let bench = Bench { path, pools: threads.into_iter().map(ThreadPool::new).collect(), only };
     let parts: [(&str, fn(&Bench)); 5] = [
         ("matmul", Bench::matmul),
         ("conv", Bench::conv),

@@ -166,6 +166,9 @@ fn larger_extents() {
         sizes(2, 16, 12, 16, 3, Window { padding: [4, 3, 3, 5], ..Window::default() }),
         sizes(0, 16, 12, 16, 3, Window::new(1, 1)),
         sizes(33, 16, 4, 16, 3, Window::new(1, 1)),
+        // Many channels and few tiles: weights' values, and sums of their gradients, are made some at a time.
+        sizes(33, 200, 4, 170, 3, Window::new(1, 1)),
+        sizes(9, 130, 7, 200, 3, Window::new(1, 1)),
         // More taps than half of two blocks: fewer channels than the inner dimension would have blocks.
         sizes(1, 2, 29, 4, 27, Window::default()),
         sizes(1, 1, 1, 1, 1, Window::default()),
@@ -254,11 +257,15 @@ fn fewer_multiplications_are_about_as_accurate() {
 #[test]
 fn images_are_computed_alike_alone_and_together() {
     let mut rng = RngKey::new(32).stream();
-    for window in [Window::new(1, 1), Window::new(2, 1)] {
-        let sizes =
-            |batch| Sizes { batch, channels: 20, image: [10, 9], out: 24, kernel: [3; 2], groups: 1, window };
+    // The last: so many weights that it matters to algorithms how many images there are for them.
+    for (window, images, channels, image, out) in [
+        (Window::new(1, 1), 4, 20, [10, 9], 24),
+        (Window::new(2, 1), 4, 20, [10, 9], 24),
+        (Window::new(1, 1), 40, 140, [8, 8], 100),
+    ] {
+        let sizes = |batch| Sizes { batch, channels, image, out, kernel: [3; 2], groups: 1, window };
         let count = |d: [usize; 4]| d.iter().product::<usize>();
-        let all = sizes(4);
+        let all = sizes(images);
         let x = Data::random(DType::F32, count(all.x()), &mut rng);
         let w = Data::random(DType::F32, count(all.weight()), &mut rng);
         let y = Data::random(DType::F32, count(all.y().unwrap()), &mut rng);
@@ -274,9 +281,9 @@ fn images_are_computed_alike_alone_and_together() {
             run_case(&Case { data: vec![x.clone(), w.clone(), y.clone(), out, dx], build: &build }).unwrap()
         };
         let together = run(all, &x, &y);
-        for image in 0..4 {
+        for image in 0..images {
             let part = |d: &Data| {
-                let n = d.len / 4;
+                let n = d.len / images;
                 Data::from(DType::F32, (0..n).map(|i| d.get(image * n + i)))
             };
             for ((path, alone), (_, together)) in run(sizes(1), &part(&x), &part(&y)).iter().zip(&together) {

@@ -1,5 +1,9 @@
 //! A convolution, or its gradient by the input: weights at the points, for all tiles; then for some tiles at a time, that
 //! fill the vectors of a product, the source at the points, 36 products over channels, and the result.
+//!
+//! The weights' values are four times as long as the weights. Where there are few tiles to be multiplied with them, they
+//! would cost more than the products if they went through memory. Then the values of all tiles come first, and those of
+//! some weights at a time are made, used and forgotten. The bits are the same.
 
 use super::transform::{Collect, Filters, Spread, Transforms};
 use super::{ALL_POINTS, Grid, WINDOW, fits, point_step};
@@ -17,13 +21,19 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Channels of the source that a product sums at a time.
-const CHANNEL_BLOCK: usize = 256;
+const CHANNEL_BLOCK: usize = 128;
 /// Result channels whose values at all points are kept until they become tiles; they and the tiles' stay in the
 /// second-level cache.
 const GROUP: usize = 56;
+/// The same where the values of so many channels' weights stay there too.
+const GROUP_OF_FEW: usize = 28;
+/// Most blocks of tiles (of as many as fill a product's vectors) that are called few.
+const FEW_BLOCKS: usize = 4;
+/// Bytes of the weights' values that need not be kept out of memory.
+const WEIGHT_BYTES: usize = 1 << 20;
 
-/// Fewest tiles of an image for which it pays to make the weights' values. Not of a batch, whose bits are those of its
-/// images.
+/// Fewest tiles of an image for which it pays to make the weights' values, in the forward direction, where few images may
+/// come alone. (Not of a batch, whose bits are those of its images.)
 const TILES_MIN: usize = 4;
 
 /// A correlation with 3x3 weights, compiled for operands and a path.
@@ -62,6 +72,9 @@ impl Winograd {
         let (w, y) = (&conv.weight, &conv.y);
         let corner = [0, 1].map(|axis| -(conv.window.padding[2 * axis] as isize));
         let strides = [w.strides[0], w.strides[1], w.strides[2], w.strides[3]];
+        if Grid::new([y.dims[2], y.dims[3]]).count(1) < TILES_MIN {
+            return None;
+        }
         Self::new(conv, path, [y.dims[2], y.dims[3]], [w.dims[0], w.dims[1]], corner, (0, strides))
     }
 
@@ -84,7 +97,7 @@ impl Winograd {
         (weight_start, weight_strides): (isize, [isize; 4]),
     ) -> Option<Self> {
         let (tiles, grid) = (Tiles::new(path), Grid::new(extents));
-        (grid.count(1) >= TILES_MIN && fits(conv, &tiles, grid)).then(|| Self {
+        fits(conv, &tiles, grid).then(|| Self {
             tiles,
             transforms: Transforms::new(path),
             grid,
@@ -102,42 +115,169 @@ impl Winograd {
         self.m.div_ceil(self.tiles.rows)
     }
 
+    /// The result channels of some panels.
+    fn rows(&self, panels: &Range<usize>) -> Range<usize> {
+        let of = |panel| part(self.m, panel, self.panels());
+        of(panels.start).start..of(panels.end - 1).end
+    }
+
+    /// Panels of a group of at most so many channels.
+    fn group(&self, channels: usize) -> usize {
+        (channels / self.tiles.rows).max(1)
+    }
+
+    /// Blocks of tiles.
+    fn blocks(&self) -> usize {
+        self.grid.count(self.batch).div_ceil(self.tiles.columns())
+    }
+
+    /// Whether the weights' values are made where they are used.
+    fn is_few(&self) -> bool {
+        let bytes = self.weight_floats()[1].saturating_mul(4);
+        self.ready.is_none() && self.blocks() <= FEW_BLOCKS && bytes > WEIGHT_BYTES
+    }
+
     /// Floats between points of the weights' values, and of all of them.
     fn weight_floats(&self) -> [usize; 2] {
         let step = point_step(self.m * self.channels);
         [step, step.saturating_mul(ALL_POINTS)]
     }
 
-    /// Floats between points of a thread's values of the source, and of its results.
-    fn steps(&self) -> [usize; 2] {
-        let group = GROUP.max(self.tiles.rows).min(self.m);
-        [self.channels, group].map(|channels| point_step(channels * self.tiles.columns()))
+    /// Floats between points of the values of a block of tiles, with so many channels.
+    fn step(&self, channels: usize) -> usize {
+        point_step(channels.saturating_mul(self.tiles.columns()))
     }
 
-    /// Writes the values of one panel's weights. The first weight is at `from`.
+    /// Writes the values of the weights of some panels and source channels, panel by panel. The first weight is at `from`.
     ///
     /// # Safety
-    /// The weights were checked, `to` holds all values, and nobody else uses the panel.
-    unsafe fn pack(&self, from: *const f32, to: *mut f32, panel: usize) {
-        let rows = part(self.m, panel, self.panels());
-        let first = self.weight_start + rows.start as isize * self.weight_strides[0];
-        let filters = Filters {
-            pack: self.tiles.pack.f32,
-            from: from.wrapping_offset(first),
-            strides: self.weight_strides,
-            rows: rows.len(),
-            channels: self.channels,
-            to: to.wrapping_add(rows.start * self.channels),
-            point_step: self.weight_floats()[0],
+    /// The weights were checked, `to` is good for the values, and nobody else works on them.
+    unsafe fn pack(
+        &self,
+        from: *const f32,
+        panels: Range<usize>,
+        channels: Range<usize>,
+        to: *mut f32,
+        point_step: usize,
+    ) {
+        let mut to = to;
+        for panel in panels {
+            let rows = self.rows(&(panel..panel + 1));
+            let start = self.weight_start
+                + rows.start as isize * self.weight_strides[0]
+                + channels.start as isize * self.weight_strides[1];
+            let filters = Filters {
+                pack: self.tiles.pack.f32,
+                from: from.wrapping_offset(start),
+                strides: self.weight_strides,
+                rows: rows.len(),
+                channels: channels.len(),
+                to,
+                point_step,
+            };
+            // SAFETY: the caller's contract.
+            unsafe { (self.transforms.filters)(&filters) };
+            to = to.wrapping_add(rows.len() * channels.len());
+        }
+    }
+
+    /// Writes the values of some channels of the source, for a block of tiles; `to` is where those of all channels are.
+    ///
+    /// # Safety
+    /// The view was checked, `to` holds the values, and nobody else works on these.
+    unsafe fn spread(
+        &self,
+        cx: &Cx<'_>,
+        source: &View,
+        tiles: Range<usize>,
+        channels: Range<usize>,
+        to: *mut f32,
+    ) {
+        let (s, width) = (&source.strides, self.tiles.columns());
+        let spread = Spread {
+            images: Images {
+                start: cx.origin(source).cast::<f32>().cast_const(),
+                strides: [s[0], s[1], s[2], s[3]],
+                extents: [source.dims[2], source.dims[3]],
+            },
+            runs: &self.grid.runs(tiles.clone()),
+            corner: self.corner,
+            tiles: tiles.len(),
+            to: to.wrapping_add(channels.start * width),
+            channels,
+            point_step: self.step(self.channels),
+            channel_step: width,
         };
         // SAFETY: the caller's contract.
-        unsafe { (self.transforms.filters)(&filters) };
+        unsafe { (self.transforms.source)(&spread) };
     }
 
-    /// Computes some tiles of the channels of some panels.
+    /// Multiplies the values of some panels' weights and of a block of so many tiles at one point, over a block of
+    /// channels. `weights` are those of the group's first row and of the first of `packed` channels.
     ///
     /// # Safety
-    /// The views were checked, `weights` are their values, nobody else computes this part, and `scratch` is a thread's own.
+    /// The operands are there, and nobody else works on the results.
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn multiply(
+        &self,
+        panels: &Range<usize>,
+        block: &Range<usize>,
+        (weights, packed): (*const f32, &Range<usize>),
+        values: *const f32,
+        results: *mut f32,
+        tiles: usize,
+    ) {
+        let width = self.tiles.columns();
+        let mut tile = Tile::new();
+        tile.mode = Mode::Panels;
+        (tile.right_step, tile.out_step) = (width, width as isize);
+        tile.valid = [self.tiles.lanes; 2];
+        tile.right = values.wrapping_add(block.start * width);
+        (tile.k, tile.add) = (block.len(), block.start > 0);
+        let first = self.rows(panels).start;
+        for panel in panels.clone() {
+            let rows = self.rows(&(panel..panel + 1));
+            let place = (rows.start - first) * packed.len() + (block.start - packed.start) * rows.len();
+            (tile.left, tile.left_step) = (weights.wrapping_add(place), rows.len());
+            let start = results.wrapping_add((rows.start - first) * width);
+            tile.out = [start, start.wrapping_add(self.tiles.lanes)];
+            // SAFETY: the caller's contract.
+            unsafe { self.tiles.run(&tile, rows.len(), tiles.div_ceil(self.tiles.lanes)) };
+        }
+    }
+
+    /// Writes a block of tiles of some channels of the result from their values.
+    ///
+    /// # Safety
+    /// The view was checked, the values are there, and nobody else works on these tiles.
+    unsafe fn collect(
+        &self,
+        cx: &Cx<'_>,
+        out: &View,
+        tiles: Range<usize>,
+        rows: &Range<usize>,
+        (from, point_step): (*const f32, usize),
+    ) {
+        let o = &out.strides;
+        let collect = Collect {
+            from,
+            point_step,
+            channel_step: self.tiles.columns(),
+            channels: rows.len(),
+            runs: &self.grid.runs(tiles.clone()),
+            grid: self.grid,
+            tiles: tiles.len(),
+            to: cx.origin(out).cast::<f32>().wrapping_offset(rows.start as isize * o[1]),
+            strides: [o[0], o[1], o[2], o[3]],
+        };
+        // SAFETY: the caller's contract.
+        unsafe { (self.transforms.collect)(&collect) };
+    }
+
+    /// Computes a block of tiles of the channels of some panels.
+    ///
+    /// # Safety
+    /// The views were checked, `weights` are all values, nobody else computes this part, and `scratch` is a thread's own.
     unsafe fn compute(
         &self,
         cx: &Cx<'_>,
@@ -147,70 +287,112 @@ impl Winograd {
         panels: Range<usize>,
         scratch: *mut f32,
     ) {
-        let runs = &self.grid.runs(tiles.clone());
-        let width = self.tiles.columns();
-        let [source_step, out_step] = self.steps();
+        let (source_step, out_step) = (self.step(self.channels), self.step(GROUP.max(self.tiles.rows)));
         let (values, results) = (scratch, scratch.wrapping_add(source_step * ALL_POINTS));
-        let s = &source.strides;
-        let spread = Spread {
-            images: Images {
-                start: cx.origin(source).cast::<f32>().cast_const(),
-                strides: [s[0], s[1], s[2], s[3]],
-                extents: [source.dims[2], source.dims[3]],
-            },
-            channels: 0..self.channels,
-            runs,
-            corner: self.corner,
-            tiles: tiles.len(),
-            to: values,
-            point_step: source_step,
-            channel_step: width,
-        };
-        // SAFETY: the views were checked, and the scratch memory holds the values.
-        unsafe { (self.transforms.source)(&spread) };
-        let mut tile = Tile::new();
-        tile.mode = Mode::Panels;
-        (tile.right_step, tile.out_step) = (width, width as isize);
-        tile.valid = [self.tiles.lanes; 2];
-        let vectors = tiles.len().div_ceil(self.tiles.lanes);
-        let rows_of = |panel: usize| part(self.m, panel, self.panels());
+        let all = 0..self.channels;
         let blocks = self.channels.div_ceil(CHANNEL_BLOCK);
-        for group in panels.clone().step_by((GROUP / self.tiles.rows).max(1)) {
-            let group = group..panels.end.min(group + (GROUP / self.tiles.rows).max(1));
-            let rows = rows_of(group.start).start..rows_of(group.end - 1).end;
-            for point in 0..ALL_POINTS {
-                let weights = weights.wrapping_add(point * self.weight_floats()[0]);
-                for block in 0..blocks {
-                    let block = part(self.channels, block, blocks);
-                    tile.right = values.wrapping_add(point * source_step + block.start * width);
-                    (tile.k, tile.add) = (block.len(), block.start > 0);
-                    for panel in group.clone() {
-                        let panel = rows_of(panel);
-                        let first = panel.start * self.channels + block.start * panel.len();
-                        (tile.left, tile.left_step) = (weights.wrapping_add(first), panel.len());
-                        let start =
-                            results.wrapping_add(point * out_step + (panel.start - rows.start) * width);
-                        tile.out = [start, start.wrapping_add(self.tiles.lanes)];
-                        // SAFETY: all of these are within the weights' values and the scratch memory.
-                        unsafe { self.tiles.run(&tile, panel.len(), vectors) };
+        // SAFETY: the views were checked; all places are within the weights' values and the scratch memory.
+        unsafe {
+            self.spread(cx, source, tiles.clone(), all.clone(), values);
+            for group in panels.clone().step_by(self.group(GROUP)) {
+                let group = group..panels.end.min(group + self.group(GROUP));
+                let rows = self.rows(&group);
+                for point in 0..ALL_POINTS {
+                    let place = point * self.weight_floats()[0] + rows.start * self.channels;
+                    for block in (0..blocks).map(|i| part(self.channels, i, blocks)) {
+                        self.multiply(
+                            &group,
+                            &block,
+                            (weights.wrapping_add(place), &all),
+                            values.wrapping_add(point * source_step),
+                            results.wrapping_add(point * out_step),
+                            tiles.len(),
+                        );
+                    }
+                }
+                self.collect(cx, out, tiles.clone(), &rows, (results, out_step));
+            }
+        }
+    }
+
+    /// Computes all tiles, which are few, of the channels of a group of panels, from the source's values.
+    ///
+    /// # Safety
+    /// The views were checked, the shared memory holds the values, nobody else computes this part, and `scratch` is a
+    /// thread's own.
+    unsafe fn compute_few(
+        &self,
+        cx: &Cx<'_>,
+        (weight, out): (&View, &View),
+        group: &Range<usize>,
+        scratch: *mut f32,
+    ) {
+        let rows = self.rows(group);
+        let [weight_step, out_step] = self.steps_of_few();
+        let source_step = self.step(self.channels);
+        let (weights, results) = (scratch, scratch.wrapping_add(weight_step * ALL_POINTS));
+        let blocks = self.channels.div_ceil(CHANNEL_BLOCK);
+        let of_block = |block: usize, step: usize| block * step * ALL_POINTS;
+        // SAFETY: the views were checked; all places are within the shared and the scratch memory.
+        unsafe {
+            for channels in (0..blocks).map(|i| part(self.channels, i, blocks)) {
+                let from = cx.origin(weight).cast::<f32>().cast_const();
+                self.pack(from, group.clone(), channels.clone(), weights, weight_step);
+                for block in 0..self.blocks() {
+                    for point in 0..ALL_POINTS {
+                        self.multiply(
+                            group,
+                            &channels,
+                            (weights.wrapping_add(point * weight_step), &channels),
+                            cx.shared()
+                                .cast::<f32>()
+                                .wrapping_add(of_block(block, source_step) + point * source_step),
+                            results.wrapping_add(of_block(block, out_step) + point * out_step),
+                            self.tiles_of(block).len(),
+                        );
                     }
                 }
             }
-            let o = &out.strides;
-            let collect = Collect {
-                from: results,
-                point_step: out_step,
-                channel_step: width,
-                channels: rows.len(),
-                runs,
-                grid: self.grid,
-                tiles: tiles.len(),
-                to: cx.origin(out).cast::<f32>().wrapping_offset(rows.start as isize * o[1]),
-                strides: [o[0], o[1], o[2], o[3]],
-            };
-            // SAFETY: the views were checked; these tiles of these channels are this thread's.
-            unsafe { (self.transforms.collect)(&collect) };
+            for block in 0..self.blocks() {
+                let from = results.wrapping_add(of_block(block, out_step));
+                self.collect(cx, out, self.tiles_of(block), &rows, (from, out_step));
+            }
         }
+    }
+
+    /// Floats between points of a thread's weights' values and of its results, where tiles are few.
+    fn steps_of_few(&self) -> [usize; 2] {
+        let rows = GROUP_OF_FEW.max(self.tiles.rows);
+        [point_step(rows * CHANNEL_BLOCK.min(self.channels)), self.step(rows)]
+    }
+
+    /// The tiles of a block.
+    fn tiles_of(&self, block: usize) -> Range<usize> {
+        let width = self.tiles.columns();
+        block * width..self.grid.count(self.batch).min((block + 1) * width)
+    }
+
+    fn run_few(&self, cx: &Cx<'_>, source: &View, weight: &View, out: &View, cost_ns: usize) {
+        let step = self.step(self.channels) * ALL_POINTS;
+        cx.parallel(self.blocks() * self.channels, cost_ns, &|_, range| {
+            let mut at = range.start;
+            while at < range.end {
+                let (block, first) = (at / self.channels, at % self.channels);
+                let last = (range.end - block * self.channels).min(self.channels);
+                at = block * self.channels + last;
+                let to = cx.shared().cast::<f32>().wrapping_add(block * step);
+                // SAFETY: the view was checked, and the shared memory holds the values; channels are disjoint.
+                unsafe { self.spread(cx, source, self.tiles_of(block), first..last, to) };
+            }
+        });
+        let (panels, group) = (self.panels(), self.group(GROUP_OF_FEW));
+        cx.parallel(panels.div_ceil(group), cost_ns, &|thread, range| {
+            for first in range.map(|i| i * group) {
+                let group = first..panels.min(first + group);
+                // SAFETY: the source's values are there; groups are disjoint; the scratch memory is this thread's.
+                unsafe { self.compute_few(cx, (weight, out), &group, cx.scratch(thread).cast()) };
+            }
+        });
     }
 }
 
@@ -228,30 +410,41 @@ impl Algorithm for Winograd {
         let all = self.weight_floats()[1];
         self.ready = packer.packed(weight, layout, all, |from, to| {
             // SAFETY: the weights were checked, and the copy holds all values.
-            (0..self.panels()).for_each(|panel| unsafe { self.pack(from, to, panel) });
+            unsafe { self.pack(from, 0..self.panels(), 0..self.channels, to, self.weight_floats()[0]) };
         })?;
         Ok(())
     }
 
     fn scratch(&self) -> Scratch {
-        let [source, out] = self.steps();
-        let shared = if self.ready.is_some() { 0 } else { self.weight_floats()[1] };
+        let bytes = |floats: usize| floats.saturating_mul(4 * ALL_POINTS);
+        let source = self.step(self.channels);
+        if self.is_few() {
+            let [weights, results] = self.steps_of_few();
+            return Scratch {
+                per_thread: bytes(weights.saturating_add(results.saturating_mul(self.blocks()))),
+                shared: bytes(source).saturating_mul(self.blocks()),
+            };
+        }
         Scratch {
-            per_thread: source.saturating_add(out).saturating_mul(4 * ALL_POINTS),
-            shared: shared.saturating_mul(4),
+            per_thread: bytes(source.saturating_add(self.step(GROUP.max(self.tiles.rows)))),
+            shared: if self.ready.is_some() { 0 } else { self.weight_floats()[1].saturating_mul(4) },
         }
     }
 
     fn run(&self, cx: &Cx<'_>, [source, weight]: [&View; 2], out: &View, cost_ns: usize) {
+        if self.is_few() {
+            return self.run_few(cx, source, weight, out, cost_ns);
+        }
         if self.ready.is_none() {
-            cx.parallel(self.panels(), cost_ns, &|_, range| {
-                let (from, to) = (cx.origin(weight).cast::<f32>().cast_const(), cx.shared().cast::<f32>());
+            cx.parallel(self.panels(), cost_ns, &|_, panels| {
+                let from = cx.origin(weight).cast::<f32>().cast_const();
+                let first = if panels.is_empty() { 0 } else { self.rows(&panels).start };
+                let to = cx.shared().cast::<f32>().wrapping_add(first * self.channels);
                 // SAFETY: the weights were checked; the shared scratch memory holds all values.
-                range.for_each(|panel| unsafe { self.pack(from, to, panel) });
+                unsafe { self.pack(from, panels, 0..self.channels, to, self.weight_floats()[0]) };
             });
         }
-        let (all, width) = (self.grid.count(self.batch), self.tiles.columns());
-        let blocks = all.div_ceil(width);
+        let blocks = self.blocks();
         let threads = cx.pool.threads();
         // Few blocks cannot be shared fairly; then threads share the channels of the result too.
         let parts = if blocks >= 4 * threads { 1 } else { threads.min(self.panels()) };
@@ -264,7 +457,7 @@ impl Algorithm for Winograd {
                 task = block * parts + last;
                 let panels =
                     share(self.panels(), first, parts).start..share(self.panels(), last - 1, parts).end;
-                let tiles = block * width..all.min((block + 1) * width);
+                let tiles = self.tiles_of(block);
                 if panels.is_empty() {
                     continue;
                 }
