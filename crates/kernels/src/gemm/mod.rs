@@ -14,7 +14,7 @@ mod vector;
 
 pub(crate) use pack::{Matrix, PackFn, Panel, Source};
 pub(crate) use packed::{PackedColumns, PackedRows};
-pub(crate) use tile::{MAX_COLUMNS, MAX_ROWS, Mode, Tile, Tiles};
+pub(crate) use tile::{MAX_COLUMNS, MAX_ROWS, Mode, Tile, Tiles, prefetch};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use vector::{Avx2, Avx512};
 pub(crate) use vector::{Portable, Vector};

@@ -279,8 +279,9 @@ unsafe fn accumulate<V: Vector, const R: usize, const N: usize>(
     }
 }
 
+/// Asks for the line of an address, which need not be one.
 #[inline(always)]
-fn prefetch(line: *const f32) {
+pub(crate) fn prefetch(line: *const f32) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch of any address is harmless.
     unsafe {

@@ -4,7 +4,7 @@ use super::super::padded::Images;
 use super::{Grid, POINTS, Run, TILE, WINDOW};
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::{Avx2, Avx512};
-use crate::gemm::{MAX_COLUMNS, Matrix, PackFn, Panel, Portable, Vector};
+use crate::gemm::{MAX_COLUMNS, Matrix, PackFn, Panel, Portable, Vector, prefetch};
 use crate::path::KernelPath;
 use std::ops::Range;
 
@@ -224,10 +224,12 @@ unsafe fn load<V: Vector, const N: usize>(from: *const f32, step: usize) -> [V; 
     }
 }
 
-/// Copies a row of an image, zeros beyond its edges: `width` elements from column `left` on.
+/// Copies a row of an image, zeros beyond its edges: `width` elements from column `left` on. What is `ahead` elements
+/// behind them is wanted next.
 #[inline(always)]
 unsafe fn stage<V: Vector>(
     from: *const f32,
+    ahead: isize,
     stride: isize,
     columns: usize,
     left: isize,
@@ -245,11 +247,15 @@ unsafe fn stage<V: Vector>(
         if stride == 1 {
             let mut i = low;
             while i + V::LANES <= high {
-                V::load(from.wrapping_add(i)).store(to.add(i));
+                let at = from.wrapping_add(i);
+                prefetch(at.wrapping_offset(ahead));
+                V::load(at).store(to.add(i));
                 i += V::LANES;
             }
             if i < high {
-                V::load_first(from.wrapping_add(i), high - i).store_first(to.add(i), high - i);
+                let at = from.wrapping_add(i);
+                prefetch(at.wrapping_offset(ahead));
+                V::load_first(at, high - i).store_first(to.add(i), high - i);
             }
         } else {
             for i in low..high {
@@ -302,7 +308,7 @@ unsafe fn spread<V: Vector, const R: usize>(s: &Spread<'_>) {
                         0
                     };
                     let from = plane.wrapping_offset(row * row_step);
-                    stage::<V>(from, column_step, columns, left, width, staged.add(i * PITCH));
+                    stage::<V>(from, channel_step, column_step, columns, left, width, staged.add(i * PITCH));
                 }
                 for column in (0..width).step_by(V::LANES) {
                     let points = values::<V, R>(load(staged.add(column), PITCH));
