@@ -6,6 +6,7 @@
 pub mod batcher;
 mod engine;
 mod http;
+mod metrics;
 mod models;
 pub mod protocol;
 mod run;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::{ModelPath, Shared, Site, answered, json as answer, status};
+use crate::metrics::{self, Counted};
 use crate::models::Loaded;
 use crate::protocol::{ModelReady, ModelStatistics, ServerMetadata};
 
@@ -59,6 +60,20 @@ pub(super) async fn statistics(State(site): Shared, path: ModelPath) -> Response
 
 pub(super) async fn all_statistics(State(site): State<Arc<Site>>) -> Response {
     counted(&site.models.loaded())
+}
+
+pub(super) async fn metrics(State(site): Shared) -> Response {
+    let loaded = site.models.loaded();
+    let mut all: Vec<Counted<'_>> = loaded
+        .iter()
+        .map(|Loaded { serving, tally }| {
+            let served = serving.served();
+            Counted { model: served.name(), version: served.version().to_string(), tally }
+        })
+        .collect();
+    all.push(Counted { model: "", version: String::new(), tally: &site.others });
+    let page = metrics::page(&all, site.models.engine().waiting());
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response()
 }
 
 fn counted(loaded: &[Loaded]) -> Response {

@@ -113,6 +113,7 @@ type Shared = State<Arc<Site>>;
 /// All paths.
 pub fn router(site: Arc<Site>) -> Router {
     let mut router = Router::new()
+        .route("/metrics", get(about::metrics))
         .route("/v2", get(about::server))
         .route("/v2/health/live", get(about::live))
         .route("/v2/health/ready", get(about::ready))
