@@ -422,13 +422,20 @@ pub struct InferArgs {
 Requests that come while all threads are busy run together, each with the bits that it would have by itself. SIGTERM
 or Ctrl-C ends the server once what it has taken in is answered, a second one at once.
 
+A new version in a repository is served from when it is asked for by POST to /v2/repository/models/NAME/load: it is opened
+and tried first, on the samples that it has in samples.jsonl too, and then takes the place of the old one, whose requests
+are answered. One that is damaged is refused, and the old one goes on; /v2/repository/index says why. Counts for Prometheus
+are at /metrics.
+
 Examples:
   outgrow serve runs/mnist
+  outgrow serve models                                models/mnist/1, models/mnist/2, models/adult/1, …
   outgrow serve digits=runs/mnist adults=runs/adult --http 127.0.0.1:9000 --latency-ms-max 20
   curl localhost:8000/v2/models/mnist                 what it takes and gives
   curl localhost:8000/v2/models/mnist/infer -d @request.json")]
 pub struct ServeArgs {
-    /// Runs' folders, or models in them, each under its own name or one that is given
+    /// Runs' folders, models in them or ONNX files, each under its own name or one that is given; or a repository: a
+    /// folder of models, NAME/VERSION/ with one of these each, of which the newest version is served
     #[arg(required = true, value_name = "[NAME=]MODEL")]
     pub models: Vec<String>,
     /// Where to listen; port 0 is any that is free

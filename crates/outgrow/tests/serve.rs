@@ -3,13 +3,11 @@
 
 mod common;
 
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Duration;
 
+use common::server::{Server, bits, output, request, values};
 use common::{Place, finish, real_data};
 use outgrow_data::source::glyphs::{SIZE, glyph};
 use outgrow_env::{LocalStorage, StorageBackend};
@@ -18,125 +16,12 @@ use outgrow_runtime::{CpuBackend, ThreadPool};
 use outgrow_tensor::{DType, Tensor};
 use serde_json::{Value as Json, json};
 
-/// A server that ends with its test.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn start(place: &Place, args: &[&str]) -> Self {
-        let args = [&["serve", "--http", "127.0.0.1:0", "--json", "--quiet"], args].concat();
-        let mut child = place.command(&args).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let said: Json = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
-        let address = said["http"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
-        Self { child, address }
-    }
-
-    fn client(&self) -> Client {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        Client(BufReader::new(stream))
-    }
-
-    fn terminate(&self) {
-        let done = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(done.success());
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// One connection.
-struct Client(BufReader<TcpStream>);
-
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: HashMap<String, String>,
-    body: Vec<u8>,
-}
-
-impl Client {
-    fn send(&mut self, head: &str, body: &[u8]) {
-        let head = format!("{head}\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
-        self.0.get_mut().write_all(&[head.as_bytes(), body].concat()).unwrap();
-    }
-
-    fn receive(&mut self) -> Answer {
-        let mut line = String::new();
-        let mut next = |reader: &mut BufReader<TcpStream>| {
-            line.clear();
-            reader.read_line(&mut line).unwrap();
-            line.trim_end().to_owned()
-        };
-        let first = next(&mut self.0);
-        let status =
-            first.split(' ').nth(1).unwrap_or_else(|| panic!("no status: {first:?}")).parse().unwrap();
-        let mut headers = HashMap::new();
-        while let Some((name, value)) = next(&mut self.0).split_once(": ") {
-            headers.insert(name.to_lowercase(), value.to_owned());
-        }
-        let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body).unwrap();
-        Answer { status, headers, body }
-    }
-
-    fn ask(&mut self, head: &str, body: &[u8]) -> Answer {
-        self.send(head, body);
-        self.receive()
-    }
-
-    fn get(&mut self, path: &str) -> (u16, Json) {
-        let answer = self.ask(&format!("GET {path} HTTP/1.1"), b"");
-        (answer.status, answer.json())
-    }
-
-    fn infer(&mut self, model: &str, request: &Json) -> (u16, Json) {
-        let head = format!("POST /v2/models/{model}/infer HTTP/1.1");
-        let answer = self.ask(&head, request.to_string().as_bytes());
-        (answer.status, answer.json())
-    }
-}
-
-impl Answer {
-    fn json(&self) -> Json {
-        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
-    }
-}
-
-fn values(tensor: &Tensor) -> &[f32] {
-    tensor.as_slice().unwrap()
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|x| x.to_bits()).collect()
-}
-
 /// Some rows of a tensor.
 fn some(tensor: &Tensor, first: usize, count: usize) -> Tensor {
     let dims = tensor.shape().dims();
     let row = tensor.elements() / dims[0];
     let data = values(tensor)[first * row..(first + count) * row].to_vec();
     Tensor::new([&[count], &dims[1..]].concat(), data).unwrap()
-}
-
-fn request(name: &str, tensor: &Tensor) -> Json {
-    json!({ "id": "7", "inputs": [{ "name": name, "shape": tensor.shape().dims(), "datatype": "FP32", "data": values(tensor) }] })
-}
-
-/// The one output of an answer in JSON.
-fn output(answer: &Json) -> Vec<f32> {
-    let data = answer["outputs"][0]["data"].as_array().unwrap_or_else(|| panic!("{answer}"));
-    data.iter().map(|x| x.to_string().parse().unwrap()).collect()
 }
 
 fn opened(place: &Place, run: &str) -> Model {
@@ -283,21 +168,19 @@ fn what_is_wrong_is_said_and_the_server_goes_on() {
     assert_eq!((answer.status, answer.headers["retry-after"].as_str()), (503, "1"));
     // Heads and bodies without end, and clients that go away in the middle, cost the server nothing but themselves.
     let mut huge = server.client();
-    let _ = huge
-        .0
-        .get_mut()
-        .write_all(format!("GET /v2 HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(1 << 20)).as_bytes());
+    let _ =
+        huge.stream().write_all(format!("GET /v2 HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(1 << 20)).as_bytes());
     assert_eq!(huge.receive().status, 431);
     let mut huge = server.client();
     let claim = format!("{head}\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n");
-    huge.0.get_mut().write_all(claim.as_bytes()).unwrap();
+    huge.stream().write_all(claim.as_bytes()).unwrap();
     assert_eq!(huge.receive().status, 413);
     for _ in 0..50 {
         let mut gone = server.client();
         gone.send(head, one.to_string().as_bytes());
         drop(gone);
         let claim = format!("{head}\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{{");
-        server.client().0.get_mut().write_all(claim.as_bytes()).unwrap();
+        server.client().stream().write_all(claim.as_bytes()).unwrap();
     }
     assert_eq!(client.infer("glyphs", &one).0, 200);
 }
@@ -345,7 +228,7 @@ fn read(mut reader: impl Read) -> Vec<u8> {
 
 /// The memory that a server has taken at most.
 fn memory_kib(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     peak.trim().trim_end_matches(" kB").parse().unwrap()
 }
@@ -373,6 +256,22 @@ fn models_are_counted_configured_unloaded_and_loaded_again() {
         assert!(counts["success"]["ns"].as_u64() > counts["compute_infer"]["ns"].as_u64());
         assert_eq!(stats["batch_stats"][0]["batch_size"], 4, "filled up to a power of two: {stats}");
     }
+    client.infer("nothing", &one);
+    let page = client.ask("GET /metrics HTTP/1.1", b"");
+    assert!(page.headers["content-type"].starts_with("text/plain; version=0.0.4"), "{page:?}");
+    let page = String::from_utf8(page.body).unwrap();
+    for line in [
+        "outgrow_requests_total{model=\"glyphs\",version=\"1\",status=\"200\"} 1",
+        "outgrow_requests_total{model=\"glyphs\",version=\"1\",status=\"400\"} 1",
+        "outgrow_requests_total{model=\"\",version=\"\",status=\"404\"} 1",
+        "outgrow_request_seconds_count{model=\"glyphs\",version=\"1\"} 2",
+        "outgrow_compute_seconds_bucket{model=\"glyphs\",version=\"1\",le=\"+Inf\"} 1",
+        "outgrow_batch_rows_bucket{model=\"glyphs\",version=\"1\",le=\"2\"} 0",
+        "outgrow_batch_rows_bucket{model=\"glyphs\",version=\"1\",le=\"4\"} 1",
+        "outgrow_waiting_requests 0",
+    ] {
+        assert!(page.lines().any(|there| there == line), "{line} is not in\n{page}");
+    }
     let mut post = |path: &str, body: &str| {
         let answer = client.ask(&format!("POST /v2/repository/{path} HTTP/1.1"), body.as_bytes());
         (answer.status, answer.json())
@@ -382,7 +281,7 @@ fn models_are_counted_configured_unloaded_and_loaded_again() {
     assert_eq!(post("models/glyphs/unload", "{\"parameters\":{\"unload_dependents\":true}}").0, 200);
     assert_eq!(post("index", "{}"), (200, entry("UNAVAILABLE", "unloaded")));
     assert_eq!(post("index", "{\"ready\":true}"), (200, json!([])));
-    let mapped = || std::fs::read_to_string(format!("/proc/{}/maps", server.child.id())).unwrap();
+    let mapped = || std::fs::read_to_string(format!("/proc/{}/maps", server.id())).unwrap();
     assert!(!mapped().contains("weights.safetensors"), "the weights are not held any more");
     let (status, answer) = server.client().infer("glyphs", &one);
     assert_eq!((status, answer["error"].as_str().unwrap().contains("unloaded")), (503, true), "{answer}");
@@ -428,7 +327,7 @@ fn on_sigterm_what_is_in_is_answered() {
     let all = request("image", &images);
     // An idle connection does not hold the end up.
     let idle = server.client();
-    let mut clients: Vec<Client> = (0..8).map(|_| server.client()).collect();
+    let mut clients: Vec<_> = (0..8).map(|_| server.client()).collect();
     for client in &mut clients {
         client.send("POST /v2/models/glyphs/infer HTTP/1.1", all.to_string().as_bytes());
     }
@@ -440,8 +339,8 @@ fn on_sigterm_what_is_in_is_answered() {
     assert_eq!(statuses[0], 200);
     assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
     drop((idle, clients));
-    assert_eq!(server.child.wait().unwrap().code(), Some(0));
-    assert!(TcpStream::connect(server.address).is_err(), "nobody listens any more");
+    assert_eq!(server.wait(), Some(0));
+    assert!(TcpStream::connect(server.address()).is_err(), "nobody listens any more");
 }
 
 #[test]

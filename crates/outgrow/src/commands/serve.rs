@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use outgrow_ir::Diagnostic;
-use outgrow_predict::Model;
+use outgrow_predict::{Model, Package};
 use outgrow_serve::batcher::{Capacity, Lane};
-use outgrow_serve::{Engine, Limits, Models, Site, run_until};
+use outgrow_serve::protocol::Policy;
+use outgrow_serve::{Engine, Limits, Models, Site, models_of_repository, run_until};
 use serde_json::json;
 
 use crate::cli::{ProcessorArgs, ServeArgs};
@@ -29,8 +30,8 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<(), Failure> {
     let storage = context.world.storage.clone();
     let open = move |path: &Path| Model::open(&storage, path, model_options(backend.clone()));
     let engine = Engine::start(context.world.clock.clone(), capacity)?;
-    let models = Models::new(engine, lane, Box::new(open));
-    let names = add(&models, &args.models, context)?;
+    let mut models = Models::new(engine, lane, Box::new(open));
+    let names = add(&mut models, &args.models, context)?;
     let mut told = Ok(());
     let _caught = context.interrupt.catch()?;
     let asked = || context.interrupt.signal().is_some();
@@ -47,15 +48,24 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<(), Failure> {
         .into())
 }
 
-/// Adds what is to be served, and loads it; says which models are served.
-fn add(models: &Models, given: &[String], context: &Context) -> Result<Vec<String>, Failure> {
-    let mut names = Vec::new();
+/// Adds what is to be served, and loads it; says which models are served. Of a repository, what is bad is said and left
+/// out: it is there to be mended while the others are served.
+fn add(models: &mut Models, given: &[String], context: &Context) -> Result<Vec<String>, Failure> {
     for given in given {
         let (name, path) = named(given);
         context.note(&format!("compiling {} for all batch sizes", path.display()));
-        names.push(models.serve_path(name, &path)?);
+        let is_model = Package::find(&*context.world.storage, &path).is_ok();
+        if name.is_some() || is_model || models_of_repository(&path).is_empty() {
+            models.serve_path(name, &path)?;
+            continue;
+        }
+        for name in models.add_repository(&path)? {
+            if let Err(rejected) = models.load(&name, &Policy::default()) {
+                context.note(&format!("warning: {}", rejected.problems));
+            }
+        }
     }
-    Ok(names)
+    Ok(models.names())
 }
 
 /// A model's name, if one is given, and its path: `NAME=PATH`, unless that is a path itself.

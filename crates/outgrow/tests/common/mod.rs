@@ -3,6 +3,8 @@
 // Every test file compiles this module for itself and uses a part of it.
 #![allow(dead_code, clippy::print_stderr)]
 
+pub mod server;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
