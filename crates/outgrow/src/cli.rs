@@ -202,6 +202,10 @@ pub struct RunArgs {
     /// Start anew where the run's folder holds another run
     #[arg(long)]
     pub fresh: bool,
+    /// Stop before the first step, with an estimate of time and memory from a few that are timed; nothing is written but
+    /// prepared data
+    #[arg(long)]
+    pub dry_run: bool,
     /// Who works.
     #[command(flatten)]
     pub workers: GroupArgs,

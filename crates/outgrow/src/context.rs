@@ -161,7 +161,7 @@ impl Context {
 
     /// What shows how far a command is.
     pub fn progress(&self) -> Progress {
-        Progress::new(self.interactive, self.quiet)
+        Progress::new(self.interactive, self.json, self.quiet)
     }
 
     /// Says something on stderr, unless asked to be quiet.

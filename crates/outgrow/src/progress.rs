@@ -1,16 +1,18 @@
-//! How far a command is: bars on a terminal, a plain line per epoch elsewhere, nothing with `--quiet`. All of it goes
-//! to stderr.
+//! How far a command is: bars on a terminal; elsewhere a plain line per epoch, and now and then one in between, unless
+//! machines read along; nothing with `--quiet`. All of it goes to stderr.
 
 use std::io::{self, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::report::format::{metric, metric_name, short_count};
+use crate::report::format::{metric, metric_name, seconds, short_count};
 
 /// How often the text beside a bar changes.
 const EVERY: Duration = Duration::from_millis(100);
+/// How long nothing is said where there are lines.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// How much of the past counts in the speed that is shown.
 const MEMORY: Duration = Duration::from_secs(3);
 
@@ -43,7 +45,10 @@ pub struct Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Show {
     Bars,
+    /// Lines of what is done, and of what goes on meanwhile.
     Lines,
+    /// Lines of what is done.
+    Results,
     Nothing,
 }
 
@@ -52,6 +57,10 @@ struct State {
     bar: Option<ProgressBar>,
     phase: String,
     last_text: Option<Instant>,
+    /// When a line was written last.
+    last_line: Instant,
+    /// The first step that was told, and when.
+    first: Option<(u64, Instant)>,
     /// When the speed was last reckoned, the samples since, and the speed then.
     since: Option<Instant>,
     samples: u64,
@@ -59,26 +68,41 @@ struct State {
 }
 
 impl Progress {
-    /// Bars where `interactive`, else lines; nothing when `quiet`.
-    pub fn new(interactive: bool, quiet: bool) -> Self {
-        let show = match (quiet, interactive) {
-            (true, _) => Show::Nothing,
-            (false, true) => Show::Bars,
-            (false, false) => Show::Lines,
+    /// Bars where `interactive`, else lines, for machines (`json`) only of what is done; nothing when `quiet`.
+    pub fn new(interactive: bool, json: bool, quiet: bool) -> Self {
+        let show = match (quiet, interactive, json) {
+            (true, ..) => Show::Nothing,
+            (false, true, _) => Show::Bars,
+            (false, false, true) => Show::Results,
+            (false, false, false) => Show::Lines,
         };
-        let state =
-            State { bar: None, phase: String::new(), last_text: None, since: None, samples: 0, speed: None };
+        let state = State {
+            bar: None,
+            phase: String::new(),
+            last_text: None,
+            last_line: Instant::now(),
+            first: None,
+            since: None,
+            samples: 0,
+            speed: None,
+        };
         Self { show, state: Mutex::new(state) }
     }
 
     /// How far a phase such as `checking` is, of how much where that is known.
     pub fn phase(&self, name: &str, done: u64, total: Option<u64>) {
+        if self.show == Show::Lines {
+            let mut state = self.lock();
+            if state.is_silent_for(SILENCE_MAX) {
+                state.write(&phase_text(name, done, total));
+            }
+        }
         if self.show != Show::Bars {
             return;
         }
         let mut state = self.lock();
         if state.phase != name || state.bar.is_none() {
-            state.open(name, total, "{msg:12} {wide_bar:.cyan/dim} {human_pos}/{human_len}  {eta}");
+            state.open(name, total, "{msg:12} {wide_bar:.cyan/dim} {human_pos}/{human_len}  {left}");
         }
         if let Some(bar) = &state.bar {
             if let Some(total) = total {
@@ -95,21 +119,22 @@ impl Progress {
         }
         let mut state = self.lock();
         state.count(step.samples);
+        let (first, at) = *state.first.get_or_insert_with(|| (step.step, Instant::now()));
+        let left = time_left(step.step - first, step.steps - step.step, at.elapsed());
+        if self.show == Show::Lines && state.is_silent_for(SILENCE_MAX) {
+            let text = step_text(step, state.speed, left);
+            state.write(&format!("step {} of {}  {text}", step.step, step.steps));
+        }
         if self.show != Show::Bars {
             return;
         }
         if state.phase != "training" || state.bar.is_none() {
-            state.open("training", Some(step.steps), "{wide_bar:.cyan/dim} {msg}  {eta} left");
-            // Steps that an earlier process did say nothing about the speed of this one.
-            if let Some(bar) = &state.bar {
-                bar.set_position(step.step.saturating_sub(1));
-                bar.reset_eta();
-            }
+            state.open("training", Some(step.steps), "{wide_bar:.cyan/dim} {msg}");
         }
         let due = state.last_text.is_none_or(|last| last.elapsed() >= EVERY);
         if due || step.step == step.steps {
             state.last_text = Some(Instant::now());
-            let text = step_text(step, state.speed);
+            let text = step_text(step, state.speed, left);
             if let Some(bar) = &state.bar {
                 bar.set_message(text);
                 bar.set_position(step.step);
@@ -141,10 +166,7 @@ impl Progress {
         if self.show == Show::Nothing {
             return;
         }
-        match &self.lock().bar {
-            Some(bar) => bar.suspend(|| write_line(line)),
-            None => write_line(line),
-        }
+        self.lock().write(line);
     }
 
     /// Takes the bar away.
@@ -173,11 +195,31 @@ impl State {
             None => ProgressStyle::with_template("{msg:12} {spinner} {human_pos}"),
         };
         // The templates above are constants that are known to be good.
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─"));
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─");
+        // Nothing is known of the time before something is done.
+        let left = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+            if state.pos() > 0 && !state.eta().is_zero() {
+                let _ = write!(text, "{} left", seconds(state.eta().as_secs_f64()));
+            }
+        };
+        bar.set_style(style.with_key("left", left));
         bar.set_message(phase.to_owned());
         self.phase = phase.to_owned();
         self.last_text = None;
         self.bar = Some(bar);
+    }
+
+    /// Writes a line that stays.
+    fn write(&mut self, line: &str) {
+        self.last_line = Instant::now();
+        match &self.bar {
+            Some(bar) => bar.suspend(|| write_line(line)),
+            None => write_line(line),
+        }
+    }
+
+    fn is_silent_for(&self, long: Duration) -> bool {
+        self.last_line.elapsed() >= long
     }
 
     fn close(&mut self) {
@@ -205,13 +247,26 @@ impl State {
     }
 }
 
-fn step_text(step: &StepProgress, speed: Option<f64>) -> String {
+/// What is left, by what was done in a time; none before anything was.
+fn time_left(done: u64, left: u64, elapsed: Duration) -> Option<f64> {
+    (done > 0).then(|| elapsed.as_secs_f64() / done as f64 * left as f64)
+}
+
+fn phase_text(name: &str, done: u64, total: Option<u64>) -> String {
+    let total = total.map_or_else(String::new, |total| format!(" of {}", short_count(total as f64)));
+    format!("{name}  {}{total}", short_count(done as f64))
+}
+
+fn step_text(step: &StepProgress, speed: Option<f64>, left: Option<f64>) -> String {
     let mut text = format!("epoch {}/{}  loss {}", step.epoch, step.epochs, metric("loss", step.loss));
     if let Some(accuracy) = step.accuracy {
         text.push_str(&format!("  accuracy {}", metric("accuracy", accuracy)));
     }
     if let Some(speed) = speed {
         text.push_str(&format!("  {} samples/s", short_count(speed)));
+    }
+    if let Some(left) = left {
+        text.push_str(&format!("  {} left", seconds(left)));
     }
     text
 }
@@ -234,9 +289,23 @@ mod tests {
             ..StepProgress::default()
         };
         assert_eq!(
-            step_text(&step, Some(12_345.0)),
-            "epoch 3/10  loss 0.1235  accuracy 50.0 %  12.3 k samples/s"
+            step_text(&step, Some(12_345.0), Some(75.2)),
+            "epoch 3/10  loss 0.1235  accuracy 50.0 %  12.3 k samples/s  75.2 s left"
         );
-        assert_eq!(step_text(&StepProgress { accuracy: None, ..step }, None), "epoch 3/10  loss 0.1235");
+        assert_eq!(
+            step_text(&StepProgress { accuracy: None, ..step }, None, None),
+            "epoch 3/10  loss 0.1235"
+        );
+    }
+
+    /// Before there is a step to go by, nothing is said of the time.
+    #[test]
+    fn the_time_left_follows_from_what_was_done() {
+        let ten = Duration::from_secs(10);
+        assert_eq!(time_left(0, 100, ten), None);
+        assert_eq!(time_left(5, 100, ten), Some(200.0));
+        assert_eq!(time_left(5, 0, ten), Some(0.0));
+        assert_eq!(phase_text("checking", 15_000, Some(20_000)), "checking  15 k of 20 k");
+        assert_eq!(phase_text("reading", 7, None), "reading  7");
     }
 }

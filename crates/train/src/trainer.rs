@@ -67,6 +67,7 @@ pub struct Trainer {
     pub(crate) group: Option<Group>,
     pub(crate) evaluator: Evaluator,
     pub(crate) saver: Option<Saver>,
+    memory_bytes: u64,
     /// The state that checkpoints hold.
     pub state: TrainState,
 }
@@ -94,15 +95,18 @@ impl Trainer {
         let backend = options.backend.clone();
         // Everything is taken from what memory there is before it is asked for.
         let mut budget = Budget(options.memory);
-        budget
-            .take(state_bytes(&model, &config, options.checkpoints.is_some()), "weights and their state")?;
+        let state_bytes = state_bytes(&model, &config, options.checkpoints.is_some());
+        budget.take(state_bytes, "weights and their state")?;
         let step_graph = step_graph(&model)?;
         let shard = config.batch / config.micro_shards;
         let program = ModelProgram::new(&model, &step_graph, in_step, shard, &*backend, &budget.options())?;
         budget.take(program.compiled.memory.bytes(), "the values of a step")?;
-        budget.take(gradient_bytes(&config, &program.outputs), "gradients")?;
+        let gradient_bytes = gradient_bytes(&config, &program.outputs);
+        budget.take(gradient_bytes, "gradients")?;
         let evaluator = Evaluator::new(&model, config.batch, &backend, &budget.options())?;
         budget.take(evaluator.bytes(), "the values of an evaluation")?;
+        let kept = [gradient_bytes, program.compiled.memory.bytes(), evaluator.bytes()];
+        let memory_bytes = kept.into_iter().fold(state_bytes, u64::saturating_add);
         let (gradients, elements) = (layouts(&model).0.total(), program.outputs.layout.total());
         let vector = Combined { gradients, elements, finals: program.finals() };
         let links = |group: &Group| group.lock().costs().clone();
@@ -127,12 +131,23 @@ impl Trainer {
             group.as_ref().map(Group::lock).as_deref(),
         )?;
         let saver = options.checkpoints.take().map(Saver::new);
-        Ok(Self { model, config, options, step_graph, step, group, evaluator, saver, state })
+        Ok(Self { model, config, options, step_graph, step, group, evaluator, saver, memory_bytes, state })
     }
 
     /// The rows of each batch that this worker computes.
     pub fn rows(&self) -> Range<usize> {
         self.step.rows()
+    }
+
+    /// How it trains.
+    pub fn config(&self) -> &Train {
+        &self.config
+    }
+
+    /// Bytes of memory that training was found to take before it was asked for: weights and their state, gradients, the
+    /// values of a step and of an evaluation, and the copy that a checkpoint is written from.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
     }
 
     /// All workers get the state of the first one.

@@ -10,6 +10,7 @@ use crate::context::{Context, Failure};
 use crate::manifest::Cluster;
 use crate::places::run_folder;
 use crate::report::format::{metric, metric_name};
+use crate::session::estimate::line;
 use crate::session::{Session, run_group};
 
 /// Runs a manifest from data to report.
@@ -31,8 +32,14 @@ fn go(args: &RunArgs, context: &Context, evaluate: bool) -> Result<(), Failure> 
     } else {
         let session = Session::of(manifest, &args.manifest, &args.processor, context)?;
         let folder = run_folder(&session.manifest, args.out.as_deref());
-        session.run(&folder, args.fresh, evaluate, None)?
+        match args.dry_run {
+            true => session.dry_run(evaluate, None)?,
+            false => session.run(&folder, args.fresh, evaluate, None)?,
+        }
     };
+    if args.dry_run {
+        return Ok(context.answer(&result, &format!("{}\n", line(&result)))?);
+    }
     Ok(context.answer(&result, &summary(&result))?)
 }
 

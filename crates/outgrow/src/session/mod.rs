@@ -5,6 +5,7 @@ mod answers;
 mod baseline;
 mod batches;
 mod early_stopping;
+pub mod estimate;
 pub mod folder;
 mod group;
 mod memory;

@@ -7,12 +7,11 @@ use outgrow_data::replicas::Fault;
 use outgrow_ir::Diagnostic;
 use outgrow_predict::MODEL_FOLDER;
 use outgrow_runtime::collective::Group;
-use outgrow_train::defaults::is_pretuned;
 use serde_json::Value as Json;
 
+use super::estimate::{Estimate, line};
 use super::folder::{CHECKPOINTS, Ending, REPORT, RunFolder};
-use super::group::{measure_links, timelines};
-use super::understood::{pretuned, understood};
+use super::group::{EVALUATED, FINISHED, TRAINED, measure_links, timelines};
 use super::{Recorder, RunResult, Session, early_stopping, evaluate_run, package, page, usage};
 use crate::context::{Failure, Interrupted};
 use crate::report::render;
@@ -43,7 +42,12 @@ impl Session<'_> {
         let folder = RunFolder::open(self.context.world.storage.clone(), path, &fingerprint, fresh)?;
         let ending = folder.ending(evaluate)?;
         if let Some(group) = &group {
-            self.tell_state(matches!(ending, Ending::Whole(_)), evaluate, &mut group.lock())?;
+            let left = match ending {
+                Ending::Whole(_) => FINISHED,
+                _ if evaluate => EVALUATED,
+                _ => TRAINED,
+            };
+            self.tell_state(left, &mut group.lock())?;
         }
         let lacking = match ending {
             Ending::Whole(result) => {
@@ -57,21 +61,7 @@ impl Session<'_> {
             measure_links(&mut group.lock())?;
         }
         let samples = data.samples(Split::Train);
-        let train = self.train(&data);
-        context.note(&understood(&data));
-        if is_pretuned(&self.manifest.model) {
-            context.note(&pretuned(&train, samples));
-        }
-        train.check_samples(samples).map_err(locate)?;
-        let asked = self.manifest.spec.train.batch.map_or(0, |batch| batch.get() as usize);
-        if train.batch < asked {
-            let rows = train.batch;
-            context.note(&format!(
-                "note: `train.batch = {asked}` is more than there is to train on, and is cut to {rows}"
-            ));
-        }
-        let batches = self.batches(&data)?;
-        batches.check().map_err(locate)?;
+        let batches = self.checked_batches(&data)?;
         let mut trainer =
             self.trainer_of_group(&data, model, Some(folder.file(CHECKPOINTS)), group.clone())?;
         if let Some(group) = &group {
@@ -94,6 +84,12 @@ impl Session<'_> {
             None => {}
         }
         trainer.share_state()?;
+        // Nobody waits for what nobody reads; and in a group, each worker would need memory for one more state.
+        let is_read = !context.quiet && !context.json && group.is_none();
+        if is_read && !trainer.state.stopped && trainer.state.step < trainer.total_steps(samples) {
+            let estimate = Estimate::new(&mut trainer, &data, &batches, evaluate)?;
+            context.note(&line(&estimate.to_json()));
+        }
         recorder.evaluates = data.samples(Split::Validation) > 0;
         recorder.meter = Some(usage::Meter::start(self));
         let traffic = |group: &Group| group.lock().traffic();

@@ -155,6 +155,12 @@ impl WorkerStep {
         (self.program.compiled.steps.iter().zip(self.nanoseconds.iter().copied()), self.profiled)
     }
 
+    /// Forgets what profiled steps took so far.
+    pub(crate) fn forget_profile(&mut self) {
+        self.profiled = 0;
+        self.nanoseconds.fill(0);
+    }
+
     /// Takes one step on `batch`, of which at least this worker's rows are here, at the learning rate `lr`. When the loss
     /// or a gradient is not finite, the state stays as it was.
     pub fn take(

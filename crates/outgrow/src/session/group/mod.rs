@@ -33,9 +33,10 @@ const DATA: &str = "waiting for the data";
 /// What they do until it knows what is left to be done.
 const STATE: &str = "waiting for the state of the run";
 /// What the first one says of that.
-const FINISHED: &[u8] = b"finished";
-const EVALUATED: &[u8] = b"to be trained and evaluated";
-const TRAINED: &[u8] = b"to be trained";
+pub(super) const FINISHED: &[u8] = b"finished";
+pub(super) const EVALUATED: &[u8] = b"to be trained and evaluated";
+pub(super) const TRAINED: &[u8] = b"to be trained";
+pub(super) const REHEARSED: &[u8] = b"to be rehearsed";
 
 /// A run with several workers.
 struct Shared<'a> {
@@ -116,6 +117,9 @@ impl Shared<'_> {
         with_group(links, |group| {
             let mut session = Session::open(&self.args.manifest, &self.args.processor, self.context)?;
             session.agree_on_path(&mut group.lock())?;
+            if self.args.dry_run {
+                return session.dry_run(self.evaluate, Some(group));
+            }
             let folder = run_folder(&session.manifest, self.args.out.as_deref());
             session.run(&folder, self.args.fresh, self.evaluate, Some(group))
         })
@@ -164,6 +168,10 @@ impl Session<'_> {
         let mut trainer = self.trainer_of_group(&data, model, None, Some(group.clone()))?;
         self.agree_on_programs(&trainer, &mut group.lock())?;
         trainer.share_state()?;
+        if left == REHEARSED {
+            trainer.rehearse(&batches)?;
+            return Ok(());
+        }
         trainer.run(&batches, &mut Silent)?;
         timelines(&mut group.lock())?;
         if left == EVALUATED {
@@ -184,20 +192,9 @@ impl Session<'_> {
         group.exchange(data.fingerprint().as_bytes(), DATA).map(drop)
     }
 
-    /// Tells the other workers what is left to be done: nothing, or training, with an evaluation after it or without.
-    pub(super) fn tell_state(
-        &self,
-        finished: bool,
-        evaluate: bool,
-        group: &mut Communicator,
-    ) -> Result<(), Diagnostic> {
-        let left = if finished {
-            FINISHED
-        } else if evaluate {
-            EVALUATED
-        } else {
-            TRAINED
-        };
+    /// Tells the other workers what is left to be done: nothing, or training, with an evaluation after it or without, or
+    /// only a rehearsal of its first steps.
+    pub(super) fn tell_state(&self, left: &[u8], group: &mut Communicator) -> Result<(), Diagnostic> {
         group.exchange(left, STATE).map(drop)
     }
 
