@@ -426,6 +426,9 @@ pub struct InferArgs {
 Requests that come while all threads are busy run together, each with the bits that it would have by itself. SIGTERM
 or Ctrl-C ends the server once what it has taken in is answered, a second one at once.
 
+A model that was trained here is served as NAME.raw, too, which takes records as it was trained on them: images as files,
+rows of tables as JSON or CSV. /v1/models/NAME:predict takes either in plain JSON.
+
 A new version in a repository is served from when it is asked for by POST to /v2/repository/models/NAME/load: it is opened
 and tried first, on the samples that it has in samples.jsonl too, and then takes the place of the old one, whose requests
 are answered. One that is damaged is refused, and the old one goes on; /v2/repository/index says why. Counts for Prometheus
@@ -436,7 +439,8 @@ Examples:
   outgrow serve models                                models/mnist/1, models/mnist/2, models/adult/1, …
   outgrow serve digits=runs/mnist adults=runs/adult --http 127.0.0.1:9000 --latency-ms-max 20
   curl localhost:8000/v2/models/mnist                 what it takes and gives
-  curl localhost:8000/v2/models/mnist/infer -d @request.json")]
+  curl localhost:8000/v2/models/mnist/infer -d @request.json
+  curl localhost:8000/v1/models/adults:predict -d '{\"instances\": [{\"age\": 39, \"workclass\": \"State-gov\"}]}'")]
 pub struct ServeArgs {
     /// Runs' folders, models in them or ONNX files, each under its own name or one that is given; or a repository: a
     /// folder of models, NAME/VERSION/ with one of these each, of which the newest version is served

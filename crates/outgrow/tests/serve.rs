@@ -7,13 +7,14 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use common::server::{Server, bits, output, request, values};
+use common::server::{Client, Server, bits, output, request, values};
 use common::{Place, finish, real_data};
 use outgrow_data::source::glyphs::{SIZE, glyph};
 use outgrow_env::{LocalStorage, StorageBackend};
 use outgrow_predict::{Model, ModelOptions, argmax};
 use outgrow_runtime::{CpuBackend, ThreadPool};
 use outgrow_tensor::{DType, Tensor};
+use outgrow_transform::Value;
 use serde_json::{Value as Json, json};
 
 /// Some rows of a tensor.
@@ -135,7 +136,15 @@ fn what_is_wrong_is_said_and_the_server_goes_on() {
         ("POST /v2/models/nothing/infer HTTP/1.1", 404),
         ("GET /v2/models/glyphs/infer HTTP/1.1", 405),
         ("DELETE /v2 HTTP/1.1", 405),
-        ("GET / HTTP/1.1", 404),
+        ("GET /nowhere HTTP/1.1", 404),
+        ("POST /v1/models/glyphs HTTP/1.1", 404),
+        ("POST /v1/models/glyphs:explain HTTP/1.1", 404),
+        ("POST /v1/models/nothing:predict HTTP/1.1", 404),
+        ("POST /v1/models/glyphs:predict HTTP/1.1", 400),
+        ("GET /v1/models/nothing HTTP/1.1", 404),
+        ("POST /v2/models/glyphs.raw/infer HTTP/1.1\r\nInference-Header-Content-Length: 0", 400),
+        ("GET /v2/models/.raw HTTP/1.1", 404),
+        ("POST /v2/repository/models/glyphs.raw/load HTTP/1.1", 404),
         ("GET /v2/models/%2e%2e%2fx HTTP/1.1", 404),
         ("GET /v2/models/%ff HTTP/1.1", 400),
         ("POST /v2/models/glyphs/infer HTTP/1.1\r\nContent-Encoding: br", 501),
@@ -277,7 +286,8 @@ fn models_are_counted_configured_unloaded_and_loaded_again() {
         (answer.status, answer.json())
     };
     let entry = |state: &str, reason: &str| json!([{ "name": "glyphs", "version": "1", "state": state, "reason": reason }]);
-    assert_eq!(post("index", ""), (200, entry("READY", "")));
+    let raw = json!({ "name": "glyphs.raw", "version": "1", "state": "READY", "reason": "" });
+    assert_eq!(post("index", ""), (200, json!([entry("READY", "")[0], raw])));
     assert_eq!(post("models/glyphs/unload", "{\"parameters\":{\"unload_dependents\":true}}").0, 200);
     assert_eq!(post("index", "{}"), (200, entry("UNAVAILABLE", "unloaded")));
     assert_eq!(post("index", "{\"ready\":true}"), (200, json!([])));
@@ -352,6 +362,8 @@ fn what_cannot_be_served_is_refused_at_the_start() {
         (&["none"][..], "predict.no-model"),
         (&["run", "run"], "serve.name"),
         (&["a/b=run"], "serve.name"),
+        (&["a.raw=run"], "serve.name"),
+        (&["stats=run"], "serve.name"),
         (&["run", "--latency-ms-max", "0"], "serve.latency"),
         (&["run", "--http", "nowhere"], "serve.listen"),
         (&["run", "--http", &taken], "serve.listen"),
@@ -359,6 +371,195 @@ fn what_cannot_be_served_is_refused_at_the_start() {
         let errors = place.refused(&[&["serve"], args].concat());
         assert_eq!(errors[0]["code"], code, "{args:?}: {errors:?}");
     }
+}
+
+fn png(pixels: &[u8], side: usize) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, side as u32, (pixels.len() / side) as u32);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.write_header().unwrap().write_image_data(pixels).unwrap();
+    file
+}
+
+/// What the raw form of a model answers to records, which are sent as binary data.
+fn raw(client: &mut Client, model: &str, records: &[Vec<u8>]) -> Vec<f32> {
+    let data: Vec<u8> = records
+        .iter()
+        .flat_map(|record| [&(record.len() as u32).to_le_bytes()[..], record].concat())
+        .collect();
+    let head = json!({ "inputs": [{ "name": "raw", "shape": [records.len()], "datatype": "BYTES", "parameters": { "binary_data_size": data.len() } }] });
+    let head = head.to_string();
+    let length = format!("Inference-Header-Content-Length: {}", head.len());
+    let path = format!("POST /v2/models/{model}.raw/infer HTTP/1.1\r\n{length}");
+    let answer = client.ask(&path, &[head.as_bytes(), &data].concat());
+    assert_eq!(answer.status, 200, "{answer:?}");
+    output(&answer.json())
+}
+
+/// A table, sent as people have it: objects and lines of text, to the raw form and in plain JSON, with the answers that
+/// `predict` gives.
+#[test]
+fn raw_records_are_answered_as_predict_answers_them() {
+    let place = Place::with(
+        "name = \"trees\"\n[data]\nsource = \"csv\"\nfiles = \"t.csv\"\nlabel = \"kind\"\n\
+         clean = [{ fill = { columns = \"text\", value = \"none\" } }, { one_hot = { columns = \"text\" } }]\n\
+         normalize = \"standard\"\nsplit = { validation = 0 }\n\
+         [model]\nlayers = [{ dense = 2 }]\n[train]\nepochs = 3\nbatch = 8\nlr = 0.1\n",
+    );
+    let row = |i: usize| (i * 7 % 23, ["oak", "fir"][i % 2], i % 2);
+    let lines = (0..64).map(row).map(|(height, bark, kind)| format!("{height}.5,{bark},{kind}\n"));
+    place.write("t.csv", format!("height,bark,kind\n{}", lines.collect::<String>()));
+    place.json(&["train", "m.toml", "--out", "run"]);
+    let records: Vec<Json> = (0..9)
+        .map(row)
+        .map(|(height, bark, _)| json!({ "height": height as f64 + 0.5, "bark": bark }))
+        .collect();
+    let texts: Vec<String> = records.iter().map(Json::to_string).collect();
+    place.write("r.jsonl", texts.join("\n"));
+    let expect = place.json(&["predict", "run", "r.jsonl"]);
+    let fields = ["class", "probability", "probabilities"];
+    let of = |answers: &Json| -> Vec<Json> {
+        let answers = answers.as_array().unwrap_or_else(|| panic!("{answers}"));
+        answers.iter().map(|one| fields.map(|field| one[field].clone()).into_iter().collect()).collect()
+    };
+    let expect = of(&expect["predictions"]);
+    let server = Server::start(&place, &["run", "--threads", "1"]);
+    let mut client = server.client();
+    let mut post = |path: &str, body: &Json| {
+        let answer = client.ask(&format!("POST {path} HTTP/1.1"), body.to_string().as_bytes());
+        (answer.status, answer.json())
+    };
+    for path in
+        ["/v1/models/trees:predict", "/v1/models/trees.raw:predict", "/v1/models/trees/versions/1:predict"]
+    {
+        for instances in [json!(records), json!(texts)] {
+            let (status, answer) = post(path, &json!({ "instances": instances }));
+            assert_eq!(status, 200, "{path}: {answer}");
+            assert_eq!(of(&answer["predictions"]), expect, "{path}");
+        }
+    }
+    let (status, answer) = post("/v1/models/trees:predict", &json!({ "inputs": records[3] }));
+    assert_eq!((status, &of(&answer["outputs"])[0]), (200, &expect[3]), "{answer}");
+    // By the protocol: the numbers from which these follow, as the typed form gives them in plain JSON.
+    let bytes = |data: Json| json!({ "inputs": [{ "name": "raw", "shape": [9], "datatype": "BYTES", "data": data }] });
+    let (status, raw) = post("/v2/models/trees.raw/infer", &bytes(json!(texts)));
+    assert_eq!(
+        (status, &raw["model_name"], &raw["outputs"][0]["shape"]),
+        (200, &json!("trees.raw"), &json!([9, 2]))
+    );
+    let lines: Vec<String> =
+        records.iter().map(|r| format!("{},{}", r["height"], r["bark"].as_str().unwrap())).collect();
+    assert_eq!(post("/v2/models/trees.raw/infer", &bytes(json!(lines))).1["outputs"], raw["outputs"]);
+    let interpretation = opened(&place, "run");
+    let parsed = interpretation.interpretation().unwrap().reader();
+    let parsed: Vec<_> = parsed.bytes(texts.join("\n").into()).unwrap().collect::<Result<_, _>>().unwrap();
+    let arrays = interpretation.arrays(&parsed).unwrap();
+    let name = interpretation.inputs()[0].name.clone();
+    let width = arrays[0].elements() / 9;
+    let rows: Vec<&[f32]> = values(&arrays[0]).chunks(width).collect();
+    let named: Vec<Json> = rows.iter().map(|row| json!({ &name: row })).collect();
+    let numbers = output(&raw);
+    let flat = |answer: &Json| -> Vec<f32> {
+        let rows = answer.as_array().unwrap_or_else(|| panic!("{answer}")).iter();
+        rows.flat_map(|row| row.as_array().unwrap()).map(|x| x.to_string().parse().unwrap()).collect()
+    };
+    for (body, key) in [
+        (json!({ "instances": rows }), "predictions"),
+        (json!({ "instances": named }), "predictions"),
+        (json!({ "inputs": rows }), "outputs"),
+        (json!({ "inputs": { &name: rows } }), "outputs"),
+    ] {
+        let (status, answer) = post("/v1/models/trees:predict", &body);
+        assert_eq!((status, bits(&flat(&answer[key]))), (200, bits(&numbers)), "{body}: {answer}");
+    }
+    for (path, body, expect) in [
+        ("/v1/models/trees:predict", json!({}), "body: there is not one of"),
+        ("/v1/models/trees:predict", json!({ "instances": [1], "inputs": [1] }), "body: there is not one of"),
+        ("/v1/models/trees:predict", json!({ "instances": 5 }), "instances: is no array"),
+        ("/v1/models/trees:predict", json!({ "instances": [] }), "instances: the array for"),
+        ("/v1/models/trees:predict", json!({ "instances": [[1.0]] }), "instances: the array for"),
+        (
+            "/v1/models/trees:predict",
+            json!({ "instances": [{ "height": "x", "bark": "oak" }] }),
+            "instances[0]: `height`",
+        ),
+        ("/v1/models/trees:predict", json!({ "instances": ["2,oak", "{\"height\":1"] }), "instances[1]: "),
+        ("/v1/models/trees.raw:predict", json!({ "instances": [[1.0]] }), "instances[0]: is no record"),
+        ("/v1/models/trees.raw:predict", json!({ "instances": [{ "b64": "?" }] }), "instances[0].b64: "),
+        ("/v2/models/trees.raw/infer", bytes(json!(["1,oak"])), "inputs[0].data: there are 1 elements"),
+        ("/v2/models/trees/infer", bytes(json!(texts)), "inputs: the input"),
+        ("/v2/models/trees.raw/infer", json!({ "inputs": [] }), "inputs: there are 0 inputs"),
+    ] {
+        let (status, answer) = post(path, &body);
+        let said = answer["error"].as_str().unwrap_or_default();
+        assert!(status == 400 && said.contains(expect), "{body}: {expect}: {answer}");
+    }
+    let (status, said) = client.get("/v1/models/trees");
+    assert_eq!(
+        (status, &said["ready"], &said["model_version_status"][0]["version"]),
+        (200, &json!(true), &json!("1"))
+    );
+}
+
+/// ResNet-18 on JPEG files as CIFAR-10 ships them: the bits that evaluation would work with.
+#[test]
+fn cifar_is_served_from_its_jpeg_files() {
+    let Some(data) = real_data("cifar10") else { return };
+    let place = Place::new();
+    let example =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/cifar10-resnet18.toml");
+    let sets = [
+        "data.files=\"cifar10/test-*.parquet\"",
+        "data.test=",
+        "data.split={ validation = 0.0 }",
+        "train.batch=4",
+        "train.epochs=",
+        "train.steps=2",
+    ];
+    let mut args = vec!["train", example.to_str().unwrap(), "--json", "--out", "run"];
+    args.extend(sets.iter().flat_map(|set| ["--set", set]));
+    finish(place.command(&args).env("OUTGROW_DATA", &data), "train").object();
+    let storage: Arc<dyn StorageBackend> = Arc::new(LocalStorage::new());
+    let model = opened(&place, "run");
+    let reader = model.interpretation().unwrap().reader();
+    let file = data.join("cifar10/test-00000-of-00001.parquet");
+    let records = reader.file(&storage, &file).unwrap().take(48).collect::<Result<Vec<_>, _>>().unwrap();
+    let expect = model.run(&model.arrays(&records).unwrap(), &[0]).unwrap().remove(0);
+    let jpegs = records.iter().map(|record| {
+        let encoded = record.values.iter().find_map(|value| match value {
+            Value::Encoded(bytes) => Some(bytes.clone()),
+            _ => None,
+        });
+        encoded.filter(|bytes| bytes.starts_with(&[0xff, 0xd8, 0xff])).expect("a JPEG file")
+    });
+    let jpegs: Vec<Vec<u8>> = jpegs.collect();
+    let server = Server::start(&place, &["resnet=run", "--threads", "2"]);
+    let mut client = server.client();
+    let served: Vec<f32> = [1, 2, 5, 40]
+        .iter()
+        .scan(0, |first, count| {
+            *first += count;
+            Some(raw(&mut client, "resnet", &jpegs[*first - count..*first]))
+        })
+        .flatten()
+        .collect();
+    assert_eq!(bits(&served), bits(values(&expect)));
+    // In plain JSON, and one as a body of nothing else.
+    let b64: Vec<Json> = jpegs[..2].iter().map(|jpeg| json!({ "b64": base64(jpeg) })).collect();
+    let body = json!({ "instances": b64 }).to_string();
+    let answer = client.ask("POST /v1/models/resnet:predict HTTP/1.1", body.as_bytes());
+    let classes = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+    for (i, logits) in values(&expect).chunks(10).take(2).enumerate() {
+        assert_eq!(answer.json()["predictions"][i]["class"], classes[argmax(logits)], "{answer:?}");
+    }
+    let head = "POST /v2/models/resnet.raw/infer HTTP/1.1\r\nInference-Header-Content-Length: 0";
+    assert_eq!(bits(&output(&client.ask(head, &jpegs[0]).json())), bits(&values(&expect)[..10]));
+    assert_eq!(client.ask(head, &jpegs[0][..100]).status, 400);
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
 /// LeNet on all of MNIST's test images: what clients are answered is what the run's own evaluation found.
@@ -412,6 +613,17 @@ fn mnist_is_served_as_it_is_evaluated() {
     });
     let served = served.concat();
     assert_eq!(bits(&served), bits(values(&expect)));
+    // The same images as PNG files.
+    let pngs = records.iter().map(|record| match &record.values[0] {
+        Value::Pixels(pixels) => png(&pixels.data, pixels.width),
+        other => panic!("{other:?}"),
+    });
+    let pngs: Vec<Vec<u8>> = pngs.collect();
+    let mut client = server.client();
+    let (_, said) = client.get("/v2/models/lenet.raw");
+    assert_eq!(said["inputs"], json!([{ "name": "raw", "datatype": "BYTES", "shape": [-1] }]));
+    let from_png: Vec<f32> = pngs.chunks(100).flat_map(|some| raw(&mut client, "lenet", some)).collect();
+    assert_eq!(bits(&from_png), bits(&served));
     let predicted = place.json(&["predict", "run", file.to_str().unwrap()]);
     let classes = predicted["predictions"].as_array().unwrap().iter().map(|p| p["class"].as_str().unwrap());
     let answered: Vec<String> = served.chunks(10).map(|logits| argmax(logits).to_string()).collect();

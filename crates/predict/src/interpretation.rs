@@ -81,6 +81,15 @@ impl Model {
             .collect())
     }
 
+    /// The arrays that the model takes for these records, in the order of its inputs.
+    ///
+    /// # Errors
+    /// When the model does not say how records become inputs, or its transform does not take one of them.
+    pub fn arrays(&self, records: &[Record]) -> Result<Vec<Tensor>, Diagnostics> {
+        let batch = self.interpretation()?.transform().apply(records)?;
+        Ok(self.in_order(batch.inputs)?)
+    }
+
     /// The answer for each row of these arrays, one for each input of the model.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Whose count it is: a model and its version; nothing of both for requests of no model.
 pub struct Counted<'a> {
     /// The model.
-    pub model: &'a str,
+    pub model: String,
     /// The version.
     pub version: String,
     /// What has happened.
@@ -113,7 +113,7 @@ mod tests {
         tally.failed(503, ms(20));
         tally.refused(Reason::Full);
         tally.ran(3, ms(2));
-        let page = page(&[Counted { model: "m", version: "7".into(), tally: &tally }], 5);
+        let page = page(&[Counted { model: "m".into(), version: "7".into(), tally: &tally }], 5);
         for line in [
             "# TYPE outgrow_requests_total counter",
             "outgrow_requests_total{model=\"m\",version=\"7\",status=\"200\"} 1",

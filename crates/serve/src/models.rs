@@ -12,6 +12,7 @@ use outgrow_predict::Model;
 use crate::batcher::Lane;
 use crate::engine::{Engine, Serving};
 use crate::protocol::{IndexEntry, Kind, Policy, Rejected, State};
+use crate::raw::{self, Form};
 use crate::samples;
 use crate::served::Served;
 use crate::source::{self, Source};
@@ -20,19 +21,54 @@ use crate::tally::Tally;
 /// Opens what is at a path.
 pub type Open = dyn Fn(&Path) -> Result<Model, Diagnostics> + Send + Sync;
 
-/// A version that can be asked, with the count of what happens to its requests.
+/// A form of a version that can be asked, with the count of what happens to its requests.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The model.
     pub serving: Arc<Serving>,
+    /// In which form it is asked.
+    pub form: Form,
     /// What has happened.
     pub tally: Arc<Tally>,
+}
+
+impl Loaded {
+    /// The name by which clients ask for it.
+    pub fn label(&self) -> String {
+        self.serving.served().label(self.form)
+    }
+}
+
+/// A version that can be asked.
+#[derive(Clone, Debug)]
+struct Kept {
+    serving: Arc<Serving>,
+    /// What has happened to requests of each form.
+    typed: Arc<Tally>,
+    raw: Arc<Tally>,
+}
+
+impl Kept {
+    /// A form of it, if it has it.
+    fn form(&self, form: Form) -> Option<Loaded> {
+        let tally = match form {
+            Form::Typed => &self.typed,
+            Form::Raw if raw::takes(self.serving.served().model()) => &self.raw,
+            Form::Raw => return None,
+        };
+        Some(Loaded { serving: Arc::clone(&self.serving), form, tally: Arc::clone(tally) })
+    }
+
+    /// All forms that it has: the typed one first.
+    fn forms(&self) -> impl Iterator<Item = Loaded> {
+        [self.form(Form::Typed), self.form(Form::Raw)].into_iter().flatten()
+    }
 }
 
 /// One version of a model, as far as it was ever heard of.
 #[derive(Debug, Default)]
 struct Version {
-    loaded: Option<Loaded>,
+    loaded: Option<Kept>,
     loading: bool,
     /// Why it is not served, or was not read again.
     reason: String,
@@ -90,7 +126,7 @@ impl Models {
         if !source::is_name(name) {
             return Err(Diagnostic::new("serve.name", format!("`{name}` cannot be a model's name"))
                 .item(name)
-                .expected("letters, digits, `-`, `_` and `.`, but for `stats`")
+                .expected("letters, digits, `-`, `_` and `.`; not `stats`, and no `.raw` at its end")
                 .hint("give it another one, as NAME=PATH"));
         }
         let mut entries = self.write();
@@ -130,11 +166,11 @@ impl Models {
         Ok(names)
     }
 
-    /// The models whose versions are served, in the order of their names.
+    /// The models whose versions are served, in the order of their names, each with its raw form behind it.
     pub fn names(&self) -> Vec<String> {
         let entries = self.read();
-        let ready = entries.iter().filter(|(_, entry)| entry.newest().is_some());
-        ready.map(|(name, _)| name.clone()).collect()
+        let newest = entries.values().filter_map(Entry::newest);
+        newest.flat_map(|kept| kept.forms().collect::<Vec<_>>()).map(|loaded| loaded.label()).collect()
     }
 
     /// The version of a model that answers: the newest where the client does not say which.
@@ -143,36 +179,36 @@ impl Models {
     /// When there is no such model or version, or it is not served.
     pub fn find(&self, name: &str, version: Option<&str>) -> Result<Loaded, Rejected> {
         let entries = self.read();
-        let Some(entry) = entries.get(name) else {
+        let absent = || {
             let names = entries.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            return Err(missing(format!("there is no model `{name}`"), "model", names));
+            missing(format!("there is no model `{name}`"), "model", names)
         };
-        let Some(version) = version else {
-            let loaded = entry.newest().map(|(_, loaded)| loaded.clone());
-            return loaded.ok_or_else(|| entry.unavailable(name, None));
+        let (base, form) = split(name);
+        let entry = entries.get(base).ok_or_else(absent)?;
+        let kept = match version {
+            None => entry.newest().ok_or_else(|| entry.unavailable(base, None))?,
+            Some(version) => {
+                let known = entry.versions.iter().find(|(number, _)| number.to_string() == version);
+                let (number, known) = known.ok_or_else(|| {
+                    let problem = format!("the model `{name}` has no version `{version}`");
+                    missing(problem, "version", entry.served().join(", "))
+                })?;
+                known.loaded.as_ref().ok_or_else(|| entry.unavailable(base, Some(*number)))?
+            }
         };
-        let known = entry.versions.iter().find(|(number, _)| number.to_string() == version);
-        match known {
-            Some((number, known)) => {
-                known.loaded.clone().ok_or_else(|| entry.unavailable(name, Some(*number)))
-            }
-            None => {
-                let problem = format!("the model `{name}` has no version `{version}`");
-                Err(missing(problem, "version", entry.served().join(", ")))
-            }
-        }
+        kept.form(form).ok_or_else(absent)
     }
 
     /// The versions of a model that are served.
     pub fn served(&self, name: &str) -> Vec<String> {
-        self.read().get(name).map(Entry::served).unwrap_or_default()
+        self.read().get(split(name).0).map(Entry::served).unwrap_or_default()
     }
 
-    /// All versions that are served, of one model or of all.
+    /// All forms of all versions that are served.
     pub fn loaded(&self) -> Vec<Loaded> {
         let entries = self.read();
         let versions = entries.values().flat_map(|entry| entry.versions.values());
-        versions.filter_map(|version| version.loaded.clone()).collect()
+        versions.filter_map(|version| version.loaded.as_ref()).flat_map(Kept::forms).collect()
     }
 
     /// What there is, served or not. Looks into the repositories.
@@ -202,7 +238,11 @@ impl Models {
                     _ if state == State::Unavailable => "not loaded".to_owned(),
                     _ => String::new(),
                 };
-                index.push(IndexEntry { name: name.clone(), version: number.to_string(), state, reason });
+                let version = number.to_string();
+                let raw = known.loaded.as_ref().and_then(|kept| kept.form(Form::Raw));
+                index.push(IndexEntry { name: name.clone(), version: version.clone(), state, reason });
+                let reason = String::new();
+                index.extend(raw.map(|raw| IndexEntry { name: raw.label(), version, state, reason }));
             }
         }
         index
@@ -328,8 +368,11 @@ impl Models {
             version.loading = false;
             version.reason.clear();
             let serving = made.as_ref().ok().cloned()?;
-            let tally = version.loaded.as_ref().map(|loaded| Arc::clone(&loaded.tally)).unwrap_or_default();
-            version.loaded.replace(Loaded { serving, tally })
+            let (typed, raw) = match &version.loaded {
+                Some(before) => (Arc::clone(&before.typed), Arc::clone(&before.raw)),
+                None => Default::default(),
+            };
+            version.loaded.replace(Kept { serving, typed, raw })
         });
         drop(before);
         made.map(drop)
@@ -370,8 +413,8 @@ impl Models {
 }
 
 impl Entry {
-    fn newest(&self) -> Option<(u64, &Loaded)> {
-        self.versions.iter().rev().find_map(|(number, version)| Some((*number, version.loaded.as_ref()?)))
+    fn newest(&self) -> Option<&Kept> {
+        self.versions.values().rev().find_map(|version| version.loaded.as_ref())
     }
 
     fn served(&self) -> Vec<String> {
@@ -395,6 +438,11 @@ impl Entry {
         let problem = problem.hint("load it, by POST to /v2/repository/models/NAME/load");
         Rejected::new(Kind::Unavailable(std::time::Duration::from_secs(1)), problem)
     }
+}
+
+/// The name of a model, and which form of it a name asks for.
+fn split(name: &str) -> (&str, Form) {
+    name.strip_suffix(raw::SUFFIX).map_or((name, Form::Typed), |base| (base, Form::Raw))
 }
 
 fn missing(problem: String, item: &str, expected: String) -> Rejected {

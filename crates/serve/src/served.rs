@@ -9,8 +9,10 @@ use outgrow_predict::{Extent, Model, ROWS_MAX};
 use outgrow_tensor::{DType, Tensor};
 
 use crate::protocol::{
-    ConfigTensor, InferRequest, Input, Kind, ModelConfig, ModelMetadata, Output, Rejected, TensorMetadata,
+    ConfigTensor, Data, InferRequest, Input, Kind, ModelConfig, ModelMetadata, Output, Rejected,
+    TensorMetadata,
 };
+use crate::raw::{self, Form};
 
 /// What runs models.
 const PLATFORM: &str = "outgrow";
@@ -67,26 +69,46 @@ impl Served {
         self.version
     }
 
-    /// What it says of itself, beside these versions.
-    pub fn metadata(&self, versions: Vec<String>) -> ModelMetadata {
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The name by which clients ask for a form of it.
+    pub fn label(&self, form: Form) -> String {
+        match form {
+            Form::Typed => self.name.clone(),
+            Form::Raw => format!("{}{}", self.name, raw::SUFFIX),
+        }
+    }
+
+    fn inputs(&self, form: Form) -> Vec<TensorMetadata> {
+        match form {
+            Form::Typed => self.inputs.clone(),
+            Form::Raw => vec![raw::input()],
+        }
+    }
+
+    /// What a form of it says of itself, beside these versions.
+    pub fn metadata(&self, form: Form, versions: Vec<String>) -> ModelMetadata {
         ModelMetadata {
-            name: self.name.clone(),
+            name: self.label(form),
             versions,
             platform: PLATFORM,
-            inputs: self.inputs.clone(),
+            inputs: self.inputs(form),
             outputs: self.outputs.clone(),
         }
     }
 
-    /// How it is served, on so many threads.
-    pub fn config(&self, threads: usize) -> ModelConfig {
+    /// How a form of it is served, on so many threads.
+    pub fn config(&self, form: Form, threads: usize) -> ModelConfig {
         let by_rows = self.model.answers_by_rows();
         let tensor = |tensor: &TensorMetadata| ConfigTensor::of(tensor, by_rows);
         ModelConfig::new(
-            self.name.clone(),
+            self.label(form),
             PLATFORM,
             by_rows.then_some(ROWS_MAX),
-            self.inputs.iter().map(tensor).collect(),
+            self.inputs(form).iter().map(tensor).collect(),
             self.outputs.iter().map(tensor).collect(),
             threads,
         )
@@ -122,17 +144,31 @@ impl Served {
                 format!("a multiple of {unit}, for {} of the shape {:?}", input.datatype, input.shape);
             Diagnostic::new("serve.body", problem).item("body").expected(expected)
         })?;
-        Ok(Input { name: input.name.clone(), tensor })
+        Ok(Input { name: input.name.clone(), data: Data::Tensor(tensor) })
     }
 
-    /// Brings a request into the model's order.
+    /// Brings a request to a form of it into the model's order.
     ///
     /// # Errors
     /// When something is missing, unknown or does not fit, by its field.
-    pub fn prepare(&self, request: &InferRequest) -> Result<Prepared, Rejected> {
+    pub fn prepare(&self, form: Form, request: &InferRequest) -> Result<Prepared, Rejected> {
+        let mut problems = Diagnostics::default();
+        let outputs = self.wanted(request, &mut problems);
+        let inputs = match form {
+            Form::Typed => self.typed(request, &mut problems)?,
+            Form::Raw if problems.0.is_empty() => raw::arrays(&self.model, request)?,
+            Form::Raw => Vec::new(),
+        };
+        problems.into_result(()).map_err(|problems| Rejected::new(Kind::Invalid, problems))?;
+        let rows = self.model.rows(&inputs).map_err(|problems| Rejected::new(Kind::Invalid, problems))?;
+        let (count, group) = rows.map_or((1, None), |rows| (rows.rows, Some(rows.group)));
+        Ok(Prepared { inputs, outputs, rows: count, group })
+    }
+
+    /// The tensors in the model's order.
+    fn typed(&self, request: &InferRequest, problems: &mut Diagnostics) -> Result<Vec<Tensor>, Rejected> {
         let ports = self.model.inputs();
         let names = || ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join(", ");
-        let mut problems = Diagnostics::default();
         let whole = request.whole.as_ref().map(|body| self.whole(body)).transpose()?;
         let given = whole.as_ref().map_or(request.inputs.as_slice(), std::slice::from_ref);
         for (i, input) in given.iter().enumerate() {
@@ -144,26 +180,32 @@ impl Served {
         }
         let mut inputs = Vec::with_capacity(ports.len());
         for port in ports {
-            match given.iter().position(|input| input.name == port.name) {
-                Some(i) => {
-                    let tensor = &given[i].tensor;
+            let Some(i) = given.iter().position(|input| input.name == port.name) else {
+                let problem = format!("the input `{}` is missing", port.name);
+                problems.push(Diagnostic::new("serve.input", problem).item("inputs").expected(names()));
+                continue;
+            };
+            match &given[i].data {
+                Data::Tensor(tensor) => {
                     problems.0.extend(port.check(tensor).err().map(|p| p.item(format!("inputs[{i}]"))));
                     inputs.push(tensor.clone());
                 }
-                None => {
-                    let problem = format!("the input `{}` is missing", port.name);
-                    problems.push(Diagnostic::new("serve.input", problem).item("inputs").expected(names()));
+                Data::Bytes(shape, _) => {
+                    let problem = format!("the array for `{}` is BYTES{shape:?}", port.name);
+                    let problem =
+                        Diagnostic::new("serve.input", problem).item(format!("inputs[{i}].datatype"));
+                    let problem = problem.expected(port.to_string());
+                    problems.push(match raw::takes(&self.model) {
+                        true => problem.hint(format!("send raw records to `{}`", self.label(Form::Raw))),
+                        false => problem,
+                    });
                 }
             }
         }
-        let outputs = self.outputs(request, &mut problems);
-        problems.into_result(()).map_err(|problems| Rejected::new(Kind::Invalid, problems))?;
-        let rows = self.model.rows(&inputs).map_err(|problems| Rejected::new(Kind::Invalid, problems))?;
-        let (count, group) = rows.map_or((1, None), |rows| (rows.rows, Some(rows.group)));
-        Ok(Prepared { inputs, outputs, rows: count, group })
+        Ok(inputs)
     }
 
-    fn outputs(&self, request: &InferRequest, problems: &mut Diagnostics) -> Vec<(usize, bool)> {
+    fn wanted(&self, request: &InferRequest, problems: &mut Diagnostics) -> Vec<(usize, bool)> {
         let ports = self.model.outputs();
         if request.outputs.is_empty() {
             return self.all.iter().map(|i| (*i, request.binary)).collect();

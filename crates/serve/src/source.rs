@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use outgrow_ir::Diagnostic;
 use outgrow_predict::MODEL_FOLDER;
 
+use crate::raw::SUFFIX;
+
 /// The file that a version's folder holds if it is of another framework, where it holds several.
 const ONNX_FILE: &str = "model.onnx";
 /// The file that makes a folder a package.
@@ -50,7 +52,8 @@ pub fn models(repository: &Path) -> Vec<(String, Source)> {
 /// Whether a model can have this name: names are part of paths, and of file names.
 pub fn is_name(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    !name.is_empty() && !name.starts_with('.') && name != "stats" && name.chars().all(fits)
+    let taken = name == "stats" || name.ends_with(SUFFIX);
+    !name.is_empty() && !name.starts_with('.') && !taken && name.chars().all(fits)
 }
 
 /// A version's number: digits, as they would be written.

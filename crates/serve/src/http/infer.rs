@@ -1,4 +1,4 @@
-//! Requests to infer, from their bodies to their answers.
+//! Requests to infer and to predict, from their bodies to their answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,22 +7,124 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use outgrow_ir::Diagnostic;
+use outgrow_tensor::Tensor;
 
 use super::body::{self, Coding};
 use super::{ModelPath, Shared, Site, aside, error};
 use crate::models::Loaded;
+use crate::plain::{self, Plain};
 use crate::protocol::{
-    Encoded, HEADER_LENGTH, InferRequest, InferResponse, Rejected, encode_response, parse_request,
+    Encoded, HEADER_LENGTH, InferRequest, InferResponse, Kind, Rejected, encode_response, parse_request,
 };
+use crate::raw::Form;
 use crate::served::Prepared;
 use crate::tally::Times;
 
 /// Larger bodies are read and written aside: the threads of connections have others to serve.
 const BYTES_INLINE_MAX: usize = 1 << 20;
+/// What stands behind a model's name where people ask it.
+const PREDICT: &str = ":predict";
 
+/// A request by the protocol.
 pub(super) async fn infer(State(site): Shared, path: ModelPath, headers: HeaderMap, body: Body) -> Response {
+    let found = site.model(&path);
+    answer(&site, found, headers, body, &Wire::Protocol).await
+}
+
+/// A request in plain JSON.
+pub(super) async fn predict(
+    State(site): Shared,
+    path: ModelPath,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let call = path.2.as_deref().unwrap_or_default();
+    let found = call.strip_suffix(PREDICT).map(str::to_owned).ok_or_else(|| {
+        let problem = Diagnostic::new("serve.not-found", format!("there is no `{call}`")).item("path");
+        let expected = format!("a model's name and what is asked of it: NAME{PREDICT}");
+        Rejected::new(Kind::NotFound, problem.expected(expected))
+    });
+    // Where the path has a version, what is asked stands behind that.
+    let found = found.map(|name| match path.0.is_empty() {
+        true => ModelPath(name, None, None),
+        false => ModelPath(path.0.clone(), Some(name), None),
+    });
+    let found = found.and_then(|path| site.model(&path));
+    answer(&site, found, headers, body, &Wire::Plain).await
+}
+
+/// How requests and answers are written.
+#[derive(Clone, Copy)]
+enum Wire {
+    Protocol,
+    Plain,
+}
+
+/// A request that was read.
+enum Asked {
+    Protocol(InferRequest),
+    Plain(Plain),
+}
+
+impl Asked {
+    fn read(wire: Wire, loaded: &Loaded, body: &Bytes, length: Option<&str>) -> Result<Self, Rejected> {
+        match wire {
+            Wire::Protocol => parse_request(body, length).map(Self::Protocol),
+            Wire::Plain => plain::parse(loaded.serving.served(), loaded.form, body).map(Self::Plain),
+        }
+    }
+
+    fn request(&self) -> &InferRequest {
+        match self {
+            Self::Protocol(request) => request,
+            Self::Plain(plain) => &plain.request,
+        }
+    }
+
+    fn form(&self, loaded: &Loaded) -> Form {
+        match self {
+            Self::Protocol(_) => loaded.form,
+            Self::Plain(plain) => plain.form,
+        }
+    }
+
+    /// What is wrong with it, by the fields that the client has written.
+    fn placed(&self, rejected: Rejected) -> Rejected {
+        match self {
+            Self::Protocol(_) => rejected,
+            Self::Plain(plain) => plain::by_own_fields(rejected, plain.by_instances),
+        }
+    }
+
+    /// The body of the answer.
+    fn write(&self, loaded: &Loaded, prepared: &Prepared, tensors: &[Tensor]) -> Result<Encoded, Rejected> {
+        let served = loaded.serving.served();
+        match self {
+            Self::Protocol(request) => encode_response(&InferResponse {
+                model: loaded.label(),
+                version: served.version().to_string(),
+                id: request.id.clone(),
+                outputs: served.chosen(&prepared.outputs, tensors),
+            }),
+            Self::Plain(plain) => {
+                Ok(Encoded { body: plain::answer(served, plain, tensors)?, json_length: None })
+            }
+        }
+    }
+}
+
+/// Answers, and counts what came of it.
+async fn answer(
+    site: &Arc<Site>,
+    found: Result<Loaded, Rejected>,
+    headers: HeaderMap,
+    body: Body,
+    wire: &Wire,
+) -> Response {
     let start = site.now();
-    let loaded = match site.model(&path) {
+    let loaded = match found {
         Ok(loaded) => loaded,
         Err(rejected) => {
             site.others.failed(rejected.status(), Duration::ZERO);
@@ -30,46 +132,48 @@ pub(super) async fn infer(State(site): Shared, path: ModelPath, headers: HeaderM
         }
     };
     let tally = Arc::clone(&loaded.tally);
-    answer(&site, loaded, &headers, body).await.unwrap_or_else(|rejected| {
+    answer_of(site, loaded, &headers, body, *wire).await.unwrap_or_else(|rejected| {
         tally.failed(rejected.status(), site.now().saturating_sub(start));
         error(&rejected)
     })
 }
 
-async fn answer(site: &Site, loaded: Loaded, headers: &HeaderMap, body: Body) -> Result<Response, Rejected> {
+async fn answer_of(
+    site: &Site,
+    loaded: Loaded,
+    headers: &HeaderMap,
+    body: Body,
+    wire: Wire,
+) -> Result<Response, Rejected> {
     let body = body::read(body, headers, &site.limits).await?;
     let coding = Coding::of_request(headers)?;
     let start = site.now();
     // What is no text is no number either, and refused as that.
     let length = headers.get(HEADER_LENGTH).map(|value| value.to_str().unwrap_or("?").to_owned());
     let max = site.limits.body_bytes_max;
-    let serving = Arc::clone(&loaded.serving);
-    let is_large = coding.is_some() || body.len() > BYTES_INLINE_MAX;
-    let read = move || -> Result<(InferRequest, Prepared), Rejected> {
+    // Records take a transform, and images are unpacked.
+    let is_long = coding.is_some() || body.len() > BYTES_INLINE_MAX || loaded.form == Form::Raw;
+    let asking = loaded.clone();
+    let read = move || -> Result<(Asked, Prepared), Rejected> {
         let body = coding.map_or_else(|| Ok(body.clone()), |coding| coding.unpack(&body, max))?;
-        let request = parse_request(&body, length.as_deref())?;
-        let prepared = serving.served().prepare(&request)?;
-        Ok((request, prepared))
+        let asked = Asked::read(wire, &asking, &body, length.as_deref())?;
+        let prepared = asking.serving.served().prepare(asked.form(&asking), asked.request());
+        let prepared = prepared.map_err(|rejected| asked.placed(rejected))?;
+        Ok((asked, prepared))
     };
-    let (request, prepared) = if is_large { aside(read).await? } else { read()? };
+    let is_long = is_long || matches!(wire, Wire::Plain);
+    let (asked, prepared) = if is_long { aside(read).await? } else { read()? };
     let input = site.now().saturating_sub(start);
-    let Loaded { serving, tally } = loaded;
-    let engine = site.models.engine();
-    let ticket = engine.submit(&serving, &tally, &prepared, request.priority, request.timeout)?;
+    let (engine, request) = (site.models.engine(), asked.request());
+    let tally = Arc::clone(&loaded.tally);
+    let ticket = engine.submit(&loaded.serving, &tally, &prepared, request.priority, request.timeout)?;
     let ran = ticket.answer().await?;
     let begun = site.now();
-    let served = serving.served();
-    let outputs = served.chosen(&prepared.outputs, &ran.outputs);
-    let bytes: usize = outputs.iter().map(|output| output.tensor.bytes()).sum();
-    let response = InferResponse {
-        model: served.name().to_owned(),
-        version: served.version().to_string(),
-        id: request.id,
-        outputs,
-    };
+    let bytes: usize = ran.outputs.iter().map(Tensor::bytes).sum();
+    let (rows, queue, infer) = (prepared.rows, ran.queue, ran.infer);
     let wanted = Coding::of_answer(headers);
-    let write = move || {
-        let Encoded { body, json_length } = encode_response(&response)?;
+    let write = move || -> Result<_, Rejected> {
+        let Encoded { body, json_length } = asked.write(&loaded, &prepared, &ran.outputs)?;
         let (body, coding) = match wanted {
             Some(wanted) => wanted.pack(body),
             None => (body, None),
@@ -88,13 +192,8 @@ async fn answer(site: &Site, loaded: Loaded, headers: &HeaderMap, body: Body) ->
         answer.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     }
     let now = site.now();
-    let times = Times {
-        total: now.saturating_sub(start),
-        input,
-        queue: ran.queue,
-        infer: ran.infer,
-        output: now.saturating_sub(begun),
-    };
-    tally.answered(prepared.rows, times, Duration::from_secs(engine.clock().unix_s()));
+    let (total, output) = (now.saturating_sub(start), now.saturating_sub(begun));
+    let times = Times { total, input, queue, infer, output };
+    tally.answered(rows, times, Duration::from_secs(engine.clock().unix_s()));
     Ok(answer)
 }

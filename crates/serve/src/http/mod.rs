@@ -92,8 +92,8 @@ impl Site {
     }
 }
 
-/// A model's name and, if the path has one, its version.
-struct ModelPath(String, Option<String>);
+/// A model's name and, if the path has them, its version, and what is asked of it.
+struct ModelPath(String, Option<String>, Option<String>);
 
 impl FromRequestParts<Arc<Site>> for ModelPath {
     type Rejection = Response;
@@ -104,7 +104,7 @@ impl FromRequestParts<Arc<Site>> for ModelPath {
             let problem = Diagnostic::new("serve.path", rejection.body_text()).item("path");
             error(&Rejected::from(problem.expected("a model's name in UTF-8")))
         })?;
-        Ok(Self(names.remove("model").unwrap_or_default(), names.remove("version")))
+        Ok(Self(names.remove("model").unwrap_or_default(), names.remove("version"), names.remove("call")))
     }
 }
 
@@ -129,12 +129,18 @@ pub fn router(site: Arc<Site>) -> Router {
             .route(&format!("{model}/stats"), get(about::statistics))
             .route(&format!("{model}/infer"), post(infer::infer));
     }
+    // As TensorFlow Serving has it: what is asked of a model stands behind its name, in one part of the path.
+    router = router
+        .route("/", get(about::alive))
+        .route("/v1/models/{call}", get(about::plain_status).post(infer::predict))
+        .route("/v1/models/{model}/versions/{call}", post(infer::predict));
     router.fallback(nothing_there).method_not_allowed_fallback(another_method).with_state(site)
 }
 
 async fn nothing_there(State(site): Shared, headers: HeaderMap, body: Body) -> Response {
     let problem = Diagnostic::new("serve.not-found", "there is nothing at this path").item("path");
-    let problem = problem.expected("a path of the Open Inference Protocol, below /v2");
+    let problem =
+        problem.expected("a path of the Open Inference Protocol, below /v2, or /v1/models/NAME:predict");
     let rejected = Rejected::new(Kind::NotFound, problem);
     error(&body::drained(body, &headers, &site.limits, rejected).await)
 }

@@ -6,7 +6,7 @@ use outgrow_tensor::{DType, Element, Tensor};
 
 /// How to say what is wrong.
 struct Place<'a> {
-    /// The tensor in the request, as `inputs[0]`.
+    /// Where the data is in the request, as `inputs[0].data`.
     field: &'a str,
     name: &'static str,
 }
@@ -14,7 +14,7 @@ struct Place<'a> {
 impl Place<'_> {
     fn wrong(&self, at: usize, problem: &str, expected: impl Into<String>) -> Diagnostic {
         Diagnostic::new("serve.data", format!("element {at}, counted from 0, {problem}"))
-            .item(format!("{}.data", self.field))
+            .item(self.field)
             .expected(expected)
     }
 }
@@ -23,7 +23,7 @@ impl Place<'_> {
 ///
 /// # Errors
 /// A diagnostic that names the field and the first element that is wrong.
-pub(super) fn read(json: &str, dtype: DType, shape: Vec<usize>, field: &str) -> Result<Tensor, Diagnostic> {
+pub fn read(json: &str, dtype: DType, shape: Vec<usize>, field: &str) -> Result<Tensor, Diagnostic> {
     let place = |name| Place { field, name };
     match dtype {
         DType::Bool => read_as(json, shape, &place("BOOL"), |token| match token {
@@ -43,7 +43,7 @@ pub(super) fn read(json: &str, dtype: DType, shape: Vec<usize>, field: &str) -> 
             read_as(json, shape, &place("FP64"), |token| float(token, finite))
         }
         DType::BF16 => Err(Diagnostic::new("serve.data", "floats of 16 bits have no form in JSON")
-            .item(format!("{field}.data"))
+            .item(field)
             .hint("send them as binary data, with `binary_data_size`")),
     }
 }
@@ -107,7 +107,7 @@ fn read_as<T: Element>(
     let found = elements.len();
     Tensor::new(shape, elements).map_err(|_| {
         Diagnostic::new("serve.data", format!("there are {found} elements"))
-            .item(format!("{}.data", place.field))
+            .item(place.field)
             .expected(format!("{count}, by the shape"))
     })
 }
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     fn floats(json: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
-        read(json, DType::F32, shape.to_vec(), "inputs[0]")
+        read(json, DType::F32, shape.to_vec(), "inputs[0].data")
             .map(|tensor| tensor.into_vec().unwrap())
             .map_err(|problem| problem.to_string())
     }

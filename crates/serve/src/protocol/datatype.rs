@@ -18,7 +18,7 @@ const NAMES: [(&str, DType); 7] = [
     ("FP64", DType::F64),
 ];
 /// Types that the protocol has besides; no model here takes them.
-const OTHERS: [&str; 7] = ["UINT16", "UINT32", "UINT64", "INT8", "INT16", "FP16", "BYTES"];
+const OTHERS: [&str; 6] = ["UINT16", "UINT32", "UINT64", "INT8", "INT16", "FP16"];
 
 impl Datatype {
     /// The protocol's name.

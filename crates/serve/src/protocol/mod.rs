@@ -6,6 +6,7 @@
 //! same number again. JSON has no NaN and no infinity: a request that has them in JSON is refused, and so is one whose
 //! answer would need them in JSON. As binary data they are like any other number.
 
+mod byte_data;
 mod config;
 mod data;
 mod datatype;
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use outgrow_tensor::Tensor;
 
 pub use config::{ConfigTensor, ModelConfig};
+pub use data::read as read_data;
 pub use datatype::Datatype;
 pub use metadata::{ModelMetadata, ModelReady, ServerMetadata, TensorMetadata};
 pub use rejected::{Kind, Rejected};
@@ -57,13 +59,22 @@ pub struct InferRequest {
     pub binary: bool,
 }
 
-/// A tensor for an input.
+/// What is given for an input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Input {
     /// The input's name.
     pub name: String,
     /// What is given.
-    pub tensor: Tensor,
+    pub data: Data,
+}
+
+/// The elements of a tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data {
+    /// Numbers.
+    Tensor(Tensor),
+    /// Elements of any bytes, as raw records are, and their shape.
+    Bytes(Vec<usize>, Vec<Bytes>),
 }
 
 /// An output that is asked for.

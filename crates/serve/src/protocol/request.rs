@@ -10,7 +10,9 @@ use outgrow_tensor::Tensor;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Datatype, InferRequest, Input, RANK_MAX, Rejected, TENSORS_MAX, Wanted, data, explain};
+use super::{
+    Data, Datatype, InferRequest, Input, RANK_MAX, Rejected, TENSORS_MAX, Wanted, byte_data, data, explain,
+};
 
 /// Parameters, whatever they are: clients send ones that nobody has heard of.
 pub(super) type Parameters<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
@@ -126,13 +128,30 @@ fn inputs(given: Vec<InputJson<'_>>, mut binary: Bytes) -> Result<Vec<Input>, Di
             let problem = format!("the input `{}` is given twice", input.name);
             return Err(wrong(format!("{field}.name"), problem).hint("give it once"));
         }
-        let dtype = Datatype::of(&input.datatype, &format!("{field}.datatype"))?;
+        let dtype = match &*input.datatype {
+            byte_data::BYTES => None,
+            name => Some(Datatype::of(name, &format!("{field}.datatype"))?),
+        };
         let shape = shape(&input.shape, &format!("{field}.shape"))?;
         let prefix = format!("{field}.");
         let size = parameter(input.parameters.as_ref(), "binary_data_size", &prefix, "a number of bytes")?;
-        let tensor = match (size, input.data) {
-            (None, Some(json)) => data::read(json.get(), dtype.0, shape, &field)?,
-            (Some(size), None) => blob(&mut binary, size, dtype, shape, &field)?,
+        let data = match (size, input.data) {
+            (None, Some(json)) => match dtype {
+                Some(dtype) => {
+                    Data::Tensor(data::read(json.get(), dtype.0, shape, &format!("{field}.data"))?)
+                }
+                None => {
+                    let texts = byte_data::texts(json.get(), &shape, &field)?;
+                    Data::Bytes(shape, texts)
+                }
+            },
+            (Some(size), None) => match dtype {
+                Some(dtype) => Data::Tensor(blob(&mut binary, size, dtype, shape, &field)?),
+                None => {
+                    let elements = byte_data::elements(taken(&mut binary, size, &field)?, &shape, &field)?;
+                    Data::Bytes(shape, elements)
+                }
+            },
             (Some(_), Some(_)) => {
                 return Err(wrong(format!("{field}.data"), "the input has binary data too")
                     .hint("leave out either `data` or `parameters.binary_data_size`"));
@@ -143,7 +162,7 @@ fn inputs(given: Vec<InputJson<'_>>, mut binary: Bytes) -> Result<Vec<Input>, Di
                     .expected("`data`, or `parameters.binary_data_size` with binary data behind the JSON"));
             }
         };
-        inputs.push(Input { name: input.name.into_owned(), tensor });
+        inputs.push(Input { name: input.name.into_owned(), data });
     }
     if !binary.is_empty() {
         let problem = format!("{} bytes of binary data are left that no input takes", binary.len());
@@ -185,13 +204,19 @@ fn blob(
         let expected = format!("{needed}, for {} of the shape {shape:?}", dtype.name());
         return Err(problem(format!("the binary data is said to have {size} bytes")).expected(expected));
     }
-    if size > binary.len() {
-        let problem = problem(format!("{size} bytes are more than are left of the body"));
-        return Err(problem.expected(format!("at most {}", binary.len())));
-    }
-    let bytes = binary.split_to(size);
+    let bytes = taken(binary, size, field)?;
     Tensor::from_shared(dtype.0, shape, bytes)
         .map_err(|error| problem(error.to_string()).expected(needed.to_string()))
+}
+
+/// The next bytes of the binary data.
+fn taken(binary: &mut Bytes, size: usize, field: &str) -> Result<Bytes, Diagnostic> {
+    if size <= binary.len() {
+        return Ok(binary.split_to(size));
+    }
+    let problem = format!("{size} bytes are more than are left of the body");
+    let problem = wrong(format!("{field}.parameters.binary_data_size"), problem);
+    Err(problem.expected(format!("at most {}", binary.len())))
 }
 
 fn outputs(given: Vec<WantedJson<'_>>) -> Result<Vec<Wanted>, Diagnostic> {

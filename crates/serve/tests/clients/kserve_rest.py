@@ -79,5 +79,17 @@ async def main():
         await refused(client.infer(url, {"inputs": []}, model_name=model), 400, x["name"])
 
 
+    # The first protocol: plain JSON.
+    async with InferenceRESTClient(RESTConfig(protocol="v1", timeout=60)) as client:
+        assert await client.is_server_live(url)
+        assert await client.is_model_ready(url, model)
+        got = await client.infer(url, {"instances": data.tolist()}, model_name=model)
+        assert np.array(got["predictions"], np.float32).tobytes() == expect.tobytes()
+        got = await client.infer(url, {"inputs": {x["name"]: data.tolist()}}, model_name=model)
+        assert np.array(got["outputs"], np.float32).tobytes() == expect.tobytes()
+        await refused(client.infer(url, {"instances": []}, model_name="nothing"), 404, "nothing")
+        await refused(client.explain(url, model, {"instances": []}), 404, "explain")
+
+
 asyncio.run(main())
 print(f"kserve (REST): all calls do what they should with `{model}`")

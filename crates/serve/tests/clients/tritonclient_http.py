@@ -8,8 +8,10 @@ what they should; says which did not otherwise.
 """
 import asyncio
 import json
+import struct
 import sys
 import urllib.request
+import zlib
 
 import numpy as np
 import tritonclient.http as http
@@ -100,6 +102,33 @@ assert got.tobytes() == expect.tobytes()
 waiting = [client.async_infer(model, given(data[i : i + 1])) for i in range(rows)]
 for i, one in enumerate(waiting):
     assert one.get_result().as_numpy(y["name"]).tobytes() == expect[i : i + 1].tobytes()
+
+# Raw records, where the model takes images: files as its transform reads them.
+raw = model + ".raw"
+if client.is_model_ready(raw) and len(x["shape"]) == 4:
+    side = x["shape"][2:]
+    pixels = np.random.default_rng(8).integers(0, 256, [5, 1, *side], dtype=np.uint8)
+
+    def png(image):
+        def part(name, body):
+            return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        height, width = image.shape
+        lines = b"".join(b"\0" + line.tobytes() for line in image)
+        head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+        return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", head) + part(b"IDAT", zlib.compress(lines)) + part(b"IEND", b"")
+
+    assert client.get_model_metadata(raw)["inputs"] == [{"name": "raw", "datatype": "BYTES", "shape": [-1]}]
+    assert client.get_model_config(raw)["input"] == [{"name": "raw", "data_type": "TYPE_STRING", "dims": []}]
+    files = np.array([png(image[0]) for image in pixels], dtype=np.object_)
+    tensor = http.InferInput("raw", [5], "BYTES").set_data_from_numpy(files)
+    got = client.infer(raw, [tensor])
+    typed = client.infer(model, given(pixels.astype(np.float32) / np.float32(255)))
+    assert np.allclose(got.as_numpy(y["name"]), typed.as_numpy(y["name"]), atol=1e-4)
+    assert got.get_response()["model_name"] == raw
+    assert client.get_inference_statistics(raw)["model_stats"][0]["inference_count"] == 5
+    wrong = http.InferInput("raw", [1], "BYTES").set_data_from_numpy(np.array([b"no image"], dtype=np.object_))
+    refused(lambda: client.infer(raw, [wrong]), 400, "inputs[0].data[0]", "image")
+    refused(lambda: client.infer(raw, given(data)), 400, "raw")
 
 # What is wrong.
 refused(lambda: client.infer("nothing", given(data)), 404, "nothing")
