@@ -60,6 +60,12 @@ impl Weight {
         packed.iter().map(|(_, copy)| copy.bytes()).sum()
     }
 
+    /// Bytes of the longest copy that one product or convolution may ask for.
+    pub fn copy_bytes(&self) -> usize {
+        let shape = self.tensor.shape();
+        crate::conv::value_floats(shape.dims()).unwrap_or(shape.elements()).saturating_mul(4)
+    }
+
     /// The elements, as they are in memory.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.tensor.as_bytes()

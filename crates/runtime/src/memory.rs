@@ -30,7 +30,8 @@ pub struct MemoryPlan {
     pub live_bytes: usize,
     /// Bytes of constants that belong to the program.
     pub constant_bytes: usize,
-    /// Bytes that packed copies of its weights take, in one layout each, unless other programs have made them before.
+    /// Bytes that packed copies of its weights take at most, in one layout each, unless other programs have made them
+    /// before.
     pub packed_bytes: usize,
 }
 

@@ -34,12 +34,11 @@ impl Weights {
         if self.0.is_empty() { None } else { self.get(graph.input_name(input)) }
     }
 
-    /// Bytes that a packed copy of a weight takes: as many as matrices and filters have as f32. (Filters of bf16 are not
-    /// packed, but widened in each run.)
+    /// Bytes that a packed copy of a weight takes at most: as many as matrices and filters have as f32, or four times as
+    /// many of filters of 3x3. (Filters of bf16 are not packed, but widened in each run.)
     pub(crate) fn packed_bytes(weight: &Weight) -> usize {
-        let (tensor, wide) = (weight.tensor(), DType::F32.bytes());
-        match (tensor.dtype(), tensor.shape().rank()) {
-            (DType::F32, 2..) | (DType::BF16, 2..4) => tensor.elements().saturating_mul(wide),
+        match (weight.tensor().dtype(), weight.tensor().shape().rank()) {
+            (DType::F32, 2..) | (DType::BF16, 2..4) => weight.copy_bytes(),
             _ => 0,
         }
     }

@@ -380,6 +380,31 @@ fn packed_weights_are_planned() {
     }
 }
 
+/// The values that filters of 3x3 have at Winograd's points are planned too, also where the image is too small for them.
+#[test]
+fn packed_filters_are_planned() {
+    for (side, taken) in [(16, true), (3, false)] {
+        let mut b = Builder::new("convolution");
+        let x = b.input("x", InputRole::Data, TensorType::new(DType::F32, [2, 20, side, side]));
+        let w = b.param("w", DType::F32, &[24, 20, 3, 3]);
+        let window = outgrow_ir::ops::Window { padding: [1; 4], ..Default::default() };
+        let y = b.conv2d(x, w, window, 1);
+        b.output("y", y);
+        let tensor = Tensor::from_f64(DType::F32, [24, 20, 3, 3], |i| (i % 7) as f64);
+        let weights = Arc::new(Weights::new([("w".to_owned(), tensor)]));
+        let options = CompileOptions { weights: weights.clone(), ..CompileOptions::default() };
+        let compiled = compile(&cpu(1), &b.finish().unwrap(), 1, &options).unwrap();
+        let packed = weights.bytes().1;
+        assert_eq!(
+            packed == compiled.memory.packed_bytes,
+            taken,
+            "{packed} {}",
+            compiled.memory.packed_bytes
+        );
+        assert!(packed <= compiled.memory.packed_bytes);
+    }
+}
+
 /// What a compiled program gives when it is run in parts that end after these numbers of steps: the outputs, as they were
 /// after each part.
 fn in_parts(

@@ -20,8 +20,8 @@ use correlate::Correlations;
 pub(crate) use correlate::WeightLayout;
 use grad_weight::GradWeight;
 use outgrow_tensor::DType;
-pub(crate) use winograd::WinogradLayout;
 use winograd::{Winograd, WinogradGradWeight};
+pub(crate) use winograd::{WinogradLayout, value_floats};
 
 /// What the three convolutions have in common: the operands in the roles they have in the forward direction.
 #[derive(Debug)]

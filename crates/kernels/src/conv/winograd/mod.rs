@@ -48,6 +48,13 @@ fn fits(conv: &Conv, tiles: &Tiles, grid: Grid) -> bool {
         && !tiles.has_amx()
 }
 
+/// Floats of the values of weights of these extents, if tiles may be taken for them.
+pub(crate) fn value_floats(dims: &[usize]) -> Option<usize> {
+    let &[outs, channels, WINDOW, WINDOW] = dims else { return None };
+    let step = point_step(outs.saturating_mul(channels));
+    (outs.min(channels) >= CHANNELS_MIN).then(|| step.saturating_mul(ALL_POINTS))
+}
+
 /// The tiles of images.
 #[derive(Clone, Copy, Debug)]
 struct Grid {
