@@ -55,9 +55,8 @@ pub struct TrainSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = 0.01)]
     pub weight_decay: Option<NonNegative>,
-    /// Groups of parameters with a learning rate and weight decay of their own:
-    /// `[{ params = ["*.bias"], lr_factor = 0.1, weight_decay = 0 }]`. A parameter belongs to the first group with a
-    /// pattern for its name; `outgrow graph` shows the names.
+    /// Groups of parameters with a learning rate and weight decay of their own. A parameter belongs to the first group
+    /// with a pattern for its name; `outgrow graph` shows the names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = groups_example())]
     pub param_groups: Option<Vec<ParamGroupSpec>>,
