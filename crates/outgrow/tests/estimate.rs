@@ -6,7 +6,7 @@ mod common;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use common::Place;
+use common::{Place, essence};
 use serde_json::Value as Json;
 
 /// Whatever a step changes is in this run: weights, running statistics, moments, random numbers, the best weights.
@@ -36,12 +36,6 @@ early_stopping = { patience = 1000 }
 checkpoint_every_steps = 7
 log_every_steps = 1
 "#;
-
-/// What a run came to: weights, metrics and what was logged.
-fn essence(place: &Place, out: &str) -> (Json, Json, String) {
-    let mut result: Json = serde_json::from_str(&place.read(&format!("{out}/result.json"))).unwrap();
-    (result["weights_sha256"].take(), result["test"].take(), place.read(&format!("{out}/metrics.jsonl")))
-}
 
 #[test]
 fn timed_steps_change_no_bit() {

@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Dice, Done, Place, checkpoints};
+use common::{Dice, Done, Essence, Place, checkpoints};
 use serde_json::Value as Json;
 
 /// What a run can lose is in this one: running statistics, random numbers, moments, a schedule, the best weights, a short
@@ -85,24 +85,12 @@ fn strike(place: &Place, args: &[&str], epochs: u64, name: &str, group: bool) ->
     wait(child, told)
 }
 
-/// What a run came to: the result without what is a matter of time and place, and what was logged.
-fn essence(place: &Place, out: &str) -> (Json, String) {
-    let mut result: Json = serde_json::from_str(&place.read(&format!("{out}/result.json"))).unwrap();
-    let of_time = [
-        "run",
-        "train_seconds",
-        "samples_per_s",
-        "cpu_utilisation",
-        "peak_memory_bytes",
-        "threads",
-        "workers",
-        "transport",
-        "all_reduce_seconds",
-        "overlap",
-        "links",
-    ];
-    of_time.iter().for_each(|key| drop(result.as_object_mut().unwrap().remove(*key)));
-    (result, place.read(&format!("{out}/metrics.jsonl")))
+/// What a run came to, by however many workers.
+fn essence(place: &Place, out: &str) -> Essence {
+    let mut essence = common::essence(place, out);
+    let of_group = ["workers", "transport", "all_reduce_seconds", "overlap", "links"];
+    of_group.iter().for_each(|key| drop(essence.result.as_object_mut().unwrap().remove(*key)));
+    essence
 }
 
 /// Checks what an interrupted run says, and gives the step after which it ended.

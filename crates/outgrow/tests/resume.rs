@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use common::{Dice, Place, checkpoint_parts, checkpoints, files, flip_bit};
+use common::{Dice, Essence, Place, check_same, checkpoint_parts, checkpoints, essence, files, flip_bit};
 use serde_json::Value as Json;
 
 /// Everything that must survive a crash is in this run: batch norm's running statistics, dropout's random stream, two
@@ -43,31 +43,6 @@ log_every_steps = 1
 "#;
 
 const EACH_STEP: &str = "train.checkpoint_every_steps=1";
-
-/// What a run came to: all that may not depend on what it went through.
-#[derive(Clone, Debug, PartialEq)]
-struct Essence {
-    result: Json,
-    metrics: String,
-}
-
-/// The result without what is a matter of time and place.
-fn essence(place: &Place, out: &str) -> Essence {
-    let mut result: Json = serde_json::from_str(&place.read(&format!("{out}/result.json"))).unwrap();
-    for key in ["run", "train_seconds", "samples_per_s", "cpu_utilisation", "peak_memory_bytes", "threads"] {
-        assert!(result.as_object_mut().unwrap().remove(key).is_some(), "{key}: {result}");
-    }
-    Essence { result, metrics: place.read(&format!("{out}/metrics.jsonl")) }
-}
-
-/// Checks that two runs came to the same, and shows the first line that differs.
-fn check_same(actual: &Essence, expect: &Essence, what: &str) {
-    assert_eq!(actual.result, expect.result, "{what}");
-    for (i, (a, b)) in actual.metrics.lines().zip(expect.metrics.lines()).enumerate() {
-        assert_eq!(a, b, "{what}: line {} of metrics.jsonl", i + 1);
-    }
-    assert!(actual.metrics == expect.metrics, "{what}: metrics.jsonl has other lines at its end");
-}
 
 /// A place with an undisturbed run in `calm`, how it ended and how long it took.
 fn calm(manifest: &str) -> (Place, Essence, Duration) {

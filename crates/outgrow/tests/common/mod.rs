@@ -30,6 +30,33 @@ pub struct Done {
     pub stderr: String,
 }
 
+/// What a run came to: all that may not depend on what it went through.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Essence {
+    /// The result without what is a matter of time and place.
+    pub result: Json,
+    /// What was logged.
+    pub metrics: String,
+}
+
+/// What the run in this folder came to.
+pub fn essence(place: &Place, out: &str) -> Essence {
+    let mut result: Json = serde_json::from_str(&place.read(&format!("{out}/result.json"))).unwrap();
+    for key in ["run", "train_seconds", "samples_per_s", "cpu_utilisation", "peak_memory_bytes", "threads"] {
+        assert!(result.as_object_mut().unwrap().remove(key).is_some(), "{key}: {result}");
+    }
+    Essence { result, metrics: place.read(&format!("{out}/metrics.jsonl")) }
+}
+
+/// Checks that two runs came to the same, and shows the first line that differs.
+pub fn check_same(actual: &Essence, expect: &Essence, what: &str) {
+    assert_eq!(actual.result, expect.result, "{what}");
+    for (i, (a, b)) in actual.metrics.lines().zip(expect.metrics.lines()).enumerate() {
+        assert_eq!(a, b, "{what}: line {} of metrics.jsonl", i + 1);
+    }
+    assert!(actual.metrics == expect.metrics, "{what}: metrics.jsonl has other lines at its end");
+}
+
 impl Place {
     /// An empty folder.
     pub fn new() -> Self {
