@@ -1,6 +1,6 @@
 //! Content that is read from its start, wherever it lies: a file of a storage, or bytes in memory.
 
-use crate::files::{Found, content, is_gzip, read_problem};
+use crate::files::{Found, GZIP, content, is_gzip, read_problem};
 use bytes::{Buf, Bytes};
 use flate2::read::MultiGzDecoder;
 use outgrow_env::StorageBackend;
@@ -40,7 +40,7 @@ impl Content {
     pub fn is_gzip(&self) -> Result<bool, Diagnostic> {
         match self {
             Self::File(storage, found) => is_gzip(&**storage, found),
-            Self::Memory(bytes) => Ok(bytes.starts_with(&[0x1f, 0x8b])),
+            Self::Memory(bytes) => Ok(bytes.starts_with(&GZIP)),
         }
     }
 
@@ -83,7 +83,7 @@ impl Content {
 pub fn unpacked(mut reader: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
     let mut start = Vec::new();
     reader.by_ref().take(2).read_to_end(&mut start)?;
-    let is_gzip = start == [0x1f, 0x8b];
+    let is_gzip = start == GZIP;
     let whole = Read::chain(io::Cursor::new(start), reader);
     Ok(if is_gzip { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) })
 }

@@ -273,11 +273,14 @@ impl FileReader {
     }
 }
 
+/// What begins with these bytes is compressed by gzip.
+pub(crate) const GZIP: [u8; 2] = [0x1f, 0x8b];
+
 /// Whether a file is compressed by gzip, told by its first bytes and not by its name.
 pub fn is_gzip(storage: &dyn StorageBackend, file: &Found) -> Result<bool, Diagnostic> {
     let n = file.bytes.min(2) as usize;
     let start = storage.read_range(&file.path, 0, n).map_err(|e| storage_problem(&e))?;
-    Ok(start == [0x1f, 0x8b])
+    Ok(start == GZIP)
 }
 
 /// A reader of a file's content, unpacked where it is compressed by gzip.

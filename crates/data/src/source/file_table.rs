@@ -42,8 +42,8 @@ impl Kind {
             (b"ARROW1", Self::Arrow),
             (&[0xff; 4], Self::Arrow),
             (b"\x93NUMPY", Self::Npy),
-            (b"PK\x03\x04", Self::Npy),
-            (b"PK\x05\x06", Self::Npy),
+            (npy::ARCHIVES[0], Self::Npy),
+            (npy::ARCHIVES[1], Self::Npy),
         ];
         kinds.into_iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, kind)| kind)
     }

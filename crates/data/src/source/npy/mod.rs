@@ -32,6 +32,8 @@ pub const KIND: SourceKind = SourceKind {
 
 /// Endings of the files that a folder contributes.
 pub(super) const ENDINGS: &[&str] = &[".npy", ".npz"];
+/// What archives begin with; the second is one without any file.
+pub(super) const ARCHIVES: [&[u8]; 2] = [b"PK\x03\x04", b"PK\x05\x06"];
 /// What the array of a `.npy` file and its labels are called.
 const INPUT: &str = "x";
 const IMAGE: &str = "image";
@@ -354,8 +356,7 @@ fn tables(finder: &Finder<'_>, choice: &Choice<'_>) -> Result<Vec<Table>, Diagno
 fn is_archive(storage: &dyn StorageBackend, file: &Found) -> Result<bool, Diagnostic> {
     let n = file.bytes.min(4) as usize;
     let start = storage.read_range(&file.path, 0, n).map_err(|e| storage_problem(&e))?;
-    // The second is an archive without any file.
-    Ok(start == *b"PK\x03\x04" || start == *b"PK\x05\x06")
+    Ok(ARCHIVES.contains(&&*start))
 }
 
 /// The array of a `.npy` file of inputs.
