@@ -30,7 +30,7 @@ const PREDICT: &str = ":predict";
 /// A request by the protocol.
 pub(super) async fn infer(State(site): Shared, path: ModelPath, headers: HeaderMap, body: Body) -> Response {
     let found = site.model(&path);
-    answer(&site, found, headers, body, &Wire::Protocol).await
+    answer(&site, found, headers, body, Wire::Protocol).await
 }
 
 /// A request in plain JSON.
@@ -52,7 +52,7 @@ pub(super) async fn predict(
         false => ModelPath(path.0.clone(), Some(name), None),
     });
     let found = found.and_then(|path| site.model(&path));
-    answer(&site, found, headers, body, &Wire::Plain).await
+    answer(&site, found, headers, body, Wire::Plain).await
 }
 
 /// How requests and answers are written.
@@ -121,7 +121,7 @@ async fn answer(
     found: Result<Loaded, Rejected>,
     headers: HeaderMap,
     body: Body,
-    wire: &Wire,
+    wire: Wire,
 ) -> Response {
     let start = site.now();
     let loaded = match found {
@@ -132,7 +132,7 @@ async fn answer(
         }
     };
     let tally = Arc::clone(&loaded.tally);
-    answer_of(site, loaded, &headers, body, *wire).await.unwrap_or_else(|rejected| {
+    answer_of(site, loaded, &headers, body, wire).await.unwrap_or_else(|rejected| {
         tally.failed(rejected.status(), site.now().saturating_sub(start));
         error(&rejected)
     })
@@ -151,8 +151,11 @@ async fn answer_of(
     // What is no text is no number either, and refused as that.
     let length = headers.get(HEADER_LENGTH).map(|value| value.to_str().unwrap_or("?").to_owned());
     let max = site.limits.body_bytes_max;
-    // Records take a transform, and images are unpacked.
-    let is_long = coding.is_some() || body.len() > BYTES_INLINE_MAX || loaded.form == Form::Raw;
+    // Records take a transform, and images are unpacked; plain JSON may hold records too.
+    let is_long = coding.is_some()
+        || body.len() > BYTES_INLINE_MAX
+        || loaded.form == Form::Raw
+        || matches!(wire, Wire::Plain);
     let asking = loaded.clone();
     let read = move || -> Result<(Asked, Prepared), Rejected> {
         let body = coding.map_or_else(|| Ok(body.clone()), |coding| coding.unpack(&body, max))?;
@@ -161,7 +164,6 @@ async fn answer_of(
         let prepared = prepared.map_err(|rejected| asked.placed(rejected))?;
         Ok((asked, prepared))
     };
-    let is_long = is_long || matches!(wire, Wire::Plain);
     let (asked, prepared) = if is_long { aside(read).await? } else { read()? };
     let input = site.now().saturating_sub(start);
     let (engine, request) = (site.models.engine(), asked.request());
