@@ -269,7 +269,9 @@ pub struct WorkerArgs {
 #[command(after_help = "\
 Examples:
   outgrow bench links                           between two threads
-  outgrow bench links --transport tcp --no-tls --json")]
+  outgrow bench links --transport tcp --no-tls --json
+  outgrow bench train resnet18                  the time of a training step
+  outgrow bench train gpt --profile             and what takes it")]
 pub struct BenchArgs {
     /// What to measure.
     #[command(subcommand)]
@@ -281,6 +283,55 @@ pub struct BenchArgs {
 pub enum BenchAction {
     /// Measure what messages between workers cost: latency, seconds per byte, seconds per byte added
     Links(BenchLinksArgs),
+    /// Time training steps of models that other systems are timed with
+    Train(BenchTrainArgs),
+}
+
+/// Which steps to time.
+#[derive(Clone, Debug, Args)]
+pub struct BenchTrainArgs {
+    /// What to train
+    pub work: WorkName,
+    /// What numbers are computed with
+    #[arg(long, value_name = "NAME", default_value = "f32")]
+    pub precision: PrecisionName,
+    /// For how long to time; at least eight steps or three epochs are
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    pub seconds: f64,
+    /// Time every kernel too, and say what takes the time; steps take a little longer then
+    #[arg(long)]
+    pub profile: bool,
+    /// Where mnist/ is looked for, before $OUTGROW_DATA
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// Where prepared data is kept [default: the user's cache folder]
+    #[arg(long, value_name = "FOLDER")]
+    pub cache: Option<PathBuf>,
+    /// How the processor is used.
+    #[command(flatten)]
+    pub processor: ProcessorArgs,
+}
+
+/// What to train.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WorkName {
+    /// An epoch of MNIST's 60,000 images, 784-10-10 by Adam in batches of 32
+    Mnist,
+    /// 784-512-512-10 on a batch of 128, by SGD with momentum
+    Mlp,
+    /// LeNet on a batch of 128 images of 28x28, by SGD with momentum
+    Lenet,
+    /// ResNet-18 with a small stem on a batch of 32 images of 3x32x32, by SGD with momentum
+    Resnet18,
+    /// Four blocks of width 256 on a batch of 16 times 128 tokens, by AdamW
+    Gpt,
+}
+
+/// What numbers are computed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionName {
+    /// 32 bits
+    F32,
 }
 
 /// Which links to measure.

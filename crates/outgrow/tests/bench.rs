@@ -36,6 +36,48 @@ fn links_of_every_kind_are_measured() {
 }
 
 #[test]
+fn steps_are_timed_and_profiled() {
+    let place = Place::new();
+    for (work, batch) in [("mlp", 128.0), ("lenet", 128.0), ("gpt", 16.0)] {
+        let args = ["bench", "train", work, "--seconds", "0.01", "--threads", "1", "--profile"];
+        let found = place.json(&args);
+        let number = |key: &str| found[key].as_f64().unwrap();
+        assert_eq!((found["work"].as_str(), found["precision"].as_str()), (Some(work), Some("f32")));
+        assert_eq!((number("threads"), number("steps") >= 8.0), (1.0, true), "{found}");
+        let samples = number("samples_per_s") * number("step_ms") * 1e-3;
+        assert!((samples - batch).abs() < 1e-6 * batch && number("min_ms") <= number("step_ms"), "{found}");
+        assert!(number("process_peak_mib") >= number("process_before_mib"), "{found}");
+        let kernels = found["profile"].as_array().unwrap();
+        let products: Vec<_> =
+            kernels.iter().filter(|one| one["kernel"].as_str() == Some("matmul")).collect();
+        assert!(products.iter().all(|one| one["flops"].as_f64().unwrap() > 0.0), "{found}");
+        assert!(products.iter().map(|one| one["number"].as_u64().unwrap()).sum::<u64>() >= 8, "{found}");
+        let whole: f64 = kernels.iter().map(|one| one["ms"].as_f64().unwrap()).sum();
+        assert!(whole > 0.0, "{found}");
+    }
+}
+
+#[test]
+fn epochs_over_mnist_are_timed() {
+    let Some(data) = common::real_data("mnist") else { return };
+    let place = Place::new();
+    let args = ["bench", "train", "mnist", "--seconds", "0.01", "--cache", "cache", "--data"];
+    let found = place.json(&[&args[..], &[data.to_str().unwrap()]].concat());
+    let number = |key: &str| found[key].as_f64().unwrap();
+    assert!(number("epochs") >= 3.0, "{found}");
+    assert!((number("samples_per_s") * number("epoch_s") - 60_000.0).abs() < 0.1, "{found}");
+}
+
+#[test]
+fn data_that_is_not_there_is_named() {
+    let place = Place::new();
+    let found = place.refused(&["bench", "train", "mnist", "--cache", "cache"]).remove(0);
+    assert!(found["problem"].as_str().unwrap().contains("mnist/"), "{found}");
+    let found = place.refused(&["bench", "train", "mlp", "--seconds", "0"]).remove(0);
+    assert_eq!(found["code"].as_str(), Some("bench.seconds"), "{found}");
+}
+
+#[test]
 fn what_is_of_no_use_is_refused() {
     let place = Place::new();
     for (flags, code, says) in [

@@ -176,6 +176,11 @@ impl Trainer {
         self.step.profile()
     }
 
+    /// Forgets what profiled steps took so far.
+    pub fn forget_profile(&mut self) {
+        self.step.forget_profile();
+    }
+
     /// The SHA-256 of what was compiled to compute gradients: the graph after all passes and the kernels that were chosen.
     pub fn program_sha256(&self) -> String {
         let compiled = &self.step.program().compiled;

@@ -1,6 +1,7 @@
-//! `outgrow bench links`: what this machine can do, measured by what a run uses.
+//! `outgrow bench`: what this machine can do, measured by what a run uses.
 
 mod links;
+mod train;
 mod workers;
 
 use crate::cli::{BenchAction, BenchArgs};
@@ -10,5 +11,6 @@ use crate::context::{Context, Failure};
 pub fn run(args: &BenchArgs, context: &Context) -> Result<(), Failure> {
     match &args.action {
         BenchAction::Links(args) => links::run(args, context),
+        BenchAction::Train(args) => train::run(args, context),
     }
 }

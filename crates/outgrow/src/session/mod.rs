@@ -13,7 +13,7 @@ mod onnx_model;
 pub mod open;
 mod outcome;
 pub mod page;
-mod process;
+pub mod process;
 mod record;
 mod run;
 mod scaling;

@@ -1,0 +1,232 @@
+//! `outgrow bench train`: how long a training step takes, of models that other systems are timed with.
+
+mod profile;
+mod works;
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_models::{BuildOptions, build};
+use outgrow_runtime::CpuBackend;
+use outgrow_train::{Trainer, TrainerOptions};
+use outgrow_transform::{Batch, TrainingData};
+use serde_json::json;
+
+use self::works::{Samples, Work, work};
+use crate::cli::{BenchTrainArgs, ManifestArgs};
+use crate::context::{Context, Failure};
+use crate::manifest::{self, Manifest};
+use crate::session::process::{memory_bytes, peak_memory_bytes};
+use crate::session::{Session, cpu_backend};
+
+/// Steps before those that are timed: they touch memory for the first time, and threads start.
+const FIRST_STEPS: u64 = 4;
+/// The fewest steps that are timed, however long they take.
+const FEWEST_STEPS: usize = 8;
+/// The fewest epochs that are timed, after one that is not.
+const FEWEST_EPOCHS: usize = 3;
+
+/// What was timed.
+struct Timed {
+    trainer: Trainer,
+    threads: usize,
+    kernels: &'static str,
+    /// Nanoseconds of each step, or of each epoch.
+    times: Vec<u64>,
+    /// Samples of each of them.
+    samples: u64,
+    /// The most memory that the process had held before there was a model, in bytes.
+    before: u64,
+}
+
+/// Times steps of a model, or epochs.
+pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
+    if !(args.seconds > 0.0 && args.seconds <= 86_400.0) {
+        let problem = format!("nothing can be timed for {} seconds", args.seconds);
+        let found = Diagnostic::new("bench.seconds", problem).item("--seconds");
+        return Err(found.expected("a number above 0, at most 86400").into());
+    }
+    let (timed, [unit, key, least_key, number], scale) = match work(args.work) {
+        Work::Epochs(manifest) => {
+            (epochs(manifest, args, context), ["epoch", "epoch_s", "min_s", "epochs"], 1.0)
+        }
+        Work::Steps(manifest, samples) => {
+            (steps(&manifest, &samples, args, context), ["step", "step_ms", "min_ms", "steps"], 1e3)
+        }
+    };
+    context.progress().finish();
+    let timed = timed?;
+    let peak = peak_memory_bytes();
+    let mut sorted = timed.times.clone();
+    sorted.sort_unstable();
+    let (least, most) = (sorted[0] as f64 * 1e-9, sorted[sorted.len() - 1] as f64 * 1e-9);
+    let median = (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) as f64 * 0.5e-9;
+    let rate = timed.samples as f64 / median;
+    let mib = |bytes: u64| bytes >> 20;
+    let mut json = json!({
+        "work": name(&args.work),
+        "precision": name(&args.precision),
+        "threads": timed.threads,
+        "kernels": timed.kernels,
+        "samples_per_s": rate,
+        "process_before_mib": mib(timed.before),
+        "process_peak_mib": mib(peak),
+        "planned_mib": mib(timed.trainer.memory_bytes()),
+    });
+    json[key] = json!(median * scale);
+    json[least_key] = json!(least * scale);
+    json[number] = json!(sorted.len());
+    let mut text = format!(
+        "{}: {unit} of {:.4} ms (median of {}, {:.4} to {:.4}), {rate:.1} samples/s\n",
+        name(&args.work),
+        median * 1e3,
+        sorted.len(),
+        least * 1e3,
+        most * 1e3,
+    );
+    let _ = writeln!(
+        text,
+        "{}, {} threads, {} kernels; {} MiB of memory at most, {} of them before there was a model, {} planned",
+        name(&args.precision),
+        timed.threads,
+        timed.kernels,
+        mib(peak),
+        mib(timed.before),
+        mib(timed.trainer.memory_bytes()),
+    );
+    if args.profile {
+        let profile = profile::Profile::of(&timed.trainer);
+        json["profile"] = profile.json();
+        text.push('\n');
+        text.push_str(&profile.text());
+    }
+    Ok(context.answer(&json, &text)?)
+}
+
+/// Times steps on one batch of random samples.
+fn steps(
+    manifest: &str,
+    samples: &Samples,
+    args: &BenchTrainArgs,
+    context: &Context,
+) -> Result<Timed, Failure> {
+    let manifest = manifest::parse(manifest)?;
+    let cpu = cpu_backend(&args.processor)?;
+    let (inputs, target) = samples.schema();
+    let rows = manifest.train.batch;
+    let batch = samples.batch(rows);
+    let before = peak_memory_bytes();
+    let model = build(&manifest.model, &[inputs], &target, BuildOptions::default())?;
+    let options = options(args, &cpu, &manifest, context);
+    let mut trainer = Trainer::new(model, manifest.train.clone(), options)?;
+    let lr = manifest.train.lr;
+    for _ in 0..FIRST_STEPS {
+        step(&mut trainer, &batch, lr)?;
+    }
+    trainer.forget_profile();
+    let times = time(args, context, FEWEST_STEPS, &mut || step(&mut trainer, &batch, lr))?;
+    let (threads, kernels) = (cpu.pool.threads(), cpu.path.name());
+    Ok(Timed { trainer, threads, kernels, times, samples: rows as u64, before })
+}
+
+/// Times epochs over the manifest's own data, which is loaded as in a run.
+fn epochs(manifest: &str, args: &BenchTrainArgs, context: &Context) -> Result<Timed, Failure> {
+    let manifest = manifest::parse(manifest)?;
+    let files = ManifestArgs {
+        manifest: PathBuf::new(),
+        set: Vec::new(),
+        data: args.data.clone(),
+        cache: args.cache.clone(),
+    };
+    let session = Session::of(manifest, &files, &args.processor, context)?;
+    let (data, _) = session.data()?;
+    let source = session.batches(&data)?;
+    let before = peak_memory_bytes();
+    let train = session.train(&data);
+    let lr = train.lr;
+    let options = options(args, &session.cpu, &session.manifest, context);
+    let mut trainer = Trainer::new(session.model(&data)?, train, options)?;
+    let samples = source.samples();
+    let steps = trainer.steps_per_epoch(samples);
+    let mut batches = source.train(0, 0, trainer.rows())?;
+    let mut epoch = || {
+        for _ in 0..steps {
+            let batch = batches.next().unwrap_or_else(|| Err(ended()))?;
+            step(&mut trainer, &batch, lr)?;
+            batches.recycle(batch);
+        }
+        Ok(())
+    };
+    epoch()?;
+    let times = time(args, context, FEWEST_EPOCHS, &mut epoch)?;
+    drop(batches);
+    let (threads, kernels) = (session.cpu.pool.threads(), session.cpu.path.name());
+    Ok(Timed { trainer, threads, kernels, times, samples, before })
+}
+
+fn ended() -> Diagnostic {
+    Diagnostic::fault("bench.data", "training data came to an end, which it never does".to_owned())
+}
+
+fn options(
+    args: &BenchTrainArgs,
+    cpu: &CpuBackend,
+    manifest: &Manifest,
+    context: &Context,
+) -> TrainerOptions {
+    TrainerOptions {
+        backend: Arc::new(cpu.clone()),
+        memory: memory_bytes(),
+        clock: context.world.clock.clone(),
+        checkpoints: None,
+        fingerprint: String::new(),
+        seed: manifest.seed,
+        profile_every: u64::from(args.profile),
+    }
+}
+
+fn step(trainer: &mut Trainer, batch: &Batch, lr: f64) -> Result<(), Diagnostics> {
+    if trainer.step_at(batch, lr)?.finite {
+        return Ok(());
+    }
+    Err(Diagnostic::fault(
+        "bench.step",
+        "a step on random samples gave numbers that are not finite".to_owned(),
+    )
+    .into())
+}
+
+/// Does it again and again for as long as was asked for; gives the nanoseconds that each took.
+fn time(
+    args: &BenchTrainArgs,
+    context: &Context,
+    fewest: usize,
+    once: &mut dyn FnMut() -> Result<(), Diagnostics>,
+) -> Result<Vec<u64>, Diagnostics> {
+    let (clock, progress) = (&context.world.clock, context.progress());
+    let asked = (args.seconds * 1e9) as u64;
+    let begun = clock.now_ns();
+    let (mut times, mut told) = (Vec::new(), 0);
+    loop {
+        let started = clock.now_ns();
+        if times.len() >= fewest && started - begun >= asked {
+            return Ok(times);
+        }
+        once()?;
+        let ended = clock.now_ns();
+        times.push(ended - started);
+        let seconds = (ended - begun) / 1_000_000_000;
+        if seconds > told {
+            told = seconds;
+            progress.phase("seconds timed", seconds, Some(args.seconds.ceil() as u64));
+        }
+    }
+}
+
+/// A choice of the command line as it is written there.
+fn name(choice: &impl ValueEnum) -> String {
+    choice.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}

@@ -1,0 +1,115 @@
+//! What takes a step's time: its kernels, those alike put together.
+
+use outgrow_train::Trainer;
+use serde_json::{Value as Json, json};
+
+use crate::commands::table::aligned;
+
+/// Lines of the table; what takes less time is one more.
+const LINES: usize = 40;
+
+/// The kernels of a step, those that take most time first.
+pub struct Profile {
+    kinds: Vec<Kind>,
+}
+
+/// Kernels alike: of the same name, the same primitives and as much work.
+struct Kind {
+    kernel: String,
+    ops: String,
+    /// The first layer that has it.
+    origin: String,
+    /// Of them in a step.
+    number: u64,
+    /// Of all of them, in a step.
+    seconds: f64,
+    flops: u64,
+    bytes: u64,
+}
+
+impl Profile {
+    /// What profiled steps took.
+    pub fn of(trainer: &Trainer) -> Self {
+        let (steps, runs) = trainer.profile();
+        let mut kinds: Vec<Kind> = Vec::new();
+        for (step, nanoseconds) in steps {
+            let cost = step.cost;
+            let bytes = cost.bytes_read.saturating_add(cost.bytes_written);
+            let alike = |kind: &Kind| {
+                (&kind.kernel, &kind.ops) == (&step.kernel, &step.ops)
+                    && (kind.flops, kind.bytes) == (cost.flops * kind.number, bytes * kind.number)
+            };
+            let at = kinds.iter().position(alike).unwrap_or_else(|| {
+                let (kernel, ops, origin) = (step.kernel.clone(), step.ops.clone(), step.origin.to_string());
+                kinds.push(Kind { kernel, ops, origin, number: 0, seconds: 0.0, flops: 0, bytes: 0 });
+                kinds.len() - 1
+            });
+            let kind = &mut kinds[at];
+            kind.number += 1;
+            kind.seconds += nanoseconds as f64 * 1e-9 / runs.max(1) as f64;
+            kind.flops += cost.flops;
+            kind.bytes += bytes;
+        }
+        kinds.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+        Self { kinds }
+    }
+
+    /// All of it.
+    pub fn json(&self) -> Json {
+        let kind = |kind: &Kind| {
+            json!({
+                "kernel": kind.kernel,
+                "ops": kind.ops,
+                "first_layer": kind.origin,
+                "number": kind.number,
+                "ms": kind.seconds * 1e3,
+                "flops": kind.flops,
+                "bytes": kind.bytes,
+            })
+        };
+        self.kinds.iter().map(kind).collect()
+    }
+
+    /// A table for people.
+    pub fn text(&self) -> String {
+        let whole: f64 = self.kinds.iter().map(|kind| kind.seconds).sum();
+        let titles = ["ms", "%", "times", "GFLOP/s", "GB/s", "kernel", "what it computes", "first for"];
+        let mut table = vec![titles.map(str::to_owned).to_vec()];
+        let part = |seconds: f64| format!("{:.1}", 100.0 * seconds / whole.max(f64::MIN_POSITIVE));
+        let rate = |amount: u64, seconds: f64| match amount {
+            0 => String::new(),
+            _ => format!("{:.1}", amount as f64 * 1e-9 / seconds.max(f64::MIN_POSITIVE)),
+        };
+        for kind in self.kinds.iter().take(LINES) {
+            table.push(vec![
+                format!("{:.3}", kind.seconds * 1e3),
+                part(kind.seconds),
+                kind.number.to_string(),
+                rate(kind.flops, kind.seconds),
+                rate(kind.bytes, kind.seconds),
+                kind.kernel.clone(),
+                shortened(&kind.ops),
+                kind.origin.clone(),
+            ]);
+        }
+        let others = self.kinds.get(LINES..).unwrap_or_default();
+        if !others.is_empty() {
+            let seconds: f64 = others.iter().map(|kind| kind.seconds).sum();
+            let number: u64 = others.iter().map(|kind| kind.number).sum();
+            let cells = [format!("{:.3}", seconds * 1e3), part(seconds), number.to_string()];
+            let rest = [String::new(), String::new(), format!("{} kinds more", others.len())];
+            table.push(cells.into_iter().chain(rest).collect());
+        }
+        format!("{}{:.3} ms in all kernels of the gradients\n", aligned(&table), whole * 1e3)
+    }
+}
+
+/// The first ops of many.
+fn shortened(ops: &str) -> String {
+    const MOST: usize = 60;
+    if ops.len() <= MOST {
+        ops.to_owned()
+    } else {
+        format!("{}...", ops.chars().take(MOST).collect::<String>())
+    }
+}
