@@ -199,7 +199,8 @@ pub struct RunArgs {
     /// The run's folder [default: runs/NAME]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
-    /// Start anew where the run's folder holds another run
+    /// Start anew where the run's folder holds another run. One that differs in train.epochs or train.steps alone needs
+    /// no --fresh: it goes on to that length
     #[arg(long)]
     pub fresh: bool,
     /// Stop before the first step, with an estimate of time and memory from a few that are timed; nothing is written but

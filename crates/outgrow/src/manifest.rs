@@ -238,6 +238,11 @@ impl Manifest {
     pub fn fingerprint(&self) -> String {
         fingerprint::fingerprint(&self.resolved())
     }
+
+    /// The same, however long training is.
+    pub fn fingerprint_without_length(&self) -> String {
+        fingerprint::without_length(&self.resolved())
+    }
 }
 
 /// One section read and validated, when the schema found nothing wrong with it.

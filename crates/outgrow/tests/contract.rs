@@ -256,7 +256,7 @@ fn a_folder_has_one_run_at_a_time() {
     first.kill().unwrap();
     first.wait().unwrap();
     // The lock died with its process.
-    let errors = place.refused(&["run", "m.toml", "--out", "r"]);
+    let errors = place.refused(&["run", "m.toml", "--out", "r", "--set", "train.lr=0.5"]);
     assert_eq!(errors[0]["code"], "run.changed");
 }
 

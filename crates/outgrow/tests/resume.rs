@@ -299,7 +299,7 @@ fn another_manifest_is_refused_unless_fresh() {
     let place = Place::with(MANIFEST);
     place.json(&["run", "m.toml", "--out", "r", "--set", "train.epochs=1"]);
     let before = files(&place.path("r"));
-    for set in ["train.epochs=2", "train.lr=0.1", "seed=4", "model.layers[5].dense=65", "data.samples=301"] {
+    for set in ["train.lr=0.1", "seed=4", "model.layers[5].dense=65", "data.samples=301"] {
         let errors = place.refused(&["run", "m.toml", "--out", "r", "--set", "train.epochs=1", "--set", set]);
         assert_eq!(errors[0]["code"], "run.changed", "{set}");
         assert!(errors[0]["help"].as_str().unwrap().contains("--fresh"), "{set}");

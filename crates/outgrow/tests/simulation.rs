@@ -53,11 +53,19 @@ struct Project {
 
 impl Project {
     fn new() -> Self {
+        Self::of_steps(9)
+    }
+
+    fn of_steps(steps: u64) -> Self {
         let rows: Vec<String> =
             (0..64).map(|i| format!("[{}, {}, {}]", i * 5 % 13, i % 7, i * 3 % 2)).collect();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("outgrow.toml");
-        std::fs::write(&file, MANIFEST.replace("ROWS", &rows.join(", "))).unwrap();
+        std::fs::write(
+            &file,
+            MANIFEST.replace("ROWS", &rows.join(", ")).replace("steps = 9", &format!("steps = {steps}")),
+        )
+        .unwrap();
         let command = ["outgrow".as_ref(), "run".as_ref(), file.as_os_str()];
         let flags = ["--threads", "1", "--cache", CACHE, "--out", RUN, "--quiet"].map(AsRef::as_ref);
         let Command::Run(args) = Cli::parse_from(command.into_iter().chain(flags)).command else {
@@ -144,4 +152,44 @@ fn a_crash_at_any_operation_changes_nothing_in_the_end() {
         assert!(disk.read(&Path::new(RUN).join("report.html")).unwrap().ends_with(b"</html>\n"));
     }
     println!("{operations} operations, {starts} processes");
+}
+
+/// A run that has ended, and crashes as it goes on to more steps, comes to what one run of so many steps does.
+#[test]
+fn a_crash_while_a_run_goes_on_to_another_length_changes_nothing() {
+    let (project, short) = (Project::new(), Project::of_steps(6));
+    let disk = Arc::new(SimStorage::new(0));
+    project.start(&disk).unwrap();
+    // A package that replaces one has other names for what differs; its index tells the right ones.
+    let is_same = |name: &PathBuf| {
+        let name = name.strip_prefix(RUN).unwrap().to_string_lossy().into_owned();
+        !name.starts_with("model/manifest") && name != "model/package.json"
+    };
+    let kept = |disk: &SimStorage| {
+        let mut files = files(disk, RUN);
+        files.retain(|name, _| is_same(name));
+        files
+    };
+    let (expect, expect_result) = (kept(&disk), result(&disk));
+    let begun = |seed| {
+        let disk = Arc::new(SimStorage::new(seed));
+        short.start(&disk).unwrap();
+        disk
+    };
+    let disk = begun(0);
+    let before = disk.disk().operations();
+    project.start(&disk).unwrap();
+    let operations = disk.disk().operations() - before;
+    assert!(operations > 20, "{operations}");
+    for at in 1..=operations {
+        let disk = begun(at);
+        disk.disk().crash_at_operation(Some(at));
+        let ended = project.start(&disk);
+        assert_eq!(ended.is_err(), disk.disk().has_crashed(), "{ended:?}");
+        disk.disk().restart();
+        project.start(&disk).unwrap_or_else(|e| panic!("after a crash at operation {at}: {e:?}"));
+        let differing = differing(&expect, &kept(&disk));
+        assert!(differing.is_empty(), "after a crash at operation {at}: {differing:?}");
+        assert_eq!(result(&disk), expect_result, "after a crash at operation {at}");
+    }
 }

@@ -22,6 +22,8 @@ pub struct CheckpointStore {
     storage: Arc<dyn StorageBackend>,
     folder: PathBuf,
     model: String,
+    /// Those of which this one goes on.
+    earlier: Vec<String>,
     keep_last: usize,
 }
 
@@ -54,7 +56,22 @@ impl CheckpointStore {
         model: impl Into<String>,
         keep_last: usize,
     ) -> Self {
-        Self { storage, folder: folder.into(), model: model.into(), keep_last: keep_last.max(1) }
+        Self {
+            storage,
+            folder: folder.into(),
+            model: model.into(),
+            earlier: Vec::new(),
+            keep_last: keep_last.max(1),
+        }
+    }
+
+    /// The same, where checkpoints of these earlier fingerprints are as good as this model's own.
+    pub fn going_on_from(self, earlier: Vec<String>) -> Self {
+        Self { earlier, ..self }
+    }
+
+    fn is_ours(&self, record: &Record) -> bool {
+        record.model == self.model || self.earlier.contains(&record.model)
     }
 
     /// Saves a checkpoint of one part durably; one of the same step is replaced. Older ones that need not be kept are
@@ -134,7 +151,7 @@ impl CheckpointStore {
         let mut skipped = Diagnostics::default();
         for saved in self.list()?.into_iter().rev() {
             let record = match self.record(&saved.path) {
-                Ok(record) if record.model == self.model => record,
+                Ok(record) if self.is_ours(&record) => record,
                 Ok(record) => return Err(self.not_ours(&record, &saved.path)),
                 Err(e) => {
                     skipped.0.extend(e.into_diagnostics().0);
@@ -165,7 +182,7 @@ impl CheckpointStore {
     /// When the record or a part is damaged, missing or another model's.
     pub fn open(&self, path: &Path) -> Result<Stored, StoreError> {
         let record = self.record(path)?;
-        if record.model != self.model {
+        if !self.is_ours(&record) {
             return Err(self.not_ours(&record, path));
         }
         self.open_record(record, path)

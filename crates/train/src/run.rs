@@ -2,7 +2,6 @@
 
 use crate::observe::{TrainEvent, TrainObserver};
 use crate::schedule;
-use crate::spec::Interval;
 use crate::step::StepOutcome;
 use crate::trainer::{Outcome, Trainer};
 use outgrow_ir::{Diagnostic, Diagnostics};
@@ -115,10 +114,7 @@ impl Trainer {
     ) -> Result<(), Diagnostics> {
         let step = self.state.step;
         let (is_last, epoch) = (step == course.steps, (step - 1) / course.steps_per_epoch);
-        let every = match self.config.evaluate_every {
-            Interval::Steps(steps) => steps,
-            Interval::Epochs(epochs) => epochs.saturating_mul(course.steps_per_epoch),
-        };
+        let every = self.config.evaluate_every.steps(course.steps_per_epoch);
         if step.is_multiple_of(every) || is_last {
             self.validate(data, epoch, observer)?;
         }

@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 use crate::optim::from_spec;
 use crate::program::{ModelProgram, layouts};
 use crate::saving::Saver;
-use crate::spec::{Interval, Train};
+use crate::spec::Train;
 use crate::state::TrainState;
 use crate::step::{Combined, StepOutcome, StepPlan, Stretches, Sums, WorkerStep};
 use crate::update::{Update, can_be_cut};
@@ -202,10 +202,7 @@ impl Trainer {
 
     /// Steps of the whole run over this many samples, which [`Train::check_samples`] accepts.
     pub fn total_steps(&self, samples: u64) -> u64 {
-        match self.config.length {
-            Interval::Steps(steps) => steps,
-            Interval::Epochs(epochs) => epochs.saturating_mul(self.steps_per_epoch(samples)),
-        }
+        self.config.length.steps(self.steps_per_epoch(samples))
     }
 
     /// How far training has come.

@@ -16,6 +16,9 @@ const NOT_COUNTED: &[&str] = &[
     "/train/log_every_steps",
 ];
 
+/// Keys that say how long training is.
+const LENGTH: &[&str] = &["/train/epochs", "/train/steps"];
+
 /// The manifest with its defaults filled in.
 pub(super) fn resolved(spec: &ManifestSpec, name: &str) -> Json {
     let mut json = serde_json::to_value(spec).unwrap_or_default();
@@ -26,8 +29,17 @@ pub(super) fn resolved(spec: &ManifestSpec, name: &str) -> Json {
 
 /// SHA-256 of the canonical form: no white space, keys sorted.
 pub(super) fn fingerprint(resolved: &Json) -> String {
+    fingerprint_without(resolved, &[])
+}
+
+/// The same, however long training is.
+pub(super) fn without_length(resolved: &Json) -> String {
+    fingerprint_without(resolved, LENGTH)
+}
+
+fn fingerprint_without(resolved: &Json, more: &[&str]) -> String {
     let mut counted = resolved.clone();
-    for path in NOT_COUNTED {
+    for path in NOT_COUNTED.iter().chain(more) {
         if let Some((parent, key)) = path.rsplit_once('/')
             && let Some(table) = counted.pointer_mut(parent).and_then(Json::as_object_mut)
         {

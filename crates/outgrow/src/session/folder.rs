@@ -6,9 +6,11 @@ use std::sync::Arc;
 use outgrow_env::{FolderLock, StorageBackend, StorageError};
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_predict::MODEL_FOLDER;
-use outgrow_store::{ModelPackage, sha256};
+use outgrow_store::{CheckpointStore, ModelPackage, sha256};
+use outgrow_train::spec::Interval;
 use serde_json::{Value as Json, json};
 
+use super::length::{Earlier, Identity};
 use crate::manifest::kept::{MANIFEST, ROOTS, RUN};
 
 /// The folder of a run, locked for this process.
@@ -16,7 +18,7 @@ use crate::manifest::kept::{MANIFEST, ROOTS, RUN};
 /// | name | what |
 /// |---|---|
 /// | `manifest.toml` | the manifest with its defaults filled in |
-/// | `run.json` | what the run's numbers depend on, where its data was, and once it has ended the checksum of its result |
+/// | `run.json` | what the run's numbers depend on, lengths it had before, where its data was, and once it has ended the checksum of its result |
 /// | `metrics.jsonl` | metrics over the course of training, a JSON object a line |
 /// | `checkpoints/` | the last training states |
 /// | `model/` | the model: graph, weights, transform |
@@ -27,10 +29,25 @@ use crate::manifest::kept::{MANIFEST, ROOTS, RUN};
 pub struct RunFolder {
     path: PathBuf,
     storage: Arc<dyn StorageBackend>,
-    fingerprint: String,
+    identity: Identity,
     /// Whether the run starts anew.
     fresh: bool,
+    /// What it was when it was last begun, if that was with another length.
+    before: Option<Before>,
+    /// The lengths that it had before this one.
+    earlier: Vec<Earlier>,
     _lock: FolderLock,
+}
+
+/// A run that was begun with another length.
+#[derive(Clone, Debug)]
+pub struct Before {
+    /// What it was known by.
+    pub fingerprint: String,
+    /// How long it was to train.
+    pub length: Interval,
+    /// Whether it has ended.
+    pub ended: bool,
 }
 
 /// Files that `tune-lr` may have written here before the run.
@@ -47,6 +64,9 @@ pub const CHECKPOINTS: &str = "checkpoints";
 
 /// Keys of `run.json`.
 const FINGERPRINT: &str = "fingerprint";
+const WITHOUT_LENGTH: &str = "fingerprint_without_length";
+const LENGTH: &str = "length";
+const EARLIER: &str = "earlier_lengths";
 const RESULT_SHA256: &str = "result_sha256";
 /// Whether all else in the folder is of an earlier run and yet to be removed.
 const EMPTYING: &str = "emptying";
@@ -76,10 +96,10 @@ fn problem(error: &StorageError) -> Diagnostics {
     diagnostic.into()
 }
 
-/// The fingerprint of the run that was begun in a folder, if there is one.
-pub fn begun(storage: &dyn StorageBackend, path: &Path) -> Result<Option<String>, Diagnostics> {
-    let run = read_json(storage, &path.join(RUN))?;
-    Ok(run.and_then(|run| run[FINGERPRINT].as_str().map(str::to_owned)))
+/// The fingerprints of the run that was begun in a folder, if there is one: with its length, and without.
+pub fn begun(storage: &dyn StorageBackend, path: &Path) -> Result<Vec<String>, Diagnostics> {
+    let run = read_json(storage, &path.join(RUN))?.unwrap_or_default();
+    Ok([FINGERPRINT, WITHOUT_LENGTH].iter().filter_map(|key| run[*key].as_str()).map(str::to_owned).collect())
 }
 
 /// The result of the run in a folder, if it has ended.
@@ -114,14 +134,20 @@ fn read_json(storage: &dyn StorageBackend, path: &Path) -> Result<Option<Json>, 
     })
 }
 
+/// The length in a manifest's text, as it is written there.
+fn length_in(manifest: &str) -> Option<[Json; 2]> {
+    let json: Json = toml::from_str(manifest).ok()?;
+    Some(["epochs", "steps"].map(|key| json["train"][key].clone()))
+}
+
 impl RunFolder {
-    /// Opens the folder for a run of `fingerprint`, creating it if need be. A folder of another run is refused, unless
-    /// the run is to start anew. Nothing changes before [`RunFolder::begin`], except that temporary files go which killed
+    /// Opens the folder for a run, creating it if need be. A folder of another run is refused, unless it differs in
+    /// nothing but its length ([`RunFolder::before`]), or the run is to start anew. Nothing changes before [`RunFolder::begin`], except that temporary files go which killed
     /// processes left.
     pub fn open(
         storage: Arc<dyn StorageBackend>,
         path: &Path,
-        fingerprint: &str,
+        identity: Identity,
         fresh: bool,
     ) -> Result<Self, Diagnostics> {
         let is_run = storage.entry(&path.join(RUN)).map_err(|e| problem(&e))?.is_some();
@@ -140,20 +166,74 @@ impl RunFolder {
         let lock = storage.lock(path).map_err(|e| problem(&e))?;
         // What killed processes were writing; nobody else writes here now.
         storage.sweep(path).map_err(|e| problem(&e))?;
-        let mut folder =
-            Self { path: path.into(), storage, fingerprint: fingerprint.into(), fresh, _lock: lock };
+        let mut folder = Self {
+            path: path.into(),
+            storage,
+            identity,
+            fresh,
+            before: None,
+            earlier: Vec::new(),
+            _lock: lock,
+        };
         if fresh {
             return Ok(folder);
         }
-        let before = folder.read(RUN)?;
-        folder.fresh = before.as_ref().is_some_and(|before| before[EMPTYING] == true);
-        if before.is_some_and(|before| before[FINGERPRINT] != fingerprint) {
+        let Some(before) = folder.read(RUN)? else { return Ok(folder) };
+        folder.fresh = before[EMPTYING] == true;
+        if before[FINGERPRINT] != folder.identity.fingerprint && !folder.is_of_another_length(&before) {
             let text =
                 "the folder holds a run of another manifest, of other data, or from another model file";
             let diagnostic = Diagnostic::new("run.changed", text).file(folder.file(RUN));
             return Err(diagnostic.hint("choose another --out, or start anew with --fresh").into());
         }
+        if !folder.fresh {
+            folder.earlier = serde_json::from_value(before[EARLIER].clone()).unwrap_or_default();
+        }
         Ok(folder)
+    }
+
+    /// Whether the run that was begun here, which is another one, differs in nothing but its length; that is kept in mind.
+    fn is_of_another_length(&mut self, before: &Json) -> bool {
+        let length = serde_json::from_value(before[LENGTH].clone());
+        let (Some(fingerprint), Ok(length)) = (before[FINGERPRINT].as_str(), length) else { return false };
+        if before[WITHOUT_LENGTH] != self.identity.without_length {
+            return false;
+        }
+        if !self.fresh {
+            let ended = before[RESULT_SHA256].is_string();
+            self.before = Some(Before { fingerprint: fingerprint.into(), length, ended });
+        }
+        true
+    }
+
+    /// What the run here was when it was last begun, if that was with another length than is asked for now.
+    pub fn before(&self) -> Option<&Before> {
+        self.before.as_ref()
+    }
+
+    /// Takes what the run has done under another length for its own.
+    pub fn go_on(&mut self, earlier: Earlier) {
+        // Its length may have been this one once, and another one since.
+        self.earlier.retain(|known| known.fingerprint != earlier.fingerprint || known.differs.is_some());
+        self.earlier.push(earlier);
+    }
+
+    /// The lengths that it had before this one.
+    pub fn earlier(&self) -> &[Earlier] {
+        &self.earlier
+    }
+
+    /// Its checkpoints, of which the last `keep` are kept.
+    pub fn checkpoints(&self, keep: usize) -> CheckpointStore {
+        let (storage, fingerprint) = (self.storage.clone(), self.identity.fingerprint.clone());
+        let earlier = self.earlier.iter().map(|earlier| earlier.fingerprint.clone()).collect();
+        CheckpointStore::new(storage, self.file(CHECKPOINTS), fingerprint, keep).going_on_from(earlier)
+    }
+
+    /// The step of its newest checkpoint, if there is one.
+    pub fn newest_step(&self) -> Result<Option<u64>, Diagnostics> {
+        let saved = self.checkpoints(1).list().map_err(|e| e.into_diagnostics())?;
+        Ok(saved.last().map(|saved| saved.step))
     }
 
     /// Makes the folder one of this run, whose data is looked for in `roots`: what an earlier one left goes, when the
@@ -162,7 +242,16 @@ impl RunFolder {
         let version = env!("CARGO_PKG_VERSION");
         let whole = |root: &PathBuf| std::path::absolute(root).unwrap_or_else(|_| root.clone());
         let roots: Vec<PathBuf> = roots.iter().map(whole).collect();
-        let marker = json!({ FINGERPRINT: self.fingerprint, "version": version, ROOTS: roots });
+        let mut marker = json!({
+            FINGERPRINT: self.identity.fingerprint,
+            WITHOUT_LENGTH: self.identity.without_length,
+            LENGTH: self.identity.length,
+            "version": version,
+            ROOTS: roots,
+        });
+        if !self.earlier.is_empty() {
+            marker[EARLIER] = json!(self.earlier);
+        }
         if self.fresh {
             // Only a folder that can be written to is emptied, and one that was left half empty is known as such.
             let mut emptying = marker.clone();
@@ -174,13 +263,20 @@ impl RunFolder {
             Ok(self.storage.entry(&self.file(name)).map_err(|e| problem(&e))?.is_some())
         };
         // The marker comes first, so that an interrupted start is still known as one of a run.
-        if self.fresh || !is_there(RUN)? {
+        if self.fresh || self.before.is_some() || !is_there(RUN)? {
             self.write_json(RUN, &marker)?;
         }
-        if !is_there(MANIFEST)? {
+        // Whoever had it go on to another length may not have come to this.
+        if !is_there(MANIFEST)? || self.kept_length()? != length_in(manifest) {
             self.write(MANIFEST, manifest.as_bytes())?;
         }
         Ok(())
+    }
+
+    /// The length in the manifest that is kept here, if that can be read.
+    fn kept_length(&self) -> Result<Option<[Json; 2]>, Diagnostics> {
+        let bytes = self.storage.read(&self.file(MANIFEST)).map_err(|e| problem(&e))?;
+        Ok(std::str::from_utf8(&bytes).ok().and_then(length_in))
     }
 
     /// Removes what runs write, except the marker; anything else stays. Checkpoints go before the log: what is left of
@@ -221,7 +317,11 @@ impl RunFolder {
 
     /// How far the run has come. One that is `evaluated` has a report.
     pub fn ending(&self, evaluated: bool) -> Result<Ending, Diagnostics> {
-        let ending = if self.fresh { Ending::Open } else { result(&*self.storage, &self.path)? };
+        let ending = if self.fresh || self.before.is_some() {
+            Ending::Open
+        } else {
+            result(&*self.storage, &self.path)?
+        };
         let Ending::Whole(result) = ending else { return Ok(ending) };
         if evaluated && result.get("train").is_none() {
             return Ok(Ending::Open);

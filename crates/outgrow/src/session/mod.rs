@@ -8,6 +8,7 @@ mod early_stopping;
 pub mod estimate;
 pub mod folder;
 mod group;
+mod length;
 mod memory;
 mod onnx_model;
 pub mod open;
@@ -99,12 +100,12 @@ impl<'a> Session<'a> {
 
     /// The data for the run in a folder. One that was begun keeps the version of replicated data that it started with.
     pub fn data_of_run(&self, folder: &Path, fresh: bool) -> Result<Dataset, Failure> {
-        let begun = if fresh { None } else { folder::begun(&*self.context.world.storage, folder)? };
-        let words: Vec<&str> = begun.iter().flat_map(|fingerprint| fingerprint.split(' ')).collect();
-        let pinned = match words.as_slice() {
-            [manifest, data, ..] if *manifest == self.manifest.fingerprint() => Some(*data),
-            _ => None,
-        };
+        let begun = if fresh { Vec::new() } else { folder::begun(&*self.context.world.storage, folder)? };
+        let own = [self.manifest.fingerprint(), self.manifest.fingerprint_without_length()];
+        let pinned = begun.iter().find_map(|fingerprint| {
+            let mut words = fingerprint.split(' ');
+            words.next().filter(|manifest| own.iter().any(|own| own == manifest)).and(words.next())
+        });
         Ok(self.open_data(pinned)?.0)
     }
 
@@ -139,7 +140,12 @@ impl<'a> Session<'a> {
     /// # Errors
     /// When a file that the run starts from cannot be read.
     pub fn fingerprint(&self, data: &Dataset) -> Result<String, Diagnostics> {
-        let (manifest, path) = (self.manifest.fingerprint(), self.cpu.path.name());
+        self.fingerprint_of(&self.manifest.fingerprint(), data)
+    }
+
+    /// The same, where this stands for the manifest.
+    fn fingerprint_of(&self, manifest: &str, data: &Dataset) -> Result<String, Diagnostics> {
+        let path = self.cpu.path.name();
         let start = self.start_sha256()?.map_or(String::new(), |sha256| format!(" {sha256}"));
         Ok(format!("{manifest} {} {path}{start}", data.fingerprint()))
     }
@@ -149,7 +155,7 @@ impl<'a> Session<'a> {
         &self,
         data: &Dataset,
         model: BuiltModel,
-        checkpoints: Option<PathBuf>,
+        checkpoints: Option<CheckpointStore>,
     ) -> Result<Trainer, Diagnostics> {
         self.trainer_of_group(data, model, checkpoints, None)
     }
@@ -159,21 +165,17 @@ impl<'a> Session<'a> {
         &self,
         data: &Dataset,
         model: BuiltModel,
-        checkpoints: Option<PathBuf>,
+        checkpoints: Option<CheckpointStore>,
         group: Option<Group>,
     ) -> Result<Trainer, Diagnostics> {
-        let fingerprint = self.fingerprint(data)?;
-        let keep = self.manifest.train.checkpoints.keep;
-        let world = &self.context.world;
-        let store = |folder| CheckpointStore::new(world.storage.clone(), folder, fingerprint.clone(), keep);
         // As much as there is now: the data is there already.
         let there = process::memory_bytes();
         let options = TrainerOptions {
             backend: self.backend.clone(),
             memory: there,
-            clock: world.clock.clone(),
-            checkpoints: checkpoints.map(store),
-            fingerprint: fingerprint.clone(),
+            clock: self.context.world.clock.clone(),
+            checkpoints,
+            fingerprint: self.fingerprint(data)?,
             seed: self.manifest.seed,
             profile_every: 64,
         };

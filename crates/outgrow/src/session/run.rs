@@ -7,10 +7,10 @@ use outgrow_data::replicas::Fault;
 use outgrow_ir::Diagnostic;
 use outgrow_predict::MODEL_FOLDER;
 use outgrow_runtime::collective::Group;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::estimate::{Estimate, line};
-use super::folder::{CHECKPOINTS, Ending, REPORT, RunFolder};
+use super::folder::{Ending, REPORT, RunFolder};
 use super::group::{EVALUATED, FINISHED, TRAINED, measure_links, timelines};
 use super::{Recorder, RunResult, Session, early_stopping, evaluate_run, package, page, usage};
 use crate::context::{Failure, Interrupted};
@@ -38,8 +38,9 @@ impl Session<'_> {
         }
         let model = self.model(&data)?;
         early_stopping::watched(&self.manifest, &data, &model.target).map_err(locate)?;
-        let fingerprint = self.fingerprint(&data)?;
-        let folder = RunFolder::open(self.context.world.storage.clone(), path, &fingerprint, fresh)?;
+        let mut folder =
+            RunFolder::open(self.context.world.storage.clone(), path, self.run_identity(&data)?, fresh)?;
+        self.go_on_to_length(&mut folder, &data)?;
         let ending = folder.ending(evaluate)?;
         if let Some(group) = &group {
             let left = match ending {
@@ -62,8 +63,8 @@ impl Session<'_> {
         }
         let samples = data.samples(Split::Train);
         let batches = self.checked_batches(&data)?;
-        let mut trainer =
-            self.trainer_of_group(&data, model, Some(folder.file(CHECKPOINTS)), group.clone())?;
+        let checkpoints = folder.checkpoints(self.manifest.train.checkpoints.keep);
+        let mut trainer = self.trainer_of_group(&data, model, Some(checkpoints), group.clone())?;
         if let Some(group) = &group {
             self.agree_on_programs(&trainer, &mut group.lock())?;
         }
@@ -81,6 +82,10 @@ impl Session<'_> {
                 "the run in {} has ended, but {what}: it is completed from its last checkpoint",
                 path.display()
             )),
+            None if folder.before().is_some() && trainer.state.stopped => context.note(
+                "early stopping has ended the run before: it does not go on, and neither would a run of another length \
+                 on the same schedule",
+            ),
             None => {}
         }
         trainer.share_state()?;
@@ -115,6 +120,9 @@ impl Session<'_> {
         let result =
             if evaluate { evaluate_run(&mut trainer, &data, &batches)? } else { RunResult::default() };
         let mut json = result.to_json(self, path, &trainer, &usage)?;
+        if folder.earlier().iter().any(|earlier| earlier.differs.is_some()) {
+            json["earlier_lengths"] = json!(folder.earlier());
+        }
         if let Some(group) = &group {
             self.add_group(&mut json, &group.lock(), &during);
         }

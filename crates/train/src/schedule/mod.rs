@@ -2,7 +2,7 @@
 //! Shapes are PyTorch's (`StepLR`, `CosineAnnealingLR`, `OneCycleLR`, `LinearLR` for the warm-up), and for `coslog` the
 //! paper's (Holzmüller, Grinsztajn and Steinwart 2024, "Better by Default").
 
-use crate::spec::{Interval, Schedule, Train};
+use crate::spec::{Schedule, Train};
 
 /// The learning rate of the step that follows `step` finished steps, in a training of `total_steps`.
 ///
@@ -16,11 +16,7 @@ pub fn lr(train: &Train, step: u64, steps_per_epoch: u64, total_steps: u64) -> f
     match train.schedule {
         Schedule::Constant => train.lr,
         Schedule::Step { every, gamma } => {
-            let every_steps = match every {
-                Interval::Epochs(epochs) => epochs.saturating_mul(steps_per_epoch),
-                Interval::Steps(steps) => steps,
-            };
-            train.lr * libm::pow(gamma, (step / every_steps.max(1)) as f64)
+            train.lr * libm::pow(gamma, (step / every.steps(steps_per_epoch).max(1)) as f64)
         }
         Schedule::Cosine { min_lr } => {
             let last = total_steps.saturating_sub(warmup + 1);

@@ -157,13 +157,55 @@ pub enum Schedule {
     },
 }
 
-/// A stretch of training.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Schedule {
+    /// The name, as the manifest has it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Constant => "constant",
+            Self::Step { .. } => "step",
+            Self::Cosine { .. } => "cosine",
+            Self::OneCycle { .. } => "one-cycle",
+            Self::Coslog { .. } => "coslog",
+        }
+    }
+
+    /// Whether the rates of the first steps depend on how many there are in all.
+    pub fn depends_on_length(&self) -> bool {
+        match self {
+            Self::Constant | Self::Step { .. } => false,
+            Self::Cosine { .. } | Self::OneCycle { .. } | Self::Coslog { .. } => true,
+        }
+    }
+}
+
+/// A stretch of training; in JSON `{"epochs": 3}` or `{"steps": 30}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Interval {
     /// So many passes over the training data.
     Epochs(u64),
     /// So many steps.
     Steps(u64),
+}
+
+impl Interval {
+    /// Its steps, where an epoch has so many.
+    pub fn steps(self, per_epoch: u64) -> u64 {
+        match self {
+            Self::Epochs(epochs) => epochs.saturating_mul(per_epoch),
+            Self::Steps(steps) => steps,
+        }
+    }
+}
+
+impl std::fmt::Display for Interval {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (number, one) = match self {
+            Self::Epochs(epochs) => (epochs, "epoch"),
+            Self::Steps(steps) => (steps, "step"),
+        };
+        write!(f, "{number} {one}{}", if *number == 1 { "" } else { "s" })
+    }
 }
 
 fn tenth() -> Positive {
