@@ -1,6 +1,6 @@
 //! The command line: commands, flags and their help.
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -265,25 +265,28 @@ pub struct WorkerArgs {
     pub processor: ProcessorArgs,
 }
 
-/// What to measure of this machine.
+/// What to measure.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   outgrow bench links                           between two threads
   outgrow bench links --transport tcp --no-tls --json
   outgrow bench train resnet18                  the time of a training step
-  outgrow bench train gpt --profile             and what takes it")]
+  outgrow bench train gpt --profile             and what takes it
+  outgrow bench serve localhost:8000            a server's requests per second and latencies")]
 pub struct BenchArgs {
     /// What to measure.
     #[command(subcommand)]
     pub action: BenchAction,
 }
 
-/// What to measure of this machine.
+/// What to measure.
 #[derive(Clone, Debug, Subcommand)]
 pub enum BenchAction {
     /// Measure what messages between workers cost: latency, seconds per byte, seconds per byte added
     Links(BenchLinksArgs),
+    /// Put a server of the Open Inference Protocol under load: requests per second, latencies, refusals, errors
+    Serve(BenchServeArgs),
     /// Time training steps of models that other systems are timed with
     Train(BenchTrainArgs),
 }
@@ -333,6 +336,60 @@ pub enum WorkName {
 pub enum PrecisionName {
     /// 32 bits
     F32,
+}
+
+/// A load for a server.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Each connection sends the next request once it has the answer to the last (a closed loop). With --rate, requests arrive at
+random moments instead, as those of many clients do (a Poisson process), whatever became of those before; latency counts
+from the arrival, so that what waits for a slow server is not left out.
+
+Examples:
+  outgrow bench serve localhost:8000                       one connection, random inputs by the model's metadata
+  outgrow bench serve localhost:8000 --connections 16 --batch 8
+  outgrow bench serve localhost:8000 --rate 500 --target-ms 20
+  outgrow bench serve localhost:8000 --find-rate --target-ms 20 --json
+  outgrow bench serve http://10.0.0.7:8000 --model bert --input ids=ids.npy --input mask=mask.npy")]
+pub struct BenchServeArgs {
+    /// The server: http://HOST:PORT
+    pub url: String,
+    /// Which of its models to ask [default: the only one]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// An array for an input, once for each input [default: random numbers]
+    #[arg(long = "input", value_name = "[NAME=]FILE")]
+    pub inputs: Vec<String>,
+    /// Rows of each request [default: 1, or all of the arrays]
+    #[arg(long, value_name = "ROWS")]
+    pub batch: Option<NonZeroUsize>,
+    /// Send and ask for numbers as JSON, and not as binary data
+    #[arg(long)]
+    pub json_body: bool,
+    /// Tell the server to answer each request within this, or refuse it
+    #[arg(long, value_name = "MS")]
+    pub timeout_ms: Option<NonZeroU64>,
+    /// How many connections [default: 1; where requests arrive by themselves, 64]
+    #[arg(long, value_name = "N")]
+    pub connections: Option<NonZeroUsize>,
+    /// Let so many requests per second arrive; with --find-rate, the first to be tried
+    #[arg(long, value_name = "PER_S")]
+    pub rate: Option<f64>,
+    /// Look for the highest rate at which 99 of 100 requests are answered within --target-ms
+    #[arg(long, requires = "target_ms")]
+    pub find_rate: bool,
+    /// Count the answers that come within this
+    #[arg(long, value_name = "MS")]
+    pub target_ms: Option<f64>,
+    /// How long to measure [default: 10; with --find-rate, 5 for each rate]
+    #[arg(long, value_name = "S")]
+    pub seconds: Option<f64>,
+    /// How long to go on before it counts
+    #[arg(long, value_name = "S", default_value_t = 1.0)]
+    pub warm_up: f64,
+    /// What random inputs and arrivals follow from
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
 }
 
 /// Which links to measure.
@@ -622,7 +679,7 @@ pub enum Command {
     Graph(GraphArgs),
     /// Prepare, inspect or verify the data of a manifest, or fetch public data
     Data(DataArgs),
-    /// Measure what this machine can do: the links between workers
+    /// Measure what this machine can do (links between workers, training steps), or a server under load
     Bench(BenchArgs),
     /// Write a commented manifest to start from
     Init(InitArgs),

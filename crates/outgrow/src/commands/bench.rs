@@ -1,6 +1,7 @@
-//! `outgrow bench`: what this machine can do, measured by what a run uses.
+//! `outgrow bench`: what this machine, or a server, can do, measured by what a run or a client uses.
 
 mod links;
+mod serve;
 mod train;
 mod workers;
 
@@ -11,6 +12,7 @@ use crate::context::{Context, Failure};
 pub fn run(args: &BenchArgs, context: &Context) -> Result<(), Failure> {
     match &args.action {
         BenchAction::Links(args) => links::run(args, context),
+        BenchAction::Serve(args) => serve::run(args, context),
         BenchAction::Train(args) => train::run(args, context),
     }
 }

@@ -1,6 +1,6 @@
 //! `outgrow infer`: runs any model on NumPy arrays: an ONNX file, a run's folder or a model's folder.
 
-mod arrays;
+pub mod arrays;
 
 use outgrow_ir::{Diagnostic, Diagnostics, Problem};
 use outgrow_predict::{Model, Port};

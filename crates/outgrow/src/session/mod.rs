@@ -47,6 +47,7 @@ use crate::places::threads;
 pub use batches::DatasetBatches;
 pub use group::{join, run_group};
 pub use outcome::{RunResult, evaluate_run};
+pub use process::cpu_seconds;
 pub use record::Recorder;
 use start::Start;
 pub use weights::package;

@@ -61,6 +61,16 @@ fn group_limit(read: &dyn Fn(&str) -> Option<String>) -> Option<u64> {
     files.iter().filter_map(|file| read(file)?.trim().parse::<u64>().ok()).min()
 }
 
+/// The processor's time that this process has taken, in seconds, where the system says it.
+pub fn cpu_seconds() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field is a name in parentheses, which may hold blanks; `utime` is the 14th, `stime` the 15th.
+    let mut fields = status.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    // Linux counts hundredths of a second here, whatever its own clock does.
+    Some((ticks()? + ticks()?) / 100.0)
+}
+
 /// The processor's name, where the system says it.
 pub fn cpu_name() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -6,6 +6,7 @@
 //! same number again. JSON has no NaN and no infinity: a request that has them in JSON is refused, and so is one whose
 //! answer would need them in JSON. As binary data they are like any other number.
 
+mod asking;
 mod byte_data;
 mod config;
 mod data;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use outgrow_tensor::Tensor;
 
+pub use asking::encode_request;
 pub use config::{ConfigTensor, ModelConfig};
 pub use data::read as read_data;
 pub use datatype::Datatype;

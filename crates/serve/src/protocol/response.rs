@@ -46,24 +46,35 @@ pub fn encode_response(response: &InferResponse) -> Result<Encoded, Rejected> {
 }
 
 /// Writes a value as JSON: into memory, and of what JSON can say, it cannot fail.
-fn write(body: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+pub(super) fn write(body: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     let written = serde_json::to_writer(body, value);
     debug_assert!(written.is_ok(), "{written:?}");
 }
 
 fn write_output(body: &mut Vec<u8>, Output { name, tensor, binary }: &Output) -> Result<(), Rejected> {
+    write_tensor(body, name, tensor, *binary)
+        .map_err(|problem| problem.item(format!("output `{name}`")).into())
+}
+
+/// Writes a tensor as the protocol has it, of requests and of answers; of binary data only how long it is.
+pub(super) fn write_tensor(
+    body: &mut Vec<u8>,
+    name: &str,
+    tensor: &Tensor,
+    binary: bool,
+) -> Result<(), Diagnostic> {
     body.extend_from_slice(b"{\"name\":");
     write(body, name);
     body.extend_from_slice(b",\"datatype\":");
     write(body, Datatype(tensor.dtype()).name());
     body.extend_from_slice(b",\"shape\":");
     write(body, tensor.shape().dims());
-    if *binary {
+    if binary {
         body.extend_from_slice(b",\"parameters\":");
         write(body, &json!({ "binary_data_size": tensor.bytes() }));
     } else {
         body.extend_from_slice(b",\"data\":");
-        write_data(body, tensor).map_err(|problem| problem.item(format!("output `{name}`")))?;
+        write_data(body, tensor)?;
     }
     body.push(b'}');
     Ok(())
