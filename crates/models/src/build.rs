@@ -3,9 +3,10 @@
 use crate::foreign::ForeignModel;
 use crate::net::Net;
 use crate::spec::{Architecture, Layer, Model, Output};
-use crate::{Init, architecture, objective};
-use outgrow_ir::{Diagnostic, Diagnostics, Dim, Graph, InputRole, Op, TensorType, Value, prune};
+use crate::{Init, architecture, freeze, objective};
+use outgrow_ir::{Diagnostic, Diagnostics, Dim, Graph, InputRole, Node, Op, TensorType, Value, prune};
 use outgrow_tensor::DType;
+use std::collections::HashMap;
 
 /// An input that the data gives the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,6 +161,10 @@ pub struct BuiltModel {
     pub params: Vec<ParamSpec>,
     /// The buffers, in the order of the graphs' inputs.
     pub buffers: Vec<BufferSpec>,
+    /// The parameters that are not trained: they are among the buffers.
+    pub frozen: Vec<ParamSpec>,
+    /// The names of the last layer's parameters.
+    pub head: Vec<String>,
     /// The loss.
     pub loss: LossKind,
     /// What is predicted.
@@ -296,6 +301,7 @@ pub fn build(
     // Some layers, and what was brought along, are made for sequences of one length.
     let any = if options.foreign.is_none() { answer(Length::Any).ok() } else { None };
     let (answer, _) = any.map_or_else(|| answer(Length::Known), Ok)?;
+    freeze::check(&model.freeze, &net.frozen, &net.params)?;
     let loss = target.loss();
     Ok(BuiltModel {
         train,
@@ -303,6 +309,8 @@ pub fn build(
         answer,
         params: net.params,
         buffers: net.buffers,
+        frozen: net.frozen,
+        head: net.head,
         loss,
         target: target.clone(),
         scales: options.scales.to_vec(),
@@ -331,8 +339,33 @@ fn graph<'a>(
         net.params.sort_by(|a, b| a.name.cmp(&b.name));
         net.buffers.sort_by(|a, b| a.name.cmp(&b.name));
     }
+    net.head = head(model, &net.params);
+    if !model.freeze.is_empty() {
+        freeze::freeze(&mut graph, &mut net, model);
+        graph = inputs_first(&graph, foreign);
+        fn named((i, node): (usize, &Node)) -> Option<(&str, usize)> {
+            match &node.op {
+                Op::Input(input) => Some((input.name.as_ref(), i)),
+                _ => None,
+            }
+        }
+        let place: HashMap<&str, usize> = graph.nodes.iter().enumerate().filter_map(named).collect();
+        net.buffers.sort_by_key(|buffer| place.get(buffer.name.as_str()).copied());
+    }
     graph.verify()?;
     Ok((graph, net))
+}
+
+/// The names of the last layer's parameters, which are those that depend on what is predicted.
+fn head(model: &Model, params: &[ParamSpec]) -> Vec<String> {
+    let layer = |name: &str| name.rsplit_once('.').map_or(String::new(), |(layer, _)| layer.to_owned());
+    let last = params.last().map(|param| layer(&param.name)).unwrap_or_default();
+    let is_head = |name: &str| match model.architecture {
+        Architecture::Linear | Architecture::Logistic => true,
+        Architecture::WideDeep { .. } => name.starts_with("wide.") || layer(name) == last,
+        _ => layer(name) == last,
+    };
+    params.iter().map(|param| param.name.clone()).filter(|name| is_head(name)).collect()
 }
 
 fn check_size(params: &[ParamSpec]) -> Result<(), Diagnostic> {

@@ -45,7 +45,7 @@ pub struct ForeignBody {
 /// The name of a new last layer.
 const HEAD: &str = "head";
 
-pub(crate) fn build(net: &mut Net<'_>, spec: &OnnxSpec) -> Result<Value, Diagnostics> {
+pub(crate) fn build(net: &mut Net<'_>, spec: &OnnxSpec, head: Head) -> Result<Value, Diagnostics> {
     let Some(model) = net.foreign else {
         let problem = format!("the model of `{}` was not brought along", spec.file);
         return Err(Diagnostic::fault("model.foreign", problem).item("model.file").into());
@@ -56,7 +56,7 @@ pub(crate) fn build(net: &mut Net<'_>, spec: &OnnxSpec) -> Result<Value, Diagnos
     net.params.extend(body.params);
     net.buffers.extend(body.buffers);
     net.statistics.extend(body.statistics);
-    match spec.head {
+    match head {
         Head::Keep => {
             check_width(net, body.prediction)?;
             Ok(body.prediction)

@@ -9,6 +9,7 @@
 
 mod build;
 pub mod foreign;
+mod freeze;
 mod gpt;
 mod init;
 mod layers;
@@ -46,7 +47,7 @@ fn architecture(net: &mut Net, model: &Model) -> Result<Value, Diagnostics> {
             gpt::build(net, &gpt::Size { layers: *layers, heads: *heads, width: *width, dropout: *dropout })
         }
         Architecture::RealMlp { hidden, activation } => realmlp::build(net, hidden, *activation),
-        Architecture::Onnx(spec) => foreign::build(net, spec),
+        Architecture::Onnx(spec) => foreign::build(net, spec, model.head),
         Architecture::WideDeep { hidden, embedding, activation, dropout } => {
             wide_deep::build(net, hidden, *embedding, *activation, *dropout)
         }

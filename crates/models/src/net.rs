@@ -26,6 +26,10 @@ pub(crate) struct Net<'a> {
     pub scale: Value,
     pub params: Vec<ParamSpec>,
     pub buffers: Vec<BufferSpec>,
+    /// Parameters that became buffers, for they are not trained.
+    pub frozen: Vec<ParamSpec>,
+    /// The names of the last layer's parameters.
+    pub head: Vec<String>,
     /// In training, the statistic that goes into each buffer.
     pub statistics: Vec<(String, Value)>,
     /// The scale of each number that is predicted, where the model works on scaled ones.
@@ -105,6 +109,8 @@ impl<'a> Net<'a> {
             scale,
             params: Vec::new(),
             buffers: Vec::new(),
+            frozen: Vec::new(),
+            head: Vec::new(),
             statistics: Vec::new(),
             scales,
             foreign,

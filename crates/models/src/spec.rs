@@ -27,6 +27,15 @@ pub struct ModelSpec {
     /// A safetensors file to start from; its tensors must have the model's names and shapes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
+    /// What becomes of the last layer of a model that starts from weights, or from an ONNX file: `keep`, or `new` for one
+    /// that predicts what the data has. All other tensors must fit.
+    #[serde(default, skip_serializing_if = "Head::is_default")]
+    pub head: Head,
+    /// The parameters that are not trained, by their names, where `*` stands for any characters; `outgrow graph` shows the
+    /// names. Running statistics of batch norms go on all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = freeze_example())]
+    pub freeze: Option<Vec<String>>,
     /// How the weights are drawn at the start. With any rule but `"default"`, biases start at zero.
     #[serde(default)]
     pub init: InitSpec,
@@ -96,16 +105,17 @@ pub struct OnnxSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = trainable_example())]
     pub trainable: Option<Vec<String>>,
-    /// What becomes of the last dense layer: `keep`, or `new` for one that predicts what the data has.
-    #[serde(default)]
-    pub head: Head,
+}
+
+fn freeze_example() -> [&'static str; 2] {
+    ["conv1.*", "layer1.*"]
 }
 
 fn trainable_example() -> [&'static str; 2] {
     ["layer4.*", "fc.*"]
 }
 
-/// What becomes of an imported model's last dense layer.
+/// What becomes of the last layer of a model that has learned before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Head {
@@ -114,6 +124,12 @@ pub enum Head {
     Keep,
     /// A new one takes its place, of the width that the data asks for.
     New,
+}
+
+impl Head {
+    fn is_default(&self) -> bool {
+        *self == Self::Keep
+    }
 }
 
 /// No options.
@@ -268,6 +284,10 @@ pub struct Model {
     pub output: Output,
     /// A safetensors file to start from, as the manifest writes it.
     pub weights: Option<String>,
+    /// What becomes of the last layer where there are weights before training.
+    pub head: Head,
+    /// Patterns of the names of parameters that are not trained.
+    pub freeze: Vec<String>,
     /// How weights are drawn at the start.
     pub init: InitSpec,
 }

@@ -193,7 +193,7 @@ fn named_models_are_told_apart_by_name() {
             "name = \"mlp\"\nhidden = [3]\nlayers = []",
             expect![[r#"
             m.toml:6:1: model.layers: unknown key `layers` [manifest.unknown-key]
-              expected: one of the keys weights, init, name, hidden, activation, dropout
+              expected: one of the keys weights, head, freeze, init, name, hidden, activation, dropout
         "#]],
         ),
         (

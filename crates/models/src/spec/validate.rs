@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 use outgrow_ir::{Diagnostic, Diagnostics};
 
 use super::{
-    Architecture, ArchitectureSpec, ConvSpec, Extent, Layer, LayerActivation, LayerSpec, Model, ModelSpec,
-    NamedSpec, Output, PaddingRule, PaddingSpec, ResNetDepth,
+    Architecture, ArchitectureSpec, ConvSpec, Extent, Head, Layer, LayerActivation, LayerSpec, Model,
+    ModelSpec, NamedSpec, Output, PaddingRule, PaddingSpec, ResNetDepth,
 };
 
 /// Residual blocks within residual blocks: a bound on the recursion over outside input.
@@ -36,7 +36,20 @@ pub(super) fn model(spec: &ModelSpec) -> Result<Model, Diagnostics> {
                 .hint("leave the key out to start from fresh weights"),
         );
     }
-    found.into_result(Model { architecture, output, weights: spec.weights.clone(), init: spec.init })
+    let learned = spec.weights.is_some() || matches!(architecture, Architecture::Onnx(_));
+    if spec.head == Head::New && !learned {
+        found.push(
+            Diagnostic::new(
+                "manifest.model.head",
+                "all layers are new: the model does not start from weights",
+            )
+            .item("model.head")
+            .expected("`weights` in `[model]`, or a model from an ONNX file")
+            .hint("leave `head` out, or name the weights to start from"),
+        );
+    }
+    let (weights, freeze) = (spec.weights.clone(), spec.freeze.clone().unwrap_or_default());
+    found.into_result(Model { architecture, output, weights, head: spec.head, freeze, init: spec.init })
 }
 
 fn named(spec: &NamedSpec, found: &mut Diagnostics) -> Architecture {
@@ -417,6 +430,8 @@ mod tests {
         }
         let spec = ModelSpec {
             architecture: ArchitectureSpec::Layers(LayerListSpec { layers: vec![layer] }),
+            head: Head::Keep,
+            freeze: None,
             weights: None,
             init: super::super::InitSpec::default(),
         };

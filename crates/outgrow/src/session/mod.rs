@@ -191,7 +191,7 @@ impl<'a> Session<'a> {
             weights::overlay(&mut trainer, &own)?;
         }
         if let Some(first) = self.first_weights()? {
-            weights::start_from(first, &mut trainer)?;
+            weights::start_from(first, self.manifest.model.head, &mut trainer)?;
         }
         Ok(trainer)
     }

@@ -12,6 +12,7 @@ use super::answers::{TestAnswer, Watch};
 use super::baseline::{Baseline, Deviations, beats};
 use super::process::peak_memory_bytes;
 use super::record::values;
+use super::weights::elements;
 use super::{DatasetBatches, Session};
 
 /// What came out of a run.
@@ -132,6 +133,9 @@ impl RunResult {
             "stopped_early": outcome.stopped_early,
             "parameters": trainer.model().params.iter().map(|p| p.dims.iter().product::<usize>()).sum::<usize>(),
         });
+        if !trainer.model().frozen.is_empty() {
+            json["frozen_parameters"] = json!(elements(&trainer.model().frozen));
+        }
         for (split, metrics) in &self.metrics {
             json[split.name()] = self.metrics_json(metrics);
         }

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use super::estimate::{Estimate, line};
 use super::folder::{Ending, REPORT, RunFolder};
 use super::group::{EVALUATED, FINISHED, TRAINED, measure_links, timelines};
-use super::{Recorder, RunResult, Session, early_stopping, evaluate_run, package, page, usage};
+use super::{Recorder, RunResult, Session, early_stopping, evaluate_run, package, page, usage, weights};
 use crate::context::{Failure, Interrupted};
 use crate::report::render;
 
@@ -75,6 +75,7 @@ impl Session<'_> {
         let progress = context.progress();
         let every = self.manifest.train.log_every_steps;
         let mut recorder = Recorder::new(&progress, context, folder.file("metrics.jsonl"), every);
+        weights::told(self, trainer.model()).iter().for_each(|line| context.note(line));
         let resumed = trainer.resume(&mut recorder)?;
         match &lacking {
             Some(what) if !resumed => return Err(folder.no_checkpoint(what).into()),

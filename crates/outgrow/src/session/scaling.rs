@@ -44,7 +44,7 @@ fn scale(&TargetMoments { mean, deviation }: &TargetMoments) -> TargetScale {
 /// Whether a model's last layer can give any number, and has not learned before which.
 fn is_free(model: &Model) -> bool {
     match &model.architecture {
-        Architecture::Onnx(spec) => spec.head == Head::New,
+        Architecture::Onnx(_) => model.head == Head::New,
         Architecture::Layers(layers) => {
             let last = !matches!(
                 layers.last(),
