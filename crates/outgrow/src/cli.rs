@@ -558,6 +558,9 @@ pub struct ServeArgs {
     /// Where to listen; port 0 is any that is free
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8000")]
     pub http: String,
+    /// Listen by gRPC too, for the same protocol, with health and reflection (builds with the feature grpc)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub grpc: Option<String>,
     /// Milliseconds in which a request is to be answered: batches are made for that, and what would be late is refused
     /// with status 503
     #[arg(long, value_name = "MS")]

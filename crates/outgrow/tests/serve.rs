@@ -367,6 +367,7 @@ fn what_cannot_be_served_is_refused_at_the_start() {
         (&["run", "--latency-ms-max", "0"], "serve.latency"),
         (&["run", "--http", "nowhere"], "serve.listen"),
         (&["run", "--http", &taken], "serve.listen"),
+        (&["run", "--grpc", &taken], if cfg!(feature = "grpc") { "serve.listen" } else { "serve.grpc" }),
     ] {
         let errors = place.refused(&[&["serve"], args].concat());
         assert_eq!(errors[0]["code"], code, "{args:?}: {errors:?}");

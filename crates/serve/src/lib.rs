@@ -5,6 +5,8 @@
 
 pub mod batcher;
 mod engine;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod http;
 mod metrics;
 mod models;
@@ -21,7 +23,7 @@ mod tally;
 pub use engine::{Engine, Ran, Serving, Ticket};
 pub use http::{Limits, Site, router};
 pub use models::{Loaded, Models, Open};
-pub use run::run_until;
+pub use run::{Addresses, run_until};
 pub use served::{Prepared, Served};
 pub use server::serve;
 pub use source::{Source, models as models_of_repository};

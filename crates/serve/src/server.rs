@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long requests are still read at the end, to be told that they are too late. Some lie in connections already, and
 /// connections in the listener, that nobody has looked at: closed without a word, they would be lost.
-const LAST_CALL: Duration = Duration::from_millis(500);
+pub(crate) const LAST_CALL: Duration = Duration::from_millis(500);
 
 /// Most header lines of a request.
 const HEADERS_MAX: usize = 100;

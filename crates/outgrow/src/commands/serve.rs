@@ -8,7 +8,7 @@ use outgrow_ir::Diagnostic;
 use outgrow_predict::{Model, Package};
 use outgrow_serve::batcher::{Capacity, Lane};
 use outgrow_serve::protocol::Policy;
-use outgrow_serve::{Engine, Limits, Models, Site, models_of_repository, run_until};
+use outgrow_serve::{Addresses, Engine, Limits, Models, Site, models_of_repository, run_until};
 use serde_json::json;
 
 use crate::cli::{ProcessorArgs, ServeArgs};
@@ -35,9 +35,16 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<(), Failure> {
     let mut told = Ok(());
     let _caught = context.interrupt.catch()?;
     let asked = || context.interrupt.signal().is_some();
-    let answered = run_until(&args.http, Site::new(models, Limits::default()), asked, |address| {
-        let json = json!({ "http": format!("http://{address}"), "models": names });
-        told = context.answer(&json, &format!("serving {} at http://{address}\n", names.join(", ")));
+    let addresses = Addresses { http: args.http.clone(), grpc: args.grpc.clone() };
+    let answered = run_until(&addresses, Site::new(models, Limits::default()), asked, |addresses| {
+        let Addresses { http, grpc } = addresses;
+        let mut json = json!({ "http": format!("http://{http}"), "models": names });
+        let mut text = format!("serving {} at http://{http}", names.join(", "));
+        if let Some(grpc) = grpc {
+            json["grpc"] = json!(grpc.to_string());
+            text.push_str(&format!(" and by gRPC at {grpc}"));
+        }
+        told = context.answer(&json, &format!("{text}\n"));
     })?;
     told?;
     if answered {

@@ -6,6 +6,9 @@ mod body;
 mod infer;
 mod repository;
 
+#[cfg(feature = "grpc")]
+pub(crate) use repository::{apart, refuse_at_the_end};
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,11 +58,11 @@ impl Default for Limits {
 /// What requests are answered with.
 #[derive(Debug)]
 pub struct Site {
-    models: Models,
+    pub(crate) models: Models,
     limits: Limits,
     draining: AtomicBool,
     /// What has happened to requests that are of no model.
-    others: Tally,
+    pub(crate) others: Tally,
 }
 
 impl Site {
@@ -79,21 +82,21 @@ impl Site {
         self.models.engine().drain();
     }
 
-    fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         !self.draining.load(Ordering::SeqCst)
     }
 
-    fn model(&self, path: &ModelPath) -> Result<Loaded, Rejected> {
+    pub(crate) fn model(&self, path: &ModelPath) -> Result<Loaded, Rejected> {
         self.models.find(&path.0, path.1.as_deref())
     }
 
-    fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         Duration::from_nanos(self.models.engine().clock().now_ns())
     }
 }
 
 /// A model's name and, if the path has them, its version, and what is asked of it.
-struct ModelPath(String, Option<String>, Option<String>);
+pub(crate) struct ModelPath(pub String, pub Option<String>, pub Option<String>);
 
 impl FromRequestParts<Arc<Site>> for ModelPath {
     type Rejection = Response;
@@ -152,7 +155,7 @@ async fn another_method(State(site): Shared, headers: HeaderMap, body: Body) -> 
 }
 
 /// Work that takes longer than the threads of connections may be kept, on a thread of its own.
-async fn aside<T: Send + 'static>(
+pub(crate) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Rejected> + Send + 'static,
 ) -> Result<T, Rejected> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {

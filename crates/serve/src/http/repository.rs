@@ -42,7 +42,8 @@ pub(super) async fn unload(State(site): Shared, path: ModelPath, headers: Header
     answered(unload.await)
 }
 
-fn refuse_at_the_end(site: &Site) -> Result<(), Rejected> {
+/// Nothing is loaded or unloaded once the server drains.
+pub(crate) fn refuse_at_the_end(site: &Site) -> Result<(), Rejected> {
     if site.is_ready() {
         return Ok(());
     }
@@ -52,7 +53,9 @@ fn refuse_at_the_end(site: &Site) -> Result<(), Rejected> {
 }
 
 /// Work of seconds or minutes, on a thread that nobody else waits for. It goes on to its end also when the client goes.
-async fn apart(work: impl FnOnce() -> Result<(), Rejected> + Send + 'static) -> Result<(), Rejected> {
+pub(crate) async fn apart(
+    work: impl FnOnce() -> Result<(), Rejected> + Send + 'static,
+) -> Result<(), Rejected> {
     let (sender, done) = tokio::sync::oneshot::channel();
     let thread = std::thread::Builder::new().name("load".to_owned()).spawn(move || {
         let _ = sender.send(work());

@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes};
 use outgrow_ir::{Diagnostic, Problem};
 
 /// The protocol's name of the type.
-pub(super) const BYTES: &str = "BYTES";
+pub(crate) const BYTES: &str = "BYTES";
 
 fn wrong(field: &str, part: &str, problem: impl Into<String>) -> Problem {
     Diagnostic::new("serve.data", problem).item(format!("{field}.{part}"))
@@ -29,7 +29,7 @@ pub(super) fn texts(json: &str, shape: &[usize], field: &str) -> Result<Vec<Byte
 ///
 /// # Errors
 /// When a length says more than there is, or they are not as many as the shape has.
-pub(super) fn elements(mut binary: Bytes, shape: &[usize], field: &str) -> Result<Vec<Bytes>, Diagnostic> {
+pub(crate) fn elements(mut binary: Bytes, shape: &[usize], field: &str) -> Result<Vec<Bytes>, Diagnostic> {
     let part = "parameters.binary_data_size";
     let mut elements = Vec::new();
     while binary.has_remaining() {

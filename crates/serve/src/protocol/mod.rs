@@ -25,6 +25,8 @@ use bytes::Bytes;
 use outgrow_tensor::Tensor;
 
 pub use asking::encode_request;
+#[cfg(feature = "grpc")]
+pub(crate) use byte_data::{BYTES, elements as byte_elements};
 pub use config::{ConfigTensor, ModelConfig};
 pub use data::read as read_data;
 pub use datatype::Datatype;
@@ -32,6 +34,8 @@ pub use metadata::{ModelMetadata, ModelReady, ServerMetadata, TensorMetadata};
 pub use rejected::{Kind, Rejected};
 pub use repository::{IndexEntry, Policy, State, parse_index, parse_load};
 pub use request::parse_request;
+#[cfg(feature = "grpc")]
+pub(crate) use request::{bounded, no_classes, no_shared_memory, shape};
 pub use response::{Encoded, encode_response};
 pub use statistics::ModelStatistics;
 

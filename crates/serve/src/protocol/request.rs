@@ -111,7 +111,8 @@ fn json_length(body: usize, header: Option<&str>) -> Result<usize, Rejected> {
     }
 }
 
-fn bounded(count: usize, field: &str) -> Result<(), Diagnostic> {
+/// That there are not too many tensors.
+pub(crate) fn bounded(count: usize, field: &str) -> Result<(), Diagnostic> {
     if count <= TENSORS_MAX {
         return Ok(());
     }
@@ -172,7 +173,7 @@ fn inputs(given: Vec<InputJson<'_>>, mut binary: Bytes) -> Result<Vec<Input>, Di
 }
 
 /// The shape, if it has as many elements as can be counted.
-fn shape(given: &[i64], field: &str) -> Result<Vec<usize>, Diagnostic> {
+pub(crate) fn shape(given: &[i64], field: &str) -> Result<Vec<usize>, Diagnostic> {
     let problem = |problem: String| wrong(field, problem);
     if given.len() > RANK_MAX {
         return Err(
@@ -219,6 +220,18 @@ fn taken(binary: &mut Bytes, size: usize, field: &str) -> Result<Bytes, Diagnost
     Err(problem.expected(format!("at most {}", binary.len())))
 }
 
+/// That a tensor is to be in memory that is shared.
+pub(crate) fn no_shared_memory(prefix: &str) -> Diagnostic {
+    wrong(format!("{prefix}parameters.shared_memory_region"), "there is no shared memory here")
+        .hint("leave it out: tensors come with the request and the answer")
+}
+
+/// That an output is to be turned into classes.
+pub(crate) fn no_classes(prefix: &str) -> Diagnostic {
+    wrong(format!("{prefix}parameters.classification"), "outputs are not turned into classes")
+        .hint("leave it out, and look for the largest numbers of the output")
+}
+
 fn outputs(given: Vec<WantedJson<'_>>) -> Result<Vec<Wanted>, Diagnostic> {
     bounded(given.len(), "outputs")?;
     let mut wanted: Vec<Wanted> = Vec::with_capacity(given.len());
@@ -226,19 +239,11 @@ fn outputs(given: Vec<WantedJson<'_>>) -> Result<Vec<Wanted>, Diagnostic> {
         let prefix = format!("outputs[{i}].");
         let parameters = output.parameters.as_ref();
         if parameters.is_some_and(|all| all.contains_key("shared_memory_region")) {
-            return Err(wrong(
-                format!("{prefix}parameters.shared_memory_region"),
-                "there is no shared memory here",
-            )
-            .hint("leave it out: the output comes with the answer"));
+            return Err(no_shared_memory(&prefix));
         }
         let classes = parameter::<u64>(parameters, "classification", &prefix, "a number")?;
         if classes.is_some_and(|classes| classes > 0) {
-            return Err(wrong(
-                format!("{prefix}parameters.classification"),
-                "outputs are not turned into classes",
-            )
-            .hint("leave it out, and look for the largest numbers of the output"));
+            return Err(no_classes(&prefix));
         }
         if wanted.iter().any(|there| there.name == output.name) {
             let problem = format!("the output `{}` is asked for twice", output.name);

@@ -1,7 +1,13 @@
 #!/usr/bin/env bash
 # The official clients of the Open Inference Protocol against a server, each in a Python environment of its own.
-# run.sh BINARY    (needs Python and PyPI; says that it skips without)
+# run.sh BINARY         over HTTP (needs Python and PyPI; says that it skips without)
+# run.sh --grpc BINARY  over gRPC, by a build with the feature grpc
 set -euo pipefail
+grpc=
+if [ "$1" = --grpc ]; then
+  grpc=1
+  shift
+fi
 binary=$(realpath "$1")
 here=$(dirname "$(realpath "$0")")
 work=$(mktemp -d)
@@ -22,9 +28,11 @@ lr = 0.01
 TOML
 "$binary" train "$work/model.toml" --out "$work/run" --cache "$work/cache" --quiet >/dev/null
 mkfifo "$work/said"
-"$binary" serve "$work/run" --http 127.0.0.1:0 --json --quiet >"$work/said" &
+"$binary" serve "$work/run" --http 127.0.0.1:0 ${grpc:+--grpc 127.0.0.1:0} --json --quiet >"$work/said" &
 server=$!
-address=$(head -n 1 "$work/said" | sed -n 's|.*"http":"http://\([^"]*\)".*|\1|p')
+said=$(head -n 1 "$work/said")
+address=$(sed -n 's|.*"http":"http://\([^"]*\)".*|\1|p' <<<"$said")
+if [ -n "$grpc" ]; then address=$(sed -n 's|.*"grpc":"\([^"]*\)".*|\1|p' <<<"$said"); fi
 test -n "$address"
 
 # check SCRIPT PACKAGE…: what the script needs is installed beside nothing else.
@@ -37,5 +45,9 @@ check() {
     echo "$script skipped: $* could not be installed"
   fi
 }
-check tritonclient_http.py 'tritonclient[http]==2.73.0'
-check kserve_rest.py 'kserve==0.21.0'
+if [ -n "$grpc" ]; then
+  check tritonclient_grpc.py 'tritonclient[grpc]==2.73.0' grpcio-health-checking grpcio-reflection
+else
+  check tritonclient_http.py 'tritonclient[http]==2.73.0'
+  check kserve_rest.py 'kserve==0.21.0'
+fi

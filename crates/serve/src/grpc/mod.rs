@@ -1,0 +1,272 @@
+//! The Open Inference Protocol over gRPC: the same models, batches, limits and words as over HTTP. The messages are made
+//! of `proto/inference.proto`; what is of them and what is of the protocol's own types meets in `convert`.
+
+mod convert;
+#[allow(clippy::all, missing_docs, unused_qualifications)]
+mod messages;
+#[allow(clippy::all, missing_docs, unused_qualifications)]
+mod service;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use outgrow_tensor::Tensor;
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Code, Request, Response, Status};
+
+use crate::http::{ModelPath, Site, apart, aside, refuse_at_the_end};
+use crate::models::Loaded;
+use crate::protocol::{InferResponse, Kind, ModelStatistics, Rejected, ServerMetadata, State, parse_load};
+use crate::raw::Form;
+use crate::tally::Times;
+use messages::*;
+use service::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
+
+/// What reflection says of the service.
+const DESCRIPTOR: &[u8] = include_bytes!("../../proto/descriptor.bin");
+/// Larger requests are read and written aside: the threads of connections have others to serve.
+const BYTES_INLINE_MAX: usize = 1 << 20;
+/// Requests of one connection at once.
+const STREAMS_MAX: u32 = 1024;
+/// How often a client that says nothing is asked whether it is there.
+const ASK_EVERY: Duration = Duration::from_secs(60);
+
+/// Serves until `end` is over; then requests that are in are answered, for `drain_max` at most. Says whether all were
+/// answered.
+pub async fn serve_grpc(
+    listener: TcpListener,
+    site: Arc<Site>,
+    end: impl Future<Output = ()>,
+    drain_max: Duration,
+) -> bool {
+    let max = site.limits().body_bytes_max;
+    let service = GrpcInferenceServiceServer::new(Service(site))
+        .max_decoding_message_size(max)
+        .max_encoding_message_size(usize::MAX);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<GrpcInferenceServiceServer<Service>>().await;
+    let mut server = Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_keepalive_interval(Some(ASK_EVERY))
+        .add_service(service)
+        .add_service(health_service);
+    // The descriptor is a constant; a test asks for it.
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTOR)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    if let (Ok(newer), Ok(older)) = (reflection().build_v1(), reflection().build_v1alpha()) {
+        server = server.add_service(newer).add_service(older);
+    }
+    let (ended, over) = tokio::sync::oneshot::channel::<()>();
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let serving = tokio::spawn(server.serve_with_incoming_shutdown(incoming, async {
+        let _ = over.await;
+    }));
+    end.await;
+    health.set_not_serving::<GrpcInferenceServiceServer<Service>>().await;
+    let _ = ended.send(());
+    matches!(tokio::time::timeout(drain_max, serving).await, Ok(Ok(Ok(()))))
+}
+
+/// What answers.
+#[derive(Debug)]
+struct Service(Arc<Site>);
+
+fn status(rejected: &Rejected) -> Status {
+    let code = match rejected.kind {
+        Kind::Invalid => Code::InvalidArgument,
+        Kind::NotFound => Code::NotFound,
+        Kind::Slow => Code::DeadlineExceeded,
+        Kind::TooLarge => Code::ResourceExhausted,
+        Kind::Method | Kind::Unsupported => Code::Unimplemented,
+        Kind::Unavailable(_) => Code::Unavailable,
+        Kind::Internal => Code::Internal,
+    };
+    Status::new(code, rejected.message())
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn answered<T>(answer: Result<T, Rejected>) -> Answer<T> {
+    answer.map(Response::new).map_err(|rejected| status(&rejected))
+}
+
+impl Service {
+    fn model(&self, name: &str, version: &str) -> Result<Loaded, Rejected> {
+        let version = Some(version.to_owned()).filter(|version| !version.is_empty());
+        self.0.model(&ModelPath(name.to_owned(), version, None))
+    }
+
+    async fn infer(
+        &self,
+        request: ModelInferRequest,
+        budget: Option<Duration>,
+    ) -> Result<ModelInferResponse, Rejected> {
+        let site = &*self.0;
+        let start = site.now();
+        let loaded = self.model(&request.model_name, &request.model_version).inspect_err(|rejected| {
+            site.others.failed(rejected.status(), Duration::ZERO);
+        })?;
+        let tally = Arc::clone(&loaded.tally);
+        self.infer_of(loaded, request, budget, start).await.inspect_err(|rejected| {
+            tally.failed(rejected.status(), site.now().saturating_sub(start));
+        })
+    }
+
+    async fn infer_of(
+        &self,
+        loaded: Loaded,
+        request: ModelInferRequest,
+        budget: Option<Duration>,
+        start: Duration,
+    ) -> Result<ModelInferResponse, Rejected> {
+        let site = &*self.0;
+        let is_long = loaded.form == Form::Raw || convert::bytes(&request) > BYTES_INLINE_MAX;
+        let asking = loaded.clone();
+        let read = move || -> Result<_, Rejected> {
+            let request = convert::request(request)?;
+            let prepared = asking.serving.served().prepare(asking.form, &request)?;
+            Ok((request, prepared))
+        };
+        let (request, prepared) = if is_long { aside(read).await? } else { read()? };
+        let input = site.now().saturating_sub(start);
+        let engine = site.models.engine();
+        let timeout = [request.timeout, budget].into_iter().flatten().min();
+        let ticket = engine.submit(&loaded.serving, &loaded.tally, &prepared, request.priority, timeout)?;
+        let ran = ticket.answer().await?;
+        let begun = site.now();
+        let is_long = ran.outputs.iter().map(Tensor::bytes).sum::<usize>() > BYTES_INLINE_MAX;
+        let (rows, queue, infer, tally) = (prepared.rows, ran.queue, ran.infer, Arc::clone(&loaded.tally));
+        let write = move || {
+            let served = loaded.serving.served();
+            Ok(convert::response(InferResponse {
+                model: loaded.label(),
+                version: served.version().to_string(),
+                id: request.id,
+                outputs: served.chosen(&prepared.outputs, &ran.outputs),
+            }))
+        };
+        let answer = if is_long { aside(write).await? } else { write()? };
+        let now = site.now();
+        let (total, output) = (now.saturating_sub(start), now.saturating_sub(begun));
+        let times = Times { total, input, queue, infer, output };
+        tally.answered(rows, times, Duration::from_secs(engine.clock().unix_s()));
+        Ok(answer)
+    }
+}
+
+#[tonic::async_trait]
+impl GrpcInferenceService for Service {
+    async fn server_live(&self, _: Request<ServerLiveRequest>) -> Answer<ServerLiveResponse> {
+        answered(Ok(ServerLiveResponse { live: true }))
+    }
+
+    async fn server_ready(&self, _: Request<ServerReadyRequest>) -> Answer<ServerReadyResponse> {
+        answered(Ok(ServerReadyResponse { ready: self.0.is_ready() }))
+    }
+
+    /// Of a model that is not there, that it is not ready.
+    async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Answer<ModelReadyResponse> {
+        let request = request.into_inner();
+        let ready = self.0.is_ready() && self.model(&request.name, &request.version).is_ok();
+        answered(Ok(ModelReadyResponse { ready }))
+    }
+
+    async fn server_metadata(&self, _: Request<ServerMetadataRequest>) -> Answer<ServerMetadataResponse> {
+        let ServerMetadata { name, version, extensions } = ServerMetadata::new();
+        // Binary data is HTTP's; here it is a part of the protocol itself.
+        let extensions = extensions.iter().filter(|name| **name != "binary_tensor_data");
+        answered(Ok(ServerMetadataResponse {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            extensions: extensions.map(|name| (*name).to_owned()).collect(),
+        }))
+    }
+
+    async fn model_metadata(&self, request: Request<ModelMetadataRequest>) -> Answer<ModelMetadataResponse> {
+        let request = request.into_inner();
+        answered(self.model(&request.name, &request.version).map(|loaded| {
+            let versions = self.0.models.served(&request.name);
+            convert::metadata(loaded.serving.served().metadata(loaded.form, versions))
+        }))
+    }
+
+    async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
+        let budget = request.metadata().get("grpc-timeout").and_then(|value| value.to_str().ok());
+        let budget = budget.and_then(convert::timeout);
+        answered(self.infer(request.into_inner(), budget).await)
+    }
+
+    async fn model_config(&self, request: Request<ModelConfigRequest>) -> Answer<ModelConfigResponse> {
+        let request = request.into_inner();
+        answered(self.model(&request.name, &request.version).map(|loaded| {
+            let config = loaded.serving.served().config(loaded.form, self.0.models.engine().threads());
+            ModelConfigResponse { config: Some(convert::config(config)) }
+        }))
+    }
+
+    async fn model_statistics(
+        &self,
+        request: Request<ModelStatisticsRequest>,
+    ) -> Answer<ModelStatisticsResponse> {
+        let request = request.into_inner();
+        let all = self.0.models.loaded();
+        let counted = match (request.name.as_str(), request.version.as_str()) {
+            ("", _) => Ok(all),
+            (name, "") => self.model(name, "").map(|loaded| {
+                let label = loaded.label();
+                all.into_iter().filter(|other| other.label() == label).collect()
+            }),
+            (name, version) => self.model(name, version).map(|loaded| vec![loaded]),
+        };
+        answered(counted.map(|counted| {
+            let of = |loaded: &Loaded| {
+                let version = loaded.serving.served().version();
+                convert::statistics(&ModelStatistics::new(&loaded.label(), version, &loaded.tally))
+            };
+            ModelStatisticsResponse { model_stats: counted.iter().map(of).collect() }
+        }))
+    }
+
+    async fn repository_index(
+        &self,
+        request: Request<RepositoryIndexRequest>,
+    ) -> Answer<RepositoryIndexResponse> {
+        let (site, ready) = (Arc::clone(&self.0), request.into_inner().ready);
+        let index = aside(move || Ok(site.models.index())).await;
+        answered(index.map(|mut index| {
+            index.retain(|entry| !ready || entry.state == State::Ready);
+            RepositoryIndexResponse { models: index.into_iter().map(convert::entry).collect() }
+        }))
+    }
+
+    async fn repository_model_load(
+        &self,
+        request: Request<RepositoryModelLoadRequest>,
+    ) -> Answer<RepositoryModelLoadResponse> {
+        let (site, request) = (Arc::clone(&self.0), request.into_inner());
+        let load = async {
+            let policy = parse_load(&convert::parameters(&request.parameters))?;
+            refuse_at_the_end(&site)?;
+            apart(move || site.models.load(&request.model_name, &policy)).await
+        };
+        answered(load.await.map(|()| RepositoryModelLoadResponse {}))
+    }
+
+    async fn repository_model_unload(
+        &self,
+        request: Request<RepositoryModelUnloadRequest>,
+    ) -> Answer<RepositoryModelUnloadResponse> {
+        let (site, request) = (Arc::clone(&self.0), request.into_inner());
+        let unload = async {
+            // What parameters there are concerns models that depend on others, of which there are none.
+            refuse_at_the_end(&site)?;
+            apart(move || site.models.unload(&request.model_name)).await
+        };
+        answered(unload.await.map(|()| RepositoryModelUnloadResponse {}))
+    }
+}
