@@ -177,6 +177,41 @@ pub struct DataBenchArgs {
     pub epochs: NonZeroU32,
 }
 
+/// The runs in a folder.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  outgrow runs                                  those in runs/, the newest first
+  outgrow runs compare small large --html sizes.html")]
+pub struct RunsArgs {
+    /// What to do with them; `list` when left out.
+    #[command(subcommand)]
+    pub action: Option<RunsAction>,
+    /// The folder in which the runs' folders are
+    #[arg(long, global = true, value_name = "FOLDER", default_value = "runs")]
+    pub folder: PathBuf,
+}
+
+/// What to do with runs.
+#[derive(Clone, Debug, Subcommand)]
+pub enum RunsAction {
+    /// A line for each run: when, how far, its best evaluation, how it ended
+    List,
+    /// What several runs came to, and the keys of their manifests that differ
+    Compare(CompareArgs),
+}
+
+/// Which runs.
+#[derive(Clone, Debug, Args)]
+pub struct CompareArgs {
+    /// Their names in the folder, or their own folders
+    #[arg(required = true, num_args = 2.., value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// Write a page with their curves over each other as well
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
 /// How the processor is used. No result depends on it.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Processor")]
@@ -678,6 +713,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Search for a learning rate
     TuneLr(TuneLrArgs),
+    /// Show the runs in a folder, or several of them side by side
+    Runs(RunsArgs),
     /// Print the graph of a model, before and after the passes
     Graph(GraphArgs),
     /// Prepare, inspect or verify the data of a manifest, or fetch public data

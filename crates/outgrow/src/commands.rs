@@ -12,6 +12,7 @@ mod infer;
 mod init;
 mod predict;
 mod run;
+mod runs;
 mod schema;
 mod serve;
 mod table;
@@ -64,6 +65,7 @@ pub fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Infer(args) => infer::run(&args, context),
         Command::Serve(args) => serve::run(&args, context),
         Command::TuneLr(args) => tune_lr::run(&args, context),
+        Command::Runs(args) => runs::run(&args, context),
         Command::Graph(args) => graph::run(&args, context),
         Command::Init(args) => init::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),

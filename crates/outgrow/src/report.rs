@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bitmap::Bitmap;
 pub use plot::{Plot, Scale, Series, Style};
-pub use render::{plot_page, render};
+pub use render::{comparison_page, plot_page, render};
 
 /// Everything that the page of a run shows. What a run does not have is left empty and not shown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -44,6 +44,34 @@ pub fn plot_page(title: &str, subtitle: &str, plots: &[Plot]) -> String {
     page(title, &body)
 }
 
+/// A page of plots over tables, each with its title; the first line of a table names its columns.
+pub fn comparison_page(
+    title: &str,
+    subtitle: &str,
+    plots: &[Plot],
+    tables: &[(&str, Vec<Vec<String>>)],
+) -> String {
+    let table = |lines: &[Vec<String>]| {
+        html! {
+            div.scroll {
+                table {
+                    @for (i, line) in lines.iter().enumerate() {
+                        tr { @for cell in line { @if i == 0 { th { (cell) } } @else { td { (cell) } } } }
+                    }
+                }
+            }
+        }
+    };
+    let body = html! {
+        (header(title, subtitle))
+        div.cards {
+            @for (title, lines) in tables { (wide_card(title, &table(lines))) }
+            @for plot in plots { (card(&capital(&plot.title), &PreEscaped(plot.svg()))) }
+        }
+    };
+    page(title, &body)
+}
+
 /// What ran, and on what.
 fn facts(report: &RunReport) -> Markup {
     let Machine { version, cpu, cores, threads, kernel_path, os } = &report.environment;
