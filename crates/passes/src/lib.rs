@@ -1,14 +1,16 @@
-//! Graph to graph passes: gradient, simplification and fusion. The verifier runs after each.
+//! Graph to graph passes: gradient, simplification, recomputation and fusion. The verifier runs after each.
 
 mod dead_code;
 mod fuse;
 mod gradient;
 mod pipeline;
 mod reach;
+mod recompute;
 mod simplify;
 
 pub use dead_code::DeadCode;
 pub use fuse::{Fuse, units};
 pub use gradient::{add_gradients, gradient};
 pub use pipeline::{Pass, PassManager, prepare};
+pub use recompute::Recompute;
 pub use simplify::Simplify;

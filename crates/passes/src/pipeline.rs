@@ -1,6 +1,6 @@
 //! The pipeline: which passes run, in which order, and why.
 
-use crate::{DeadCode, Fuse, Simplify};
+use crate::{DeadCode, Fuse, Recompute, Simplify};
 use outgrow_ir::{Diagnostic, Diagnostics, Graph};
 use std::fmt::Debug;
 
@@ -58,6 +58,10 @@ pub fn prepare() -> PassManager {
         // Before fusion, which would otherwise carry identities and repeated expressions into its kernels.
         Box::new(Simplify),
         // Simplification leaves the nodes behind that it found another value for.
+        Box::new(DeadCode),
+        // After all that would take two computations of one value for one.
+        Box::new(Recompute),
+        // What is computed again may not be needed where it was computed first.
         Box::new(DeadCode),
         // Last: it only marks nodes, and any rewriting after it would have to keep the groups sound.
         Box::new(Fuse),

@@ -17,6 +17,9 @@ const FOLD_ELEMENTS: usize = 1024;
 /// It may take at most this many operations: a window over padding can be far larger than what lies under it.
 const FOLD_FLOPS: u64 = 1 << 22;
 
+/// The values of expressions.
+type Known = HashMap<(Op, Vec<Value>), Value>;
+
 impl Pass for Simplify {
     fn name(&self) -> &'static str {
         "simplify"
@@ -24,7 +27,7 @@ impl Pass for Simplify {
 
     fn run(&self, graph: &Graph) -> Result<Graph, Diagnostics> {
         let mut rewriter = Rewriter::new(graph);
-        let mut known: HashMap<(Op, Vec<Value>), Value> = HashMap::new();
+        let mut known = Known::new();
         for (old, node) in graph.iter() {
             let inputs = rewriter.new_inputs(node);
             let simpler = rewriter.b.with_origin(node.origin.clone(), |b| {
@@ -32,6 +35,7 @@ impl Pass for Simplify {
                 folded
                     .or_else(|| identity(b, &node.op, &inputs))
                     .or_else(|| structure(b, &node.op, &inputs, &node.ty))
+                    .or_else(|| sign(b, &node.op, &inputs, &mut known))
             });
             if let Some(new) = simpler {
                 rewriter.replace(old, new);
@@ -104,6 +108,17 @@ fn identity(b: &mut Builder, op: &Op, inputs: &[Value]) -> Option<Value> {
         },
         _ => None,
     }
+}
+
+/// Brings a sign out of a sum, so that the sum is shared with who needs it without the sign.
+fn sign(b: &mut Builder, op: &Op, inputs: &[Value], known: &mut Known) -> Option<Value> {
+    let before = b.graph().node(*inputs.first()?).clone();
+    if !matches!((op, &before.op), (Op::ReduceSum(_), Op::Neg(_))) {
+        return None;
+    }
+    let key = (op.clone(), before.inputs.clone());
+    let sum = *known.entry(key).or_insert_with(|| b.push(op.clone(), &before.inputs));
+    Some(b.neg(sum))
 }
 
 /// Structure ops that change nothing, or that merge with the one before.
@@ -275,6 +290,20 @@ mod tests {
             },
             &["input"],
         );
+    }
+
+    /// In either order.
+    #[test]
+    fn a_sum_is_shared_with_that_of_the_negative() {
+        for first in [false, true] {
+            let build = |b: &mut Builder, x: Value| {
+                let negative = b.neg(x);
+                let [x, y] = if first { [negative, x] } else { [x, negative] };
+                let (x, y) = (b.reduce_sum(x, &[1]), b.reduce_sum(y, &[1]));
+                b.mul(x, y)
+            };
+            check(build, &["input", "reduce_sum", "neg", "mul"]);
+        }
     }
 
     #[test]
