@@ -77,6 +77,18 @@ pub trait StorageBackend: Debug + Send + Sync {
     /// undone, wholly or partly, by a crash.
     fn remove_tree(&self, path: &Path) -> Result<(), StorageError>;
 
+    /// Makes `pointer` say which of the things beside it is meant: a symbolic link where the system has them and grants
+    /// one, so that other programs follow it too; else a file with the name. What `pointer` said before is replaced in
+    /// one step; anything but a pointer or a file is left as it is, which is an error.
+    fn point(&self, pointer: &Path, name: &str) -> Result<(), StorageError> {
+        self.write(pointer, name.as_bytes())
+    }
+
+    /// The name that [`StorageBackend::point`] has left here; `None` where there is nothing, or something else.
+    fn pointed(&self, pointer: &Path) -> Result<Option<String>, StorageError> {
+        pointed_by_file(self, pointer)
+    }
+
     /// Removes the temporary files that interrupted writers left in the folder, and returns how many there were.
     /// Only for who holds the folder's lock: a file that is being written looks the same.
     fn sweep(&self, folder: &Path) -> Result<usize, StorageError>;
@@ -84,6 +96,30 @@ pub trait StorageBackend: Debug + Send + Sync {
     /// Takes the folder for this process alone, without waiting: [`StorageError::Locked`] when somebody has it. The
     /// lock ends with the guard, or with the process, however it dies. It binds only those who ask for it.
     fn lock(&self, folder: &Path) -> Result<FolderLock, StorageError>;
+}
+
+/// Longest name of a file, in bytes, on all usual file systems.
+const NAME_BYTES_MAX: u64 = 255;
+
+/// What a file says that holds nothing but the name of something beside it.
+fn pointed_by_file<S: StorageBackend + ?Sized>(
+    storage: &S,
+    pointer: &Path,
+) -> Result<Option<String>, StorageError> {
+    match storage.entry(pointer)? {
+        Some(entry) if !entry.is_folder && entry.bytes <= NAME_BYTES_MAX => {
+            let bytes = storage.read(pointer)?;
+            Ok(std::str::from_utf8(&bytes).ok().and_then(plain_name))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The text, if it is a name and no path.
+fn plain_name(text: &str) -> Option<String> {
+    let name = text.trim_end();
+    let plain = !["", ".", ".."].contains(&name) && !name.contains(['/', '\\', '\n', '\0']);
+    plain.then(|| name.to_owned())
 }
 
 /// One file or folder.

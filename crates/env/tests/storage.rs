@@ -316,3 +316,41 @@ fn a_lock_dies_with_its_process() {
     child.wait().unwrap();
     drop(storage.lock(folder.path()).unwrap());
 }
+
+#[test]
+fn a_pointer_says_what_is_meant() {
+    on_every_backend(|storage, folder| {
+        let pointer = folder.join("latest");
+        assert_eq!(storage.pointed(&pointer).unwrap(), None);
+        for name in ["a", "b", "b", "ä c"] {
+            storage.create_folder(&folder.join(name)).unwrap();
+            storage.point(&pointer, name).unwrap();
+            assert_eq!(storage.pointed(&pointer).unwrap().as_deref(), Some(name));
+        }
+        assert_eq!(names(storage, folder), ["a", "b", "latest", "ä c"], "nothing else is left");
+        // What is no name is no pointer, nor is a folder, which stays.
+        for content in ["", "..", "a/b", "a\nb", &"x".repeat(300)] {
+            storage.write(&folder.join("file"), content.as_bytes()).unwrap();
+            assert_eq!(storage.pointed(&folder.join("file")).unwrap(), None, "{content}");
+        }
+        storage.write(&folder.join("a").join("kept"), b"").unwrap();
+        assert!(storage.point(&folder.join("a"), "b").is_err());
+        assert_eq!(storage.pointed(&folder.join("a")).unwrap(), None);
+        assert_eq!(names(storage, &folder.join("a")), ["kept"]);
+        assert_eq!(names(storage, folder).len(), 5);
+    });
+}
+
+/// A link made by `point` is relative: the folder may be moved, and other programs follow it.
+#[test]
+#[cfg(unix)]
+fn a_pointer_is_a_relative_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = LocalStorage::new();
+    storage.create_folder(&folder.path().join("one").join("run")).unwrap();
+    storage.write(&folder.path().join("one/run/file"), b"x").unwrap();
+    storage.point(&folder.path().join("one/latest"), "run").unwrap();
+    std::fs::rename(folder.path().join("one"), folder.path().join("two")).unwrap();
+    assert_eq!(std::fs::read_link(folder.path().join("two/latest")).unwrap(), Path::new("run"));
+    assert_eq!(std::fs::read(folder.path().join("two/latest/file")).unwrap(), b"x");
+}

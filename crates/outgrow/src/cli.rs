@@ -231,11 +231,11 @@ pub struct RunArgs {
     /// Which manifest.
     #[command(flatten)]
     pub manifest: ManifestArgs,
-    /// The run's folder [default: runs/NAME]
+    /// The run's folder [default: runs/NAME; where that holds another run, runs/NAME-2 and so on, the same each time]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
-    /// Start anew where the run's folder holds another run. One that differs in train.epochs or train.steps alone needs
-    /// no --fresh: it goes on to that length
+    /// Start anew what was begun before, or what --out holds. A run that differs in train.epochs or train.steps alone
+    /// needs no --fresh: it goes on to that length
     #[arg(long)]
     pub fresh: bool,
     /// Stop before the first step, with an estimate of time and memory from a few that are timed; nothing is written but
@@ -473,7 +473,7 @@ pub struct EvalArgs {
     /// Evaluate on these files in place of the manifest's data; they are of the kind that it trains on, with labels.
     /// --data FILE says the same
     pub files: Vec<PathBuf>,
-    /// With a manifest: the run's folder, whose model is evaluated [default: runs/NAME]
+    /// With a manifest: the run's folder, whose model is evaluated [default: where its run is, in runs/]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
     /// How the processor is used.
@@ -486,6 +486,7 @@ pub struct EvalArgs {
 #[command(after_help = "\
 Examples:
   outgrow predict runs/mnist digit.png
+  outgrow predict runs/latest digit.png         by the run that was begun or gone on with last
   outgrow predict runs/adult people.csv
   outgrow predict runs/adult people.parquet --output answers.parquet
   outgrow predict runs/mnist pictures --output answers.csv     all images below a folder
@@ -659,7 +660,7 @@ pub struct TuneLrArgs {
     /// Steps of each run [default: an epoch, but 100 to 1000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=100_000))]
     pub steps: Option<u64>,
-    /// The folder for the plot and the numbers [default: runs/NAME, the run's own]
+    /// The folder for the plot and the numbers [default: the run's own, in runs/]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
     /// How the processor is used.

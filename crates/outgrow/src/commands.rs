@@ -27,7 +27,7 @@ use outgrow_ir::Diagnostic;
 
 use crate::cli::Command;
 use crate::context::{Context, Failure};
-use crate::diagnose;
+use crate::{diagnose, latest};
 
 /// Says what is wrong with the command line (or what was asked about it), and with `--json` on stdout too.
 pub fn misused(error: &clap::Error, mut args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -55,7 +55,8 @@ fn usage(message: &str) -> Diagnostic {
 }
 
 /// Runs a command.
-pub fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
+pub fn dispatch(mut command: Command, context: &Context) -> Result<(), Failure> {
+    latest::follow(&mut command, &*context.world.storage);
     match command {
         Command::Run(args) => run::run(&args, context),
         Command::Train(args) => run::train(&args, context),

@@ -9,6 +9,7 @@ pub mod commands;
 pub mod context;
 pub mod diagnose;
 pub mod interrupt;
+pub mod latest;
 pub mod manifest;
 pub mod places;
 pub mod progress;

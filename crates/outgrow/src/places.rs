@@ -10,6 +10,7 @@ use outgrow_env::{Place, Remote};
 use outgrow_ir::Diagnostic;
 
 use crate::cli::ManifestArgs;
+use crate::latest::LATEST;
 use crate::manifest::Manifest;
 
 /// What the process's environment says.
@@ -149,13 +150,20 @@ pub fn data_cache(manifest: &Manifest, args: &ManifestArgs, environment: &Enviro
     args.cache.clone().or_else(usual).unwrap_or_else(|| manifest.folder().join(".outgrow-cache"))
 }
 
+/// Where a run is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunPlace {
+    /// The folder.
+    pub path: PathBuf,
+    /// Whether somebody named this very folder. If not, the run gets one beside it where another run is in it.
+    pub is_given: bool,
+}
+
 /// The run's folder: `--out`, else the one that keeps the manifest, else `runs/NAME` in the current folder.
-pub fn run_folder(manifest: &Manifest, out: Option<&Path>) -> PathBuf {
-    match (out, &manifest.kept) {
-        (Some(out), _) => out.to_owned(),
-        (None, Some(kept)) => kept.folder.clone(),
-        (None, None) => Path::new("runs").join(file_name(&manifest.name)),
-    }
+pub fn run_place(manifest: &Manifest, out: Option<&Path>) -> RunPlace {
+    let given = out.or(manifest.kept.as_ref().map(|kept| kept.folder.as_path()));
+    let path = given.map_or_else(|| Path::new("runs").join(file_name(&manifest.name)), Path::to_owned);
+    RunPlace { path, is_given: given.is_some() }
 }
 
 /// The name with everything replaced that a file's name should not have.
@@ -163,7 +171,12 @@ fn file_name(name: &str) -> String {
     let plain: String =
         name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
     let plain = plain.trim_start_matches('.');
-    if plain.is_empty() { "model".to_owned() } else { plain.to_owned() }
+    match plain {
+        "" => "model".to_owned(),
+        // That is the pointer to the latest run.
+        _ if plain.eq_ignore_ascii_case(LATEST) => format!("{plain}-run"),
+        _ => plain.to_owned(),
+    }
 }
 
 /// Where files in memory are made, which processes share: in memory, where the system has such a folder.
@@ -191,9 +204,13 @@ mod tests {
 
     #[test]
     fn names_of_folders_are_plain() {
-        for (name, expect) in
-            [("mnist", "mnist"), ("../etc/x y", "-etc-x-y"), ("...", "model"), ("ä.1", "ä.1")]
-        {
+        for (name, expect) in [
+            ("mnist", "mnist"),
+            ("../etc/x y", "-etc-x-y"),
+            ("...", "model"),
+            ("ä.1", "ä.1"),
+            ("Latest", "Latest-run"),
+        ] {
             assert_eq!(file_name(name), expect);
         }
     }

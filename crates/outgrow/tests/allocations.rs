@@ -2,13 +2,12 @@
 //! what the longer one asks for more is what steps ask for.
 #![allow(clippy::print_stdout)]
 
-use std::path::Path;
 use std::sync::Arc;
 
 use clap::Parser;
 use outgrow::cli::{Cli, Command};
 use outgrow::context::{Context, World};
-use outgrow::places::Environment;
+use outgrow::places::{Environment, RunPlace};
 use outgrow::session::Session;
 use outgrow_env::{SimClock, SimStorage};
 
@@ -50,7 +49,8 @@ fn asked(optimizer: &str, steps: u64) -> u64 {
     let context = Context { world, ..Context::new(&output, Environment::default()) };
     let session = Session::open(&args.manifest, &args.processor, &context).unwrap();
     let asked = allocation_counter::measure(|| {
-        let result = session.run(Path::new("/run"), false, false, None).unwrap();
+        let result =
+            session.run(&RunPlace { path: "/run".into(), is_given: true }, false, false, None).unwrap();
         assert_eq!(result["steps"], steps);
     });
     asked.count_total

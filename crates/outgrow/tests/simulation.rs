@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::Parser;
 use outgrow::cli::{Cli, Command, RunArgs};
 use outgrow::context::{Context, Failure, World};
-use outgrow::places::Environment;
+use outgrow::places::{Environment, RunPlace};
 use outgrow::session::Session;
 use outgrow_env::{SimClock, SimStorage, StorageBackend};
 use serde_json::Value as Json;
@@ -81,7 +81,7 @@ impl Project {
         let world = World { storage: disk.clone(), clock: Arc::new(SimClock::new(0)) };
         let context = Context { world, ..Context::new(&output, Environment::default()) };
         let session = Session::open(&self.args.manifest, &self.args.processor, &context)?;
-        session.run(Path::new(RUN), false, true, None)
+        session.run(&RunPlace { path: RUN.into(), is_given: true }, false, true, None)
     }
 }
 

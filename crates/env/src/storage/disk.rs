@@ -3,7 +3,7 @@
 //! A file is replaced by writing a temporary file beside it, syncing that, renaming it over the target and syncing
 //! the folder. Leaving out any of the four steps loses data after a crash; the simulated disk shows it.
 
-use super::{Entry, FolderLock, Operation, StorageBackend, StorageError};
+use super::{Entry, FolderLock, Operation, StorageBackend, StorageError, plain_name, pointed_by_file};
 use bytes::Bytes;
 use std::fmt::Debug;
 use std::io::{self, BufWriter, Write};
@@ -52,6 +52,14 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes a folder with everything in it.
     fn remove_tree(&self, path: &Path) -> io::Result<()>;
+    /// Makes a symbolic link to what lies beside it, where this disk has such links.
+    fn link(&self, _name: &str, _link: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// Where a symbolic link leads; `None` for anything else.
+    fn linked(&self, _link: &Path) -> io::Result<Option<PathBuf>> {
+        Ok(None)
+    }
     /// Locks through the file at `path`, or says who has it.
     fn lock(&self, path: &Path) -> io::Result<Result<FolderLock, Option<u32>>>;
 }
@@ -75,8 +83,12 @@ impl<D: Disk> OnDisk<D> {
         &self.disk
     }
 
-    /// Opens a new temporary file beside `path`.
-    fn create_temporary(&self, path: &Path) -> io::Result<(PathBuf, D::File)> {
+    /// Makes something new of a temporary name beside `path`.
+    fn create_temporary<T>(
+        &self,
+        path: &Path,
+        create: impl Fn(&Path) -> io::Result<T>,
+    ) -> io::Result<(PathBuf, T)> {
         let Some(name) = path.file_name() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"));
         };
@@ -87,8 +99,8 @@ impl<D: Disk> OnDisk<D> {
                 std::ffi::OsString::from(format!("{TEMPORARY}{}-{number}-", std::process::id()));
             temporary.push(name);
             let temporary = path.with_file_name(temporary);
-            match self.disk.create_new(&temporary) {
-                Ok(file) => return Ok((temporary, file)),
+            match create(&temporary) {
+                Ok(made) => return Ok((temporary, made)),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => taken = Some(e),
                 Err(e) => return Err(e),
             }
@@ -119,13 +131,19 @@ impl<D: Disk> OnDisk<D> {
         {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder"));
         }
-        let (temporary, mut file) = self.create_temporary(path)?;
+        let (temporary, mut file) =
+            self.create_temporary(path, |temporary| self.disk.create_new(temporary))?;
         let written = self.fill(&mut file, content);
         drop(file);
-        let renamed = written.and_then(|()| self.disk.rename(&temporary, path));
+        self.put(written, &temporary, path)
+    }
+
+    /// Puts what was written under a temporary name in its place.
+    fn put(&self, written: io::Result<()>, temporary: &Path, path: &Path) -> io::Result<()> {
+        let renamed = written.and_then(|()| self.disk.rename(temporary, path));
         if let Err(e) = renamed {
             // The first error is the one to report; a temporary file that cannot be removed is swept later.
-            let _ = self.disk.remove_file(&temporary);
+            let _ = self.disk.remove_file(temporary);
             return Err(e);
         }
         self.disk.sync_folder(parent(path))
@@ -258,6 +276,24 @@ impl<D: Disk> StorageBackend for OnDisk<D> {
     fn remove_tree(&self, path: &Path) -> Result<(), StorageError> {
         missing_is_fine(self.disk.remove_tree(path))
             .map_err(|e| StorageError::from_io(Operation::Remove, path, e))
+    }
+
+    fn point(&self, pointer: &Path, name: &str) -> Result<(), StorageError> {
+        match self.create_temporary(pointer, |temporary| self.disk.link(name, temporary)) {
+            Ok((temporary, ())) => self
+                .put(Ok(()), &temporary, pointer)
+                .map_err(|e| StorageError::from_io(Operation::Write, pointer, e)),
+            // No links here, or none for this user.
+            Err(_) => self.write(pointer, name.as_bytes()),
+        }
+    }
+
+    fn pointed(&self, pointer: &Path) -> Result<Option<String>, StorageError> {
+        let failed = |e| StorageError::from_io(Operation::Read, pointer, e);
+        match self.disk.linked(pointer).map_err(failed)? {
+            Some(to) => Ok(to.to_str().and_then(plain_name)),
+            None => pointed_by_file(self, pointer),
+        }
     }
 
     fn sweep(&self, folder: &Path) -> Result<usize, StorageError> {

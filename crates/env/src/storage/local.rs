@@ -5,7 +5,7 @@ use super::{Entry, FolderLock, map};
 use bytes::Bytes;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Storage in local files and folders.
 pub type LocalStorage = OnDisk<RealDisk>;
@@ -110,6 +110,24 @@ impl Disk for RealDisk {
 
     fn remove_tree(&self, path: &Path) -> io::Result<()> {
         fs::remove_dir_all(path)
+    }
+
+    fn link(&self, name: &str, link: &Path) -> io::Result<()> {
+        #[cfg(unix)]
+        return std::os::unix::fs::symlink(name, link);
+        #[cfg(windows)]
+        return std::os::windows::fs::symlink_dir(name, link);
+        #[cfg(not(any(unix, windows)))]
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+
+    fn linked(&self, link: &Path) -> io::Result<Option<PathBuf>> {
+        match fs::symlink_metadata(link) {
+            Ok(metadata) if metadata.is_symlink() => fs::read_link(link).map(Some),
+            Ok(_) => Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// The lock belongs to the open file, so the system drops it when the process dies. The file itself stays:

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::run::summary;
 use crate::cli::{EvalArgs, ManifestArgs};
 use crate::context::{Context, Failure};
-use crate::places::run_folder;
+use crate::places::run_place;
 use crate::session::folder::{self, Ending};
 use crate::session::{Session, evaluate_run, usage};
 
@@ -22,13 +22,15 @@ const OF_TRAINING: [&str; 5] = ["steps", "samples", "train_seconds", "samples_pe
 pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
     let (manifest, files) = what(args);
     let session = Session::open(&manifest, &args.processor, context)?;
-    let path = run_folder(&session.manifest, args.out.as_deref());
+    let place = run_place(&session.manifest, args.out.as_deref());
     let storage = &*context.world.storage;
+    let own = if files.is_empty() { Some(session.data_of_place(&place, false)?) } else { None };
+    let path = session.begun_folder(&place, own.as_ref())?;
     let model_folder = model_folder(storage, &path)?;
     let package = Package::load(storage, &model_folder)?;
-    let data = match files.is_empty() {
-        true => own_data(&session, &package, &path, &model_folder)?,
-        false => session.data_of_files(&files, &package.transform)?,
+    let data = match own {
+        Some(data) => checked(data, &session, &package, &model_folder)?,
+        None => session.data_of_files(&files, &package.transform)?,
     };
     let model = session.model(&data)?;
     let mut trainer = session.trainer(&data, model, None)?;
@@ -65,8 +67,12 @@ fn what(args: &EvalArgs) -> (ManifestArgs, Vec<PathBuf>) {
 }
 
 /// The data of the manifest, which must be prepared as the model's was.
-fn own_data(session: &Session<'_>, package: &Package, run: &Path, model: &Path) -> Result<Dataset, Failure> {
-    let data = session.data_of_run(run, false)?;
+fn checked(
+    data: Dataset,
+    session: &Session<'_>,
+    package: &Package,
+    model: &Path,
+) -> Result<Dataset, Failure> {
     if package.transform == *data.transform() {
         return Ok(data);
     }

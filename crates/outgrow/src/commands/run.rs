@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 use crate::cli::RunArgs;
 use crate::context::{Context, Failure};
 use crate::manifest::Cluster;
-use crate::places::run_folder;
+use crate::places::run_place;
 use crate::report::format::{metric, metric_name};
 use crate::session::estimate::line;
 use crate::session::{Session, run_group};
@@ -31,10 +31,10 @@ fn go(args: &RunArgs, context: &Context, evaluate: bool) -> Result<(), Failure> 
         run_group(args, context, &manifest, &cluster, evaluate)?
     } else {
         let session = Session::of(manifest, &args.manifest, &args.processor, context)?;
-        let folder = run_folder(&session.manifest, args.out.as_deref());
+        let place = run_place(&session.manifest, args.out.as_deref());
         match args.dry_run {
             true => session.dry_run(evaluate, None)?,
-            false => session.run(&folder, args.fresh, evaluate, None)?,
+            false => session.run(&place, args.fresh, evaluate, None)?,
         }
     };
     if args.dry_run {

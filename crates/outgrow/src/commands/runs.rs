@@ -11,6 +11,7 @@ use std::path::Path;
 use super::table::aligned;
 use crate::cli::{RunsAction, RunsArgs};
 use crate::context::{Context, Failure};
+use crate::latest::is_pointer;
 use crate::report::format::{metric, metric_name, seconds};
 use past::PastRun;
 
@@ -42,7 +43,9 @@ fn names(storage: &dyn StorageBackend, folder: &Path) -> Result<Vec<String>, Dia
     })?;
     let mut names = Vec::new();
     for entry in entries.into_iter().filter(|entry| entry.is_folder) {
-        if PastRun::is_at(storage, &folder.join(&entry.name)) {
+        let path = folder.join(&entry.name);
+        // What `latest` points to is here under its own name.
+        if PastRun::is_at(storage, &path) && !is_pointer(storage, &path) {
             names.push(entry.name);
         }
     }

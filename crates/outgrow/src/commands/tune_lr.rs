@@ -17,7 +17,7 @@ use serde_json::{Value as Json, json};
 use crate::cli::{TuneLrArgs, TuneMethod};
 use crate::context::{Context, Failure};
 use crate::manifest::Manifest;
-use crate::places::run_folder;
+use crate::places::run_place;
 use crate::session::folder::{TUNE_LR_NUMBERS, TUNE_LR_PLOT};
 use crate::session::{DatasetBatches, Session};
 use grid::{Runs, Trial};
@@ -46,7 +46,9 @@ pub fn run(args: &TuneLrArgs, context: &Context) -> Result<(), Failure> {
     let session = Session::open(&args.manifest, &args.processor, context)?;
     let (data, _) = session.data()?;
     let model = session.model(&data)?;
-    let folder = run_folder(&session.manifest, args.out.as_deref());
+    let place = run_place(&session.manifest, args.out.as_deref());
+    // Where `run` would go by the same manifest.
+    let folder = session.folder_of(&place, &data, false)?;
     let storage = &context.world.storage;
     storage.create_folder(&folder).map_err(|e| problem(&e))?;
     // Held to the end, so that no run sweeps the folder while something is written here, and no run is disturbed.

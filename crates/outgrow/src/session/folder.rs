@@ -11,6 +11,7 @@ use outgrow_train::spec::Interval;
 use serde_json::{Value as Json, json};
 
 use super::length::{Earlier, Identity};
+use super::own_folder::free_folder;
 use crate::manifest::kept::{MANIFEST, ROOTS, RUN};
 
 /// The folder of a run, locked for this process.
@@ -96,6 +97,37 @@ fn problem(error: &StorageError) -> Diagnostics {
     diagnostic.into()
 }
 
+/// What there is in a folder in which a run is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occupant {
+    /// Nothing that would be in its way.
+    Nobody,
+    /// A run.
+    Run,
+    /// Something else.
+    Other,
+}
+
+/// What there is in a folder in which a run is to be.
+///
+/// # Errors
+/// When that cannot be told.
+pub fn occupant(storage: &dyn StorageBackend, path: &Path) -> Result<Occupant, Diagnostics> {
+    let is_there = |path: &Path| -> Result<bool, Diagnostics> {
+        Ok(storage.entry(path).map_err(|e| problem(&e))?.is_some())
+    };
+    if is_there(&path.join(RUN))? {
+        return Ok(Occupant::Run);
+    }
+    let is_empty = !is_there(path)?
+        || storage
+            .list(path)
+            .map_err(|e| problem(&e))?
+            .iter()
+            .all(|entry| GUESTS.contains(&entry.name.as_str()));
+    Ok(if is_empty { Occupant::Nobody } else { Occupant::Other })
+}
+
 /// The fingerprints of the run that was begun in a folder, if there is one: with its length, and without.
 pub fn begun(storage: &dyn StorageBackend, path: &Path) -> Result<Vec<String>, Diagnostics> {
     let run = read_json(storage, &path.join(RUN))?.unwrap_or_default();
@@ -150,14 +182,7 @@ impl RunFolder {
         identity: Identity,
         fresh: bool,
     ) -> Result<Self, Diagnostics> {
-        let is_run = storage.entry(&path.join(RUN)).map_err(|e| problem(&e))?.is_some();
-        let occupied = storage.entry(path).map_err(|e| problem(&e))?.is_some()
-            && storage
-                .list(path)
-                .map_err(|e| problem(&e))?
-                .iter()
-                .any(|entry| !GUESTS.contains(&entry.name.as_str()));
-        if occupied && !is_run {
+        if occupant(&*storage, path)? == Occupant::Other {
             let text = "the folder holds something else than a run";
             let diagnostic = Diagnostic::new("run.folder", text).file(path);
             return Err(diagnostic.hint("choose another --out").into());
@@ -184,7 +209,13 @@ impl RunFolder {
             let text =
                 "the folder holds a run of another manifest, of other data, or from another model file";
             let diagnostic = Diagnostic::new("run.changed", text).file(folder.file(RUN));
-            return Err(diagnostic.hint("choose another --out, or start anew with --fresh").into());
+            let free = free_folder(&*folder.storage, path)?;
+            return Err(diagnostic
+                .hint(format!(
+                    "choose a folder that is free, as --out {}, or start anew with --fresh",
+                    free.display()
+                ))
+                .into());
         }
         if !folder.fresh {
             folder.earlier = serde_json::from_value(before[EARLIER].clone()).unwrap_or_default();

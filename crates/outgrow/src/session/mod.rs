@@ -13,6 +13,7 @@ mod memory;
 mod onnx_model;
 pub mod open;
 mod outcome;
+mod own_folder;
 pub mod page;
 pub mod process;
 mod record;
@@ -42,11 +43,12 @@ use outgrow_transform::{Target, Transform};
 use crate::cli::{ManifestArgs, ProcessorArgs};
 use crate::context::{Context, Failure};
 use crate::manifest::Manifest;
-use crate::places::threads;
+use crate::places::{RunPlace, threads};
 
 pub use batches::DatasetBatches;
 pub use group::{join, run_group};
 pub use outcome::{RunResult, evaluate_run};
+use own_folder::Namesakes;
 pub use process::cpu_seconds;
 pub use record::Recorder;
 use start::Start;
@@ -99,10 +101,58 @@ impl<'a> Session<'a> {
         self.open_data(None)
     }
 
+    /// The folders of this name, where the run was told none of its own.
+    fn namesakes(&self, place: &RunPlace) -> Option<Namesakes> {
+        (!place.is_given).then(|| Namesakes::of(&*self.context.world.storage, &place.path))
+    }
+
+    /// The data for a run, which may have been begun here or beside.
+    pub fn data_of_place(&self, place: &RunPlace, fresh: bool) -> Result<Dataset, Failure> {
+        let namesakes = self.namesakes(place);
+        let begun = namesakes.as_ref().and_then(|all| all.of_manifest(&self.manifests()));
+        self.data_of_run(begun.unwrap_or(&place.path), fresh)
+    }
+
+    /// The folder for a run on this data: the one that it was told; or one of its name that holds no other run, and it
+    /// says so if that is not the first.
+    ///
+    /// # Errors
+    /// When it cannot be told what is in a folder.
+    pub fn folder_of(&self, place: &RunPlace, data: &Dataset, fresh: bool) -> Result<PathBuf, Diagnostics> {
+        let Some(namesakes) = self.namesakes(place) else { return Ok(place.path.clone()) };
+        let identity = self.run_identity(data)?;
+        let path = namesakes.folder_for(&*self.context.world.storage, &identity, fresh)?;
+        if path != place.path {
+            let (other, own) = (place.path.display(), path.display());
+            self.context.note(&format!(
+                "{other} holds a run of another manifest, of other data, or from another model file: this one is in {own}"
+            ));
+        }
+        Ok(path)
+    }
+
+    /// The folder in which a run of this manifest was begun, on this data if there is one; where there is none, the first
+    /// one of its name.
+    ///
+    /// # Errors
+    /// When a file that the run starts from cannot be read.
+    pub fn begun_folder(&self, place: &RunPlace, data: Option<&Dataset>) -> Result<PathBuf, Diagnostics> {
+        let Some(namesakes) = self.namesakes(place) else { return Ok(place.path.clone()) };
+        let identity = data.map(|data| self.run_identity(data)).transpose()?;
+        let same = identity.and_then(|identity| namesakes.same(&identity));
+        let found = same.or_else(|| namesakes.of_manifest(&self.manifests()));
+        Ok(found.unwrap_or(&place.path).to_owned())
+    }
+
+    /// What this manifest is known by: with the length, and without.
+    fn manifests(&self) -> [String; 2] {
+        [self.manifest.fingerprint(), self.manifest.fingerprint_without_length()]
+    }
+
     /// The data for the run in a folder. One that was begun keeps the version of replicated data that it started with.
-    pub fn data_of_run(&self, folder: &Path, fresh: bool) -> Result<Dataset, Failure> {
+    fn data_of_run(&self, folder: &Path, fresh: bool) -> Result<Dataset, Failure> {
         let begun = if fresh { Vec::new() } else { folder::begun(&*self.context.world.storage, folder)? };
-        let own = [self.manifest.fingerprint(), self.manifest.fingerprint_without_length()];
+        let own = self.manifests();
         let pinned = begun.iter().find_map(|fingerprint| {
             let mut words = fingerprint.split(' ');
             words.next().filter(|manifest| own.iter().any(|own| own == manifest)).and(words.next())

@@ -1,7 +1,5 @@
 //! A whole run: data, training, evaluation, model and report.
 
-use std::path::Path;
-
 use outgrow_data::Split;
 use outgrow_data::replicas::Fault;
 use outgrow_ir::Diagnostic;
@@ -14,6 +12,8 @@ use super::folder::{Ending, REPORT, RunFolder};
 use super::group::{EVALUATED, FINISHED, TRAINED, measure_links, timelines};
 use super::{Recorder, RunResult, Session, early_stopping, evaluate_run, package, page, usage, weights};
 use crate::context::{Failure, Interrupted};
+use crate::latest;
+use crate::places::RunPlace;
 use crate::report::render;
 
 impl Session<'_> {
@@ -22,7 +22,7 @@ impl Session<'_> {
     /// In a group, this is the first worker, which alone writes.
     pub fn run(
         &self,
-        path: &Path,
+        place: &RunPlace,
         fresh: bool,
         evaluate: bool,
         group: Option<Group>,
@@ -31,13 +31,14 @@ impl Session<'_> {
         // What needs no look at the data is said before it is prepared.
         let locate = |found: Diagnostic| self.manifest.locate(found.into());
         early_stopping::declared(&self.manifest).map_err(locate)?;
-        let data = self.data_of_run(path, fresh)?;
+        let data = self.data_of_place(place, fresh)?;
         if let Some(group) = &group {
             self.tell_data(&data, &mut group.lock())?;
             self.agree(&data, &mut group.lock())?;
         }
         let model = self.model(&data)?;
         early_stopping::watched(&self.manifest, &data, &model.target).map_err(locate)?;
+        let path = &self.folder_of(place, &data, fresh)?;
         let mut folder =
             RunFolder::open(self.context.world.storage.clone(), path, self.run_identity(&data)?, fresh)?;
         self.go_on_to_length(&mut folder, &data)?;
@@ -72,6 +73,7 @@ impl Session<'_> {
         let caught = context.interrupt.catch()?;
         // Only now: whatever is wrong with what was asked for leaves the folder as it was.
         folder.begin(&self.manifest.resolved_toml(), &self.roots())?;
+        latest::point(context, path);
         let progress = context.progress();
         let every = self.manifest.train.log_every_steps;
         let mut recorder = Recorder::new(&progress, context, folder.file("metrics.jsonl"), every);
@@ -108,7 +110,7 @@ impl Session<'_> {
         let trained = trained?;
         let lines = lines?;
         if let Some(signal) = context.interrupt.signal() {
-            let (run, step, steps) = (path.to_owned(), trained.steps, trainer.total_steps(samples));
+            let (run, step, steps) = (path.clone(), trained.steps, trainer.total_steps(samples));
             return Err(Failure::Interrupted(Box::new(Interrupted { signal, run, step, steps })));
         }
         // The last state is saved: whatever ends the process now, the same command does the rest.

@@ -13,6 +13,7 @@ use super::{names, table};
 use crate::cli::CompareArgs;
 use crate::commands::table::aligned;
 use crate::context::{Context, Failure};
+use crate::latest::followed;
 use crate::report::format::metric_name;
 use crate::report::{Plot, Series, Style, comparison_page};
 
@@ -45,7 +46,7 @@ pub(super) fn run(folder: &Path, args: &CompareArgs, context: &Context) -> Resul
 /// The folder of a run, by its name among the runs or by its path.
 fn place(folder: &Path, run: &Path, context: &Context) -> Result<PathBuf, Diagnostics> {
     let storage = &*context.world.storage;
-    let places = [folder.join(run), run.to_owned()];
+    let places = [folder.join(run), run.to_owned()].map(|path| followed(storage, &path));
     if let Some(place) = places.into_iter().find(|place| PastRun::is_at(storage, place)) {
         return Ok(place);
     }

@@ -14,7 +14,7 @@ use super::{Shared, about, differences};
 use crate::cli::WorkerArgs;
 use crate::context::{Context, Failure};
 use crate::manifest::Manifest;
-use crate::places::run_folder;
+use crate::places::run_place;
 use crate::workers::{self, Family, PATIENCE, Port};
 
 /// How long workers of other machines may take: somebody starts them by hand.
@@ -69,7 +69,7 @@ pub fn by_tcp(shared: &Shared<'_>) -> Result<(Box<dyn Transport>, Family), Failu
 /// Where the file is written with which others join.
 fn key(shared: &Shared<'_>, manifest: &Manifest) -> PathBuf {
     shared.cluster.key.clone().unwrap_or_else(|| {
-        let mut name = run_folder(manifest, shared.args.out.as_deref()).into_os_string();
+        let mut name = run_place(manifest, shared.args.out.as_deref()).path.into_os_string();
         name.push(".key");
         PathBuf::from(name)
     })

@@ -20,7 +20,7 @@ use super::{Session, evaluate_run};
 use crate::cli::RunArgs;
 use crate::context::{Context, Failure};
 use crate::manifest::{Cluster, Manifest, TransportName};
-use crate::places::{self, run_folder};
+use crate::places::{self, run_place};
 
 pub(super) use links::measure as measure_links;
 pub use processes::join;
@@ -120,8 +120,8 @@ impl Shared<'_> {
             if self.args.dry_run {
                 return session.dry_run(self.evaluate, Some(group));
             }
-            let folder = run_folder(&session.manifest, self.args.out.as_deref());
-            session.run(&folder, self.args.fresh, self.evaluate, Some(group))
+            let place = run_place(&session.manifest, self.args.out.as_deref());
+            session.run(&place, self.args.fresh, self.evaluate, Some(group))
         })
     }
 }
