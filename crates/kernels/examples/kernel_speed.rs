@@ -140,6 +140,9 @@ impl Bench {
                 (6, 14, 16, 5, 1),
             ],
         );
+        for batch in [2, 4, 8, 16] {
+            self.convolutions(batch, &[(256, 8, 256, 3, 1), (512, 4, 512, 3, 1)]);
+        }
         self.convolutions(
             1,
             &[
@@ -170,11 +173,15 @@ impl Bench {
             let name =
                 format!("{batch} of {channels}x{image}x{image} to {out}, {kernel}x{kernel} stride {stride}");
             self.line(&format!("conv {name}"), &lengths, Unit::Flops, || {
-                Box::new(Conv2d::new(view(0, xd), view(1, wd), view(2, yd), window, 1).expect("fits"))
+                Box::new(
+                    Conv2d::new(view(0, xd), view(1, wd), view(2, yd), window, 1).expect("fits").together(),
+                )
             });
             self.line(&format!("     {name}, grad input"), &lengths, Unit::Flops, || {
                 Box::new(
-                    Conv2dGradInput::new(view(2, yd), view(1, wd), view(0, xd), window, 1).expect("fits"),
+                    Conv2dGradInput::new(view(2, yd), view(1, wd), view(0, xd), window, 1)
+                        .expect("fits")
+                        .together(),
                 )
             });
             self.line(&format!("     {name}, grad weight"), &lengths, Unit::Flops, || {

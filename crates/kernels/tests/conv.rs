@@ -233,8 +233,8 @@ fn fewer_multiplications_are_about_as_accurate() {
         all.extend(dims.map(|d| Data::zeros(DType::F32, count(d))));
         let view = |i: usize| layout(i as u32, DType::F32, dims[i % 3], false);
         let build = |b: &mut ProgramBuilder| {
-            b.push(Conv2d::new(view(0), view(1), view(5), sizes.window, 1).unwrap());
-            b.push(Conv2dGradInput::new(view(2), view(1), view(3), sizes.window, 1).unwrap());
+            b.push(Conv2d::new(view(0), view(1), view(5), sizes.window, 1).unwrap().together());
+            b.push(Conv2dGradInput::new(view(2), view(1), view(3), sizes.window, 1).unwrap().together());
             b.push(Conv2dGradWeight::new(view(0), view(2), view(4), sizes.window, 1).unwrap());
         };
         for (path, after) in run_case(&Case { data: all, build: &build }).unwrap() {

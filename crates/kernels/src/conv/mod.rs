@@ -31,6 +31,8 @@ struct Conv {
     y: View,
     window: Window,
     groups: usize,
+    /// Whether the images always come together, so that their bits may hang on how many there are.
+    together: bool,
 }
 
 impl Conv {
@@ -61,7 +63,7 @@ impl Conv {
                 "f32 or f64 for all",
             ));
         }
-        Ok(Self { x, weight, y, window, groups })
+        Ok(Self { x, weight, y, window, groups, together: false })
     }
 
     fn flops(&self) -> u64 {
@@ -184,3 +186,19 @@ direction! {
     Conv2dGradWeight, "conv2d_grad_weight", (x, y, weight), roles x weight y, reads x y, writes weight,
     algorithms WinogradGradWeight::new, GradWeight::new; loops grad_weight_loops
 }
+
+/// What may look at how many images there are.
+macro_rules! together {
+    ($($name:ident),*) => {
+        $(impl $name {
+            /// For images that always come together, as in training: what is fastest for all of them may be taken,
+            /// although they would have other bits in a smaller batch.
+            pub fn together(mut self) -> Self {
+                self.conv.together = true;
+                self
+            }
+        })*
+    };
+}
+// The gradient of the weights is a sum over the images.
+together!(Conv2d, Conv2dGradInput);

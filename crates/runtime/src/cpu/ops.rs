@@ -4,7 +4,7 @@ use super::location::{Location, merged, reshape};
 use super::lower::Lowering;
 use super::storage::Make;
 use outgrow_ir::ops::dot::Dot;
-use outgrow_ir::{Diagnostic, Diagnostics, Node, Op, Value};
+use outgrow_ir::{Diagnostic, Diagnostics, Node, Op, OutputRole, Value};
 use outgrow_kernels::{
     ArgMax, Conv2d, Conv2dGradInput, Conv2dGradWeight, Gather, Kernel, KernelError, Literal, MatMul,
     MaxPool2dGrad, Pool2d, PoolKind, RandomUniform, ScatterAdd, View, Window,
@@ -59,12 +59,18 @@ impl Lowering<'_> {
             }
             Op::Conv2d(op) => {
                 let (window, groups) = (window(&op.window), op.groups);
-                self.convolution(value, "conv2d", move |x, w, y| Conv2d::new(x, w, y, window, groups));
+                let together = self.is_together();
+                self.convolution(value, "conv2d", move |x, w, y| {
+                    let conv = Conv2d::new(x, w, y, window, groups)?;
+                    Ok(if together { conv.together() } else { conv })
+                });
             }
             Op::Conv2dGradInput(op) => {
                 let (window, groups) = (window(&op.conv.window), op.conv.groups);
+                let together = self.is_together();
                 self.convolution(value, "conv2d_grad_input", move |dy, w, dx| {
-                    Conv2dGradInput::new(dy, w, dx, window, groups)
+                    let conv = Conv2dGradInput::new(dy, w, dx, window, groups)?;
+                    Ok(if together { conv.together() } else { conv })
                 });
             }
             Op::Conv2dGradWeight(op) => {
@@ -106,6 +112,12 @@ impl Lowering<'_> {
             _ => return Err(unsupported(node)),
         }
         Ok(())
+    }
+
+    /// Whether rows of the batch always come together: whoever asks for gradients, which are sums over the batch, runs no
+    /// part of it alone.
+    fn is_together(&self) -> bool {
+        self.graph.outputs.iter().any(|output| matches!(output.role, OutputRole::Gradient(_)))
     }
 
     /// Lowers an op of one operand to one kernel.

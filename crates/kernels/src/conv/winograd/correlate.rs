@@ -32,9 +32,11 @@ const FEW_BLOCKS: usize = 4;
 /// Bytes of the weights' values that need not be kept out of memory.
 const WEIGHT_BYTES: usize = 1 << 20;
 
-/// Fewest tiles of an image for which it pays to make the weights' values, in the forward direction, where few images may
-/// come alone. (Not of a batch, whose bits are those of its images.)
+/// Fewest tiles of an image for which it pays to make the weights' values where few images may come alone, which have the
+/// bits there that they have in any batch.
 const TILES_MIN: usize = 4;
+/// The same of a batch that always comes as it is.
+const TILES_OF_BATCH_MIN: usize = 8;
 
 /// A correlation with 3x3 weights, compiled for operands and a path.
 #[derive(Debug)]
@@ -72,9 +74,6 @@ impl Winograd {
         let (w, y) = (&conv.weight, &conv.y);
         let corner = [0, 1].map(|axis| -(conv.window.padding[2 * axis] as isize));
         let strides = [w.strides[0], w.strides[1], w.strides[2], w.strides[3]];
-        if Grid::new([y.dims[2], y.dims[3]]).count(1) < TILES_MIN {
-            return None;
-        }
         Self::new(conv, path, [y.dims[2], y.dims[3]], [w.dims[0], w.dims[1]], corner, (0, strides))
     }
 
@@ -96,12 +95,13 @@ impl Winograd {
         corner: [isize; 2],
         (weight_start, weight_strides): (isize, [isize; 4]),
     ) -> Option<Self> {
-        let (tiles, grid) = (Tiles::new(path), Grid::new(extents));
-        fits(conv, &tiles, grid).then(|| Self {
+        let (tiles, grid, batch) = (Tiles::new(path), Grid::new(extents), conv.x.dims[0]);
+        let enough = grid.count(1) >= TILES_MIN || conv.together && grid.count(batch) >= TILES_OF_BATCH_MIN;
+        (enough && fits(conv, &tiles, grid)).then(|| Self {
             tiles,
             transforms: Transforms::new(path),
             grid,
-            batch: conv.x.dims[0],
+            batch,
             m,
             channels,
             corner,

@@ -23,7 +23,7 @@ const CHUNK_BYTES: usize = 4 << 20;
 const CHUNK_MAX: usize = 512;
 
 /// Fewest tiles, of all images, for which it pays to make a gradient of the sums.
-const TILES_MIN: usize = 32;
+const TILES_MIN: usize = 4;
 /// Bytes of sums that need not be kept out of memory, and most bytes of the values of all tiles where they are.
 const SUMS_BYTES: usize = 4 << 20;
 const VALUES_BYTES: usize = 12 << 20;
