@@ -385,10 +385,20 @@ Examples:
   outgrow bench serve localhost:8000 --connections 16 --batch 8
   outgrow bench serve localhost:8000 --rate 500 --target-ms 20
   outgrow bench serve localhost:8000 --find-rate --target-ms 20 --json
+  outgrow bench serve https://models.example:8443 --ca ca.pem --token-file token
   outgrow bench serve http://10.0.0.7:8000 --model bert --input ids=ids.npy --input mask=mask.npy")]
 pub struct BenchServeArgs {
-    /// The server: http://HOST:PORT
+    /// The server: http://HOST:PORT, or https:// with --ca
     pub url: String,
+    /// Ask by this token (Authorization: Bearer TOKEN)
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    pub token: Option<String>,
+    /// Ask by the token in this file, which others do not see
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Trust a server whose certificate is of one of these authorities: PEM
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Which of its models to ask [default: the only one]
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
@@ -579,10 +589,20 @@ and tried first, on the samples that it has in samples.jsonl too, and then takes
 are answered. One that is damaged is refused, and the old one goes on; /v2/repository/index says why. Counts for Prometheus
 are at /metrics.
 
+With --tokens FILE, health is open to all, and everything else asks for a token of the file, which names for each what it
+is good for (\"infer\": to ask models; \"admin\": to load and unload them) and may bound it:
+  [[tokens]]
+  name = \"app\"
+  sha256 = \"…\"                                       or the token itself: token = \"…\"
+  scopes = [\"infer\"]
+  requests_per_s_max = 100
+  request_bytes_max = 1000000
+
 Examples:
   outgrow serve runs/mnist
   outgrow serve models                                models/mnist/1, models/mnist/2, models/adult/1, …
   outgrow serve digits=runs/mnist adults=runs/adult --http 127.0.0.1:9000 --latency-ms-max 20
+  outgrow serve models --http 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem --tokens tokens.toml
   curl localhost:8000/v2/models/mnist                 what it takes and gives
   curl localhost:8000/v2/models/mnist/infer -d @request.json
   curl localhost:8000/v1/models/adults:predict -d '{\"instances\": [{\"age\": 39, \"workclass\": \"State-gov\"}]}'")]
@@ -597,6 +617,15 @@ pub struct ServeArgs {
     /// Listen by gRPC too, for the same protocol, with health and reflection (builds with the feature grpc)
     #[arg(long, value_name = "HOST:PORT")]
     pub grpc: Option<String>,
+    /// Encrypt everything (TLS 1.3), and be known by this certificate: PEM, with those between it and its authority
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key to it: PEM, for its owner's and group's eyes
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Answer only those who send a token of this file (Authorization: Bearer TOKEN): TOML or JSON
+    #[arg(long, value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
     /// Milliseconds in which a request is to be answered: batches are made for that, and what would be late is refused
     /// with status 503
     #[arg(long, value_name = "MS")]

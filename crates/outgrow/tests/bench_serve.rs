@@ -177,7 +177,7 @@ fn what_cannot_be_measured_is_refused() {
         (&url, &["--target-ms", "1e300"], "bench.time", "a day"),
         (&url, &["--model", "line", "--rate", "0.001", "--seconds", "0.1"], "bench.none", "no request"),
         (&closed, &[], "bench.unreachable", "outgrow serve"),
-        ("https://localhost", &[], "bench.url", "http://"),
+        ("ftp://localhost", &[], "bench.url", "http://"),
     ] as [(&str, &[&str], &str, &str); 16]
     {
         let found = place.refused(&[&["bench", "serve", url], flags].concat()).remove(0);

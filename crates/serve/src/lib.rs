@@ -3,6 +3,7 @@
 // Diagnostics are only made when outside input is wrong, where their size does not matter.
 #![allow(clippy::result_large_err)]
 
+mod access;
 pub mod batcher;
 mod engine;
 #[cfg(feature = "grpc")]
@@ -15,11 +16,14 @@ pub mod protocol;
 mod raw;
 mod run;
 mod samples;
+mod secret;
 mod served;
 mod server;
 mod source;
 mod tally;
+mod tls;
 
+pub use access::{Access, Scope};
 pub use engine::{Engine, Ran, Serving, Ticket};
 pub use http::{Limits, Site, router};
 pub use models::{Loaded, Models, Open};
@@ -28,3 +32,4 @@ pub use served::{Prepared, Served};
 pub use server::serve;
 pub use source::{Source, models as models_of_repository};
 pub use tally::Tally;
+pub use tls::Tls;

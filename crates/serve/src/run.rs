@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::http::Site;
 use crate::server::serve;
+use crate::tls::Tls;
 
 /// How often is looked whether it is to end.
 const LOOK: Duration = Duration::from_millis(20);
@@ -24,7 +25,7 @@ pub struct Addresses<T> {
     pub grpc: Option<T>,
 }
 
-/// Serves at these addresses until it is asked to end; `told` learns them, as ports may have been left open. Says whether
+/// Serves at these addresses, with `tls` encrypted, until it is asked to end; `told` learns them, as ports may have been left open. Says whether
 /// everything that was in was answered.
 ///
 /// # Errors
@@ -32,6 +33,7 @@ pub struct Addresses<T> {
 pub fn run_until(
     addresses: &Addresses<String>,
     site: Site,
+    tls: Option<&Tls>,
     asked_to_end: impl Fn() -> bool,
     told: impl FnOnce(Addresses<SocketAddr>),
 ) -> Result<bool, Diagnostic> {
@@ -58,28 +60,35 @@ pub fn run_until(
         };
         #[cfg(feature = "grpc")]
         if let Some((grpc, _)) = grpc {
-            return Ok(both(http, grpc, site, end).await);
+            return Ok(both(http, grpc, site, tls, end).await);
         }
-        Ok(serve(http, site, end, DRAIN_MAX).await)
+        Ok(serve(http, site, tls, end, DRAIN_MAX).await)
     })
 }
 
 /// Serves by HTTP and by gRPC, which end together.
 #[cfg(feature = "grpc")]
-async fn both(http: TcpListener, grpc: TcpListener, site: Arc<Site>, end: impl Future<Output = ()>) -> bool {
+async fn both(
+    http: TcpListener,
+    grpc: TcpListener,
+    site: Arc<Site>,
+    tls: Option<&Tls>,
+    end: impl Future<Output = ()>,
+) -> bool {
     let (ended, over) = tokio::sync::oneshot::channel::<()>();
     let also = Arc::clone(&site);
+    let pem = tls.map(|tls| tls.pem.clone());
     // Over HTTP, new requests are still told that they are too late; so are they here, for as long.
     let over = async {
         let _ = over.await;
         tokio::time::sleep(crate::server::LAST_CALL).await;
     };
-    let grpc = tokio::spawn(crate::grpc::serve_grpc(grpc, also, over, DRAIN_MAX));
+    let grpc = tokio::spawn(crate::grpc::serve_grpc(grpc, also, pem, over, DRAIN_MAX));
     let end = async {
         end.await;
         let _ = ended.send(());
     };
-    let http = serve(http, site, end, DRAIN_MAX).await;
+    let http = serve(http, site, tls, end, DRAIN_MAX).await;
     matches!(grpc.await, Ok(true)) && http
 }
 

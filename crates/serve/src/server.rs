@@ -10,8 +10,10 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 
 use crate::http::{Site, router};
+use crate::tls::Tls;
 
 /// How long a failure to accept, as when there are no file handles left, is waited out.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -20,21 +22,25 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// connections in the listener, that nobody has looked at: closed without a word, they would be lost.
 pub(crate) const LAST_CALL: Duration = Duration::from_millis(500);
 
+/// How long a client may take to agree on keys.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
 /// Most header lines of a request.
 const HEADERS_MAX: usize = 100;
 
 /// Serves until `end` is over; then requests that are in are answered, for `drain_max` at most, and new ones refused.
-/// Says whether all were answered.
+/// Says whether all were answered. With `tls`, everything is encrypted.
 pub async fn serve(
     listener: TcpListener,
     site: Arc<Site>,
+    tls: Option<&Tls>,
     end: impl Future<Output = ()>,
     drain_max: Duration,
 ) -> bool {
     let graceful = Arc::new(GracefulShutdown::new());
     let places = Arc::new(Semaphore::new(site.limits().connections_max));
-    let accepting =
-        tokio::spawn(accept(listener, Arc::clone(&site), Arc::clone(&graceful), Arc::clone(&places)));
+    let tls = tls.map(|tls| TlsAcceptor::from(Arc::clone(&tls.config)));
+    let accepting = tokio::spawn(accept(listener, Arc::clone(&site), tls, Arc::clone(&graceful), places));
     end.await;
     site.drain();
     tokio::time::sleep(LAST_CALL).await;
@@ -50,6 +56,7 @@ pub async fn serve(
 async fn accept(
     listener: TcpListener,
     site: Arc<Site>,
+    tls: Option<TlsAcceptor>,
     graceful: Arc<GracefulShutdown>,
     places: Arc<Semaphore>,
 ) {
@@ -70,10 +77,20 @@ async fn accept(
         // Nagle's algorithm would hold small answers back; where it cannot be turned off, they are late and not lost.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        // What goes wrong with a connection is the client's to notice.
+        let Some(tls) = &tls else {
+            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+            tokio::spawn(async move {
+                let _ = connection.await;
+                drop(place);
+            });
+            continue;
+        };
+        let (shaking, watcher, http) = (tls.accept(stream), graceful.watcher(), http.clone());
         tokio::spawn(async move {
-            // What goes wrong with a connection is the client's to notice.
-            let _ = connection.await;
+            if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_MAX, shaking).await {
+                let _ = watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await;
+            }
             drop(place);
         });
     }

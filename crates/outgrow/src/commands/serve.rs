@@ -1,5 +1,6 @@
 //! `outgrow serve`: trained models behind HTTP, by the Open Inference Protocol.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use outgrow_ir::Diagnostic;
 use outgrow_predict::{Model, Package};
 use outgrow_serve::batcher::{Capacity, Lane};
 use outgrow_serve::protocol::Policy;
-use outgrow_serve::{Addresses, Engine, Limits, Models, Site, models_of_repository, run_until};
+use outgrow_serve::{Access, Addresses, Engine, Limits, Models, Site, Tls, models_of_repository, run_until};
 use serde_json::json;
 
 use crate::cli::{ProcessorArgs, ServeArgs};
@@ -21,6 +22,11 @@ const WAITING_BYTES_MAX: usize = 1 << 30;
 
 /// Serves until the process is asked to end.
 pub fn run(args: &ServeArgs, context: &Context) -> Result<(), Failure> {
+    let tls = match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
+        _ => None,
+    };
+    let access = args.tokens.as_deref().map(Access::open).transpose()?;
     let executors = threads(args.processor.threads)?;
     // Each of the threads runs batches of its own, which costs less than to share one among them.
     let alone = ProcessorArgs { threads: NonZeroUsize::new(1), ..args.processor.clone() };
@@ -36,10 +42,21 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<(), Failure> {
     let _caught = context.interrupt.catch()?;
     let asked = || context.interrupt.signal().is_some();
     let addresses = Addresses { http: args.http.clone(), grpc: args.grpc.clone() };
-    let answered = run_until(&addresses, Site::new(models, Limits::default()), asked, |addresses| {
+    let (encrypted, guarded) = (tls.is_some(), access.is_some());
+    let mut site = Site::new(models, Limits::default());
+    if let Some(access) = access {
+        site = site.guarded(access);
+    }
+    let answered = run_until(&addresses, site, tls.as_ref(), asked, |addresses| {
         let Addresses { http, grpc } = addresses;
-        let mut json = json!({ "http": format!("http://{http}"), "models": names });
-        let mut text = format!("serving {} at http://{http}", names.join(", "));
+        for address in std::iter::once(http).chain(grpc) {
+            if let Some(warning) = exposed(address, encrypted, guarded) {
+                context.note(&format!("warning: {warning}"));
+            }
+        }
+        let scheme = if encrypted { "https" } else { "http" };
+        let mut json = json!({ "http": format!("{scheme}://{http}"), "models": names });
+        let mut text = format!("serving {} at {scheme}://{http}", names.join(", "));
         if let Some(grpc) = grpc {
             json["grpc"] = json!(grpc.to_string());
             text.push_str(&format!(" and by gRPC at {grpc}"));
@@ -53,6 +70,29 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<(), Failure> {
     Err(Diagnostic::new("serve.drain", "some requests were not answered before the end")
         .hint("stop sending requests before the server is ended")
         .into())
+}
+
+/// What others may do to a server that they reach at this address, if they may do anything.
+fn exposed(address: SocketAddr, encrypted: bool, guarded: bool) -> Option<String> {
+    let tls = "`--tls-cert FILE --tls-key FILE` encrypts it";
+    let tokens = "`--tokens FILE` says who may do what";
+    match (encrypted, guarded) {
+        _ if address.ip().is_loopback() => None,
+        (true, true) => None,
+        (_, false) => {
+            let read = if encrypted { "" } else { ", and read on the way what others ask and are answered" };
+            let mut warning = format!(
+                "whoever reaches {address} may ask every model, load and unload them{read}: {tokens}"
+            );
+            if !encrypted {
+                warning.push_str(&format!(", {tls}"));
+            }
+            Some(warning)
+        }
+        (false, true) => {
+            Some(format!("whoever is on the way to {address} may read tokens and answers: {tls}"))
+        }
+    }
 }
 
 /// Adds what is to be served, and loads it; says which models are served. Of a repository, what is bad is said and left

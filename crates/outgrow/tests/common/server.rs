@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use outgrow_tensor::Tensor;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value as Json, json};
 
 use super::Place;
@@ -25,15 +28,26 @@ impl Server {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let said: Json = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
-        let address = said["http"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
+        let address = said["http"].as_str().unwrap().split_once("://").unwrap().1.parse().unwrap();
         Self { child, address }
     }
 
     /// One more connection to it.
     pub fn client(&self) -> Client {
+        Client(BufReader::new(self.connect()))
+    }
+
+    /// One more connection, encrypted.
+    pub fn encrypted(&self, config: &Arc<ClientConfig>, name: &str) -> Client<Encrypted> {
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let client = ClientConnection::new(Arc::clone(config), name).unwrap();
+        Client(BufReader::new(StreamOwned::new(client, self.connect())))
+    }
+
+    fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        Client(BufReader::new(stream))
+        stream
     }
 
     /// The number of its process.
@@ -66,7 +80,10 @@ impl Drop for Server {
 }
 
 /// One connection.
-pub struct Client(BufReader<TcpStream>);
+pub struct Client<S = TcpStream>(BufReader<S>);
+
+/// What an encrypted connection goes over.
+pub type Encrypted = StreamOwned<ClientConnection, TcpStream>;
 
 /// An answer of HTTP.
 #[derive(Debug)]
@@ -79,9 +96,9 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-impl Client {
+impl<S: Read + Write> Client<S> {
     /// What goes to the server as it is.
-    pub fn stream(&mut self) -> &mut TcpStream {
+    pub fn stream(&mut self) -> &mut S {
         self.0.get_mut()
     }
 
@@ -94,7 +111,7 @@ impl Client {
     /// The next answer.
     pub fn receive(&mut self) -> Answer {
         let mut line = String::new();
-        let mut next = |reader: &mut BufReader<TcpStream>| {
+        let mut next = |reader: &mut BufReader<S>| {
             line.clear();
             reader.read_line(&mut line).unwrap();
             line.trim_end().to_owned()

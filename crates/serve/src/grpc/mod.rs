@@ -10,13 +10,19 @@ mod service;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::State as Of;
+use axum::middleware::{Next, from_fn_with_state};
+use outgrow_ir::Diagnostic;
 use outgrow_tensor::Tensor;
+use prost::Message;
 use tokio::net::TcpListener;
-use tonic::transport::Server;
+use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status};
 
-use crate::http::{ModelPath, Site, apart, aside, refuse_at_the_end};
+use crate::access::{Needs, Scope};
+use crate::http::{Limits, ModelPath, Site, apart, aside, refuse_at_the_end};
 use crate::models::Loaded;
 use crate::protocol::{InferResponse, Kind, ModelStatistics, Rejected, ServerMetadata, State, parse_load};
 use crate::raw::Form;
@@ -30,28 +36,27 @@ const DESCRIPTOR: &[u8] = include_bytes!("../../proto/descriptor.bin");
 const BYTES_INLINE_MAX: usize = 1 << 20;
 /// Requests of one connection at once.
 const STREAMS_MAX: u32 = 1024;
+/// How long a client may take to agree on keys.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// How often a client that says nothing is asked whether it is there.
 const ASK_EVERY: Duration = Duration::from_secs(60);
 
 /// Serves until `end` is over; then requests that are in are answered, for `drain_max` at most. Says whether all were
-/// answered.
+/// answered. With `pem`, a certificate and the key to it, everything is encrypted.
 pub async fn serve_grpc(
     listener: TcpListener,
     site: Arc<Site>,
+    pem: Option<[Vec<u8>; 2]>,
     end: impl Future<Output = ()>,
     drain_max: Duration,
 ) -> bool {
     let max = site.limits().body_bytes_max;
-    let service = GrpcInferenceServiceServer::new(Service(site))
+    let service = GrpcInferenceServiceServer::new(Service(Arc::clone(&site)))
         .max_decoding_message_size(max)
         .max_encoding_message_size(usize::MAX);
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<GrpcInferenceServiceServer<Service>>().await;
-    let mut server = Server::builder()
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_keepalive_interval(Some(ASK_EVERY))
-        .add_service(service)
-        .add_service(health_service);
+    let mut routes = Routes::new(service).add_service(health_service);
     // The descriptor is a constant; a test asks for it.
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -59,8 +64,20 @@ pub async fn serve_grpc(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     if let (Ok(newer), Ok(older)) = (reflection().build_v1(), reflection().build_v1alpha()) {
-        server = server.add_service(newer).add_service(older);
+        routes = routes.add_service(newer).add_service(older);
     }
+    if site.is_guarded() {
+        routes = Routes::from(routes.into_axum_router().layer(from_fn_with_state(site, guard)));
+    }
+    let mut server =
+        Server::builder().max_concurrent_streams(STREAMS_MAX).http2_keepalive_interval(Some(ASK_EVERY));
+    if let Some([certificate, key]) = pem {
+        // HTTP has taken the same certificate and key.
+        let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+        let Ok(encrypted) = server.tls_config(tls.timeout(HANDSHAKE_MAX)) else { return false };
+        server = encrypted;
+    }
+    let server = server.add_routes(routes);
     let (ended, over) = tokio::sync::oneshot::channel::<()>();
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let serving = tokio::spawn(server.serve_with_incoming_shutdown(incoming, async {
@@ -79,6 +96,9 @@ struct Service(Arc<Site>);
 fn status(rejected: &Rejected) -> Status {
     let code = match rejected.kind {
         Kind::Invalid => Code::InvalidArgument,
+        Kind::NoToken | Kind::WrongToken => Code::Unauthenticated,
+        Kind::Forbidden(_) => Code::PermissionDenied,
+        Kind::TooOften(_) => Code::ResourceExhausted,
         Kind::NotFound => Code::NotFound,
         Kind::Slow => Code::DeadlineExceeded,
         Kind::TooLarge => Code::ResourceExhausted,
@@ -87,6 +107,44 @@ fn status(rejected: &Rejected) -> Status {
         Kind::Internal => Code::Internal,
     };
     Status::new(code, rejected.message())
+}
+
+/// What a call needs, by its path: `/SERVICE/METHOD`.
+fn needs(path: &str) -> Needs {
+    let method = path.strip_prefix("/inference.GRPCInferenceService/").unwrap_or_default();
+    match method {
+        "ServerLive" | "ServerReady" => Needs::Nothing,
+        "ModelInfer" => Needs::Scope(Scope::Infer),
+        "RepositoryModelLoad" | "RepositoryModelUnload" => Needs::Scope(Scope::Admin),
+        _ if path.starts_with("/grpc.health.v1.Health/") => Needs::Nothing,
+        _ => Needs::Token,
+    }
+}
+
+/// Lets a call in, or says why not, before its message is read.
+async fn guard(
+    Of(site): Of<Arc<Site>>,
+    mut request: axum::extract::Request,
+    next: Next,
+) -> axum::response::Response {
+    match site.admit(request.headers(), needs(request.uri().path())) {
+        Ok(limits) => {
+            request.extensions_mut().insert(limits);
+            next.run(request).await
+        }
+        Err(rejected) => status(&rejected).into_http(),
+    }
+}
+
+/// Refuses a message that is larger than the token of whoever sends it may send.
+fn within_limits<T: Message>(request: Request<T>) -> Result<Request<T>, Status> {
+    let Some(limits) = request.extensions().get::<Limits>() else { return Ok(request) };
+    let max = limits.body_bytes_max;
+    if request.get_ref().encoded_len() <= max {
+        return Ok(request);
+    }
+    let problem = Diagnostic::new("serve.body", "the message is too large").item("message");
+    Err(status(&Rejected::new(Kind::TooLarge, problem.expected(format!("at most {max} bytes")))))
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -196,6 +254,7 @@ impl GrpcInferenceService for Service {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
+        let request = within_limits(request)?;
         let budget = request.metadata().get("grpc-timeout").and_then(|value| value.to_str().ok());
         let budget = budget.and_then(convert::timeout);
         answered(self.infer(request.into_inner(), budget).await)

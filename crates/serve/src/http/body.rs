@@ -11,6 +11,7 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 use http_body_util::BodyExt;
 use outgrow_ir::Diagnostic;
 
+use super::guard::Incoming;
 use super::{Limits, aside};
 use crate::protocol::{Kind, Rejected};
 
@@ -125,9 +126,10 @@ fn too_large(max: usize) -> Rejected {
 }
 
 /// A body, read and unpacked.
-pub(super) async fn whole(body: Body, headers: &HeaderMap, limits: &Limits) -> Result<Bytes, Rejected> {
-    let (bytes, max) = (read(body, headers, limits).await?, limits.body_bytes_max);
-    match Coding::of_request(headers)? {
+pub(super) async fn whole(incoming: Incoming) -> Result<Bytes, Rejected> {
+    let Incoming { headers, body, limits } = incoming;
+    let (bytes, max) = (read(body, &headers, &limits).await?, limits.body_bytes_max);
+    match Coding::of_request(&headers)? {
         Some(coding) => aside(move || coding.unpack(&bytes, max)).await,
         None => Ok(bytes),
     }
@@ -135,14 +137,10 @@ pub(super) async fn whole(body: Body, headers: &HeaderMap, limits: &Limits) -> R
 
 /// Why a request is refused, once its body has come too: clients that are about to send it would find the connection
 /// closed, and send the next request into it.
-pub(super) async fn drained(
-    body: Body,
-    headers: &HeaderMap,
-    limits: &Limits,
-    rejected: Rejected,
-) -> Rejected {
+pub(super) async fn drained(incoming: Incoming, rejected: Rejected) -> Rejected {
+    let Incoming { headers, body, limits } = incoming;
     // A body that does not come whole is the greater problem: the connection ends with it.
-    read(body, headers, limits).await.err().unwrap_or(rejected)
+    read(body, &headers, &limits).await.err().unwrap_or(rejected)
 }
 
 /// A body as it comes, if it is not too large and comes in time. Memory is asked for as it comes.

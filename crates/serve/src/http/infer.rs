@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use outgrow_ir::Diagnostic;
 use outgrow_tensor::Tensor;
 
 use super::body::{self, Coding};
+use super::guard::Incoming;
 use super::{ModelPath, Shared, Site, aside, error};
 use crate::models::Loaded;
 use crate::plain::{self, Plain};
@@ -28,18 +28,13 @@ const BYTES_INLINE_MAX: usize = 1 << 20;
 const PREDICT: &str = ":predict";
 
 /// A request by the protocol.
-pub(super) async fn infer(State(site): Shared, path: ModelPath, headers: HeaderMap, body: Body) -> Response {
+pub(super) async fn infer(State(site): Shared, path: ModelPath, incoming: Incoming) -> Response {
     let found = site.model(&path);
-    answer(&site, found, headers, body, Wire::Protocol).await
+    answer(&site, found, incoming, Wire::Protocol).await
 }
 
 /// A request in plain JSON.
-pub(super) async fn predict(
-    State(site): Shared,
-    path: ModelPath,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
+pub(super) async fn predict(State(site): Shared, path: ModelPath, incoming: Incoming) -> Response {
     let call = path.2.as_deref().unwrap_or_default();
     let found = call.strip_suffix(PREDICT).map(str::to_owned).ok_or_else(|| {
         let problem = Diagnostic::new("serve.not-found", format!("there is no `{call}`")).item("path");
@@ -52,7 +47,7 @@ pub(super) async fn predict(
         false => ModelPath(path.0.clone(), Some(name), None),
     });
     let found = found.and_then(|path| site.model(&path));
-    answer(&site, found, headers, body, Wire::Plain).await
+    answer(&site, found, incoming, Wire::Plain).await
 }
 
 /// How requests and answers are written.
@@ -119,8 +114,7 @@ impl Asked {
 async fn answer(
     site: &Arc<Site>,
     found: Result<Loaded, Rejected>,
-    headers: HeaderMap,
-    body: Body,
+    incoming: Incoming,
     wire: Wire,
 ) -> Response {
     let start = site.now();
@@ -128,11 +122,11 @@ async fn answer(
         Ok(loaded) => loaded,
         Err(rejected) => {
             site.others.failed(rejected.status(), Duration::ZERO);
-            return error(&body::drained(body, &headers, &site.limits, rejected).await);
+            return error(&body::drained(incoming, rejected).await);
         }
     };
     let tally = Arc::clone(&loaded.tally);
-    answer_of(site, loaded, &headers, body, wire).await.unwrap_or_else(|rejected| {
+    answer_of(site, loaded, incoming, wire).await.unwrap_or_else(|rejected| {
         tally.failed(rejected.status(), site.now().saturating_sub(start));
         error(&rejected)
     })
@@ -141,16 +135,16 @@ async fn answer(
 async fn answer_of(
     site: &Site,
     loaded: Loaded,
-    headers: &HeaderMap,
-    body: Body,
+    incoming: Incoming,
     wire: Wire,
 ) -> Result<Response, Rejected> {
-    let body = body::read(body, headers, &site.limits).await?;
-    let coding = Coding::of_request(headers)?;
+    let Incoming { headers, body, limits } = incoming;
+    let body = body::read(body, &headers, &limits).await?;
+    let coding = Coding::of_request(&headers)?;
     let start = site.now();
     // What is no text is no number either, and refused as that.
     let length = headers.get(HEADER_LENGTH).map(|value| value.to_str().unwrap_or("?").to_owned());
-    let max = site.limits.body_bytes_max;
+    let max = limits.body_bytes_max;
     // Records take a transform, and images are unpacked; plain JSON may hold records too.
     let is_long = coding.is_some()
         || body.len() > BYTES_INLINE_MAX
@@ -173,7 +167,7 @@ async fn answer_of(
     let begun = site.now();
     let bytes: usize = ran.outputs.iter().map(Tensor::bytes).sum();
     let (rows, queue, infer) = (prepared.rows, ran.queue, ran.infer);
-    let wanted = Coding::of_answer(headers);
+    let wanted = Coding::of_answer(&headers);
     let write = move || -> Result<_, Rejected> {
         let Encoded { body, json_length } = asked.write(&loaded, &prepared, &ran.outputs)?;
         let (body, coding) = match wanted {

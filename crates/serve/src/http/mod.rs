@@ -3,6 +3,7 @@
 
 mod about;
 mod body;
+mod guard;
 mod infer;
 mod repository;
 
@@ -15,15 +16,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use outgrow_ir::Diagnostic;
 use serde::Serialize;
 
+use crate::access::{Access, Needs, Scope};
 use crate::models::{Loaded, Models};
 use crate::protocol::{Kind, Rejected};
 use crate::tally::Tally;
@@ -60,6 +62,8 @@ impl Default for Limits {
 pub struct Site {
     pub(crate) models: Models,
     limits: Limits,
+    /// Who may do what; everybody everything where there is none.
+    access: Option<Access>,
     draining: AtomicBool,
     /// What has happened to requests that are of no model.
     pub(crate) others: Tally,
@@ -68,7 +72,27 @@ pub struct Site {
 impl Site {
     /// For these models.
     pub fn new(models: Models, limits: Limits) -> Self {
-        Self { models, limits, draining: AtomicBool::new(false), others: Tally::default() }
+        Self { models, limits, access: None, draining: AtomicBool::new(false), others: Tally::default() }
+    }
+
+    /// Lets nobody in but by these tokens.
+    pub fn guarded(self, access: Access) -> Self {
+        Self { access: Some(access), ..self }
+    }
+
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.access.is_some()
+    }
+
+    /// Lets a request in by its headers, and says what is taken of it at most.
+    pub(crate) fn admit(&self, headers: &HeaderMap, needs: Needs) -> Result<Limits, Rejected> {
+        let Some(access) = &self.access else { return Ok(self.limits) };
+        let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let bytes_max = access.admit(given, needs, self.now()).inspect_err(|rejected| {
+            self.others.failed(rejected.status(), Duration::ZERO);
+        })?;
+        let most = self.limits.body_bytes_max;
+        Ok(Limits { body_bytes_max: bytes_max.map_or(most, |bytes| bytes.min(most)), ..self.limits })
     }
 
     /// The limits.
@@ -113,45 +137,77 @@ impl FromRequestParts<Arc<Site>> for ModelPath {
 
 type Shared = State<Arc<Site>>;
 
-/// All paths.
-pub fn router(site: Arc<Site>) -> Router {
-    let mut router = Router::new()
-        .route("/metrics", get(about::metrics))
-        .route("/v2", get(about::server))
-        .route("/v2/health/live", get(about::live))
-        .route("/v2/health/ready", get(about::ready))
-        .route("/v2/models/stats", get(about::all_statistics))
-        .route("/v2/repository/index", post(repository::index))
-        .route("/v2/repository/models/{model}/load", post(repository::load))
-        .route("/v2/repository/models/{model}/unload", post(repository::unload));
-    for model in ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"] {
-        router = router
-            .route(model, get(about::model))
-            .route(&format!("{model}/ready"), get(about::model_ready))
-            .route(&format!("{model}/config"), get(about::config))
-            .route(&format!("{model}/stats"), get(about::statistics))
-            .route(&format!("{model}/infer"), post(infer::infer));
-    }
-    // As TensorFlow Serving has it: what is asked of a model stands behind its name, in one part of the path.
-    router = router
-        .route("/", get(about::alive))
-        .route("/v1/models/{call}", get(about::plain_status).post(infer::predict))
-        .route("/v1/models/{model}/versions/{call}", post(infer::predict));
-    router.fallback(nothing_there).method_not_allowed_fallback(another_method).with_state(site)
+/// A method of a path.
+struct Route {
+    path: String,
+    method: &'static str,
+    needs: Needs,
+    answers: MethodRouter<Arc<Site>>,
 }
 
-async fn nothing_there(State(site): Shared, headers: HeaderMap, body: Body) -> Response {
+/// All methods of all paths.
+fn routes() -> Vec<Route> {
+    let route = |method, path: &str, needs, answers| Route { path: path.to_owned(), method, needs, answers };
+    let got = |path: &str, needs, answers| route("get", path, needs, answers);
+    let posted = |path: &str, needs, answers| route("post", path, needs, answers);
+    let (infer, admin) = (Needs::Scope(Scope::Infer), Needs::Scope(Scope::Admin));
+    let mut all = vec![
+        got("/metrics", Needs::Token, get(about::metrics)),
+        got("/v2", Needs::Token, get(about::server)),
+        got("/v2/health/live", Needs::Nothing, get(about::live)),
+        got("/v2/health/ready", Needs::Nothing, get(about::ready)),
+        got("/v2/models/stats", Needs::Token, get(about::all_statistics)),
+        posted("/v2/repository/index", Needs::Token, post(repository::index)),
+        posted("/v2/repository/models/{model}/load", admin, post(repository::load)),
+        posted("/v2/repository/models/{model}/unload", admin, post(repository::unload)),
+    ];
+    for model in ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"] {
+        all.extend([
+            got(model, Needs::Token, get(about::model)),
+            got(&format!("{model}/ready"), Needs::Token, get(about::model_ready)),
+            got(&format!("{model}/config"), Needs::Token, get(about::config)),
+            got(&format!("{model}/stats"), Needs::Token, get(about::statistics)),
+            posted(&format!("{model}/infer"), infer, post(infer::infer)),
+        ]);
+    }
+    // As TensorFlow Serving has it: what is asked of a model stands behind its name, in one part of the path.
+    all.extend([
+        got("/", Needs::Nothing, get(about::alive)),
+        got("/v1/models/{call}", Needs::Token, get(about::plain_status)),
+        posted("/v1/models/{call}", infer, post(infer::predict)),
+        posted("/v1/models/{model}/versions/{call}", infer, post(infer::predict)),
+    ]);
+    all
+}
+
+/// What answers at all paths, to those who may ask.
+pub fn router(site: Arc<Site>) -> Router {
+    let mut router = Router::new();
+    let mut needs = BTreeMap::new();
+    for route in routes() {
+        needs.insert((route.path.clone(), route.method), route.needs);
+        router = router.route(&route.path, route.answers);
+    }
+    router = router.fallback(nothing_there).method_not_allowed_fallback(another_method);
+    if site.is_guarded() {
+        let guard = guard::Guard { site: Arc::clone(&site), needs: Arc::new(needs) };
+        router = router.layer(from_fn_with_state(guard, guard::guard));
+    }
+    router.with_state(site)
+}
+
+async fn nothing_there(incoming: guard::Incoming) -> Response {
     let problem = Diagnostic::new("serve.not-found", "there is nothing at this path").item("path");
     let problem =
         problem.expected("a path of the Open Inference Protocol, below /v2, or /v1/models/NAME:predict");
     let rejected = Rejected::new(Kind::NotFound, problem);
-    error(&body::drained(body, &headers, &site.limits, rejected).await)
+    error(&body::drained(incoming, rejected).await)
 }
 
-async fn another_method(State(site): Shared, headers: HeaderMap, body: Body) -> Response {
+async fn another_method(incoming: guard::Incoming) -> Response {
     let problem = Diagnostic::new("serve.method", "the path is not for this method").item("method");
     let rejected = Rejected::new(Kind::Method, problem.expected("the method in the header `Allow`"));
-    error(&body::drained(body, &headers, &site.limits, rejected).await)
+    error(&body::drained(incoming, rejected).await)
 }
 
 /// Work that takes longer than the threads of connections may be kept, on a thread of its own.
@@ -185,6 +241,10 @@ fn error(rejected: &Rejected) -> Response {
     let headers = answer.headers_mut();
     if let Some(seconds) = rejected.retry_after_s() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    // Its text is made of words and a scope's name.
+    if let Some(challenge) = rejected.challenge().and_then(|text| HeaderValue::try_from(text).ok()) {
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
     // What is left of the body cannot be told from the next request.
     if matches!(rejected.kind, Kind::TooLarge | Kind::Slow) {

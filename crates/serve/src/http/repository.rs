@@ -1,19 +1,19 @@
 //! Which models there are, and that they be loaded or unloaded.
 
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use outgrow_ir::Diagnostic;
 use serde_json::json;
 
+use super::guard::Incoming;
 use super::{ModelPath, Shared, Site, answered, aside, body, json as answer};
 use crate::protocol::State as ModelState;
 use crate::protocol::{Kind, Rejected, parse_index, parse_load};
 
-pub(super) async fn index(State(site): Shared, headers: HeaderMap, body: Body) -> Response {
+pub(super) async fn index(State(site): Shared, incoming: Incoming) -> Response {
     let index = async {
-        let ready = parse_index(&body::whole(body, &headers, &site.limits).await?)?;
+        let ready = parse_index(&body::whole(incoming).await?)?;
         let mut index = aside(move || Ok(site.models.index())).await?;
         index.retain(|entry| !ready || entry.state == ModelState::Ready);
         Ok(answer(StatusCode::OK, &index))
@@ -21,9 +21,9 @@ pub(super) async fn index(State(site): Shared, headers: HeaderMap, body: Body) -
     answered(index.await)
 }
 
-pub(super) async fn load(State(site): Shared, path: ModelPath, headers: HeaderMap, body: Body) -> Response {
+pub(super) async fn load(State(site): Shared, path: ModelPath, incoming: Incoming) -> Response {
     let load = async {
-        let policy = parse_load(&body::whole(body, &headers, &site.limits).await?)?;
+        let policy = parse_load(&body::whole(incoming).await?)?;
         refuse_at_the_end(&site)?;
         apart(move || site.models.load(&path.0, &policy)).await?;
         Ok(answer(StatusCode::OK, &json!({})))
@@ -31,10 +31,10 @@ pub(super) async fn load(State(site): Shared, path: ModelPath, headers: HeaderMa
     answered(load.await)
 }
 
-pub(super) async fn unload(State(site): Shared, path: ModelPath, headers: HeaderMap, body: Body) -> Response {
+pub(super) async fn unload(State(site): Shared, path: ModelPath, incoming: Incoming) -> Response {
     let unload = async {
         // What parameters there are concerns models that depend on others, of which there are none.
-        parse_load(&body::whole(body, &headers, &site.limits).await?)?;
+        parse_load(&body::whole(incoming).await?)?;
         refuse_at_the_end(&site)?;
         apart(move || site.models.unload(&path.0)).await?;
         Ok(answer(StatusCode::OK, &json!({})))

@@ -11,6 +11,14 @@ pub enum Kind {
     Invalid,
     /// There is no such thing.
     NotFound,
+    /// Nobody who is known asks: there is no token.
+    NoToken,
+    /// Nor by this token.
+    WrongToken,
+    /// Whoever asks may do other things, but lacks this scope.
+    Forbidden(&'static str),
+    /// Whoever asks has asked too often: another try is of use after this time.
+    TooOften(Duration),
     /// The path is there, but not for this method.
     Method,
     /// The request took too long to come.
@@ -44,6 +52,9 @@ impl Rejected {
     pub fn status(&self) -> u16 {
         match self.kind {
             Kind::Invalid => 400,
+            Kind::NoToken | Kind::WrongToken => 401,
+            Kind::Forbidden(_) => 403,
+            Kind::TooOften(_) => 429,
             Kind::NotFound => 404,
             Kind::Method => 405,
             Kind::Slow => 408,
@@ -57,9 +68,22 @@ impl Rejected {
     /// Whole seconds after which another try is of use.
     pub fn retry_after_s(&self) -> Option<u64> {
         match self.kind {
-            Kind::Unavailable(after) => Some(after.as_millis().div_ceil(1000).max(1) as u64),
+            Kind::Unavailable(after) | Kind::TooOften(after) => {
+                Some(after.as_millis().div_ceil(1000).max(1) as u64)
+            }
             _ => None,
         }
+    }
+
+    /// How whoever asks is to say who that is (the header `WWW-Authenticate`, as RFC 6750 has it), if that is the matter.
+    pub fn challenge(&self) -> Option<String> {
+        let why = match self.kind {
+            Kind::NoToken => String::new(),
+            Kind::WrongToken => ", error=\"invalid_token\"".to_owned(),
+            Kind::Forbidden(scope) => format!(", error=\"insufficient_scope\", scope=\"{scope}\""),
+            _ => return None,
+        };
+        Some(format!("Bearer realm=\"outgrow\"{why}"))
     }
 
     /// All that is wrong, in one line.

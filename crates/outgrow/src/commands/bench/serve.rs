@@ -5,9 +5,9 @@ mod load;
 mod request;
 mod search;
 mod told;
+mod trust;
 mod url;
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use outgrow_ir::Diagnostic;
@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::cli::BenchServeArgs;
 use crate::context::{Context, Failure};
 use crate::session::cpu_seconds;
-use connection::Connection;
+use connection::{Connection, Target};
 use load::Load;
 use request::Request;
 use search::Search;
@@ -39,14 +39,15 @@ const JUDGED_BY: f64 = 20.0;
 
 /// Puts a server under a load and says how it bore it.
 pub fn run(args: &BenchServeArgs, context: &Context) -> Result<(), Failure> {
-    let url = Url::parse(&args.url)?;
+    let mut url = Url::parse(&args.url)?;
     let load = load_of(args)?;
-    let address = url.address()?;
-    let mut connection = Connection::new(address, load.patience);
+    url.token = trust::token(args)?;
+    let target = trust::target(&url, args.ca.as_deref())?;
+    let mut connection = Connection::new(target.clone(), load.patience);
     let request = Request::make(args, &url, &mut connection, &context.world.storage)?;
     let answer_bytes = request.try_out(&url, &mut connection)?;
     drop(connection);
-    let bench = Bench { args, context, url, address, request, answer_bytes };
+    let bench = Bench { args, context, url, target, request, answer_bytes };
     if args.find_rate {
         return bench.find_rate(&load);
     }
@@ -59,7 +60,7 @@ struct Bench<'a> {
     args: &'a BenchServeArgs,
     context: &'a Context,
     url: Url,
-    address: SocketAddr,
+    target: Target,
     request: Request,
     answer_bytes: usize,
 }
@@ -67,7 +68,7 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn measure(&self, load: Load) -> Result<Measured<'_>, Failure> {
         let (before, start) = (cpu_seconds(), Instant::now());
-        let outcome = load::run(&load, self.address, &self.request.bytes, &self.context.progress())?;
+        let outcome = load::run(&load, &self.target, &self.request.bytes, &self.context.progress())?;
         let seconds = start.elapsed().as_secs_f64();
         let own_cores = before.zip(cpu_seconds()).map(|(before, after)| (after - before) / seconds);
         if outcome.arrived() == 0 {

@@ -1,10 +1,14 @@
-//! One connection to a server of HTTP/1.1, kept alive: requests as bytes, answers by their status and body. It does as
+//! One connection to a server of HTTP/1.1, kept alive, encrypted or not: requests as bytes, answers by their status and body. It does as
 //! little as can be, for whoever measures a server shares its processor.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 /// Most header lines of an answer.
 const HEADERS_MAX: usize = 64;
@@ -38,15 +42,58 @@ impl Lost {
     }
 }
 
+/// Where a server is reached, and how.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The address.
+    pub address: SocketAddr,
+    /// What is trusted and whose name the server is to have, where everything is encrypted.
+    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+}
+
 /// A connection, which is made again when it is lost.
 #[derive(Debug)]
 pub struct Connection {
-    address: SocketAddr,
+    target: Target,
     /// How long an answer may take.
     patience: Duration,
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     buffer: Vec<u8>,
     filled: usize,
+}
+
+/// What goes to and fro.
+#[derive(Debug)]
+pub enum Stream {
+    /// As it is.
+    Plain(TcpStream),
+    /// Encrypted.
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
 }
 
 /// Where an answer is in the buffer.
@@ -67,21 +114,32 @@ enum Body {
 
 impl Connection {
     /// A connection that is made when it is first needed.
-    pub fn new(address: SocketAddr, patience: Duration) -> Self {
-        Self { address, patience, stream: None, buffer: vec![0; READ_BYTES], filled: 0 }
+    pub fn new(target: Target, patience: Duration) -> Self {
+        Self { target, patience, stream: None, buffer: vec![0; READ_BYTES], filled: 0 }
     }
 
     /// Connects, if it is not connected.
     ///
     /// # Errors
-    /// When the server cannot be reached.
-    pub fn connect(&mut self) -> io::Result<&mut TcpStream> {
+    /// When the server cannot be reached, or is not trusted.
+    pub fn connect(&mut self) -> io::Result<&mut Stream> {
         if self.stream.is_none() {
-            let stream = TcpStream::connect_timeout(&self.address, self.patience)?;
+            let mut stream = TcpStream::connect_timeout(&self.target.address, self.patience)?;
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(self.patience))?;
             stream.set_write_timeout(Some(self.patience))?;
-            self.stream = Some(stream);
+            self.stream = Some(match &self.target.tls {
+                None => Stream::Plain(stream),
+                Some((config, name)) => {
+                    let client = ClientConnection::new(Arc::clone(config), name.clone());
+                    let mut client = client.map_err(io::Error::other)?;
+                    // All of it now, so that no request is measured with it.
+                    while client.is_handshaking() {
+                        client.complete_io(&mut stream)?;
+                    }
+                    Stream::Tls(Box::new(StreamOwned::new(client, stream)))
+                }
+            });
         }
         self.stream.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))
     }
@@ -113,7 +171,7 @@ impl Connection {
         self.filled = 0;
         let start = Instant::now();
         let stream = self.connect().map_err(|_| Lost::Unreachable)?;
-        stream.write_all(request).map_err(|error| lost(&error))?;
+        stream.write_all(request).and_then(|()| stream.flush()).map_err(|error| lost(&error))?;
         let found = loop {
             match head(&self.buffer[..self.filled])? {
                 // What is only said on the way.
@@ -269,7 +327,7 @@ mod tests {
                 }
             }
         });
-        let mut connection = Connection::new(address, Duration::from_secs(30));
+        let mut connection = Connection::new(Target { address, tls: None }, Duration::from_secs(30));
         let mut ask = || {
             let (status, body) = connection.ask(b"ask")?;
             Ok((status, String::from_utf8(body.to_vec()).unwrap()))

@@ -6,7 +6,6 @@
 //! would be missing from the picture (Tene's "coordinated omission").
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ use hdrhistogram::Histogram;
 use outgrow_ir::Diagnostic;
 use outgrow_tensor::{RngKey, RngStream};
 
-use super::connection::{Connection, Lost};
+use super::connection::{Connection, Lost, Target};
 use crate::progress::Progress;
 
 /// Digits of a latency that are kept.
@@ -136,14 +135,9 @@ struct Shared<'a> {
 ///
 /// # Errors
 /// When there are not as many connections or threads to be had.
-pub fn run(
-    load: &Load,
-    address: SocketAddr,
-    request: &[u8],
-    progress: &Progress,
-) -> Result<Outcome, Diagnostic> {
+pub fn run(load: &Load, target: &Target, request: &[u8], progress: &Progress) -> Result<Outcome, Diagnostic> {
     let mut connections: Vec<Connection> =
-        (0..load.connections.max(1)).map(|_| Connection::new(address, load.patience)).collect();
+        (0..load.connections.max(1)).map(|_| Connection::new(target.clone(), load.patience)).collect();
     for (i, connection) in connections.iter_mut().enumerate() {
         connection.connect().map_err(|error| {
             let problem = format!("after {i} connections there are no more: {error}");

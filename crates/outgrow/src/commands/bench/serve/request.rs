@@ -82,6 +82,7 @@ impl Request {
                 }
                 .into());
             }
+            (status @ (401 | 403), body) => return Err(not_let_in(url, status, &body).into()),
             (status, body) => {
                 let problem = format!("{url} answers {status} about the model `{model}`{}", said(&body));
                 return Err(wrong("bench.model", problem).hint("wait until the model is ready").into());
@@ -98,9 +99,9 @@ impl Request {
         let kind = if args.json_body { "application/json" } else { "application/octet-stream" };
         let length = body.json_length.map_or_else(String::new, |n| format!("{HEADER_LENGTH}: {n}\r\n"));
         let mut bytes = format!(
-            "POST {}{path}/infer HTTP/1.1\r\nHost: {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{length}\r\n",
+            "POST {}{path}/infer HTTP/1.1\r\n{}Content-Type: {kind}\r\nContent-Length: {}\r\n{length}\r\n",
             url.prefix,
-            url.host,
+            url.lines(),
             body.body.len(),
         )
         .into_bytes();
@@ -121,6 +122,7 @@ impl Request {
         let problem = format!("the model `{}` answers {status}{}", self.model, said(body));
         let problem = wrong("bench.request", problem);
         Err(match status {
+            401 | 403 => problem.hint("give a token that may ask it: `--token TOKEN` or `--token-file FILE`"),
             503 => problem.hint("wait until the server has time, or give it more: `--timeout-ms`"),
             _ => problem.hint("give each input as the model takes it: `--input NAME=FILE.npy`"),
         })
@@ -138,6 +140,13 @@ pub fn unreachable(url: &Url, why: &str) -> Diagnostic {
         .hint("start a server there: `outgrow serve MODEL --http HOST:PORT`")
 }
 
+/// That the server lets nobody in without another token.
+fn not_let_in(url: &Url, status: u16, body: &[u8]) -> Diagnostic {
+    wrong("bench.token", format!("{url} answers {status}{}", said(body)))
+        .item("--token")
+        .hint("give a token that may ask models: `--token TOKEN` or `--token-file FILE`")
+}
+
 fn gone(url: &Url, lost: Lost) -> Diagnostic {
     wrong("bench.lost", format!("{url} gives no answer: {}", lost.name()))
         .item("URL")
@@ -150,7 +159,7 @@ fn get(
     line: &str,
     body: &[u8],
 ) -> Result<(u16, Vec<u8>), Diagnostic> {
-    let head = format!("{line} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n", url.host, body.len());
+    let head = format!("{line} HTTP/1.1\r\n{}Content-Length: {}\r\n\r\n", url.lines(), body.len());
     let (status, body) = connection.ask(&[head.as_bytes(), body].concat()).map_err(|lost| gone(url, lost))?;
     Ok((status, body.to_vec()))
 }
@@ -181,6 +190,9 @@ fn escaped(name: &str) -> String {
 fn models(url: &Url, connection: &mut Connection) -> Result<Vec<String>, Diagnostic> {
     let index = format!("POST {}/v2/repository/index", url.prefix);
     let (status, body) = get(url, connection, &index, b"{\"ready\":true}")?;
+    if status == 401 || status == 403 {
+        return Err(not_let_in(url, status, &body));
+    }
     if status != 200 {
         let problem = format!("{url} does not say which models it has (status {status}{})", said(&body));
         return Err(wrong("bench.model", problem).hint("say which: `--model NAME`"));
