@@ -609,8 +609,11 @@ Examples:
 pub struct ServeArgs {
     /// Runs' folders, models in them or ONNX files, each under its own name or one that is given; or a repository: a
     /// folder of models, NAME/VERSION/ with one of these each, of which the newest version is served
-    #[arg(required = true, value_name = "[NAME=]MODEL")]
+    #[arg(required_unless_present = "openapi", value_name = "[NAME=]MODEL")]
     pub models: Vec<String>,
+    /// Print the description of all paths (OpenAPI 3.1), which is at /openapi.json too, and serve nothing
+    #[arg(long)]
+    pub openapi: bool,
     /// Where to listen; port 0 is any that is free
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8000")]
     pub http: String,

@@ -102,6 +102,15 @@ fn clients_get_the_bits_of_infer_in_whatever_batch() {
 }
 
 #[test]
+fn the_description_is_served_and_printed() {
+    let (place, _) = trained();
+    let printed = place.json(&["serve", "--openapi"]);
+    assert_eq!(printed["openapi"], "3.1.0");
+    let server = Server::start(&place, &["run", "--threads", "1"]);
+    assert_eq!(server.client().get("/openapi.json"), (200, printed));
+}
+
+#[test]
 fn what_is_wrong_is_said_and_the_server_goes_on() {
     let (place, images) = trained();
     let server = Server::start(&place, &["run", "--threads", "1"]);
@@ -147,7 +156,7 @@ fn what_is_wrong_is_said_and_the_server_goes_on() {
         ("POST /v2/repository/models/glyphs.raw/load HTTP/1.1", 404),
         ("GET /v2/models/%2e%2e%2fx HTTP/1.1", 404),
         ("GET /v2/models/%ff HTTP/1.1", 400),
-        ("POST /v2/models/glyphs/infer HTTP/1.1\r\nContent-Encoding: br", 501),
+        ("POST /v2/models/glyphs/infer HTTP/1.1\r\nContent-Encoding: br", 415),
         ("POST /v2/models/glyphs/infer HTTP/1.1\r\nContent-Encoding: gzip", 400),
         ("POST /v2/models/glyphs/infer HTTP/1.1\r\nContent-Encoding: deflate", 400),
         ("POST /v2/models/glyphs/infer HTTP/1.1\r\nInference-Header-Content-Length: 99999999999", 400),
@@ -302,7 +311,7 @@ fn models_are_counted_configured_unloaded_and_loaded_again() {
     assert_eq!(server.client().infer("glyphs", &one), expect);
     for (path, body, status) in [
         ("models/glyphs/load", "{\"parameters\":{\"config\":\"{}x\"}}", 400),
-        ("models/glyphs/load", "{\"parameters\":{\"file:1/model.onnx\":\"AA==\"}}", 501),
+        ("models/glyphs/load", "{\"parameters\":{\"file:1/model.onnx\":\"AA==\"}}", 400),
         ("models/glyphs/load", "[", 400),
         ("index", "{\"ready\":3}", 400),
     ] {

@@ -25,7 +25,7 @@ mod tls;
 
 pub use access::{Access, Scope};
 pub use engine::{Engine, Ran, Serving, Ticket};
-pub use http::{Limits, Site, router};
+pub use http::{Limits, Site, openapi, router};
 pub use models::{Loaded, Models, Open};
 pub use run::{Addresses, run_until};
 pub use served::{Prepared, Served};

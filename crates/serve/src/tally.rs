@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::batcher::Reason;
 
 /// Statuses that are counted by themselves; the last place is for all others.
-pub const STATUSES: [u16; 13] = [200, 400, 401, 403, 404, 405, 408, 413, 415, 429, 500, 501, 503];
+pub const STATUSES: [u16; 12] = [200, 400, 401, 403, 404, 405, 408, 413, 415, 429, 500, 503];
 /// Bounds of the buckets for durations, in seconds.
 pub const SECONDS: [f64; 16] =
     [1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];

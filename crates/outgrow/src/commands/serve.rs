@@ -9,7 +9,9 @@ use outgrow_ir::Diagnostic;
 use outgrow_predict::{Model, Package};
 use outgrow_serve::batcher::{Capacity, Lane};
 use outgrow_serve::protocol::Policy;
-use outgrow_serve::{Access, Addresses, Engine, Limits, Models, Site, Tls, models_of_repository, run_until};
+use outgrow_serve::{
+    Access, Addresses, Engine, Limits, Models, Site, Tls, models_of_repository, openapi, run_until,
+};
 use serde_json::json;
 
 use crate::cli::{ProcessorArgs, ServeArgs};
@@ -22,6 +24,10 @@ const WAITING_BYTES_MAX: usize = 1 << 30;
 
 /// Serves until the process is asked to end.
 pub fn run(args: &ServeArgs, context: &Context) -> Result<(), Failure> {
+    if args.openapi {
+        let document = openapi();
+        return Ok(context.answer(&document, &format!("{document:#}\n"))?);
+    }
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
         _ => None,

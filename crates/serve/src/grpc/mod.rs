@@ -102,7 +102,7 @@ fn status(rejected: &Rejected) -> Status {
         Kind::NotFound => Code::NotFound,
         Kind::Slow => Code::DeadlineExceeded,
         Kind::TooLarge => Code::ResourceExhausted,
-        Kind::Method | Kind::Unsupported => Code::Unimplemented,
+        Kind::Method | Kind::Coding | Kind::Unsupported => Code::Unimplemented,
         Kind::Unavailable(_) => Code::Unavailable,
         Kind::Internal => Code::Internal,
     };

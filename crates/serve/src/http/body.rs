@@ -59,7 +59,7 @@ impl Coding {
             let problem =
                 Diagnostic::new("serve.encoding", format!("bodies encoded as {name:?} are not read"));
             let problem = problem.item("Content-Encoding").expected("gzip, deflate or identity");
-            Rejected::new(Kind::Unsupported, problem)
+            Rejected::new(Kind::Coding, problem)
         })
     }
 

@@ -5,10 +5,13 @@ mod about;
 mod body;
 mod guard;
 mod infer;
+mod openapi;
 mod repository;
 
 #[cfg(feature = "grpc")]
 pub(crate) use repository::{apart, refuse_at_the_end};
+
+pub use openapi::document as openapi;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -153,6 +156,7 @@ fn routes() -> Vec<Route> {
     let (infer, admin) = (Needs::Scope(Scope::Infer), Needs::Scope(Scope::Admin));
     let mut all = vec![
         got("/metrics", Needs::Token, get(about::metrics)),
+        got("/openapi.json", Needs::Nothing, get(openapi::page)),
         got("/v2", Needs::Token, get(about::server)),
         got("/v2/health/live", Needs::Nothing, get(about::live)),
         got("/v2/health/ready", Needs::Nothing, get(about::ready)),

@@ -25,6 +25,8 @@ pub enum Kind {
     Slow,
     /// The request is too large.
     TooLarge,
+    /// The body is packed in a way that the server does not know.
+    Coding,
     /// The server does not do that.
     Unsupported,
     /// Not now: another try is of use after this time.
@@ -51,7 +53,8 @@ impl Rejected {
     /// The status of HTTP.
     pub fn status(&self) -> u16 {
         match self.kind {
-            Kind::Invalid => 400,
+            // What will never be done is wrong to ask for, and no fault of the server.
+            Kind::Invalid | Kind::Unsupported => 400,
             Kind::NoToken | Kind::WrongToken => 401,
             Kind::Forbidden(_) => 403,
             Kind::TooOften(_) => 429,
@@ -59,7 +62,7 @@ impl Rejected {
             Kind::Method => 405,
             Kind::Slow => 408,
             Kind::TooLarge => 413,
-            Kind::Unsupported => 501,
+            Kind::Coding => 415,
             Kind::Unavailable(_) => 503,
             Kind::Internal => 500,
         }

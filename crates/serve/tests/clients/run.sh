@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The official clients of the Open Inference Protocol against a server, each in a Python environment of its own.
+# The official clients of the Open Inference Protocol against a server, and requests by its own description, each in a Python environment of its own.
 # run.sh BINARY         over HTTP (needs Python and PyPI; says that it skips without)
 # run.sh --grpc BINARY  over gRPC, by a build with the feature grpc
 set -euo pipefail
@@ -35,19 +35,23 @@ address=$(sed -n 's|.*"http":"http://\([^"]*\)".*|\1|p' <<<"$said")
 if [ -n "$grpc" ]; then address=$(sed -n 's|.*"grpc":"\([^"]*\)".*|\1|p' <<<"$said"); fi
 test -n "$address"
 
-# check SCRIPT PACKAGE…: what the script needs is installed beside nothing else.
+# check SCRIPT PACKAGE…: what the script needs is installed beside nothing else. It is given the address and the model.
 check() {
   local script=$1 env="$work/env-$1"
   shift
   if python3 -m venv "$env" && "$env/bin/pip" install -q "$@"; then
-    "$env/bin/python" "$here/$script" "$address" glyphs
+    "$env/bin/python" "$here/$script" "${given[@]}"
   else
     echo "$script skipped: $* could not be installed"
   fi
 }
+given=("$address" glyphs)
 if [ -n "$grpc" ]; then
   check tritonclient_grpc.py 'tritonclient[grpc]==2.73.0' grpcio-health-checking grpcio-reflection
+  given=("$binary" "$work/run")
+  check guarded_grpc.py 'tritonclient[grpc]==2.73.0' grpcio-health-checking grpcio-reflection trustme==1.2.1
 else
   check tritonclient_http.py 'tritonclient[http]==2.73.0'
   check kserve_rest.py 'kserve==0.21.0'
+  check openapi_check.py schemathesis==4.32.5
 fi

@@ -173,7 +173,7 @@ assert client.infer(model, given(data)).as_numpy(y["name"]).tobytes() == expect.
 refused(lambda: client.load_model("nothing"), 404, "nothing")
 refused(lambda: client.unload_model("nothing"), 404, "nothing")
 refused(lambda: client.load_model(model, config="{"), 400, "config")
-refused(lambda: client.load_model(model, config="{}", files={"file:1/model.onnx": b"x"}), 501, "file:")
+refused(lambda: client.load_model(model, config="{}", files={"file:1/model.onnx": b"x"}), 400, "file:")
 client.close()
 
 
