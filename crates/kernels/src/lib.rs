@@ -57,6 +57,7 @@ mod memory;
 mod number;
 mod path;
 mod pool2d;
+mod pool_pairs;
 mod pool_rows;
 mod program;
 mod random;

@@ -4,6 +4,8 @@ use crate::error::KernelError;
 use crate::kernel::sealed::Sealed;
 use crate::kernel::{Cx, Kernel};
 use crate::number::{Bits16, Factor};
+use crate::path::KernelPath;
+use crate::pool_pairs::{GradFn, MaxFn, Planes, pick};
 use crate::pool_rows::PlaneRows;
 use crate::view::View;
 use crate::window::{Window, four};
@@ -26,6 +28,7 @@ pub struct Pool2d {
     y: View,
     size: [usize; 2],
     window: Window,
+    pairs: MaxFn,
 }
 
 /// Checks the operands of pooling.
@@ -59,7 +62,7 @@ impl Pool2d {
         window: Window,
     ) -> Result<Self, KernelError> {
         check("pool2d", &x, &y, size, &window)?;
-        Ok(Self { kind, x, y, size, window })
+        Ok(Self { kind, x, y, size, window, pairs: pick(KernelPath::Portable).0 })
     }
 
     fn run_as<T: Factor>(&self, cx: &Cx<'_>)
@@ -99,6 +102,15 @@ impl Pool2d {
             // SAFETY: the elements from the first to the last of the checked view's plane.
             let x =
                 unsafe { std::slice::from_raw_parts(plane_start(cx, &self.x, plane).cast::<f32>(), reach) };
+            if self.kind == PoolKind::Max && rows.is_pairs() {
+                let planes = Planes { places: [height, width], extents: [self.x.dims[2], self.x.dims[3]] };
+                // SAFETY: the checked view's plane, whose rows follow each other, and which one thread works on; the
+                // program's builder found the path supported.
+                unsafe {
+                    let to = plane_start(cx, &self.y, plane).cast::<f32>();
+                    return (self.pairs)(&planes, x, std::slice::from_raw_parts_mut(to, height * width));
+                }
+            }
             for h in 0..height {
                 let to = plane_start(cx, &self.y, plane).cast::<f32>();
                 // SAFETY: a contiguous row of the checked view's plane, which one thread works on.
@@ -161,6 +173,9 @@ impl Kernel for Pool2d {
     fn name(&self) -> &'static str {
         "pool2d"
     }
+    fn prepare(&mut self, path: KernelPath) {
+        self.pairs = pick(path).0;
+    }
     fn reads(&self) -> Vec<&View> {
         vec![&self.x]
     }
@@ -192,6 +207,7 @@ pub struct MaxPool2dGrad {
     dx: View,
     size: [usize; 2],
     window: Window,
+    pairs: GradFn,
 }
 
 impl MaxPool2dGrad {
@@ -204,7 +220,7 @@ impl MaxPool2dGrad {
         if dx.dims != x.dims || dx.dtype != x.dtype {
             return Err(KernelError::operand("max_pool2d_grad", format!("{dx} is not like {x}")));
         }
-        Ok(Self { x, dy, dx, size, window })
+        Ok(Self { x, dy, dx, size, window, pairs: pick(KernelPath::Portable).1 })
     }
 
     fn run_as<T: Factor>(&self, cx: &Cx<'_>)
@@ -270,6 +286,16 @@ impl MaxPool2dGrad {
                     ),
                 )
             };
+            if rows.is_pairs() {
+                let planes = Planes { places: [height, width], extents: [self.x.dims[2], self.x.dims[3]] };
+                let from = plane_start(cx, &self.dy, plane).cast::<f32>();
+                // SAFETY: the checked view's plane, whose rows follow each other; the program's builder found the path
+                // supported.
+                unsafe {
+                    let dy = std::slice::from_raw_parts(from, height * width);
+                    return (self.pairs)(&planes, x, dy, dx);
+                }
+            }
             for row in 0..self.dx.dims[2] {
                 dx[row * pitch..][..self.dx.dims[3]].fill(0.0);
             }
@@ -291,6 +317,9 @@ impl Sealed for MaxPool2dGrad {}
 impl Kernel for MaxPool2dGrad {
     fn name(&self) -> &'static str {
         "max_pool2d_grad"
+    }
+    fn prepare(&mut self, path: KernelPath) {
+        self.pairs = pick(path).1;
     }
     fn reads(&self) -> Vec<&View> {
         vec![&self.x, &self.dy]

@@ -24,6 +24,11 @@ impl PlaneRows {
         fits.then(|| Self { pitch: x.strides[2] as usize, strides: window.strides, size })
     }
 
+    /// Whether windows are pairs of rows and columns, side by side.
+    pub fn is_pairs(&self) -> bool {
+        self.size == [2, 2] && self.strides == [2, 2]
+    }
+
     /// The maxima of a row of windows: `x` starts at the first element under the row's first window.
     pub fn max(&self, x: &[f32], out: &mut [f32]) {
         out.fill(f32::NEG_INFINITY);

@@ -303,6 +303,8 @@ fn pooling() {
     let mut rng = RngKey::new(33).stream();
     for (size, window, dims) in [
         ([2, 2], Window::new(2, 0), [2, 3, 6, 6]),
+        ([2, 2], Window::new(2, 0), [2, 3, 5, 9]),
+        ([2, 2], Window::new(2, 0), [1, 2, 7, 39]),
         ([3, 3], Window::new(2, 1), [1, 2, 7, 5]),
         ([2, 3], Window::new(1, 1), [2, 1, 4, 4]),
         ([2, 2], Window::new(3, 0), [1, 1, 8, 7]),

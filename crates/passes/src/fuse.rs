@@ -8,6 +8,7 @@
 use crate::Pass;
 use crate::reach::Reach;
 use outgrow_ir::{Diagnostics, Dim, Graph, GroupId, Op, Value};
+use std::collections::{BTreeSet, HashMap};
 
 /// Marks nodes to be run as one kernel.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ struct Group {
     /// The shape of a map, or after the reduction.
     kept: Vec<Dim>,
     nodes: Vec<usize>,
+    /// The large values that its reductions are of.
+    leaves: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -34,6 +37,8 @@ struct Fuser<'a> {
     users: &'a [Vec<usize>],
     is_output: Vec<bool>,
     reach: Reach<'a>,
+    /// The groups whose reductions are of each large value.
+    readers: HashMap<usize, BTreeSet<usize>>,
 }
 
 impl Pass for Fuse {
@@ -50,8 +55,8 @@ impl Pass for Fuse {
         let mut is_output = vec![false; count];
         graph.outputs.iter().for_each(|output| is_output[output.value.index()] = true);
         let (users, reach) = (users.as_slice(), Reach::new(graph, &users));
-        let mut fuser =
-            Fuser { graph, groups: Vec::new(), group_of: vec![None; count], users, is_output, reach };
+        let (groups, group_of, readers) = (Vec::new(), vec![None; count], HashMap::new());
+        let mut fuser = Fuser { graph, groups, group_of, users, is_output, reach, readers };
         for i in (0..count).rev() {
             fuser.place(i);
         }
@@ -63,6 +68,11 @@ impl Pass for Fuse {
 pub(crate) fn is_map(graph: &Graph, i: usize) -> bool {
     let node = &graph.nodes[i];
     node.op.rule().elementwise() || matches!(node.op, Op::Iota(_))
+}
+
+/// Whether a value is a smaller one, or a number, again and again.
+fn is_repeated(graph: &Graph, i: usize) -> bool {
+    matches!(graph.nodes[i].op, Op::Broadcast(_) | Op::Constant(_))
 }
 
 fn reduced_axes(op: &Op) -> Option<&[usize]> {
@@ -83,19 +93,58 @@ impl Fuser<'_> {
         let mut candidates: Vec<usize> = self.users[i].iter().filter_map(|u| self.group_of[*u]).collect();
         candidates.sort_unstable();
         candidates.dedup();
+        let leaves = reduced.as_ref().map_or_else(BTreeSet::new, |_| self.leaves(i));
+        candidates.extend(self.siblings(&leaves));
         let found =
             candidates.into_iter().find(|g| self.fits(i, *g, reduced.as_deref()) && !self.cycle(i, *g));
         self.reach.place(i, found.map(|g| self.groups[g].nodes[0]));
         let g = found.unwrap_or_else(|| {
-            self.groups.push(Group { full: None, kept: node.ty.dims.clone(), nodes: Vec::new() });
+            let (kept, nodes) = (node.ty.dims.clone(), Vec::new());
+            self.groups.push(Group { full: None, kept, nodes, leaves: BTreeSet::new() });
             self.groups.len() - 1
         });
+        for leaf in &leaves {
+            self.readers.entry(*leaf).or_default().insert(g);
+        }
+        self.groups[g].leaves.extend(leaves);
         if let Some(axes) = reduced {
             let full = self.graph.ty(node.inputs[0]).dims.clone();
             self.groups[g].full = Some((full, axes));
         }
         self.groups[g].nodes.push(i);
         self.group_of[i] = Some(g);
+    }
+
+    /// The values of a reduction's full shape that a kernel of its own would read: what it is of, or what that is computed
+    /// from, as far as nobody else has any use for it.
+    fn leaves(&self, i: usize) -> BTreeSet<usize> {
+        let full = &self.graph.ty(self.graph.nodes[i].inputs[0]).dims;
+        let (mut inner, mut leaves) = (BTreeSet::from([i]), BTreeSet::new());
+        let mut next = BTreeSet::from([self.graph.nodes[i].inputs[0].index()]);
+        // Readers come before what they read.
+        while let Some(node) = next.pop_last() {
+            if inner.len() > GROUP_NODES {
+                break;
+            }
+            let own = !self.is_output[node] && self.users[node].iter().all(|u| inner.contains(u));
+            if is_map(self.graph, node) && own {
+                inner.insert(node);
+                next.extend(self.graph.nodes[node].inputs.iter().map(|v| v.index()));
+            } else if self.graph.nodes[node].ty.dims == *full && !is_repeated(self.graph, node) {
+                leaves.insert(node);
+            }
+        }
+        leaves
+    }
+
+    /// The groups that reduce some of these values, those first that have most in common with them.
+    fn siblings(&self, leaves: &BTreeSet<usize>) -> Vec<usize> {
+        let mut found: Vec<usize> =
+            leaves.iter().filter_map(|leaf| self.readers.get(leaf)).flatten().copied().collect();
+        found.sort_unstable();
+        found.dedup();
+        found.sort_by_key(|g| std::cmp::Reverse(self.groups[*g].leaves.intersection(leaves).count()));
+        found
     }
 
     /// Whether node `i` may be one of the nodes of group `g`, as far as shapes go.
@@ -170,7 +219,7 @@ impl Fuser<'_> {
 
 /// The nodes of each fusion group of a graph, in topological order; nodes without a group stand alone.
 pub fn units(graph: &Graph) -> Vec<Vec<Value>> {
-    let mut of_group = std::collections::HashMap::new();
+    let mut of_group = HashMap::new();
     let mut units: Vec<Vec<Value>> = Vec::new();
     for (value, node) in graph.iter() {
         match node.group {
@@ -295,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn softmax_is_two_kernels() {
+    fn a_chain_is_one_kernel_and_softmax_two() {
         let mut b = Builder::new("softmax");
         let x = feed(&mut b, "x", &[8, 10]);
         let x = b.mul_scalar(x, 0.5);
@@ -307,8 +356,28 @@ mod tests {
         let log = b.log(sum);
         b.output("log", log);
         let graph = b.finish().unwrap();
-        // The input is read by both reductions, and scaled by each.
-        assert_eq!(kernels(&graph), ["mul+reduce_max", "mul+sub+exp+reduce_sum+log"]);
+        // The scaled input is read by both reductions, so it is kept; exp is computed inside the second.
+        assert_eq!(kernels(&graph), ["mul", "reduce_max", "sub+exp+reduce_sum+log"]);
+    }
+
+    #[test]
+    fn reductions_of_the_same_values_are_one_kernel() {
+        let mut b = Builder::new("moments");
+        let (x, y) = (feed(&mut b, "x", &[8, 10]), feed(&mut b, "y", &[8, 10]));
+        let product = b.mul(x, y);
+        let [sum, other, rows] = [(x, 0), (product, 0), (x, 1)].map(|(v, axis)| b.reduce_sum(v, &[axis]));
+        // This waits for the first sum, and is with the second, which it does not wait for.
+        let shift = b.broadcast(sum, &[Dim::Fixed(8), Dim::Fixed(10)], &[1]);
+        let shifted = b.sub(x, shift);
+        let square = b.mul(shifted, shifted);
+        let squares = b.reduce_sum(square, &[0]);
+        for (name, value) in [("sum", sum), ("other", other), ("rows", rows), ("squares", squares)] {
+            b.output(name, value);
+        }
+        let expected = ["mul+reduce_sum+sub+mul+reduce_sum", "reduce_sum", "reduce_sum"];
+        let mut found = kernels(&b.finish().unwrap());
+        found.sort();
+        assert_eq!(found, expected);
     }
 
     #[test]

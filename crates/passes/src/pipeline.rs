@@ -60,7 +60,7 @@ pub fn prepare() -> PassManager {
         // Simplification leaves the nodes behind that it found another value for.
         Box::new(DeadCode),
         // After all that would take two computations of one value for one.
-        Box::new(Recompute),
+        Box::new(Recompute::default()),
         // What is computed again may not be needed where it was computed first.
         Box::new(DeadCode),
         // Last: it only marks nodes, and any rewriting after it would have to keep the groups sound.

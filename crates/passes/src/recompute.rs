@@ -14,12 +14,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Computes cheap values again instead of keeping them.
 #[derive(Debug)]
-pub struct Recompute;
+pub struct Recompute {
+    /// Values of fewer bytes are left alone.
+    bytes_min: usize,
+}
 
 /// How much [`effort`] for each element a byte of it is worth that is neither written nor read, and not kept.
 const EFFORT_PER_BYTE: usize = 4;
 /// What is at most this part of a value is small beside it.
 const SMALL: usize = 4;
+
+impl Default for Recompute {
+    /// What is smaller stays in the first caches, and costs next to nothing.
+    fn default() -> Self {
+        Self { bytes_min: 64 << 10 }
+    }
+}
 
 impl Pass for Recompute {
     fn name(&self) -> &'static str {
@@ -33,7 +43,7 @@ impl Pass for Recompute {
         for (kernel, nodes) in units(&fused).iter().enumerate() {
             nodes.iter().for_each(|v| kernel_of[v.index()] = kernel);
         }
-        let plan = Plan::new(graph, &fused, kernel_of);
+        let plan = Plan::new(graph, &fused, kernel_of, self.bytes_min);
         let mut rebuilt = Rebuilt { rewriter: Rewriter::new(graph), copies: HashMap::new() };
         for (old, node) in graph.iter() {
             let kernel = plan.kernel_of[old.index()];
@@ -90,7 +100,7 @@ fn effort(op: &Op) -> usize {
 }
 
 impl<'a> Plan<'a> {
-    fn new(graph: &'a Graph, fused: &Graph, kernel_of: Vec<usize>) -> Self {
+    fn new(graph: &'a Graph, fused: &Graph, kernel_of: Vec<usize>, bytes_min: usize) -> Self {
         let count = graph.nodes.len();
         let mut readers = vec![BTreeSet::new(); count];
         // Whether all kernels that read a value can compute it, and whether a kernel reduces something.
@@ -115,7 +125,8 @@ impl<'a> Plan<'a> {
                 origin = plan.origin(&origins, value);
                 let small = |of: &usize| plan.bytes(*of) <= plan.bytes(i);
                 let may = !plan.readers[i].is_empty() && can[i] && !reduces[kernel];
-                if may && origin.large.len() <= 1 && origin.large.iter().all(small) {
+                let large = plan.bytes(i) >= bytes_min;
+                if may && large && origin.large.len() <= 1 && origin.large.iter().all(small) {
                     plan.again[i] = plan.pays(&[i], origin.effort);
                     others.entry((kernel, origin.large.first().copied())).or_default().push(i);
                 }
@@ -237,7 +248,7 @@ mod tests {
     }
 
     fn same_results(graph: &Graph, inputs: &[Tensor]) {
-        let again = Recompute.run(graph).unwrap();
+        let again = Recompute { bytes_min: 0 }.run(graph).unwrap();
         again.verify().unwrap();
         assert_eq!(interpret(graph, inputs).unwrap(), interpret(&again, inputs).unwrap(), "{graph}");
     }
@@ -245,12 +256,12 @@ mod tests {
     #[test]
     fn of_a_gelu_only_what_it_is_made_of_is_kept() {
         let mut b = Builder::new("gelu");
-        let x = feed(&mut b, "x", &[8, 16]);
-        let up = b.param("up", DType::F32, &[16, 64]);
-        let bias = b.param("bias", DType::F32, &[64]);
-        let down = b.param("down", DType::F32, &[64, 16]);
+        let x = feed(&mut b, "x", &[64, 64]);
+        let up = b.param("up", DType::F32, &[64, 256]);
+        let bias = b.param("bias", DType::F32, &[256]);
+        let down = b.param("down", DType::F32, &[256, 64]);
         let h = b.matmul(x, up);
-        let bias = b.broadcast(bias, &[Dim::Fixed(8), Dim::Fixed(64)], &[1]);
+        let bias = b.broadcast(bias, &[Dim::Fixed(64), Dim::Fixed(256)], &[1]);
         let h = b.add(h, bias);
         let y = b.gelu_tanh(h);
         let y = b.matmul(y, down);
@@ -266,13 +277,13 @@ mod tests {
     #[test]
     fn sums_of_large_values_are_kept() {
         let mut b = Builder::new("sum");
-        let (x, y) = (feed(&mut b, "x", &[8, 8]), feed(&mut b, "y", &[8, 8]));
+        let (x, y) = (feed(&mut b, "x", &[128, 128]), feed(&mut b, "y", &[128, 128]));
         let sum = b.add(x, y);
         let (first, second) = (b.reduce_sum(sum, &[0]), b.reduce_sum(sum, &[1]));
         b.output("first", first);
         b.output("second", second);
         let graph = b.finish().unwrap();
-        assert_eq!(Recompute.run(&graph).unwrap().nodes.len(), graph.nodes.len());
+        assert_eq!(Recompute::default().run(&graph).unwrap().nodes.len(), graph.nodes.len());
         assert_eq!(kept(&graph), 3);
     }
 
@@ -280,7 +291,7 @@ mod tests {
     #[test]
     fn what_is_dear_or_there_anyway_is_read() {
         let mut b = Builder::new("dear");
-        let (x, y) = (feed(&mut b, "x", &[8, 8]), feed(&mut b, "y", &[8, 8]));
+        let (x, y) = (feed(&mut b, "x", &[128, 128]), feed(&mut b, "y", &[128, 128]));
         let dear = b.pow(x, x);
         let (first, second) = (b.reduce_sum(dear, &[0]), b.reduce_sum(dear, &[1]));
         let there = b.exp(y);
@@ -289,7 +300,7 @@ mod tests {
             b.output(&i.to_string(), value);
         }
         let graph = b.finish().unwrap();
-        assert_eq!(Recompute.run(&graph).unwrap().nodes.len(), graph.nodes.len());
+        assert_eq!(Recompute::default().run(&graph).unwrap().nodes.len(), graph.nodes.len());
         assert_eq!(kept(&graph), 6);
     }
 

@@ -1,0 +1,159 @@
+//! Pooling of f32 planes by windows of 2x2 that lie side by side: the usual ones. Results are those of the general loops,
+//! bit for bit, but every window is computed alike, so that the compiler takes several at once.
+
+use crate::path::KernelPath;
+
+/// Windows that are computed at a time.
+const MANY: usize = 8;
+/// The same in rows that are shorter.
+const FEW: usize = 4;
+
+/// Planes whose rows are contiguous and follow each other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Planes {
+    /// Rows and columns of windows.
+    pub places: [usize; 2],
+    /// Rows and columns of the input.
+    pub extents: [usize; 2],
+}
+
+/// Writes the maxima of a plane.
+pub(crate) type MaxFn = unsafe fn(&Planes, x: &[f32], y: &mut [f32]);
+/// Writes the gradient of a plane by its maxima's.
+pub(crate) type GradFn = unsafe fn(&Planes, x: &[f32], dy: &[f32], dx: &mut [f32]);
+
+/// The later of two elements, if it is larger or not a number.
+#[inline(always)]
+fn larger(first: f32, second: f32) -> f32 {
+    if second > first || second.is_nan() { second } else { first }
+}
+
+/// Calls `block` with the first window and the number of windows, so that all of a row's are covered, some of them twice;
+/// numbers are known when compiled.
+macro_rules! blocks {
+    ($width:expr, $block:ident ( $($arg:expr),* )) => {
+        let width = $width;
+        if width >= MANY {
+            for at in (0..width - MANY).step_by(MANY).chain([width - MANY]) {
+                $block::<MANY>(at, $($arg),*);
+            }
+        } else if width >= FEW {
+            $block::<FEW>(0, $($arg),*);
+            $block::<FEW>(width - FEW, $($arg),*);
+        } else {
+            for at in 0..width {
+                $block::<1>(at, $($arg),*);
+            }
+        }
+    };
+}
+
+#[inline(always)]
+fn max_block<const N: usize>(at: usize, top: &[f32], bottom: &[f32], y: &mut [f32]) {
+    let (top, bottom) = (&top[2 * at..][..2 * N], &bottom[2 * at..][..2 * N]);
+    let y = &mut y[at..][..N];
+    for w in 0..N {
+        let best = larger(larger(top[2 * w], top[2 * w + 1]), bottom[2 * w]);
+        y[w] = larger(best, bottom[2 * w + 1]);
+    }
+}
+
+#[inline(always)]
+fn max(planes: &Planes, x: &[f32], y: &mut [f32]) {
+    let ([height, width], pitch) = (planes.places, planes.extents[1]);
+    for h in 0..height {
+        let (top, bottom) = x[2 * h * pitch..].split_at(pitch);
+        let y = &mut y[h * width..][..width];
+        blocks!(width, max_block(top, bottom, y));
+    }
+}
+
+/// The gradient goes to the first of the largest, or to the first that is not a number.
+#[inline(always)]
+fn grad_block<const N: usize>(
+    at: usize,
+    [top, bottom]: [&[f32]; 2],
+    dy: &[f32],
+    d_top: &mut [f32],
+    d_bottom: &mut [f32],
+) {
+    let (top, bottom, dy) = (&top[2 * at..][..2 * N], &bottom[2 * at..][..2 * N], &dy[at..][..N]);
+    let (d_top, d_bottom) = (&mut d_top[2 * at..][..2 * N], &mut d_bottom[2 * at..][..2 * N]);
+    // One step for all windows after the other, without branches: so it becomes vectors.
+    let [a, b] = [0, 1].map(|j| std::array::from_fn::<f32, N, _>(|w| top[2 * w + j]));
+    let [c, d] = [0, 1].map(|j| std::array::from_fn::<f32, N, _>(|w| bottom[2 * w + j]));
+    let better = |best: &[f32; N], value: &[f32; N]| {
+        std::array::from_fn::<u32, N, _>(|w| {
+            mask(value[w] > best[w]) | (mask(value[w].is_nan()) & !mask(best[w].is_nan()))
+        })
+    };
+    let best = |is: &[u32; N], best: &[f32; N], value: &[f32; N]| {
+        std::array::from_fn::<f32, N, _>(|w| {
+            f32::from_bits((value[w].to_bits() & is[w]) | (best[w].to_bits() & !is[w]))
+        })
+    };
+    let is_b = better(&a, &b);
+    let ab = best(&is_b, &a, &b);
+    let is_c = better(&ab, &c);
+    let abc = best(&is_c, &ab, &c);
+    let is_d = better(&abc, &d);
+    // As it is when added to zero: a negative zero becomes a positive one.
+    let gradient = std::array::from_fn::<u32, N, _>(|w| (0.0 + dy[w]).to_bits());
+    for w in 0..N {
+        d_top[2 * w] = f32::from_bits(gradient[w] & !is_b[w] & !is_c[w] & !is_d[w]);
+        d_top[2 * w + 1] = f32::from_bits(gradient[w] & is_b[w] & !is_c[w] & !is_d[w]);
+    }
+    for w in 0..N {
+        d_bottom[2 * w] = f32::from_bits(gradient[w] & is_c[w] & !is_d[w]);
+        d_bottom[2 * w + 1] = f32::from_bits(gradient[w] & is_d[w]);
+    }
+}
+
+/// All bits, or none.
+#[inline(always)]
+fn mask(is: bool) -> u32 {
+    u32::from(is).wrapping_neg()
+}
+
+#[inline(always)]
+fn grad(planes: &Planes, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    let ([height, width], [rows, pitch]) = (planes.places, planes.extents);
+    for h in 0..height {
+        let source = x[2 * h * pitch..].split_at(pitch);
+        let (d_top, d_bottom) = dx[2 * h * pitch..][..2 * pitch].split_at_mut(pitch);
+        let dy = &dy[h * width..][..width];
+        blocks!(width, grad_block(source.into(), dy, d_top, d_bottom));
+        // What no window meets.
+        d_top[2 * width..].fill(0.0);
+        d_bottom[2 * width..].fill(0.0);
+    }
+    dx[2 * height * pitch..][..(rows - 2 * height) * pitch].fill(0.0);
+}
+
+/// The two loops, compiled for a path.
+macro_rules! compiled {
+    ($max:ident, $grad:ident $(, $features:literal)?) => {
+        $(#[cfg(target_arch = "x86_64")] #[target_feature(enable = $features)])?
+        unsafe fn $max(planes: &Planes, x: &[f32], y: &mut [f32]) {
+            max(planes, x, y);
+        }
+        $(#[cfg(target_arch = "x86_64")] #[target_feature(enable = $features)])?
+        unsafe fn $grad(planes: &Planes, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+            grad(planes, x, dy, dx);
+        }
+    };
+}
+compiled!(max_portable, grad_portable);
+compiled!(max_avx2, grad_avx2, "avx2,fma");
+compiled!(max_avx512, grad_avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+
+/// The loops for a path. Calling them demands a processor that supports it.
+pub(crate) fn pick(path: KernelPath) -> (MaxFn, GradFn) {
+    match path.vectors() {
+        #[cfg(target_arch = "x86_64")]
+        KernelPath::Avx2 => (max_avx2, grad_avx2),
+        #[cfg(target_arch = "x86_64")]
+        KernelPath::Avx512 => (max_avx512, grad_avx512),
+        _ => (max_portable, grad_portable),
+    }
+}
