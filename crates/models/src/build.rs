@@ -3,7 +3,7 @@
 use crate::foreign::ForeignModel;
 use crate::net::Net;
 use crate::spec::{Architecture, Layer, Model, Output};
-use crate::{Init, architecture, freeze, objective};
+use crate::{Init, LossKind, architecture, freeze, objective};
 use outgrow_ir::{Diagnostic, Diagnostics, Dim, Graph, InputRole, Node, Op, TensorType, Value, prune};
 use outgrow_tensor::DType;
 use std::collections::HashMap;
@@ -93,17 +93,6 @@ pub struct BufferSpec {
     pub momentum: f64,
 }
 
-/// Which loss a model is trained with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LossKind {
-    /// Of classes or tokens, from logits.
-    CrossEntropy,
-    /// Of two classes, from one logit.
-    BinaryCrossEntropy,
-    /// Of numbers.
-    MeanSquaredError,
-}
-
 /// How a number that is predicted is spread over the training data. The model works on `(number - mean) / deviation`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TargetScale {
@@ -128,11 +117,13 @@ pub struct BuildOptions<'a> {
     pub scales: &'a [TargetScale],
     /// For classes and tokens: in training, so much of each target is shared by all classes alike (Szegedy et al. 2016).
     pub label_smoothing: f64,
+    /// The loss; the usual one of what is predicted where nothing is said.
+    pub loss: Option<LossKind>,
 }
 
 impl Default for BuildOptions<'_> {
     fn default() -> Self {
-        Self { dtype: DType::F32, mixed: false, foreign: None, scales: &[], label_smoothing: 0.0 }
+        Self { dtype: DType::F32, mixed: false, foreign: None, scales: &[], label_smoothing: 0.0, loss: None }
     }
 }
 
@@ -244,14 +235,6 @@ impl TargetSpec {
             Self::Tokens { vocab, .. } => format!("one of {vocab} tokens at each position"),
         }
     }
-
-    fn loss(&self) -> LossKind {
-        match self {
-            Self::Class { .. } | Self::Tokens { .. } => LossKind::CrossEntropy,
-            Self::Binary => LossKind::BinaryCrossEntropy,
-            Self::Regression { .. } => LossKind::MeanSquaredError,
-        }
-    }
 }
 
 /// The graphs of `model` on these inputs, predicting `target`.
@@ -295,6 +278,8 @@ pub fn build(
         .hint("leave `label_smoothing` out")
         .into());
     }
+    let loss = options.loss.unwrap_or(LossKind::usual(target));
+    loss.check(target, options.mixed, options.label_smoothing)?;
     let (train, net) = graph(model, inputs, target, options, Mode::Train)?;
     let (eval, _) = graph(model, inputs, target, options, Mode::Eval)?;
     let answer = |length| graph(model, inputs, target, options, Mode::Answer(length));
@@ -302,7 +287,6 @@ pub fn build(
     let any = if options.foreign.is_none() { answer(Length::Any).ok() } else { None };
     let (answer, _) = any.map_or_else(|| answer(Length::Known), Ok)?;
     freeze::check(&model.freeze, &net.frozen, &net.params)?;
-    let loss = target.loss();
     Ok(BuiltModel {
         train,
         eval,

@@ -16,6 +16,7 @@ mod layers;
 mod lenet;
 mod linear;
 mod logistic;
+mod loss;
 mod mlp;
 mod net;
 mod objective;
@@ -25,10 +26,10 @@ pub mod spec;
 mod wide_deep;
 
 pub use build::{
-    BufferSpec, BuildOptions, BuiltModel, InputSpec, Length, LossKind, Mode, ParamSpec, TargetScale,
-    TargetSpec, build,
+    BufferSpec, BuildOptions, BuiltModel, InputSpec, Length, Mode, ParamSpec, TargetScale, TargetSpec, build,
 };
 pub use init::Init;
+pub use loss::LossKind;
 
 use net::Net;
 use outgrow_ir::{Diagnostics, Value};

@@ -3,7 +3,9 @@
 
 use crate::foreign::ForeignModel;
 use crate::spec::{self, Activation, InitRule};
-use crate::{BufferSpec, BuildOptions, Init, InputSpec, Length, Mode, ParamSpec, TargetScale, TargetSpec};
+use crate::{
+    BufferSpec, BuildOptions, Init, InputSpec, Length, LossKind, Mode, ParamSpec, TargetScale, TargetSpec,
+};
 use outgrow_ir::nn::BatchNormStatistics;
 use outgrow_ir::ops::Window;
 use outgrow_ir::ops::compare::Comparison;
@@ -38,6 +40,8 @@ pub(crate) struct Net<'a> {
     pub foreign: Option<&'a dyn ForeignModel>,
     /// How much of each class's target is shared by all classes, in training.
     pub label_smoothing: f64,
+    /// What is minimised.
+    pub loss: LossKind,
     dtype: DType,
     /// The type of feeds, statistics, losses and outputs: f32 where parameters are of bf16, else theirs.
     wide: DType,
@@ -71,7 +75,7 @@ impl<'a> Net<'a> {
         inputs: &[InputSpec],
         target: &TargetSpec,
         init: spec::InitSpec,
-        BuildOptions { dtype, mixed, foreign, scales, label_smoothing }: BuildOptions<'a>,
+        BuildOptions { dtype, mixed, foreign, scales, label_smoothing, loss }: BuildOptions<'a>,
     ) -> Self {
         let mut b = Builder::new(match mode {
             Mode::Train => "train",
@@ -114,6 +118,7 @@ impl<'a> Net<'a> {
             statistics: Vec::new(),
             scales,
             foreign,
+            loss: loss.unwrap_or(LossKind::usual(target)),
             label_smoothing: if mode == Mode::Train { label_smoothing } else { 0.0 },
             dtype,
             wide,

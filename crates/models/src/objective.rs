@@ -2,7 +2,7 @@
 
 use crate::net::Net;
 use crate::spec::Output;
-use crate::{Mode, TargetScale, TargetSpec};
+use crate::{LossKind, Mode, TargetScale, TargetSpec};
 use outgrow_ir::ops::compare::Comparison;
 use outgrow_ir::{Diagnostic, Diagnostics, Dim, Metric, OutputRole, Value};
 use outgrow_tensor::{Shape, Tensor};
@@ -23,7 +23,11 @@ pub(crate) fn add(net: &mut Net, output: Output, prediction: Value) -> Result<()
             TargetSpec::Binary => binary(net, prediction),
             TargetSpec::Regression { .. } => {
                 let target = scaled(net, net.target_value);
-                let losses = net.b.mean_squared_error(prediction, target);
+                let losses = match net.loss {
+                    LossKind::MeanAbsoluteError => net.b.mean_absolute_error(prediction, target),
+                    LossKind::Huber { delta } => net.b.huber(prediction, target, delta),
+                    _ => net.b.mean_squared_error(prediction, target),
+                };
                 (in_own_units(net, prediction), losses, Vec::new())
             }
         };
@@ -125,7 +129,9 @@ type Parts = (Value, Value, Vec<(Metric, Value)>);
 /// Among equal logits the one of the lower class counts as greater; a NaN is beaten by every other.
 fn classes(net: &mut Net, logits: Value) -> Parts {
     let target = net.target_value;
-    let losses = if net.label_smoothing > 0.0 {
+    let losses = if let LossKind::Focal { gamma } = net.loss {
+        net.b.focal_loss(logits, target, gamma)
+    } else if net.label_smoothing > 0.0 {
         let is_target = net.b.is_target(logits, target);
         let [rest, whole] = smoothed(net, logits);
         let shares = net.b.select(is_target, whole, rest);
@@ -210,7 +216,16 @@ fn binary(net: &mut Net, logits: Value) -> Parts {
         smooth = net.b.mul_scalar(target, 1.0 - net.label_smoothing);
         smooth = net.b.add_scalar(smooth, net.label_smoothing / 2.0);
     }
-    let losses = net.b.binary_cross_entropy(logits, smooth);
+    let losses = match net.loss {
+        LossKind::Focal { gamma } => {
+            // The other class has a logit of 0.
+            let one = net.b.reshape(logits, &[Dim::B, Dim::Fixed(1)]);
+            let other = net.b.full(0.0, net.b.dtype(one), &net.b.dims(one));
+            let both = net.b.concat(&[other, one], 1);
+            net.b.focal_loss(both, net.target_value, gamma)
+        }
+        _ => net.b.binary_cross_entropy(logits, smooth),
+    };
     let zero = net.b.scalar(0.0, net.b.dtype(logits));
     let positive = net.b.compare(Comparison::Gt, logits, zero);
     let half = net.b.scalar(0.5, net.b.dtype(target));

@@ -3,10 +3,10 @@
 
 mod common;
 
-use common::{categories, features, image, inputs, model, run, tokens, values};
+use common::{categories, features, image, inputs, model, model_with, run, tokens, values};
 use outgrow_ir::{InputRole, Sizes, Symbol};
 use outgrow_models::spec::ModelSpec;
-use outgrow_models::{Init, LossKind, TargetSpec};
+use outgrow_models::{BuildOptions, Init, LossKind, TargetScale, TargetSpec};
 use outgrow_tensor::{DType, RngKey, Tensor};
 use std::collections::HashMap;
 
@@ -166,6 +166,73 @@ fn two_classes_and_numbers() {
         loss += v("weight", i) * (y - v("target", 2 * i + o)).powi(2) / 2.0;
     }
     near(outputs["loss_sum"].get_f64(0), loss, "loss_sum");
+}
+
+/// Losses that are asked for, in training and in evaluation: of numbers as they are and scaled, of classes with a logit
+/// each and of two with one.
+#[test]
+fn each_loss_is_its_formula() {
+    let focal = |p: f64, gamma: f64| -(1.0 - p).powf(gamma) * p.ln();
+    let huber = |d: f64| if d.abs() <= 0.3 { d * d / 2.0 } else { 0.3 * (d.abs() - 0.15) };
+    let scales = [TargetScale { mean: 0.5, deviation: 0.25 }, TargetScale { mean: -1.0, deviation: 3.0 }];
+    let (regression, classes) = (TargetSpec::Regression { width: 2 }, TargetSpec::Class { classes: 3 });
+    let (linear, logistic) = (r#"{"name": "linear"}"#, r#"{"name": "logistic"}"#);
+    let (mae, by_huber) = (LossKind::MeanAbsoluteError, LossKind::Huber { delta: 0.3 });
+    let by_focal = LossKind::Focal { gamma: 1.5 };
+    for (json, target, loss, scales) in [
+        (linear, &regression, mae, &[][..]),
+        (linear, &regression, mae, &scales[..]),
+        (linear, &regression, by_huber, &[]),
+        (linear, &regression, by_huber, &scales),
+        (linear, &classes, by_focal, &[]),
+        (logistic, &TargetSpec::Binary, by_focal, &[]),
+    ] {
+        let options = BuildOptions { dtype: DType::F64, scales, loss: Some(loss), ..BuildOptions::default() };
+        let built = model_with(json, &[features(2)], target, options).unwrap();
+        assert_eq!(built.loss, loss);
+        for graph in [&built.train, &built.eval] {
+            let graph = graph.bind(4);
+            let values = values(&built, &graph, 2, RngKey::new(8));
+            let outputs = run(&graph, &values);
+            let (output, goal) = (floats(&outputs["output"]), floats(&values["target"]));
+            let each = |i: usize| match target {
+                TargetSpec::Regression { width } => {
+                    let of = |o: usize| {
+                        let by = scales.get(o).map_or(1.0, |scale| scale.deviation);
+                        let d = (output[width * i + o] - goal[width * i + o]) / by;
+                        if loss == mae { d.abs() } else { huber(d) }
+                    };
+                    (0..*width).map(of).sum::<f64>() / *width as f64
+                }
+                TargetSpec::Binary => {
+                    let p = 1.0 / (1.0 + (-output[i]).exp());
+                    focal(if goal[i] > 0.5 { p } else { 1.0 - p }, 1.5)
+                }
+                _ => {
+                    let row = &output[3 * i..3 * i + 3];
+                    let all: f64 = row.iter().map(|x| x.exp()).sum();
+                    focal(row[goal[i] as usize].exp() / all, 1.5)
+                }
+            };
+            let sum = (0..4).map(|i| values["weight"].get_f64(i) * each(i)).sum();
+            near(outputs["loss_sum"].get_f64(0), sum, &format!("{loss:?} of {target:?}"));
+        }
+    }
+}
+
+/// What a loss has nothing to do with is refused.
+#[test]
+fn losses_that_fit_nothing_are_refused() {
+    let classes = TargetSpec::Class { classes: 3 };
+    let focal = Some(LossKind::Focal { gamma: 2.0 });
+    for (options, code) in [
+        (BuildOptions { loss: focal, mixed: true, ..BuildOptions::default() }, "model.focal"),
+        (BuildOptions { loss: focal, label_smoothing: 0.1, ..BuildOptions::default() }, "model.focal"),
+        (BuildOptions { loss: Some(LossKind::MeanSquaredError), ..BuildOptions::default() }, "model.loss"),
+    ] {
+        let found = model_with(r#"{"name": "linear"}"#, &[features(2)], &classes, options).unwrap_err();
+        assert_eq!(found.0[0].code, code, "{found}");
+    }
 }
 
 /// The sums of two micro-shards are those of the whole batch, for statistics too when they are those of equal shards.

@@ -81,7 +81,7 @@ fn wrong_values_are_named_with_what_was_expected() {
         m.toml:9:6: train.lr: `lr` cannot be -0.5 [manifest.value]
           expected: a number greater than 0
         m.toml:10:8: train.loss: `loss` cannot be "cross_entropy" [manifest.value]
-          expected: one of "auto", "cross-entropy", "mse", "logistic"
+          expected: one of "auto", "cross-entropy", "logistic", "focal", "mse", "mae", "huber" or a table
           help: did you mean "cross-entropy"?
         m.toml:11:13: train.optimizer: `optimizer` cannot be "adm" [manifest.value]
           expected: one of "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "ftrl", "lamb" or a table

@@ -3,11 +3,12 @@
 
 use std::num::{NonZeroU32, NonZeroU64};
 
+use outgrow_models::LossKind;
 use outgrow_models::spec::number::{Fraction, NonNegative, Positive};
 use outgrow_models::spec::{Architecture, Model};
 
 use crate::spec::{
-    Adam, CoslogOptions, EarlyStoppingSpec, LossSpec, MetricName, Optimizer, OptimizerName, OptimizerSpec,
+    Adam, CoslogOptions, EarlyStoppingSpec, MetricName, Optimizer, OptimizerName, OptimizerSpec,
     ParamGroupSpec, ScheduleName, ScheduleOptions, ScheduleSpec, Ties, TrainSpec,
 };
 
@@ -80,7 +81,7 @@ fn realmlp(spec: &mut TrainSpec, known: Known) {
         weight_decay: None,
     };
     spec.param_groups.get_or_insert_with(|| vec![group("*.scale", 6.0), group("*.bias", 0.1)]);
-    if !known.numbers && spec.loss != LossSpec::Mse {
+    if !known.numbers && spec.loss.kind().is_none_or(LossKind::can_be_smoothed) {
         spec.label_smoothing.get_or_insert(Fraction::new(0.1).expect("0.1 is a fraction"));
     }
     if known.validated {

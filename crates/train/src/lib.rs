@@ -38,7 +38,7 @@ pub use program::{ModelProgram, Sample};
 pub use rehearse::Rehearsal;
 pub use state::{StateRange, TrainState};
 pub use step::{StepOutcome, WorkerStep};
-pub use task::model_inputs;
+pub use task::{model_inputs, target};
 pub use trainer::{Outcome, Trainer, TrainerOptions};
 pub use update::Update;
 pub use vector::DeviceVector;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Metrics {
     /// Samples.
     pub samples: u64,
-    /// The mean loss of a sample (of a token, for tokens); for regression the mean squared error, of scaled numbers where
-    /// the model works on those.
+    /// The mean loss of a sample (of a token, for tokens); for regression the mean squared error unless another loss
+    /// was asked for, of scaled numbers where the model works on those.
     pub loss: f64,
     /// The fraction of right answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,7 @@
 
 mod balance;
 mod groups;
+mod loss;
 mod optimizer;
 mod schedule;
 mod validate;
@@ -12,13 +13,14 @@ mod validate;
 use std::num::{NonZeroU32, NonZeroU64};
 
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_models::TargetSpec;
 use outgrow_models::spec::number::{Fraction, NonNegative, Positive};
+use outgrow_models::{LossKind, TargetSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use balance::*;
 pub use groups::*;
+pub use loss::*;
 pub use optimizer::*;
 pub use schedule::*;
 
@@ -75,7 +77,7 @@ pub struct TrainSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = 0.5)]
     pub clip_value: Option<Positive>,
-    /// What is minimised.
+    /// What is minimised: a name, or a table with a name and options; `auto` when left out. The validation loss is the same.
     #[serde(default)]
     pub loss: LossSpec,
     /// For classes and tokens: so much of each target is shared by all classes alike (Szegedy et al. 2016), in training
@@ -132,21 +134,6 @@ pub struct TrainSpec {
     /// The element type of weights and computation.
     #[serde(default)]
     pub precision: Precision,
-}
-
-/// What is minimised.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum LossSpec {
-    /// Cross-entropy for classes and tokens, logistic for two classes from one logit, mean squared error for numbers.
-    #[default]
-    Auto,
-    /// Softmax cross-entropy from logits.
-    CrossEntropy,
-    /// Mean squared error.
-    Mse,
-    /// Logistic loss from one logit.
-    Logistic,
 }
 
 /// Stops when a validation metric no longer gets better.
@@ -324,8 +311,8 @@ pub struct Train {
     pub clip_norm: Option<f64>,
     /// The largest absolute value of an element of the combined gradient; cut before the norm is taken.
     pub clip_value: Option<f64>,
-    /// What is minimised.
-    pub loss: LossSpec,
+    /// What is minimised; none where that follows from what is predicted.
+    pub loss: Option<LossKind>,
     /// How much of each target is shared by all classes.
     pub label_smoothing: f64,
     /// When to stop early.

@@ -15,13 +15,16 @@ mod cross_entropy;
 mod dense;
 mod dropout;
 mod embedding;
+mod focal_loss;
 mod gelu;
 mod gelu_tanh;
 mod global_avg_pool;
+mod huber;
 mod layer_norm;
 mod leaky_relu;
 mod log_softmax;
 mod max_pool;
+mod mean_absolute_error;
 mod mean_squared_error;
 mod mish;
 mod relu;
@@ -40,6 +43,8 @@ pub use avg_pool::AvgPool;
 pub use batch_norm::{BatchNorm, BatchNormStatistics, BatchNormTrained};
 pub use conv2d_bias::Conv2dBias;
 pub use dropout::Dropout;
+pub use focal_loss::FocalLoss;
+pub use huber::Huber;
 pub use layer_norm::LayerNorm;
 pub use leaky_relu::LeakyRelu;
 pub use max_pool::MaxPool;
@@ -59,6 +64,8 @@ pub(crate) const TYPED: &[Check] = &[
     check::<BatchNorm>,
     check::<Conv2dBias>,
     check::<Dropout>,
+    check::<FocalLoss>,
+    check::<Huber>,
     check::<LayerNorm>,
     check::<LeakyRelu>,
     check::<MaxPool>,

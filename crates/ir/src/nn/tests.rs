@@ -195,6 +195,30 @@ fn losses() -> Vec<Case> {
                 (0..4).map(|i| (0..3).map(|j| square(3 * i + j)).sum::<f64>() / 3.0).collect()
             },
         ),
+        case(
+            "mean_absolute_error",
+            &[x(&[4, 3]), x(&[4, 3])],
+            |b, v| b.mean_absolute_error(v[0], v[1]),
+            |v| f::mean_of_differences(v, 3, f64::abs),
+        ),
+        case(
+            "huber",
+            &[x(&[6, 3]), x(&[6, 3])],
+            |b, v| b.huber(v[0], v[1], 0.7),
+            |v| f::mean_of_differences(v, 3, |d| f::huber(d, 0.7)),
+        ),
+        case(
+            "focal_loss",
+            &[x(&[4, 6]), SampleInput::index(&[4], 6)],
+            |b, v| b.focal_loss(v[0], v[1], 2.0),
+            |v| f::focal_loss(v, 6, 2.0),
+        ),
+        case(
+            "focal_loss",
+            &[x(&[2, 3, 6]), SampleInput::index(&[2, 3], 6)],
+            |b, v| b.focal_loss(v[0], v[1], 0.5),
+            |v| f::focal_loss(v, 6, 0.5),
+        ),
     ]
 }
 
@@ -404,6 +428,61 @@ fn kinks_have_pytorchs_derivative() {
         at_points(&[&[0.0, 0.0], &[0.0, 1.0]], |b, v| b.binary_cross_entropy(v[0], v[1])).1,
         [0.5, -0.5]
     );
+}
+
+/// Differences on both sides of `delta`, at it and at 0: the slopes are PyTorch's.
+#[test]
+fn losses_of_numbers_have_pytorchs_slopes() {
+    let zero: &[f32] = &[0.0];
+    for (difference, absolute, huber, slope) in
+        [(0.0, 0.0, 0.0, 0.0), (0.25, 0.25, 0.03125, 0.25), (0.5, 0.5, 0.125, 0.5), (-2.0, 2.0, 0.875, -0.5)]
+    {
+        let (y, grad) = at_points(&[&[difference], zero], |b, v| b.mean_absolute_error(v[0], v[1]));
+        assert_eq!(
+            (y, grad),
+            (vec![absolute], vec![if difference == 0.0 { 0.0 } else { difference.signum() }])
+        );
+        let (y, grad) = at_points(&[&[difference], zero], |b, v| b.huber(v[0], v[1], 0.5));
+        assert_eq!((y, grad), (vec![huber], vec![slope]));
+    }
+}
+
+/// However sure the model is, loss and gradient are numbers, whatever `gamma` is; without it, it is the cross-entropy.
+#[test]
+fn the_focal_loss_is_sure_of_nothing_that_is_no_number() {
+    let logits = [[1000.0f32, -1000.0, 0.0], [30.0, -30.0, 0.0], [0.0, 0.0, 0.0]];
+    for row in &logits {
+        for target in [[1.0f32, 0.0, 0.0], [0.0, 1.0, 0.0]] {
+            for gamma in [0.0, 0.1, 2.0] {
+                let mut b = Builder::new("focal");
+                let x = b.input("x", InputRole::Data, TensorType::new(DType::F32, [1usize, 3]));
+                let t = b.input("t", InputRole::Data, TensorType::new(DType::I32, [1usize]));
+                let y = b.focal_loss(x, t, gamma);
+                let plain = b.cross_entropy(x, t);
+                b.output("y", y);
+                b.output("plain", plain);
+                let graph = b.finish().unwrap();
+                let mut with = Builder::extend(graph.clone());
+                let one = with.full(1.0, DType::F32, &with.dims(y));
+                let grads = backwards(&mut with, &graph, y, one);
+                with.output("grad", grads[0].unwrap());
+                let class = target.iter().position(|t| *t == 1.0).unwrap() as i32;
+                let x = Tensor::new([1, 3], row.to_vec()).unwrap();
+                let out = interpret(&with.finish().unwrap(), &[x, Tensor::vector(vec![class])]).unwrap();
+                let all = out.iter().flat_map(|t| t.as_slice::<f32>().unwrap().to_vec());
+                assert!(
+                    all.clone().all(f32::is_finite),
+                    "{row:?} {class} {gamma}: {:?}",
+                    all.collect::<Vec<_>>()
+                );
+                let (focal, plain) = (out[0].get_f64(0), out[1].get_f64(0));
+                assert!(
+                    focal >= 0.0 && if gamma == 0.0 { focal == plain } else { focal <= plain },
+                    "{focal} {plain}"
+                );
+            }
+        }
+    }
 }
 
 #[test]

@@ -57,6 +57,9 @@ fn row(metrics: &Map<String, Json>) -> String {
     values.join("  ")
 }
 
+/// Losses that models have without being told.
+const USUAL: [&str; 3] = ["cross-entropy", "logistic", "mse"];
+
 /// The result for people.
 pub fn summary(result: &Json) -> String {
     let mut text = String::new();
@@ -68,6 +71,12 @@ pub fn summary(result: &Json) -> String {
     if let Some((split, metrics)) = judged.and_then(|s| Some((s, result["baseline"][s].as_object()?))) {
         let answer = result["baseline"]["answer"].as_str().unwrap_or_default();
         text.push_str(&format!("{:<10}  {}  ({split}, {answer})\n", "baseline", row(metrics)));
+    }
+    // Nobody asks which loss it is where it is the usual one.
+    if let Some(loss) = result["loss"]["name"].as_str().filter(|name| !USUAL.contains(name)) {
+        let option = result["loss"].as_object().and_then(|loss| loss.iter().find(|(key, _)| *key != "name"));
+        let option = option.map_or(String::new(), |(key, value)| format!(" with {key} {value}"));
+        text.push_str(&format!("loss        {loss}{option}\n"));
     }
     let number = |key: &str| result[key].as_f64();
     if let (Some(steps), Some(seconds), Some(rate)) =

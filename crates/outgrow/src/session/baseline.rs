@@ -2,7 +2,7 @@
 //! of its numbers.
 
 use outgrow_data::{Dataset, Split};
-use outgrow_models::TargetScale;
+use outgrow_models::{LossKind, TargetScale};
 use outgrow_train::Metrics;
 use outgrow_train::metric::{ClassCounts, NumberErrors, NumberMetrics};
 use outgrow_transform::{Batch, Target, TargetMoments};
@@ -20,7 +20,7 @@ pub struct Baseline {
 
 impl Baseline {
     /// For classes; nothing where something else is predicted, or there is no training data.
-    pub fn of_classes(data: &Dataset) -> Option<Self> {
+    pub fn of_classes(data: &Dataset, loss: LossKind) -> Option<Self> {
         let Target::Class { names } = data.schema().target else { return None };
         let trained = data.class_counts(Split::Train);
         if trained.iter().sum::<u64>() == 0 {
@@ -33,21 +33,23 @@ impl Baseline {
             let counts = data.class_counts(split);
             let samples = counts.iter().sum::<u64>();
             let part = |count: u64| count as f64 / samples as f64;
-            // Cross-entropy of the training data's frequencies.
-            let seen = counts.iter().zip(&trained).filter(|(count, _)| **count > 0);
-            let loss = seen.map(|(count, before)| -part(*count) * libm::log(*before as f64 / all)).sum();
+            // Of the training data's frequencies.
+            let mean = |loss: LossKind| -> f64 {
+                let seen = counts.iter().zip(&trained).filter(|(count, _)| **count > 0);
+                seen.map(|(count, before)| part(*count) * loss.of_probability(*before as f64 / all)).sum()
+            };
             let accuracy = counts.get(most).map(|count| part(*count));
             let mut all = ClassCounts::new(counts.len());
             counts.iter().enumerate().for_each(|(class, count)| all.add_many(class, Some(most), *count));
             let metrics = Metrics {
                 samples,
-                loss,
+                loss: mean(loss),
                 accuracy,
                 f1: all.f1(),
                 f1_weighted: all.f1_weighted(),
                 precision: all.precision(),
                 recall: all.recall(),
-                log_loss: Some(loss),
+                log_loss: Some(mean(LossKind::CrossEntropy)),
                 ..Metrics::default()
             };
             (samples > 0).then_some((split, metrics))
@@ -72,12 +74,14 @@ impl Baseline {
     }
 }
 
-/// Whether a model does better than its baseline: by what people look at first, and where that is equal by the loss.
-pub fn beats(model: &Metrics, baseline: &Metrics) -> bool {
+/// Whether a model does better than its baseline: by what people look at first, and where that is equal, or is not what
+/// was minimised, by the loss.
+pub fn beats(model: &Metrics, baseline: &Metrics, loss: Option<LossKind>) -> bool {
     let by_loss = model.loss < baseline.loss;
+    let outliers_count_less = matches!(loss, Some(LossKind::MeanAbsoluteError | LossKind::Huber { .. }));
     match (model.accuracy, baseline.accuracy, model.rmse, baseline.rmse) {
         (Some(model), Some(baseline), ..) if model != baseline => model > baseline,
-        (_, _, Some(model), Some(baseline)) => model < baseline,
+        (_, _, Some(model), Some(baseline)) if !outliers_count_less => model < baseline,
         _ => by_loss,
     }
 }
@@ -88,27 +92,45 @@ pub struct Deviations {
     means: Vec<f64>,
     /// By how much each number is divided in the loss.
     scales: Vec<f64>,
+    loss: LossKind,
+    /// Of the means; and behind each number's own, as absolute errors, its losses.
     errors: NumberErrors,
 }
 
 impl Deviations {
     /// None seen yet; scales are none where the loss is of the numbers as they are.
-    pub fn new(moments: &[TargetMoments], scales: &[TargetScale]) -> Self {
+    pub fn new(moments: &[TargetMoments], scales: &[TargetScale], loss: LossKind) -> Self {
         let scale = |number: usize| scales.get(number).map_or(1.0, |scale| scale.deviation);
         Self {
             means: moments.iter().map(|moments| moments.mean).collect(),
             scales: (0..moments.len()).map(scale).collect(),
-            errors: NumberErrors::new(moments.len()),
+            loss,
+            errors: NumberErrors::new(2 * moments.len()),
         }
     }
 
     /// Sees the targets of a batch.
     pub fn add(&mut self, batch: &Batch) {
         let Some(targets) = &batch.target else { return };
-        let means = &self.means;
-        if !means.is_empty() {
-            self.errors.add(batch.real, |i| means[i % means.len()], |i| targets.get_f64(i));
+        let (means, scales, width) = (&self.means, &self.scales, self.means.len());
+        if width == 0 {
+            return;
         }
+        // The first numbers of a row are those themselves, the others the losses, which would best be 0.
+        let place = |i: usize| (i / (2 * width), i % (2 * width));
+        let predicted = |i: usize| match place(i) {
+            (_, number) if number < width => means[number],
+            (row, number) => {
+                let number = number - width;
+                let error = means[number] - targets.get_f64(row * width + number);
+                self.loss.of_error(error / scales[number])
+            }
+        };
+        let target = |i: usize| match place(i) {
+            (row, number) if number < width => targets.get_f64(row * width + number),
+            _ => 0.0,
+        };
+        self.errors.add(batch.real, predicted, target);
     }
 
     /// What has been seen, for [`Deviations::merge`].
@@ -122,9 +144,9 @@ impl Deviations {
     }
 
     fn metrics(&self) -> Metrics {
-        let each = self.errors.each();
-        let scaled = each.iter().zip(&self.scales).map(|(one, scale)| (one.rmse / scale).powi(2));
-        let loss = scaled.sum::<f64>() / each.len() as f64;
+        let mut each = self.errors.each();
+        let losses = each.split_off(self.means.len());
+        let loss = losses.iter().map(|one| one.mae).sum::<f64>() / losses.len() as f64;
         let all = NumberMetrics::of_all(&each);
         Metrics {
             samples: self.errors.samples() as u64,
@@ -141,6 +163,40 @@ impl Deviations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use outgrow_tensor::Tensor;
+
+    /// Against the formulas, of two numbers in different units.
+    #[test]
+    fn the_means_have_the_loss_of_the_model() {
+        let targets = [1.0, 10.0, 2.0, 50.0, 6.0, 30.0];
+        let moments = [(3.0, 2.0), (30.0, 16.0)].map(|(mean, deviation)| TargetMoments { mean, deviation });
+        let scales = moments.map(|m| TargetScale { mean: m.mean, deviation: m.deviation });
+        let tensor = Tensor::new([3, 2], targets.map(|t| t as f32).to_vec()).unwrap();
+        let batch = Batch::of_samples(Vec::new(), Some(tensor), 3);
+        for (loss, of) in [
+            (LossKind::MeanSquaredError, (|d| d * d) as fn(f64) -> f64),
+            (LossKind::MeanAbsoluteError, f64::abs),
+            (LossKind::Huber { delta: 0.75 }, |d| {
+                if d.abs() <= 0.75 { d * d / 2.0 } else { 0.75 * (d.abs() - 0.375) }
+            }),
+        ] {
+            for scales in [&scales[..], &[]] {
+                let by = |number: usize| scales.get(number).map_or(1.0, |scale| scale.deviation);
+                let each = (0..6).map(|i| of((targets[i] - moments[i % 2].mean) / by(i % 2)));
+                let expected = each.sum::<f64>() / 6.0;
+                let mut seen = Deviations::new(&moments, scales, loss);
+                seen.add(&batch);
+                let got = seen.metrics();
+                assert!((got.loss - expected).abs() < 1e-12 * expected, "{loss:?}: {} {expected}", got.loss);
+                assert_eq!((got.samples, got.each.len()), (3, 2));
+                let rmse = |number: usize| {
+                    let square = |i: usize| (targets[2 * i + number] - moments[number].mean).powi(2);
+                    ((0..3).map(square).sum::<f64>() / 3.0).sqrt()
+                };
+                assert!((got.each[1].rmse - rmse(1)).abs() < 1e-9, "{got:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_model_beats_its_baseline_by_what_people_look_at_or_by_its_loss() {
@@ -155,7 +211,7 @@ mod tests {
             (numbers(2.0, 1.0), numbers(2.0, 1.0), false),
             (numbers(f64::NAN, f64::NAN), numbers(2.0, 1.0), false),
         ] {
-            assert_eq!(beats(&model, &baseline), expected, "{model:?} {baseline:?}");
+            assert_eq!(beats(&model, &baseline, None), expected, "{model:?} {baseline:?}");
         }
     }
 }

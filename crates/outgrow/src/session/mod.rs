@@ -37,7 +37,7 @@ use outgrow_runtime::{Backend, CpuBackend, KernelPath, ThreadPool};
 use outgrow_store::CheckpointStore;
 use outgrow_train::defaults::Known;
 use outgrow_train::spec::Train;
-use outgrow_train::{Trainer, TrainerOptions, model_inputs};
+use outgrow_train::{Trainer, TrainerOptions, model_inputs, target};
 use outgrow_transform::{Target, Transform};
 
 use crate::cli::{ManifestArgs, ProcessorArgs};
@@ -175,14 +175,20 @@ impl<'a> Session<'a> {
     /// The model for this data.
     pub fn model(&self, data: &Dataset) -> Result<BuiltModel, Diagnostics> {
         let (model, schema) = (&self.manifest.model, data.schema());
-        let target = self.manifest.train.loss.target(model, &schema);
+        let target = target(self.manifest.train.loss, model, &schema);
         let target = target.map_err(|d| self.manifest.locate(d.into()))?;
         let mixed = self.manifest.spec.data.augment.as_ref().is_some_and(|augment| augment.mixes());
         let foreign = self.onnx()?.map(|body| body as &dyn ForeignModel);
         let scales = scaling::scales(&self.manifest, data, &target)?;
         let label_smoothing = self.train(data).label_smoothing;
-        let options =
-            BuildOptions { mixed, foreign, scales: &scales, label_smoothing, ..BuildOptions::default() };
+        let options = BuildOptions {
+            mixed,
+            foreign,
+            scales: &scales,
+            label_smoothing,
+            loss: self.manifest.train.loss,
+            ..BuildOptions::default()
+        };
         build(model, &model_inputs(&schema), &target, options).map_err(|d| self.manifest.locate(d))
     }
 

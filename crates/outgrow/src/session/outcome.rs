@@ -2,6 +2,7 @@
 
 use outgrow_data::{Dataset, Split};
 use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_models::LossKind;
 use outgrow_store::sha256::weights_sha256;
 use outgrow_train::metric::Confusion;
 use outgrow_train::{Metrics, Trainer};
@@ -30,6 +31,8 @@ pub struct RunResult {
     pub pairs: Vec<Vec<(f64, f64)>>,
     /// The names of the numbers that are predicted.
     pub targets: Vec<String>,
+    /// The loss that was minimised, and that the metrics tell.
+    pub loss: Option<LossKind>,
     /// What the model has to beat.
     pub baseline: Option<Baseline>,
 }
@@ -46,12 +49,17 @@ pub fn evaluate_run(
 ) -> Result<RunResult, Diagnostics> {
     let (moments, scales) = (data.transform().target_moments(), trainer.model().scales.clone());
     let (portion, target) = (trainer.portion(), data.schema().target);
-    let targets = data.transform().target_names();
-    let mut result = RunResult { baseline: Baseline::of_classes(data), targets, ..RunResult::default() };
+    let (targets, loss) = (data.transform().target_names(), trainer.model().loss);
+    let mut result = RunResult {
+        baseline: Baseline::of_classes(data, loss),
+        targets,
+        loss: Some(loss),
+        ..RunResult::default()
+    };
     let mut seen = Vec::new();
     for split in [Split::Train, Split::Validation, Split::Test] {
         let Some(stream) = batches.evaluation(split, portion)? else { continue };
-        let mut deviations = Deviations::new(moments, &scales);
+        let mut deviations = Deviations::new(moments, &scales, loss);
         let mut watch = (split == Split::Test).then(|| Watch::new(&target));
         let metrics = trainer.evaluate_with(stream, &mut |batch, output| {
             if let Some(watch) = &mut watch {
@@ -136,6 +144,11 @@ impl RunResult {
         if !trainer.model().frozen.is_empty() {
             json["frozen_parameters"] = json!(elements(&trainer.model().frozen));
         }
+        let loss = trainer.model().loss;
+        json["loss"] = json!({ "name": loss.name() });
+        if let Some((option, value)) = loss.option() {
+            json["loss"][option] = json!(value);
+        }
         for (split, metrics) in &self.metrics {
             json[split.name()] = self.metrics_json(metrics);
         }
@@ -188,7 +201,7 @@ impl RunResult {
     pub fn warning(&self) -> Option<String> {
         let baseline = self.baseline.as_ref()?;
         let (split, metrics) = self.judged()?;
-        if beats(metrics, baseline.of(split)?) {
+        if beats(metrics, baseline.of(split)?, self.loss) {
             return None;
         }
         Some(format!(

@@ -63,7 +63,7 @@ pub(super) fn train(spec: &TrainSpec) -> Result<Train, Diagnostics> {
         warmup_steps: spec.warmup_steps,
         clip_norm: spec.clip_norm.map(Positive::get),
         clip_value: spec.clip_value.map(Positive::get),
-        loss: spec.loss,
+        loss: spec.loss.kind(),
         label_smoothing: spec.label_smoothing.map_or(0.0, Fraction::get),
         early_stopping,
         checkpoints,
@@ -232,7 +232,7 @@ fn one_cycle(options: super::OneCycleOptions) -> Schedule {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Adam, LossSpec, Precision};
+    use super::super::{Adam, Precision};
     use super::*;
 
     fn check(json: &str) -> Result<Train, Diagnostics> {
@@ -256,7 +256,7 @@ mod tests {
             warmup_steps: 0,
             clip_norm: None,
             clip_value: None,
-            loss: LossSpec::Auto,
+            loss: None,
             label_smoothing: 0.0,
             early_stopping: None,
             checkpoints: CheckpointPolicy { every_steps: None, every_seconds: Some(60.0), keep: 3 },

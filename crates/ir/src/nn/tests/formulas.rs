@@ -52,6 +52,20 @@ pub fn cross_entropy(v: &[Tensor], classes: usize) -> Vec<f64> {
     logits.chunks(classes).enumerate().map(loss).collect()
 }
 
+pub fn focal_loss(v: &[Tensor], classes: usize, gamma: f64) -> Vec<f64> {
+    cross_entropy(v, classes).into_iter().map(|loss| (1.0 - (-loss).exp()).powf(gamma) * loss).collect()
+}
+
+/// The mean over rows of so many numbers of what a formula gives for the difference of two tensors.
+pub fn mean_of_differences(v: &[Tensor], width: usize, formula: impl Fn(f64) -> f64) -> Vec<f64> {
+    let each: Vec<f64> = floats(&v[0]).iter().zip(floats(&v[1])).map(|(a, b)| formula(a - b)).collect();
+    each.chunks(width).map(|row| row.iter().sum::<f64>() / width as f64).collect()
+}
+
+pub fn huber(d: f64, delta: f64) -> f64 {
+    if d.abs() <= delta { 0.5 * d * d } else { delta * (d.abs() - 0.5 * delta) }
+}
+
 pub fn dense(v: &[Tensor]) -> Vec<f64> {
     let [out, width] = v[1].shape().dims() else { panic!("a matrix") };
     let weight = floats(&v[1]);
