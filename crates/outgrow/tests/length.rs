@@ -49,6 +49,7 @@ fn a_run_that_goes_on_is_one_run_of_its_length() {
         &[][..],
         &["train.schedule={ name = \"step\", every_epochs = 3 }"],
         &["train.warmup_steps=30"],
+        &["train.schedule={ name = \"plateau\", patience = 1, factor = 0.5 }"],
         &["train.optimizer=\"nesterov\"", "train.lr=0.001"],
     ]
     .into_iter()

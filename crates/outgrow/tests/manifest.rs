@@ -87,7 +87,7 @@ fn wrong_values_are_named_with_what_was_expected() {
           expected: one of "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "ftrl", "lamb" or a table
           help: did you mean "adam"?
         m.toml:12:21: train.schedule.name: `name` cannot be "cosin" [manifest.value]
-          expected: one of "constant", "step", "cosine", "one-cycle", "coslog"
+          expected: one of "constant", "step", "cosine", "one-cycle", "coslog", "plateau"
           help: did you mean "cosine"?
         m.toml:13:11: train.shuffle: `shuffle` cannot be "true" [manifest.value]
           expected: true or false

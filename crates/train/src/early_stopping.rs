@@ -36,6 +36,16 @@ impl Patience {
         Self { metric, patience, min_delta, ties, best: None, without_improvement: 0 }
     }
 
+    /// The same of a metric alone, of whose equally good values the first is the best.
+    pub fn watching(metric: MetricName, patience: u32, min_delta: f64) -> Self {
+        Self { metric, patience, min_delta, ties: Ties::First, best: None, without_improvement: 0 }
+    }
+
+    /// Has patience from now on as if the last value had been better.
+    pub fn begin_anew(&mut self) {
+        self.without_improvement = 0;
+    }
+
     /// The best value so far.
     pub fn best(&self) -> Option<f64> {
         self.best

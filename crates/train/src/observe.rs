@@ -1,6 +1,7 @@
 //! What a trainer tells while it works.
 
 use crate::metrics::Metrics;
+use crate::spec::MetricName;
 use outgrow_ir::Diagnostics;
 use std::path::Path;
 
@@ -61,6 +62,13 @@ pub enum TrainEvent<'a> {
     Skipped {
         /// What is wrong with it.
         problem: &'a str,
+    },
+    /// The learning rate falls, since a metric no longer gets better.
+    Plateau {
+        /// Steps done.
+        step: u64,
+        /// The metric.
+        metric: MetricName,
     },
     /// Training stops before its last step, since a metric no longer gets better.
     StoppedEarly {

@@ -1,6 +1,5 @@
 //! A few steps that are timed before training begins and then undone, for an estimate of how long it takes.
 
-use crate::schedule;
 use crate::trainer::Trainer;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_transform::{Batch, BatchStream, Batches, TrainingData};
@@ -70,7 +69,7 @@ impl Trainer {
             }
             let Some(batch) = batches.next() else { break };
             let batch = batch?;
-            let lr = schedule::lr(&self.config, self.state.step.min(steps - 1), steps_per_epoch, steps);
+            let lr = self.lr(self.state.step.min(steps - 1), steps_per_epoch, steps);
             self.step_at(&batch, lr)?;
             batches.recycle(batch);
             timed = (number + 1).saturating_sub(FIRST);

@@ -1,7 +1,6 @@
 //! The loop around the steps: batches in their order, evaluations, checkpoints, the end.
 
 use crate::observe::{TrainEvent, TrainObserver};
-use crate::schedule;
 use crate::step::StepOutcome;
 use crate::trainer::{Outcome, Trainer};
 use outgrow_ir::{Diagnostic, Diagnostics};
@@ -94,7 +93,7 @@ impl Trainer {
         course: &mut Course,
         observer: &mut dyn TrainObserver,
     ) -> Result<(), Diagnostics> {
-        let lr = schedule::lr(&self.config, self.state.step, course.steps_per_epoch, course.steps);
+        let lr = self.lr(self.state.step, course.steps_per_epoch, course.steps);
         let StepOutcome { loss, accuracy, finite, save } = self.step_at(batch, lr)?;
         course.save = save;
         if !finite {
@@ -149,6 +148,7 @@ impl Trainer {
         let Some(batches) = data.validation(self.portion())? else { return Ok(()) };
         let metrics = self.evaluate(batches)?;
         observer.on_event(&TrainEvent::Evaluated { step: self.state.step, epoch, metrics: &metrics });
+        self.watch_plateau(&metrics, observer);
         Ok(self.watch(&metrics, observer)?)
     }
 }

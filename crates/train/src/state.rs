@@ -4,6 +4,7 @@ use crate::early_stopping::Patience;
 use crate::flat::kinds;
 use crate::optim::Slot;
 use crate::program::layouts;
+use crate::schedule::Plateau;
 use crate::vector::DeviceVector;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::{BuiltModel, Init};
@@ -36,6 +37,8 @@ pub struct TrainState {
     pub slots: Vec<(&'static str, DeviceVector)>,
     /// What early stopping has seen.
     pub early_stopping: Option<Patience>,
+    /// What the schedule `plateau` has seen.
+    pub plateau: Option<Plateau>,
     /// Parameters and buffers of the best evaluation, when they are to be the result.
     pub best: Option<(DeviceVector, DeviceVector)>,
 }
@@ -56,6 +59,8 @@ struct Progress {
     train_ns: u64,
     stopped: bool,
     early_stopping: Option<Patience>,
+    #[serde(default)]
+    plateau: Option<Plateau>,
 }
 
 const PROGRESS: &str = "progress";
@@ -103,6 +108,7 @@ impl TrainState {
             buffers: DeviceVector::zeros(&buffers, backend)?,
             slots: slots.iter().map(filled).collect::<Result<_, _>>()?,
             early_stopping: None,
+            plateau: None,
             best: None,
         };
         for (i, param) in model.params.iter().enumerate() {
@@ -125,6 +131,7 @@ impl TrainState {
             buffers: self.buffers.duplicate()?,
             slots: self.slots.iter().map(duplicate).collect::<Result<_, _>>()?,
             early_stopping: self.early_stopping.clone(),
+            plateau: self.plateau.clone(),
             best: self.duplicate_best()?,
             ..*self
         })
@@ -142,6 +149,7 @@ impl TrainState {
         }
         self.best = other.duplicate_best()?;
         self.early_stopping.clone_from(&other.early_stopping);
+        self.plateau.clone_from(&other.plateau);
         (self.step, self.samples) = (other.step, other.samples);
         (self.train_ns, self.stopped) = (other.train_ns, other.stopped);
         Ok(())
@@ -191,6 +199,7 @@ impl TrainState {
             train_ns: self.train_ns,
             stopped: self.stopped,
             early_stopping: self.early_stopping.clone(),
+            plateau: self.plateau.clone(),
         }
     }
 
@@ -199,6 +208,7 @@ impl TrainState {
         self.train_ns = progress.train_ns;
         self.stopped = progress.stopped;
         self.early_stopping = progress.early_stopping;
+        self.plateau = progress.plateau;
     }
 
     /// Parameters and buffers by name.
@@ -227,6 +237,11 @@ impl TrainState {
         self.buffers.layout().check(kinds(&buffers))?;
         self.params.set_tensors(&params)?;
         self.buffers.set_tensors(&buffers)
+    }
+
+    /// How often a plateau of the validation metric has reduced the learning rate.
+    pub fn reductions(&self) -> u32 {
+        self.plateau.as_ref().map_or(0, Plateau::reductions)
     }
 
     /// All of the state.

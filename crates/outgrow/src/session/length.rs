@@ -3,7 +3,7 @@
 
 use outgrow_data::{Dataset, Split};
 use outgrow_ir::{Diagnostic, Diagnostics};
-use outgrow_train::spec::{Interval, Train};
+use outgrow_train::spec::{Interval, Schedule, Train};
 use serde::{Deserialize, Serialize};
 
 use super::Session;
@@ -98,10 +98,13 @@ fn why_not_one_run(train: &Train, before: Interval, step: u64, per_epoch: u64) -
     // A run's last step is followed by an evaluation, at whatever step that is.
     let every = train.evaluate_every.steps(per_epoch);
     let between = [from, to].contains(&step) && !step.is_multiple_of(every);
-    (train.early_stopping.is_some() && between).then(|| {
-        format!(
-            "early stopping looks at the evaluation after the last step, and step {step} was or is now that"
-        )
+    let watcher = match (train.early_stopping, train.schedule) {
+        (Some(_), _) => "early stopping",
+        (_, Schedule::Plateau(_)) => "the schedule",
+        _ => return None,
+    };
+    between.then(|| {
+        format!("{watcher} looks at the evaluation after the last step, and step {step} was or is now that")
     })
 }
 
@@ -145,6 +148,8 @@ mod tests {
             (r#"{"steps": 40, "early_stopping": {}}"#, Steps(25), 15, true),
             (r#"{"steps": 25, "early_stopping": {}}"#, Steps(40), 25, false),
             (r#"{"steps": 40}"#, Steps(25), 25, true),
+            (r#"{"epochs": 4, "schedule": "plateau"}"#, Epochs(2), 20, true),
+            (r#"{"steps": 40, "schedule": "plateau"}"#, Steps(25), 25, false),
         ] {
             assert_eq!(is_one_run(train, before, step), same, "{train} {before} {step}");
         }

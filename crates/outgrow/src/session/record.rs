@@ -11,6 +11,7 @@ use super::outcome::Usage;
 use super::usage::Meter;
 use crate::context::Context;
 use crate::progress::{Progress, StepProgress};
+use crate::report::format::metric_name;
 
 /// Writes down what training tells.
 pub struct Recorder<'a> {
@@ -211,6 +212,12 @@ impl TrainObserver for Recorder<'_> {
             }
             TrainEvent::Skipped { problem } => {
                 self.progress.line(&format!("warning: a checkpoint is passed over: {problem}"));
+            }
+            TrainEvent::Plateau { step, metric } => {
+                let metric = metric_name(metric.name());
+                self.progress.line(&format!(
+                    "the learning rate falls after step {step}: the validation {metric} no longer gets better"
+                ));
             }
             TrainEvent::StoppedEarly { step } => {
                 self.progress.line(&format!("stopped after step {step}: the metric no longer gets better"));

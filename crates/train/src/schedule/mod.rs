@@ -1,20 +1,27 @@
-//! The learning rate of each step, as a pure function of the step: nothing to keep, nothing to restore on resumption.
+//! The learning rate of each step, as a pure function of the step: nothing to keep, nothing to restore on resumption; but
+//! for `plateau`, which goes by how often evaluations have reduced it.
 //! Shapes are PyTorch's (`StepLR`, `CosineAnnealingLR`, `OneCycleLR`, `LinearLR` for the warm-up), and for `coslog` the
 //! paper's (Holzmüller, Grinsztajn and Steinwart 2024, "Better by Default").
 
+mod plateau;
+
 use crate::spec::{Schedule, Train};
 
-/// The learning rate of the step that follows `step` finished steps, in a training of `total_steps`.
+pub use plateau::Plateau;
+
+/// The learning rate of the step that follows `step` finished steps, in a training of `total_steps`; a plateau has reduced
+/// it so often.
 ///
 /// With a warm-up of W steps the rate rises along a line from zero before the first step to the full rate at step W
 /// (counted from 0), where the cosine begins. `Step` counts its intervals from the beginning of training.
-pub fn lr(train: &Train, step: u64, steps_per_epoch: u64, total_steps: u64) -> f64 {
+pub fn lr(train: &Train, step: u64, steps_per_epoch: u64, total_steps: u64, reductions: u32) -> f64 {
     let warmup = train.warmup_steps;
     if step < warmup {
         return train.lr * ((step + 1) as f64 / (warmup as f64 + 1.0));
     }
     match train.schedule {
         Schedule::Constant => train.lr,
+        Schedule::Plateau(config) => plateau::reduced(train.lr, &config, reductions),
         Schedule::Step { every, gamma } => {
             train.lr * libm::pow(gamma, (step / every.steps(steps_per_epoch).max(1)) as f64)
         }
@@ -101,7 +108,7 @@ mod tests {
             let train = train(json);
             assert_eq!(golden[name].len(), 12, "{name}");
             for (step, expected) in golden[name].iter().enumerate() {
-                let got = lr(&train, step as u64, 3, 12);
+                let got = lr(&train, step as u64, 3, 12, 0);
                 assert!(
                     (got - expected).abs() <= 1e-12,
                     "{name}, step {step}: got {got}, expected {expected}"
@@ -119,6 +126,7 @@ mod tests {
             r#""cosine""#,
             r#""one-cycle""#,
             r#""coslog""#,
+            r#""plateau""#,
             r#"{"name": "one-cycle", "pct_start": 0}"#,
             r#"{"name": "one-cycle", "pct_start": 0.5}"#,
             r#"{"name": "step", "every_epochs": 1}"#,
@@ -126,13 +134,13 @@ mod tests {
             let train = train(&format!(r#"{{"epochs": 1, "lr": 1, "schedule": {schedule}}}"#));
             for total in 0..4 {
                 for step in 0..6 {
-                    let got = lr(&train, step, 0, total);
+                    let got = lr(&train, step, 0, total, 7);
                     assert!((0.0..=1.0).contains(&got), "{schedule}, step {step} of {total}: {got}");
                 }
             }
         }
         let train = train(r#"{"epochs": 1, "lr": 1, "schedule": "cosine", "warmup_steps": 4}"#);
-        assert!((0..4).all(|step| lr(&train, step, 1, 2) == (step + 1) as f64 / 5.0));
-        assert_eq!(lr(&train, 4, 1, 2), 1.0);
+        assert!((0..4).all(|step| lr(&train, step, 1, 2, 0) == (step + 1) as f64 / 5.0));
+        assert_eq!(lr(&train, 4, 1, 2, 0), 1.0);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::num::{NonZeroU32, NonZeroU64};
 
+use super::MetricName;
 use outgrow_models::spec::number::{Fraction, NonNegative, Positive};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,8 @@ pub enum ScheduleName {
     OneCycle,
     /// Up to the learning rate and down to zero four times, each twice as long as the one before (Holzmüller et al. 2024).
     Coslog,
+    /// Ten times lower after each five evaluations in a row in which the validation loss has not got better.
+    Plateau,
 }
 
 /// A schedule with options.
@@ -50,6 +53,8 @@ pub enum ScheduleOptions {
     OneCycle(OneCycleOptions),
     /// Up to the learning rate and down to zero again and again, each time twice as long (Holzmüller et al. 2024).
     Coslog(CoslogOptions),
+    /// Lower each time that a validation metric no longer gets better; needs validation data.
+    Plateau(PlateauOptions),
 }
 
 /// No options.
@@ -124,6 +129,36 @@ impl Default for CoslogOptions {
     }
 }
 
+/// The options of `plateau`: the learning rate is multiplied by `factor` where the validation metric has not got better in
+/// `patience` evaluations in a row, and patience begins anew.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlateauOptions {
+    /// What the learning rate is multiplied by; above 0.
+    pub factor: Fraction,
+    /// After how many evaluations in a row without a better value the rate is reduced.
+    pub patience: NonZeroU32,
+    /// The rate is not reduced below this.
+    pub min_lr: NonNegative,
+    /// The validation metric that is watched, one that the model has.
+    pub metric: MetricName,
+    /// How much better a value must be to count.
+    pub min_delta: NonNegative,
+}
+
+impl Default for PlateauOptions {
+    fn default() -> Self {
+        let zero = NonNegative::new(0.0).expect("0 is not negative");
+        Self {
+            factor: Fraction::new(0.1).expect("0.1 is a fraction"),
+            patience: NonZeroU32::new(5).expect("5 is not zero"),
+            min_lr: zero,
+            metric: MetricName::default(),
+            min_delta: zero,
+        }
+    }
+}
+
 /// A schedule without contradictions; a linear warm-up stands beside it in [`super::Train`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Schedule {
@@ -155,6 +190,23 @@ pub enum Schedule {
         /// How often; at most 30.
         cycles: u32,
     },
+    /// Lower each time that a validation metric no longer gets better.
+    Plateau(Plateau),
+}
+
+/// When a plateau of a validation metric reduces the learning rate, and by how much.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Plateau {
+    /// What the rate is multiplied by, above 0 and below 1.
+    pub factor: f64,
+    /// After how many evaluations in a row without a better value.
+    pub patience: u32,
+    /// The rate is not reduced below this.
+    pub min_lr: f64,
+    /// What is watched.
+    pub metric: MetricName,
+    /// How much better a value must be to count.
+    pub min_delta: f64,
 }
 
 impl Schedule {
@@ -166,13 +218,14 @@ impl Schedule {
             Self::Cosine { .. } => "cosine",
             Self::OneCycle { .. } => "one-cycle",
             Self::Coslog { .. } => "coslog",
+            Self::Plateau(_) => "plateau",
         }
     }
 
     /// Whether the rates of the first steps depend on how many there are in all.
     pub fn depends_on_length(&self) -> bool {
         match self {
-            Self::Constant | Self::Step { .. } => false,
+            Self::Constant | Self::Step { .. } | Self::Plateau(_) => false,
             Self::Cosine { .. } | Self::OneCycle { .. } | Self::Coslog { .. } => true,
         }
     }

@@ -182,6 +182,8 @@ fn schedule(spec: &TrainSpec, length: Option<Interval>, found: &mut Diagnostics)
         ScheduleSpec::Options(ScheduleOptions::OneCycle(options)) => one_cycle(options),
         ScheduleSpec::Name(ScheduleName::Coslog) => coslog(Default::default()),
         ScheduleSpec::Options(ScheduleOptions::Coslog(options)) => coslog(options),
+        ScheduleSpec::Name(ScheduleName::Plateau) => plateau(Default::default(), found),
+        ScheduleSpec::Options(ScheduleOptions::Plateau(options)) => plateau(options, found),
         ScheduleSpec::Options(ScheduleOptions::Step(options)) => {
             let values = [options.every_epochs, options.every_steps];
             let every = interval("train.schedule", ["every_epochs", "every_steps"], values, None, found);
@@ -220,6 +222,21 @@ fn cosine(options: super::CosineOptions) -> Schedule {
 
 fn coslog(options: super::CoslogOptions) -> Schedule {
     Schedule::Coslog { cycles: options.cycles.get().min(CYCLES_MAX) }
+}
+
+fn plateau(options: super::PlateauOptions, found: &mut Diagnostics) -> Schedule {
+    if options.factor.get() == 0.0 {
+        let problem = "a learning rate of 0 trains nothing";
+        let diagnostic = Diagnostic::new("manifest.train.plateau", problem).item("train.schedule.factor");
+        found.push(diagnostic.expected("a number above 0 and below 1"));
+    }
+    Schedule::Plateau(super::Plateau {
+        factor: options.factor.get(),
+        patience: options.patience.get(),
+        min_lr: options.min_lr.get(),
+        metric: options.metric,
+        min_delta: options.min_delta.get(),
+    })
 }
 
 fn one_cycle(options: super::OneCycleOptions) -> Schedule {

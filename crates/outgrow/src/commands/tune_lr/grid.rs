@@ -87,7 +87,7 @@ impl Runs<'_> {
                 );
             };
             let batch = batch?;
-            let rate = schedule::lr(&config, step, per_epoch, self.steps);
+            let rate = schedule::lr(&config, step, per_epoch, self.steps, 0);
             let outcome = self.trainer.step_at(&batch, rate)?;
             batches.recycle(batch);
             if !outcome.finite {
@@ -113,6 +113,8 @@ fn shortened(train: &Train, lr: f64, steps: u64, per_epoch: u64, total: u64) -> 
         }
         // A schedule that falls must not rise where the rate is below its end.
         Schedule::Cosine { min_lr } => Schedule::Cosine { min_lr: min_lr.min(lr) },
+        // Short runs are evaluated at their end.
+        Schedule::Plateau(_) => Schedule::Constant,
         other => other,
     };
     Train { lr, schedule, warmup_steps: shorten(train.warmup_steps), ..train.clone() }
@@ -156,7 +158,7 @@ mod tests {
         let short = |json: &str| {
             let train = serde_json::from_str::<TrainSpec>(json).unwrap().validate().unwrap();
             let short = shortened(&train, 0.5, 10, 20, 100);
-            (0..10).map(|step| schedule::lr(&short, step, 20, 10)).collect::<Vec<_>>()
+            (0..10).map(|step| schedule::lr(&short, step, 20, 10, 0)).collect::<Vec<_>>()
         };
         let halves =
             short(r#"{"steps": 100, "schedule": {"name": "step", "every_epochs": 1, "gamma": 0.5}}"#);
