@@ -130,7 +130,7 @@ pub fn parse_with(text: &str, file: Option<&Path>, flags: &[String]) -> Result<M
 
 /// Reads a manifest from a file, or the one that is kept in a run's folder.
 pub fn load(path: &Path, flags: &[String]) -> Result<Manifest, Diagnostics> {
-    let inner = path.join(kept::MANIFEST);
+    let inner = kept::file_in(path);
     let path = if inner.is_file() { &inner } else { path };
     let cannot = |problem: String| Diagnostic::new("manifest.file", problem).file(path);
     let size = std::fs::metadata(path).map_err(|error| {

@@ -74,6 +74,13 @@ fn a_run_that_goes_on_is_one_run_of_its_length() {
             place.read(&format!("{out}/manifest.toml")),
             place.read(&format!("{whole}/manifest.toml"))
         );
+        // The model in it is of the new length, and so is the manifest with that.
+        let [package, whole_package] = [&out, &whole].map(|run| {
+            let evaluated = place.json(&["eval", &format!("{run}/model")]);
+            assert!(evaluated["test"]["accuracy"].is_number(), "{evaluated}");
+            evaluated["test"].clone()
+        });
+        assert_eq!(package, whole_package);
         // Now it is a run of that length like any other.
         let again = run(&place, &out, &with("train.epochs=8"));
         assert!(again.stderr.contains("finished"), "{}", again.stderr);

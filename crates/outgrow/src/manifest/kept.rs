@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use outgrow_store::package::{INDEX, Index};
 use serde_json::Value as Json;
 
 /// The file by which a folder is known as one of a run.
@@ -10,6 +11,16 @@ pub const RUN: &str = "run.json";
 pub const ROOTS: &str = "data_roots";
 /// The manifest's name, beside `run.json` and in the model's package.
 pub const MANIFEST: &str = "manifest.toml";
+
+/// Where the manifest is in a folder: in that of a package, the file that its index names.
+pub(super) fn file_in(folder: &Path) -> PathBuf {
+    let index = std::fs::read(folder.join(INDEX)).ok();
+    let index = index.and_then(|bytes| serde_json::from_slice::<Index>(&bytes).ok());
+    let part = index.iter().flat_map(|index| &index.parts).find(|part| part.name == MANIFEST);
+    // Whatever an index says, the file is in the folder.
+    let file = part.and_then(|part| Path::new(&part.file).file_name());
+    folder.join(file.unwrap_or(MANIFEST.as_ref()))
+}
 
 /// What a manifest that a run keeps belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +34,7 @@ pub struct Kept {
 impl Kept {
     /// For a manifest in this folder, if a run or a package is there.
     pub(super) fn of(folder: &Path) -> Option<Self> {
-        let is_package = folder.join(outgrow_store::package::INDEX).is_file();
+        let is_package = folder.join(INDEX).is_file();
         let around = is_package.then(|| folder.parent()).flatten();
         let mut runs = [Some(folder), around].into_iter().flatten();
         if let Some(run) = runs.find(|run| run.join(RUN).is_file()) {
