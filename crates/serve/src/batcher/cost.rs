@@ -26,7 +26,8 @@ pub(super) struct Cost {
 
 /// The class of a size: which power of two it is filled up to.
 fn class(rows: usize) -> usize {
-    (rows.max(1).next_power_of_two().trailing_zeros() as usize).min(CLASSES - 1)
+    let filled_up = rows.max(1).checked_next_power_of_two();
+    filled_up.map_or(CLASSES - 1, |filled| (filled.trailing_zeros() as usize).min(CLASSES - 1))
 }
 
 impl Cost {
