@@ -73,6 +73,9 @@ pub async fn serve_grpc(
         Server::builder().max_concurrent_streams(STREAMS_MAX).http2_keepalive_interval(Some(ASK_EVERY));
     if let Some([certificate, key]) = pem {
         // HTTP has taken the same certificate and key.
+        // Tonic takes the process's provider. Where another feature brings a second one, Rustls does not choose; who has
+        // chosen before, has.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
         let Ok(encrypted) = server.tls_config(tls.timeout(HANDSHAKE_MAX)) else { return false };
         server = encrypted;
