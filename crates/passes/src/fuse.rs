@@ -8,7 +8,7 @@
 use crate::Pass;
 use crate::reach::Reach;
 use outgrow_ir::{Diagnostics, Dim, Graph, GroupId, Op, Value};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// Marks nodes to be run as one kernel.
 #[derive(Debug)]
@@ -16,6 +16,10 @@ pub struct Fuse;
 
 /// A kernel should not hold more nodes than this: registers of a block program are not free.
 const GROUP_NODES: usize = 64;
+
+/// Of the groups that reduce a value, those last formed are looked at for more of its reductions: others are far away, and
+/// a value that everybody reads would have everybody looked at for everybody.
+const SIBLINGS: usize = 8;
 
 /// A group being formed.
 #[derive(Debug)]
@@ -37,8 +41,8 @@ struct Fuser<'a> {
     users: &'a [Vec<usize>],
     is_output: Vec<bool>,
     reach: Reach<'a>,
-    /// The groups whose reductions are of each large value.
-    readers: HashMap<usize, BTreeSet<usize>>,
+    /// The groups whose reductions are of each large value, the last of them.
+    readers: HashMap<usize, VecDeque<usize>>,
 }
 
 impl Pass for Fuse {
@@ -104,7 +108,13 @@ impl Fuser<'_> {
             self.groups.len() - 1
         });
         for leaf in &leaves {
-            self.readers.entry(*leaf).or_default().insert(g);
+            let readers = self.readers.entry(*leaf).or_default();
+            if !readers.contains(&g) {
+                readers.push_back(g);
+            }
+            if readers.len() > SIBLINGS {
+                readers.pop_front();
+            }
         }
         self.groups[g].leaves.extend(leaves);
         if let Some(axes) = reduced {
