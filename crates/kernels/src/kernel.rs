@@ -77,18 +77,11 @@ pub trait Kernel: sealed::Sealed + Send + Sync + Debug {
 
     /// Bytes of operands read and written in one run, each element once.
     fn bytes(&self) -> u64 {
-        self.reads().iter().chain(&self.writes()).map(|v| distinct_bytes(v)).sum()
+        self.reads().iter().chain(&self.writes()).map(|view| view.distinct_bytes()).sum()
     }
 
     /// Computes the outputs.
     fn run(&self, cx: &Cx<'_>);
-}
-
-/// Bytes of the distinct elements of a view: broadcast dimensions count once.
-fn distinct_bytes(view: &View) -> u64 {
-    let distinct = view.dims.iter().zip(&view.strides).map(|(&d, &s)| if s == 0 { d.min(1) } else { d });
-    let elements = distinct.fold(1u64, |n, d| n.saturating_mul(d as u64));
-    elements.saturating_mul(view.dtype.bytes() as u64)
 }
 
 /// The first error of a run, set by the kernel that found it.

@@ -82,6 +82,13 @@ impl View {
         elements(&self.dims)
     }
 
+    /// Bytes of its distinct elements: broadcast dimensions count once.
+    pub fn distinct_bytes(&self) -> u64 {
+        let distinct = self.dims.iter().zip(&self.strides).map(|(&d, &s)| if s == 0 { d.min(1) } else { d });
+        let elements = distinct.fold(1u64, |n, d| n.saturating_mul(d as u64));
+        elements.saturating_mul(self.dtype.bytes() as u64)
+    }
+
     /// The view with its dimensions in the order `order`: dimension `i` of the result is dimension `order[i]` of
     /// this one. Panics when `order` is not a permutation.
     #[must_use]

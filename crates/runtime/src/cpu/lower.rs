@@ -266,7 +266,11 @@ impl Lowering<'_> {
 
     /// Emits a step.
     pub fn emit(&mut self, kernel: &str, reads: Vec<View>, writes: Vec<View>, in_place: bool, make: Make) {
-        let info = StepInfo { kernel: kernel.into(), ..self.info.clone() };
+        // A fused op reads and writes no memory of its own: what the step does is in its views.
+        let bytes = |views: &[View]| views.iter().map(View::distinct_bytes).fold(0, u64::saturating_add);
+        let (bytes_read, bytes_written) = (bytes(&reads), bytes(&writes));
+        let cost = Cost { bytes_read, bytes_written, ..self.info.cost };
+        let info = StepInfo { kernel: kernel.into(), cost, ..self.info.clone() };
         // What is computed once must not be counted for the copies around it.
         self.info.cost = Cost::default();
         self.steps.push(Step { reads, writes, in_place, make, info });

@@ -152,16 +152,17 @@ fn epochs(manifest: &str, args: &BenchTrainArgs, context: &Context) -> Result<Ti
     let samples = source.samples();
     let steps = trainer.steps_per_epoch(samples);
     let mut batches = source.train(0, 0, trainer.rows())?;
-    let mut epoch = || {
+    let mut epoch = |trainer: &mut Trainer| {
         for _ in 0..steps {
             let batch = batches.next().unwrap_or_else(|| Err(ended()))?;
-            step(&mut trainer, &batch, lr)?;
+            step(trainer, &batch, lr)?;
             batches.recycle(batch);
         }
         Ok(())
     };
-    epoch()?;
-    let times = time(args, context, FEWEST_EPOCHS, &mut epoch)?;
+    epoch(&mut trainer)?;
+    trainer.forget_profile();
+    let times = time(args, context, FEWEST_EPOCHS, &mut || epoch(&mut trainer))?;
     drop(batches);
     let (threads, kernels) = (session.cpu.pool.threads(), session.cpu.path.name());
     Ok(Timed { trainer, threads, kernels, times, samples, before })
