@@ -25,8 +25,8 @@ pub struct Addresses<T> {
     pub grpc: Option<T>,
 }
 
-/// Serves at these addresses, with `tls` encrypted, until it is asked to end; `told` learns them, as ports may have been left open. Says whether
-/// everything that was in was answered.
+/// Serves at these addresses, with `tls` encrypted, until it is asked to end; `told` learns them, as ports may have been
+/// left open. Says whether everything that was in was answered.
 ///
 /// # Errors
 /// When an address cannot be listened at, or this build has no gRPC.

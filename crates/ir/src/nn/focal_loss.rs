@@ -1,5 +1,6 @@
 //! `focal_loss`: the loss of a classifier in which samples that are right already count little (Lin et al. 2017).
 
+use super::cross_entropy::Surprise;
 use crate::region::composite;
 use crate::{Builder, Value};
 
@@ -21,13 +22,8 @@ impl Builder {
     /// probabilities, which does not cancel. With one class there is no other, and the loss is 0.
     pub fn focal_loss(&mut self, logits: Value, targets: Value, gamma: f64) -> Value {
         self.composite_of(&FocalLoss { gamma }, &[logits, targets], |b| {
-            let shifted = b.minus_max(logits);
-            let last = b.rank(shifted).saturating_sub(1);
-            let exp = b.exp(shifted);
-            let sum = b.reduce_sum(exp, &[last]);
-            let log = b.log(sum);
-            let picked = b.pick(shifted, targets);
-            let cross_entropy = b.sub(log, picked);
+            let Surprise { exp, log, loss } = b.surprise(logits, targets);
+            let last = b.rank(exp).saturating_sub(1);
             let is_target = b.is_target(exp, targets);
             let zero = b.scalar(0.0, b.dtype(exp));
             let others = b.select(is_target, zero, exp);
@@ -38,7 +34,7 @@ impl Builder {
             let others = b.sub(others, log);
             let power = b.mul_scalar(others, gamma);
             let factor = b.exp(power);
-            b.mul(factor, cross_entropy)
+            b.mul(factor, loss)
         })
     }
 }

@@ -25,10 +25,7 @@ impl Builder {
             let half = b.mul_scalar(cut, 0.5);
             let rest = b.sub(size, half);
             let loss = b.mul(cut, rest);
-            let mean = b.mean_last(loss);
-            let mut dims = b.dims(mean);
-            dims.pop();
-            b.reshape(mean, &dims)
+            b.mean_of_last(loss)
         })
     }
 }

@@ -10,10 +10,7 @@ impl Builder {
             let (prediction, target) = (b.widened(prediction), b.widened(target));
             let difference = b.sub(prediction, target);
             let size = b.abs(difference);
-            let mean = b.mean_last(size);
-            let mut dims = b.dims(mean);
-            dims.pop();
-            b.reshape(mean, &dims)
+            b.mean_of_last(size)
         })
     }
 }

@@ -17,6 +17,14 @@ impl Builder {
         self.mul_scalar(sum, 1.0 / n as f64)
     }
 
+    /// The mean over the last dimension, which is gone then; its extent must be fixed.
+    pub(crate) fn mean_of_last(&mut self, x: Value) -> Value {
+        let mean = self.mean_last(x);
+        let mut dims = self.dims(mean);
+        dims.pop();
+        self.reshape(mean, &dims)
+    }
+
     /// The sum over the last dimension, which stays with an extent of 1.
     pub(crate) fn sum_last(&mut self, x: Value) -> Value {
         let (axis, dims) = self.last_as_one(x);
