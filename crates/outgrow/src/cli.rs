@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use outgrow_train::spec::Precision;
+
 use crate::manifest::TransportName;
 
 /// From raw data to a trained model, with one manifest and one command.
@@ -371,6 +373,17 @@ pub enum WorkName {
 pub enum PrecisionName {
     /// 32 bits
     F32,
+    /// Products of bf16, sums and all else of 32 bits
+    Bf16,
+}
+
+impl From<PrecisionName> for Precision {
+    fn from(name: PrecisionName) -> Self {
+        match name {
+            PrecisionName::F32 => Self::F32,
+            PrecisionName::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 /// A load for a server.

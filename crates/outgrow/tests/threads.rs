@@ -93,6 +93,35 @@ fn a_language_model() {
     check(&place);
 }
 
+/// Products of bf16 too, forward and backward: they are other numbers than those of f32, and go to the same place.
+#[test]
+fn mixed_precision() {
+    let convolutions = format!(
+        "{GLYPHS}[model]\nlayers = [\n\
+        {{ conv = 16, kernel = 3, padding = 1, bias = false }}, {{ batch_norm = true }}, {{ activation = \"relu\" }},\n\
+        {{ conv = 24, kernel = 3, stride = 2, groups = 2 }}, {{ activation = \"gelu\" }},\n\
+        {{ flatten = true }}, {{ dense = 50, activation = \"relu\" }}, {{ dense = 10 }},\n]\n\
+        [train]\nsteps = 12\nbatch = 32\nmicro_shards = 2\noptimizer = \"adam\"\nlog_every_steps = 1\n"
+    );
+    let text = "[data]\nsource = \"text\"\nfiles = \"poem.txt\"\ncontext = 16\nsplit = { test = 0.1 }\n\
+        [model]\nname = \"gpt\"\nlayers = 1\nheads = 2\nwidth = 32\n\
+        [train]\nsteps = 12\nbatch = 16\noptimizer = \"adamw\"\nlog_every_steps = 1\n";
+    for manifest in [convolutions.as_str(), text] {
+        let place = Place::with(manifest);
+        place.write("poem.txt", "the quick brown fox jumps over the lazy dog; ".repeat(60));
+        let bf16 = ["--set", "train.precision=bf16"];
+        let one = measure(&place, 1, &bf16);
+        for threads in [2, 3] {
+            assert_eq!(measure(&place, threads, &bf16), one, "{threads} threads");
+        }
+        let wide = measure(&place, 2, &[]);
+        assert_ne!(wide["weights_sha256"], one["weights_sha256"]);
+        let loss = |r: &Json| r["test"]["loss"].as_f64().unwrap();
+        let apart = (loss(&one) / loss(&wide) - 1.0).abs();
+        assert!(apart < 0.02, "test losses {} and {}", loss(&one), loss(&wide));
+    }
+}
+
 /// A table with missing values, categories and numbers.
 fn people() -> String {
     let mut dice = Dice(2);

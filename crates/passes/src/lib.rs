@@ -1,8 +1,9 @@
-//! Graph to graph passes: gradient, simplification, recomputation and fusion. The verifier runs after each.
+//! Graph to graph passes: gradient, mixed precision, simplification, recomputation and fusion. The verifier runs after each.
 
 mod dead_code;
 mod fuse;
 mod gradient;
+mod narrow;
 mod pipeline;
 mod reach;
 mod recompute;
@@ -11,6 +12,7 @@ mod simplify;
 pub use dead_code::DeadCode;
 pub use fuse::{Fuse, units};
 pub use gradient::{add_gradients, gradient};
+pub use narrow::narrow_products;
 pub use pipeline::{Pass, PassManager, prepare};
 pub use recompute::Recompute;
 pub use simplify::Simplify;

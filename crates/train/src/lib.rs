@@ -31,7 +31,7 @@ mod watch;
 
 pub use evaluate::Evaluator;
 pub use flat::{Entry, Layout};
-pub use memory::memory_needed;
+pub use memory::{memory_needed, step_graph};
 pub use metrics::Metrics;
 pub use observe::{Silent, TrainEvent, TrainObserver};
 pub use program::{ModelProgram, Sample};

@@ -2,15 +2,23 @@
 
 use crate::optim::from_spec;
 use crate::program::{Interface, Outputs, layouts};
-use crate::spec::Train;
+use crate::spec::{Precision, Train};
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, OutputRole};
 use outgrow_models::BuiltModel;
-use outgrow_passes::add_gradients;
+use outgrow_passes::{add_gradients, narrow_products};
 use outgrow_runtime::{Backend, CompileOptions, plan};
 
-/// The graph of a step of a micro-shard. Its gradients come first: they are then laid out as the parameters are.
-pub(crate) fn step_graph(model: &BuiltModel) -> Result<Graph, Diagnostics> {
+/// The graph of a step of a micro-shard in the given precision. Its gradients come first: they are then laid out as the
+/// parameters are.
+///
+/// # Errors
+/// When the model has no loss that could be differentiated.
+pub fn step_graph(model: &BuiltModel, precision: Precision) -> Result<Graph, Diagnostics> {
     let mut graph = add_gradients(&model.train)?;
+    match precision {
+        Precision::F32 => {}
+        Precision::Bf16 => graph = narrow_products(&graph)?,
+    }
     graph.outputs.sort_by_key(|output| !matches!(output.role, OutputRole::Gradient(_)));
     Ok(graph)
 }
@@ -53,7 +61,8 @@ pub fn memory_needed(
         let options = CompileOptions { bindings: Some(bindings), ..CompileOptions::default() };
         Ok::<_, Diagnostics>((plan(backend, &graph, rows, &options)?.bytes(), outputs))
     };
-    let (step, gradients) = planned(&step_graph(model)?, in_step, config.batch / config.micro_shards)?;
+    let (step, gradients) =
+        planned(&step_graph(model, config.precision)?, in_step, config.batch / config.micro_shards)?;
     let (evaluation, outputs) = planned(&model.eval, in_evaluation, config.batch)?;
     let kept = [gradient_bytes(config, &gradients), outputs.layout.bytes(), step, evaluation];
     Ok(kept.into_iter().fold(state_bytes(model, config, checkpoints), u64::saturating_add))

@@ -131,7 +131,7 @@ pub struct TrainSpec {
     /// times in the whole run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_every_steps: Option<NonZeroU64>,
-    /// The element type of weights and computation.
+    /// What a training step computes with; evaluation is in f32, as serving is.
     #[serde(default)]
     pub precision: Precision,
 }
@@ -277,13 +277,16 @@ impl MetricName {
     }
 }
 
-/// The element type of weights and computation.
+/// What a training step computes with. Weights, the optimiser and evaluation are f32 with each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// 32-bit floating point.
     #[default]
     F32,
+    /// Mixed: matrix products and convolutions, forward and backward, take operands rounded to bf16 (8 bits of
+    /// mantissa) and sum in f32. All else is f32, and the loss needs no scaling.
+    Bf16,
 }
 
 /// Training whose description holds together.
@@ -331,7 +334,7 @@ pub struct Train {
     pub evaluate_every: Interval,
     /// How often the metrics of a step are written; about a thousand times in the whole run when not given.
     pub log_every_steps: Option<u64>,
-    /// The element type.
+    /// What a training step computes with.
     pub precision: Precision,
 }
 

@@ -97,7 +97,7 @@ impl Trainer {
         let mut budget = Budget(options.memory);
         let state_bytes = state_bytes(&model, &config, options.checkpoints.is_some());
         budget.take(state_bytes, "weights and their state")?;
-        let step_graph = step_graph(&model)?;
+        let step_graph = step_graph(&model, config.precision)?;
         let shard = config.batch / config.micro_shards;
         let program = ModelProgram::new(&model, &step_graph, in_step, shard, &*backend, &budget.options())?;
         budget.take(program.compiled.memory.bytes(), "the values of a step")?;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use outgrow_ir::{Graph, Op, Output};
-use outgrow_passes::{add_gradients, prepare};
+use outgrow_passes::prepare;
+use outgrow_train::step_graph;
 use serde_json::json;
 
 use crate::cli::{GraphArgs, GraphStage, ProcessorArgs};
@@ -17,8 +18,8 @@ pub fn run(args: &GraphArgs, context: &Context) -> Result<(), Failure> {
     let session = Session::open(&args.manifest, &processor, context)?;
     let (data, _) = session.data()?;
     let model = session.model(&data)?;
-    let before = add_gradients(&model.train)?;
     let train = session.train(&data);
+    let before = step_graph(&model, train.precision)?;
     let after = prepare().run(&before.bind(train.batch / train.micro_shards))?;
     let mut stages = Vec::new();
     if args.stage != GraphStage::After {

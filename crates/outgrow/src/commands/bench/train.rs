@@ -113,7 +113,8 @@ fn steps(
     args: &BenchTrainArgs,
     context: &Context,
 ) -> Result<Timed, Failure> {
-    let manifest = manifest::parse(manifest)?;
+    let mut manifest = manifest::parse(manifest)?;
+    manifest.train.precision = args.precision.into();
     let cpu = cpu_backend(&args.processor)?;
     let (inputs, target) = samples.schema();
     let rows = manifest.train.batch;
@@ -134,7 +135,8 @@ fn steps(
 
 /// Times epochs over the manifest's own data, which is loaded as in a run.
 fn epochs(manifest: &str, args: &BenchTrainArgs, context: &Context) -> Result<Timed, Failure> {
-    let manifest = manifest::parse(manifest)?;
+    let mut manifest = manifest::parse(manifest)?;
+    manifest.train.precision = args.precision.into();
     let files = ManifestArgs {
         manifest: PathBuf::new(),
         set: Vec::new(),
