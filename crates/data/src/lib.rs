@@ -44,11 +44,11 @@ pub use content::{Content, unpacked};
 pub use dataset::Dataset;
 pub use inspect::{Inspection, SplitInspection, ValueRange};
 pub use loader::{DataLoader, LoaderOptions, Position};
-pub use prepare::{Prepared, prepare};
+pub use prepare::{Prepared, prepare, source_rows};
 pub use report::{CleanReport, SplitReport};
 pub use spec::{
-    Cell, Clean, ColumnType, DataSpec, Files, NamedNormalization, Names, Normalization, PixelNumbers,
-    SplitSpec, Task, TestSpec,
+    Cell, Clean, ColumnType, DataSpec, Files, FoldSpec, NamedNormalization, Names, Normalization,
+    PixelNumbers, SplitSpec, Task, TestSpec,
 };
 pub use split::Split;
 pub use work::{PrepareOptions, PrepareProgress};

@@ -4,7 +4,7 @@
 use crate::download::{Downloads, LIMIT_BYTES};
 use crate::files::{Finder, Web, storage_problem};
 use crate::manifest::{DATASET, FORMAT, Manifest, PROGRESS, Progress, SplitInfo};
-use crate::problems::{empty, empty_test, nothing_left, one_class};
+use crate::problems::{empty, empty_fold, empty_test, nothing_left, one_class};
 use crate::source::{self, Context, Opened, Part};
 use crate::split::Splitter;
 use crate::stratify::stratified;
@@ -38,6 +38,28 @@ pub struct Prepared {
 /// Everything that is wrong with the section or the source. Data that was prepared before stays as it is.
 pub fn prepare(spec: &DataSpec, options: &PrepareOptions<'_>) -> Result<Prepared, Diagnostics> {
     prepare_identified(spec, options, &identify(spec, options)?)
+}
+
+/// The numbers in the source, from 1, of the records that a split of prepared data holds, in the order in which they are
+/// stored; `transform` is the one that they were prepared by. The source is read anew.
+///
+/// # Errors
+/// When it cannot be read, or is one long text.
+pub fn source_rows(
+    spec: &DataSpec,
+    options: &PrepareOptions<'_>,
+    transform: &Transform,
+    split: Split,
+) -> Result<Vec<u64>, Diagnostics> {
+    let Identified { source, splitter, .. } = identify(spec, options)?;
+    let Opened::Records(source) = source else {
+        return Err(Diagnostic::new("data.rows", "a text has no rows")
+            .item("data.source")
+            .expected("records")
+            .into());
+    };
+    let splitter = stratified(spec, &*source, &splitter, &|_| ())?;
+    Ok(records::rows(&*source, &splitter, transform, split)?)
 }
 
 /// A source, and what its data will be called.
@@ -134,7 +156,13 @@ pub(crate) fn prepare_with(
         Opened::Text(text) => tokens::prepare(&work, text, progress)?,
     };
     match fitted {
-        None => check(&transform, &splits)?,
+        None => {
+            check(&transform, &splits)?;
+            let fold = spec.split.as_ref().and_then(|split| split.fold);
+            if let Some(fold) = fold.filter(|_| splits[Split::Test.index()].records() == 0) {
+                return Err(empty_fold(fold).into());
+            }
+        }
         Some(_) if splits[Split::Test.index()].records() == 0 => return Err(nothing_left().into()),
         Some(_) => {}
     }
@@ -155,6 +183,9 @@ pub(crate) fn prepare_with(
     storage.remove_file(&folder.join(PROGRESS)).map_err(|e| storage_problem(&e))?;
     Ok(Prepared { folder, fingerprint, reused: false, report: manifest.report })
 }
+
+/// Most folds.
+const FOLDS_MAX: u32 = 1000;
 
 /// The splitter for the fractions that are asked for.
 pub(crate) fn splitter_of(spec: &DataSpec, seed: u64, has_test: bool) -> Result<Splitter, Diagnostic> {
@@ -177,7 +208,27 @@ pub(crate) fn splitter_of(spec: &DataSpec, seed: u64, has_test: bool) -> Result<
             "one of `data.test` and `data.split.test`",
         );
     }
-    Ok(Splitter::new(seed, split.validation, split.test))
+    let splitter = Splitter::new(seed, split.validation, split.test);
+    let Some(fold) = split.fold else { return Ok(splitter) };
+    if !(2..=FOLDS_MAX).contains(&fold.of) || !(1..=fold.of).contains(&fold.number) {
+        let expected = format!("a number from 1 to `of`, and `of` from 2 to {FOLDS_MAX}");
+        return fail("data.split.fold", "there is no such fold", &expected);
+    }
+    if split.test > 0.0 || has_test {
+        return fail(
+            "data.split.fold",
+            "a fold is what is tested on, in place of other test data",
+            "`fold`, or `split.test`, or `data.test`; `outgrow run --folds` leaves the latter two out",
+        );
+    }
+    if split.validation + 1.0 / f64::from(fold.of) >= 1.0 {
+        return fail(
+            "data.split.validation",
+            "besides the fold and the validation data, nothing is left to train on",
+            "a smaller fraction, or more folds",
+        );
+    }
+    Ok(splitter.with_fold(fold))
 }
 
 /// The data set in `folder`, when it is whole.

@@ -1,5 +1,6 @@
 //! What is wrong with data as a whole, whoever finds it.
 
+use crate::spec::FoldSpec;
 use outgrow_ir::Diagnostic;
 
 /// The diagnostic for a training split without records.
@@ -18,6 +19,14 @@ pub(crate) fn empty_test() -> Diagnostic {
         .hint(
             "its files may hold nothing but a header, or the steps of `data.clean` may leave out everything",
         )
+}
+
+/// The diagnostic for a fold without records.
+pub(crate) fn empty_fold(FoldSpec { number, of }: FoldSpec) -> Diagnostic {
+    Diagnostic::new("data.empty", format!("no record is in part {number} of {of}"))
+        .item("data.split.fold")
+        .expected("at least one record in each part")
+        .hint("take fewer folds: there are too few records for so many")
 }
 
 /// The diagnostic for files of which no record is left.

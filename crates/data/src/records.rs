@@ -5,6 +5,7 @@ use crate::manifest::{Progress, SplitInfo};
 use crate::pieces::in_pieces;
 use crate::shard::{ShardWriter, records_per_shard};
 use crate::source::{Part, RecordSource};
+use crate::split::Splitter;
 use crate::work::{Made, Work};
 use crate::{CleanReport, Split, target_fit};
 use outgrow_ir::{Diagnostic, Diagnostics};
@@ -87,6 +88,28 @@ pub(crate) fn prepare(
     }
     let (report, splits) = storing.finish()?;
     Ok((transform, report, splits))
+}
+
+/// The numbers in the source, from 1, of the records that a split holds, in the order in which they are stored. Reads the
+/// source anew; `transform` is the one that the data was prepared by.
+pub(crate) fn rows(
+    source: &dyn RecordSource,
+    splitter: &Splitter,
+    transform: &Transform,
+    split: Split,
+) -> Result<Vec<u64>, Diagnostic> {
+    let part = if split == Split::Test && source.has_test() { Part::Test } else { Part::Train };
+    let (mut content, mut run, mut rows) = (Vec::new(), Run::default(), Vec::new());
+    for (number, record) in source.records(part)?.enumerate() {
+        let mut record = record?;
+        canonical(&record, &mut content);
+        let hash = splitter.hash(&content);
+        let is_in = part == Part::Test || splitter.assign(hash, &record.values) == split;
+        if is_in && transform.chain.prepare(&mut record, hash.identity, &mut run)? {
+            rows.push(number as u64 + 1);
+        }
+    }
+    Ok(rows)
 }
 
 /// The pass that cleans, encodes and stores all records.

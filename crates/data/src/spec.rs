@@ -305,6 +305,20 @@ pub struct SplitSpec {
     /// out: yes for classes of at most 1,000 records; larger ones are divided by chance, which comes to nearly the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stratify: Option<bool>,
+    /// Which part of a k-fold evaluation is for testing, in place of `test`, such as `{ number = 1, of = 5 }`. What
+    /// `validation` says is set aside from the others. `outgrow run --folds 5` runs all parts and gives this key to each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fold: Option<FoldSpec>,
+}
+
+/// One of several parts of (almost) equal size, each of which is for testing once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FoldSpec {
+    /// Which of them, from 1.
+    pub number: u32,
+    /// How many there are, 2 or more.
+    pub of: u32,
 }
 
 /// Kinds of columns.

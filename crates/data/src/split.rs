@@ -1,5 +1,6 @@
 //! Splits: which records train a model, which validate it, and which test it.
 
+use crate::spec::FoldSpec;
 use outgrow_transform::Value;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -52,7 +53,47 @@ pub struct Splitter {
     seed: u64,
     validation: f64,
     test: f64,
+    /// Where the places are cut, if one of several parts is for testing.
+    fold: Option<Cut>,
     by_class: Option<Arc<ByClass>>,
+}
+
+/// Places are whole numbers below this.
+pub(crate) const PLACES: u64 = 1 << 53;
+
+/// Where places are cut, which count as a circle: those from `test` up to `validation` are for testing, those from there up
+/// to `train` for validation, and all others for training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The first for testing.
+    pub test: u64,
+    /// The first for validation.
+    pub validation: u64,
+    /// The first for training.
+    pub train: u64,
+}
+
+impl Cut {
+    /// The part that a place is in.
+    pub fn assign(&self, place: u64) -> Split {
+        let at = |place: u64| place.wrapping_sub(self.test) % PLACES;
+        match at(place) {
+            place if place < at(self.validation) => Split::Test,
+            place if place < at(self.train) => Split::Validation,
+            _ => Split::Train,
+        }
+    }
+
+    /// For one of several parts of all places, and this fraction of all behind it.
+    fn of_fold(fold: FoldSpec, validation: f64) -> Self {
+        let bound = |number: u32| (u128::from(number) * u128::from(PLACES) / u128::from(fold.of)) as u64;
+        let test_end = bound(fold.number);
+        Self {
+            test: bound(fold.number - 1),
+            validation: test_end,
+            train: test_end + (validation * PLACES as f64) as u64,
+        }
+    }
 }
 
 /// Where classes are cut that are divided each by itself.
@@ -60,8 +101,8 @@ pub struct Splitter {
 pub struct ByClass {
     /// The column of the label.
     pub column: usize,
-    /// By the label's canonical bytes: below which places a record is for testing, and for validation.
-    pub bounds: BTreeMap<Vec<u8>, [u64; 2]>,
+    /// By the label's canonical bytes.
+    pub cuts: BTreeMap<Vec<u8>, Cut>,
 }
 
 /// What a record's content determines.
@@ -74,10 +115,10 @@ pub struct ContentHash {
 }
 
 impl ByClass {
-    fn of(&self, values: &[Value]) -> Option<[u64; 2]> {
+    fn of(&self, values: &[Value]) -> Option<Cut> {
         let mut key = Vec::new();
         values.get(self.column)?.canonical_bytes(&mut key);
-        self.bounds.get(&key).copied()
+        self.cuts.get(&key).copied()
     }
 }
 
@@ -91,7 +132,12 @@ impl ContentHash {
 impl Splitter {
     /// A splitter that sets aside these fractions.
     pub fn new(seed: u64, validation: f64, test: f64) -> Self {
-        Self { seed, validation, test, by_class: None }
+        Self { seed, validation, test, fold: None, by_class: None }
+    }
+
+    /// The same with one of several parts for testing.
+    pub fn with_fold(self, fold: FoldSpec) -> Self {
+        Self { fold: Some(Cut::of_fold(fold, self.validation)), ..self }
     }
 
     /// Hashes a record's content (SHA-256 over the seed and the bytes).
@@ -116,12 +162,9 @@ impl Splitter {
 
     /// The split of a record with this hash and these values.
     pub fn assign(&self, hash: ContentHash, values: &[Value]) -> Split {
-        if let Some([test, validation]) = self.by_class.as_ref().and_then(|classes| classes.of(values)) {
-            return match hash.place {
-                place if place < test => Split::Test,
-                place if place < validation => Split::Validation,
-                _ => Split::Train,
-            };
+        let by_class = self.by_class.as_ref().and_then(|classes| classes.of(values));
+        if let Some(cut) = by_class.or(self.fold) {
+            return cut.assign(hash.place);
         }
         let place = hash.place as f64 / (1u64 << 53) as f64;
         if place < self.test {
@@ -137,6 +180,31 @@ impl Splitter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_record_is_tested_in_one_fold() {
+        let assigned = |fold: Option<FoldSpec>, place: u64| {
+            let splitter = Splitter::new(1, 0.3, 0.0);
+            let splitter = fold.map_or(splitter.clone(), |fold| splitter.with_fold(fold));
+            splitter.assign(ContentHash { place, identity: 0 }, &[])
+        };
+        for of in [2, 3, 7, 10] {
+            let ends = (0..of).map(|i| (u128::from(i) * u128::from(PLACES) / u128::from(of)) as u64);
+            let places = ends.flat_map(|end| [end, end + 1, end.wrapping_sub(1) % PLACES, end + PLACES / 20]);
+            for place in places {
+                let in_fold = |number| assigned(Some(FoldSpec { number, of }), place);
+                let tested = (1..=of).filter(|n| in_fold(*n) == Split::Test).count();
+                assert_eq!(tested, 1, "{place} of {of}");
+            }
+        }
+        let second = |percent: u64| assigned(Some(FoldSpec { number: 2, of: 4 }), PLACES / 100 * percent);
+        assert_eq!(
+            [20, 30, 60, 85].map(second),
+            [Split::Train, Split::Test, Split::Validation, Split::Train]
+        );
+        let last = |percent: u64| assigned(Some(FoldSpec { number: 4, of: 4 }), PLACES / 100 * percent);
+        assert_eq!([80, 10, 35, 70].map(last), [Split::Test, Split::Validation, Split::Train, Split::Train]);
+    }
 
     #[test]
     fn fractions_hold_and_content_decides() {

@@ -244,6 +244,12 @@ pub struct RunArgs {
     /// prepared data
     #[arg(long)]
     pub dry_run: bool,
+    /// With `run`: evaluate by K folds. The rows of `data` are divided into K parts by `data.seed`, each class by itself as
+    /// for any split; each part is tested by a model trained on the others, in a run of its own in fold-1, fold-2 and so on
+    /// below the run's folder. `split.validation` is set aside from those others, and early stopping and whatever else goes
+    /// by validation data looks at that alone; `split.test`, `data.test` and `data.storage` are left out
+    #[arg(long, value_name = "K")]
+    pub folds: Option<u32>,
     /// Who works.
     #[command(flatten)]
     pub workers: GroupArgs,

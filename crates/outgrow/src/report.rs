@@ -5,6 +5,7 @@ mod bitmap;
 mod charts;
 mod confusion;
 pub(crate) mod data_page;
+mod folds;
 pub(crate) mod format;
 mod frame;
 mod memory;
@@ -16,6 +17,7 @@ use outgrow_data::{Dataset, Split};
 use serde::{Deserialize, Serialize};
 
 pub use bitmap::Bitmap;
+pub use folds::{FoldRow, FoldsReport, render as render_folds};
 pub use plot::{Plot, Scale, Series, Style};
 pub use render::{comparison_page, plot_page, render};
 

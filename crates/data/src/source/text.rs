@@ -59,6 +59,7 @@ fn open(spec: &DataSpec, with: &Context<'_>) -> Result<Opened, Diagnostics> {
         ("augment", spec.augment.is_some()),
         ("sql", spec.sql.is_some()),
         ("clean", spec.clean.is_some()),
+        ("split.fold", spec.split.as_ref().is_some_and(|split| split.fold.is_some())),
         ("split.stratify", spec.split.as_ref().is_some_and(|split| split.stratify.is_some())),
     ] {
         if given {

@@ -1,6 +1,8 @@
 //! `outgrow run`: data, training, evaluation, model and report with one command. `outgrow train` is the same without
 //! the evaluation and the report.
 
+pub mod folds;
+
 use outgrow_data::Split;
 use outgrow_train::spec::MetricName;
 use serde_json::{Map, Value as Json};
@@ -24,23 +26,30 @@ pub fn train(args: &RunArgs, context: &Context) -> Result<(), Failure> {
 }
 
 fn go(args: &RunArgs, context: &Context, evaluate: bool) -> Result<(), Failure> {
-    let manifest = context.manifest(&args.manifest)?;
-    let cluster = Cluster::of(&args.workers, manifest.spec.cluster.as_ref());
-    let cluster = cluster.map_err(|found| manifest.locate(found.into()))?;
-    let result = if cluster.workers > 1 {
-        run_group(args, context, &manifest, &cluster, evaluate)?
-    } else {
-        let session = Session::of(manifest, &args.manifest, &args.processor, context)?;
-        let place = run_place(&session.manifest, args.out.as_deref());
-        match args.dry_run {
-            true => session.dry_run(evaluate, None)?,
-            false => session.run(&place, args.fresh, evaluate, None)?,
-        }
-    };
+    if let Some(count) = args.folds {
+        return folds::run(args, count, context, evaluate);
+    }
+    let result = one(args, context, evaluate)?;
     if args.dry_run {
         return Ok(context.answer(&result, &format!("{}\n", line(&result)))?);
     }
     Ok(context.answer(&result, &summary(&result))?)
+}
+
+/// One run, and its result for machines.
+fn one(args: &RunArgs, context: &Context, evaluate: bool) -> Result<Json, Failure> {
+    let manifest = context.manifest(&args.manifest)?;
+    let cluster = Cluster::of(&args.workers, manifest.spec.cluster.as_ref());
+    let cluster = cluster.map_err(|found| manifest.locate(found.into()))?;
+    if cluster.workers > 1 {
+        return run_group(args, context, &manifest, &cluster, evaluate);
+    }
+    let session = Session::of(manifest, &args.manifest, &args.processor, context)?;
+    let place = run_place(&session.manifest, args.out.as_deref());
+    match args.dry_run {
+        true => session.dry_run(evaluate, None),
+        false => session.run(&place, args.fresh, evaluate, None),
+    }
 }
 
 /// Metrics side by side; behind them, those of each of several numbers that are predicted.

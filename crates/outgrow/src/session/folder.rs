@@ -25,6 +25,7 @@ use crate::manifest::kept::{MANIFEST, ROOTS, RUN};
 /// | `model/` | the model: graph, weights, transform |
 /// | `result.json` | how the run ended |
 /// | `report.html` | the run on one page |
+/// | `fold-1/` and so on, `predictions.csv` | of a k-fold evaluation: the runs, and what each predicted for its part |
 /// | `tune-lr.json`, `tune-lr.html` | from a search for a learning rate, before or after the run |
 #[derive(Debug)]
 pub struct RunFolder {
@@ -60,6 +61,10 @@ pub const TUNE_LR_PLOT: &str = "tune-lr.html";
 const RESULT: &str = "result.json";
 /// The page.
 pub const REPORT: &str = "report.html";
+/// What k-fold evaluation has predicted for each row.
+pub const PREDICTIONS: &str = "predictions.csv";
+/// The folder of one of its runs, without its number.
+const FOLD: &str = "fold-";
 /// The folder of the training states.
 pub const CHECKPOINTS: &str = "checkpoints";
 
@@ -95,6 +100,15 @@ fn problem(error: &StorageError) -> Diagnostics {
         _ => diagnostic.hint("choose another --out, which may be written to"),
     };
     diagnostic.into()
+}
+
+/// The folder of one run of a k-fold evaluation, by its number from 1.
+pub fn fold_folder(number: u32) -> String {
+    format!("{FOLD}{number}")
+}
+
+fn is_fold(name: &str) -> bool {
+    name.strip_prefix(FOLD).is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
 /// What there is in a folder in which a run is to be.
@@ -314,10 +328,12 @@ impl RunFolder {
     /// them, should this be interrupted, still has its log.
     fn empty(&self) -> Result<(), Diagnostics> {
         self.storage.remove_file(&self.file(RESULT)).map_err(|e| problem(&e))?;
-        for folder in [CHECKPOINTS, MODEL_FOLDER] {
+        let there = self.storage.list(&self.path).map_err(|e| problem(&e))?;
+        let folds = there.iter().filter(|entry| entry.is_folder && is_fold(&entry.name));
+        for folder in folds.map(|entry| entry.name.as_str()).chain([CHECKPOINTS, MODEL_FOLDER]) {
             self.storage.remove_tree(&self.file(folder)).map_err(|e| problem(&e))?;
         }
-        for file in [REPORT, "metrics.jsonl", MANIFEST] {
+        for file in [REPORT, "metrics.jsonl", MANIFEST, PREDICTIONS] {
             self.storage.remove_file(&self.file(file)).map_err(|e| problem(&e))?;
         }
         Ok(())

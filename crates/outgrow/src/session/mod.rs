@@ -7,6 +7,7 @@ mod batches;
 mod early_stopping;
 pub mod estimate;
 pub mod folder;
+mod folds;
 mod group;
 mod length;
 mod memory;
@@ -46,6 +47,7 @@ use crate::manifest::Manifest;
 use crate::places::{RunPlace, threads};
 
 pub use batches::DatasetBatches;
+pub use folds::{Tested, TestedRow};
 pub use group::{join, run_group};
 pub use outcome::{RunResult, evaluate_run};
 use own_folder::Namesakes;

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use outgrow_data::replicas::{Replicas, Version, prepare_replicated};
-use outgrow_data::{Dataset, PrepareOptions, PrepareProgress, Prepared, prepare, prepare_files};
+use outgrow_data::{
+    Dataset, PrepareOptions, PrepareProgress, Prepared, Split, prepare, prepare_files, source_rows,
+};
 use outgrow_env::remote::is_url;
 use outgrow_env::{FolderPlace, Place, StorageBackend};
 use outgrow_ir::Diagnostic;
@@ -89,6 +91,20 @@ pub fn open_files(
     let prepared = prepared?;
     say_notes(&prepared, context);
     Ok(Dataset::open(context.world.storage.clone(), &prepared.folder)?)
+}
+
+/// The numbers in the source, from 1, of the records in a split of the manifest's data.
+pub fn rows_of(
+    manifest: &Manifest,
+    args: &ManifestArgs,
+    threads: usize,
+    context: &Context,
+    data: &Dataset,
+    split: Split,
+) -> Result<Vec<u64>, Failure> {
+    let options = options(manifest, args, threads, context, &|_| ())?;
+    let rows = source_rows(&manifest.spec.data, &options, data.transform(), split);
+    Ok(rows.map_err(|found| manifest.locate(found))?)
 }
 
 fn options<'a>(
