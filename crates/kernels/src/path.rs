@@ -15,6 +15,9 @@ pub enum KernelPath {
     Avx2,
     /// AVX-512 F, BW, DQ and VL, with AVX2 and FMA.
     Avx512,
+    /// AVX-512 with BF16: the bits of [`KernelPath::Avx512`], but that products of bf16 are summed two at a time by the
+    /// processor's own instruction, which takes what lies below the normal numbers (2^-126) for zero.
+    Avx512Bf16,
     /// AVX-512, and matrix products on the tiles of AMX in parts of bf16 (see `gemm/amx.rs`): as accurate as those in
     /// f32, but that what lies below the normal numbers (2^-126) counts as zero, and a product with an infinite number
     /// may be NaN.
@@ -23,7 +26,7 @@ pub enum KernelPath {
 
 impl KernelPath {
     /// Every path, slowest first.
-    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Amx];
+    pub const ALL: [Self; 5] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];
 
     /// The fastest path of this processor whose products are plain f32. [`KernelPath::Amx`] must be asked for.
     pub fn detect() -> Self {
@@ -31,9 +34,9 @@ impl KernelPath {
         plain.rev().find(|p| p.is_supported()).unwrap_or(Self::Portable)
     }
 
-    /// The path whose vectors this one uses: its own, unless it only adds tiles.
+    /// The path whose vectors this one uses: its own, unless it only has other products.
     pub(crate) fn vectors(self) -> Self {
-        if self == Self::Amx { Self::Avx512 } else { self }
+        if matches!(self, Self::Avx512Bf16 | Self::Amx) { Self::Avx512 } else { self }
     }
 
     /// The paths this processor can run, slowest first.
@@ -53,6 +56,7 @@ impl KernelPath {
             match self {
                 Self::Portable => true,
                 Self::Avx2 => avx2(),
+                Self::Avx512Bf16 => Self::Avx512.is_supported() && is_x86_feature_detected!("avx512bf16"),
                 Self::Amx => Self::Avx512.is_supported() && crate::gemm::amx::is_supported(),
                 Self::Avx512 => {
                     avx2()
@@ -75,6 +79,7 @@ impl KernelPath {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512-bf16",
             Self::Amx => "amx",
         }
     }

@@ -30,7 +30,7 @@ pub(crate) struct Packing {
 pub(crate) enum Layout {
     /// The columns of a right operand in panels of so many, each rounded up to vectors of so many lanes; whether those
     /// are the view's rows.
-    Columns { panel: usize, lanes: usize, transposed: bool },
+    Columns { panel: usize, lanes: usize, unit: usize, transposed: bool },
     /// Of the correlations of a convolution.
     Correlations(Vec<crate::conv::WeightLayout>),
     /// Of weights of 3x3, their values at Winograd's points.

@@ -45,9 +45,16 @@ pub(crate) struct Blocks {
     units: usize,
     unit: usize,
     count: usize,
+    /// All inner positions.
+    extent: usize,
 }
 
 impl Blocks {
+    /// The blocks of `extent` inner positions, cut at multiples of `unit`.
+    pub fn of(extent: usize, unit: usize) -> Self {
+        Self { extent, ..Self::new(extent.div_ceil(unit), unit) }
+    }
+
     /// The blocks of `units` times `unit` inner positions, cut between units; `unit` is at most [`K_BLOCK_MAX`].
     pub fn new(units: usize, unit: usize) -> Self {
         // None is empty: large units may be fewer than the blocks that they would fill.
@@ -55,7 +62,7 @@ impl Blocks {
         while units.div_ceil(count) * unit > K_BLOCK_MAX {
             count += 1;
         }
-        Self { units, unit, count }
+        Self { units, unit, count, extent: units * unit }
     }
 
     pub fn count(&self) -> usize {
@@ -65,7 +72,7 @@ impl Blocks {
     /// The inner positions of block `i`.
     pub fn get(&self, i: usize) -> Range<usize> {
         let units = part(self.units, i, self.count);
-        units.start * self.unit..units.end * self.unit
+        units.start * self.unit..(units.end * self.unit).min(self.extent)
     }
 }
 
@@ -98,7 +105,7 @@ pub(crate) trait RightOperand: Sync {
     /// One thread computes with this operand at a time.
     unsafe fn begin(&self, _block: Range<usize>, _tile: &mut Tile) {}
 
-    /// Inner positions to pack at a time when several panels are packed together.
+    /// Inner positions to pack at a time when several panels are packed together: an even number.
     fn slice(&self) -> usize {
         K_BLOCK_MAX
     }
@@ -182,6 +189,7 @@ impl Product<'_> {
             return unsafe { self.compute_on_tiles(panels, columns, scratch) };
         }
         let in_place = self.left.in_place();
+        let unit = self.tiles.unit;
         // SAFETY: within the scratch memory.
         let right_buffer = if in_place { scratch } else { unsafe { scratch.add(LEFT_FLOATS) } };
         let tile_buffer = right_buffer.wrapping_add(GROUP * PANEL_FLOATS);
@@ -192,18 +200,19 @@ impl Product<'_> {
             let first = part(self.m, chunk.start, count).start;
             for block in 0..self.blocks.count {
                 let block = self.blocks.get(block);
-                let (p, k) = (block.start, block.len());
+                // What packed panels have `units` elements of along the inner dimension.
+                let (p, k, units) = (block.start, block.len(), block.len().div_ceil(unit));
                 // SAFETY: this thread computes alone with these operands.
                 unsafe { self.right.begin(block.clone(), &mut tile) };
                 if !in_place {
                     for panel in chunk.clone() {
                         let rows = part(self.m, panel, count);
-                        let buffer = scratch.wrapping_add((rows.start - first) * k);
+                        let buffer = scratch.wrapping_add((rows.start - first) * units);
                         // SAFETY: panels are packed one behind the other, `PANEL_CHUNK` of them in all.
                         unsafe { self.left.pack(rows.start, rows.len(), p, k, buffer) };
                     }
                 }
-                (tile.k, tile.run, tile.add) = (k, k, self.add || p > 0);
+                (tile.k, tile.run, tile.add) = (units, units, self.add || p > 0);
                 for group in columns.clone().step_by(group_columns) {
                     let group = group..columns.end.min(group + group_columns);
                     if !self.right.in_place() {
@@ -227,7 +236,7 @@ impl Product<'_> {
                                 self.left.point(rows.start, rows.len(), p, &mut tile);
                             } else {
                                 (tile.left, tile.left_step) =
-                                    (scratch.wrapping_add((rows.start - first) * k), rows.len());
+                                    (scratch.wrapping_add((rows.start - first) * units), rows.len());
                             }
                             // SAFETY: the operands are packed, or in place.
                             unsafe { self.tile(rows, vectors, &mut tile, &out, tile_buffer) };
@@ -249,7 +258,7 @@ impl Product<'_> {
             for (g, j) in columns.clone().step_by(self.tiles.columns()).enumerate() {
                 let count = self.tiles.columns().min(columns.end - j);
                 let width = count.next_multiple_of(self.tiles.lanes);
-                let to = buffer.wrapping_add(g * PANEL_FLOATS + (p - block.start) * width);
+                let to = buffer.wrapping_add(g * PANEL_FLOATS + (p - block.start) / self.tiles.unit * width);
                 // SAFETY: the caller's contract.
                 unsafe { self.right.pack(p, k, j, count, width, to) };
             }

@@ -17,7 +17,7 @@ pub(crate) struct Panel {
     pub width: usize,
     /// Elements between rows.
     pub pitch: usize,
-    /// Number of rows: the inner dimension.
+    /// Inner positions of the operand: the number of rows, or twice that of rows of pairs.
     pub k: usize,
 }
 
@@ -28,7 +28,9 @@ impl Panel {
     }
 }
 
-/// Packs elements of one type as f32: writes element `(i, p)` of the matrix to `to[p * pitch + i]`.
+/// Packs elements of one type as f32: writes element `(i, p)` of the matrix to `to[p * pitch + i]`. Or packs pairs of
+/// bf16 as bits: elements `(i, 2 p)` and `(i, 2 p + 1)` to the lower and upper half of `to[p * pitch + i]`, with zero
+/// behind an odd inner dimension.
 ///
 /// # Safety
 /// The elements can be read, `to` is good for the panel, and the processor supports the path.
@@ -43,9 +45,11 @@ pub(crate) struct PackFns {
 
 /// The packing loops of a path.
 pub(crate) fn pack_fns(path: KernelPath) -> PackFns {
-    match path.vectors() {
+    match path {
         #[cfg(target_arch = "x86_64")]
-        KernelPath::Avx512 => PackFns { f32: pack_avx512, bf16: pack_avx512 },
+        KernelPath::Avx512Bf16 => PackFns { f32: pack_avx512, bf16: pack_pairs },
+        #[cfg(target_arch = "x86_64")]
+        KernelPath::Avx512 | KernelPath::Amx => PackFns { f32: pack_avx512, bf16: pack_avx512 },
         #[cfg(target_arch = "x86_64")]
         KernelPath::Avx2 => PackFns { f32: pack_avx2, bf16: pack_avx2 },
         _ => PackFns { f32: pack_portable, bf16: pack_portable },
@@ -238,12 +242,23 @@ unsafe fn pack_avx512<T: Source>(matrix: Matrix<T>, panel: Panel, to: *mut f32) 
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn transpose<V: Vector, T: Source>(matrix: Matrix<T>, panel: Panel, to: *mut f32) {
+    // SAFETY: the caller's contract is the same.
+    unsafe { transpose_rows::<V, T>(|i| matrix.at(i, 0).start, panel, to) }
+}
+
+/// As [`transpose`], of rows that begin there.
+///
+/// # Safety
+/// As for [`PackFn`]: `k` elements can be read from each of the rows.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn transpose_rows<V: Vector, T: Source>(row: impl Fn(usize) -> *const T, panel: Panel, to: *mut f32) {
     let Panel { count, width, pitch, k } = panel;
     use std::arch::x86_64::*;
     let even = k - k % 4;
     let mut i = 0;
     while i < width {
-        let rows: [*const T; 8] = std::array::from_fn(|r| matrix.at((i + r).min(count - 1), 0).start);
+        let rows: [*const T; 8] = std::array::from_fn(|r| row((i + r).min(count - 1)));
         let lanes = (width - i).min(8);
         let mut p = 0;
         // SAFETY: four positions of each row can be read for `p + 4 <= k`; `lanes` elements of each of the four rows
@@ -271,10 +286,64 @@ unsafe fn transpose<V: Vector, T: Source>(matrix: Matrix<T>, panel: Panel, to: *
             }
             for p in even..k {
                 for (lane, row) in rows.iter().enumerate().take(lanes) {
-                    *to.add(p * pitch + i + lane) = (*row.add(p)).widen();
+                    *to.add(p * pitch + i + lane) = row.add(p).read_unaligned().widen();
                 }
             }
         }
         i += 8;
     }
+}
+
+/// Packs pairs of bf16 as they are; see [`PackFn`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn pack_pairs(matrix: Matrix<Bits16>, panel: Panel, to: *mut f32) {
+    use std::arch::x86_64::*;
+    let Panel { count, width, pitch, k } = panel;
+    let pairs = k / 2;
+    // SAFETY: the caller's contract; a bf16 of a row that is read is within its `count` elements or its `k` positions.
+    unsafe {
+        match (matrix.across, matrix.along) {
+            (1, along) => {
+                for p in 0..k.div_ceil(2) {
+                    let low = matrix.start.wrapping_offset(2 * p as isize * along).cast::<i16>();
+                    let high = low.wrapping_offset(along);
+                    for i in (0..width).step_by(16) {
+                        let read = first_of(count.saturating_sub(i));
+                        let read_high = if 2 * p + 1 < k { read } else { 0 };
+                        let a = _mm256_maskz_loadu_epi16(read, low.wrapping_add(i));
+                        let b = _mm256_maskz_loadu_epi16(read_high, high.wrapping_add(i));
+                        let (a, b) = (_mm512_cvtepu16_epi32(a), _mm512_cvtepu16_epi32(b));
+                        let both = _mm512_or_si512(a, _mm512_slli_epi32::<16>(b));
+                        _mm512_mask_storeu_epi32(to.add(p * pitch + i).cast(), first_of(width - i), both);
+                    }
+                }
+            }
+            // A pair lies as it is to lie: the rows are rows of pairs.
+            (_, 1) => {
+                let row = |i: usize| matrix.at(i, 0).start.cast::<f32>();
+                transpose_rows::<Avx512, f32>(row, Panel { k: pairs, ..panel }, to);
+                if k % 2 == 1 {
+                    for i in 0..width {
+                        let last = matrix.at(i.min(count - 1), k - 1).start;
+                        *to.add(pairs * pitch + i) = f32::from_bits(u32::from((*last).0));
+                    }
+                }
+            }
+            _ => {
+                for i in 0..count {
+                    for p in 0..k.div_ceil(2) {
+                        let bits = |p: usize| if p < k { u32::from((*matrix.at(i, p).start).0) } else { 0 };
+                        *to.add(p * pitch + i) = f32::from_bits(bits(2 * p) | bits(2 * p + 1) << 16);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The mask of the first `n` of 16 lanes.
+#[cfg(target_arch = "x86_64")]
+fn first_of(n: usize) -> std::arch::x86_64::__mmask16 {
+    ((1u32 << n.min(16)) - 1) as u16
 }

@@ -35,6 +35,8 @@ pub(crate) struct PackedColumns {
     pub n: usize,
     pub panel: usize,
     pub lanes: usize,
+    /// Inner positions of an element; blocks are cut at multiples of it.
+    pub unit: usize,
 }
 
 // SAFETY: an address only; nobody writes there while products read.
@@ -56,16 +58,17 @@ impl PackedColumns {
             for j in (0..self.n).step_by(self.panel) {
                 let count = self.panel.min(self.n - j);
                 let panel = Panel::dense(count, count.next_multiple_of(self.lanes), block.len());
-                let to = self.at(block.start, j, block.len()).cast_mut();
+                let to = self.at(block.start, j, block.len().div_ceil(self.unit)).cast_mut();
                 // SAFETY: the caller's contract.
                 unsafe { pack(matrix.at(j, block.start), panel, to) };
             }
         }
     }
 
-    /// The panel that begins with column `j`, of the block of `k` inner positions that begins at `p`.
+    /// The panel that begins with column `j`, of the block of `k` elements along the inner dimension that begins at
+    /// position `p`.
     fn at(&self, p: usize, j: usize, k: usize) -> *const f32 {
-        self.start.wrapping_add(Self::width(self.n, self.lanes) * p + j * k)
+        self.start.wrapping_add(Self::width(self.n, self.lanes) * (p / self.unit) + j * k)
     }
 }
 

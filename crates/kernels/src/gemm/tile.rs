@@ -4,8 +4,9 @@
 //! written or added to what the result holds. All variants of a path therefore give the same bits.
 
 use super::pack::{PackFns, pack_fns};
+use super::packed::PackedColumns;
 #[cfg(target_arch = "x86_64")]
-use super::vector::{Avx2, Avx512};
+use super::vector::{Avx2, Avx512, Avx512Pairs};
 use super::vector::{Portable, Vector};
 use crate::path::KernelPath;
 
@@ -98,8 +99,10 @@ pub(crate) struct Tiles {
     /// Whether the right operand may be read in place when its columns are not a multiple of the lanes.
     pub masked: bool,
     pub pack: PackFns,
-    /// Whether the path has AMX.
-    amx: bool,
+    /// Inner positions of an element of a packed panel: two, if it is a pair of bf16.
+    pub unit: usize,
+    /// The path.
+    path: KernelPath,
     /// How many parts of bf16 a number has, if products are computed on AMX; 0 if by these micro-kernels.
     pub parts: usize,
     /// Whether the operands of the product changed sides, on AMX.
@@ -124,19 +127,23 @@ impl Tiles {
             KernelPath::Avx2 => avx2_tiles(),
             _ => portable_tiles(),
         };
-        Self { amx: path == KernelPath::Amx, ..tiles }
+        Self { path, ..tiles }
     }
 
     /// Whether products may be computed on AMX.
     pub fn has_amx(&self) -> bool {
-        self.amx
+        self.path == KernelPath::Amx
     }
 
     /// The tiles for products of inner extent `k` whose numbers are bf16, or else f32.
     pub fn for_products(self, k: usize, bf16: bool) -> Self {
         // By the inner extent alone, so that an element's bits do not depend on the others. A step that is mostly empty
         // does not pay.
-        if !self.amx || k < AMX_K_MIN {
+        #[cfg(target_arch = "x86_64")]
+        if self.path == KernelPath::Avx512Bf16 && bf16 {
+            return Self { path: self.path, ..pairs_tiles() };
+        }
+        if !self.has_amx() || k < AMX_K_MIN {
             return self;
         }
         Self { rows: AMX_ROWS, parts: if bf16 { 1 } else { 3 }, masked: false, ..self }
@@ -164,6 +171,11 @@ impl Tiles {
     pub unsafe fn run(&self, tile: &Tile, rows: usize, vectors: usize) {
         // SAFETY: the caller's contract is the same.
         unsafe { self.run[tile.mode as usize][rows - 1][vectors - 1](tile) }
+    }
+
+    /// A right operand of `n` columns that was packed for these tiles.
+    pub fn packed_columns(&self, start: *const f32, n: usize) -> PackedColumns {
+        PackedColumns { start, n, panel: self.columns(), lanes: self.lanes, unit: self.unit }
     }
 
     /// Columns of a tile.
@@ -298,7 +310,7 @@ const fn at_most(rows: usize, most: usize) -> usize {
 
 /// Makes the table of a path's micro-kernels. Rows beyond the path's largest tile stand in the table as that tile.
 macro_rules! path_tiles {
-    ($table:ident, $tile:ident, $vector:ty, $path:expr $(, $features:literal)?) => {
+    ($table:ident, $tile:ident, $vector:ty, $path:expr, $unit:literal $(, $features:literal)?) => {
         $(#[cfg(target_arch = "x86_64")] #[target_feature(enable = $features)])?
         unsafe fn $tile<const R: usize, const N: usize, const MODE: u8>(t: &Tile) {
             // SAFETY: the caller's contract is the same.
@@ -330,7 +342,8 @@ macro_rules! path_tiles {
                 rows: <$vector>::ROWS,
                 masked: <$vector>::MASKED,
                 pack: pack_fns($path),
-                amx: false,
+                unit: $unit,
+                path: $path,
                 parts: 0,
                 mirrored: false,
                 run: [rows!(PANELS), rows!(LEFT_ROWS), rows!(RIGHT_OFFSETS)],
@@ -338,14 +351,24 @@ macro_rules! path_tiles {
         }
     };
 }
-path_tiles!(portable_tiles, portable_tile, Portable, KernelPath::Portable);
+path_tiles!(portable_tiles, portable_tile, Portable, KernelPath::Portable, 1);
 #[cfg(target_arch = "x86_64")]
-path_tiles!(avx2_tiles, avx2_tile, Avx2, KernelPath::Avx2, "avx2,fma");
+path_tiles!(avx2_tiles, avx2_tile, Avx2, KernelPath::Avx2, 1, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
 path_tiles!(
     avx512_tiles,
     avx512_tile,
     Avx512,
     KernelPath::Avx512,
+    1,
     "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
+);
+#[cfg(target_arch = "x86_64")]
+path_tiles!(
+    pairs_tiles,
+    pairs_tile,
+    Avx512Pairs,
+    KernelPath::Avx512Bf16,
+    2,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma"
 );

@@ -137,7 +137,7 @@ impl Vector for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::{Avx2, Avx512};
+pub(crate) use x86::{Avx2, Avx512, Avx512Pairs};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -374,6 +374,87 @@ mod x86 {
         unsafe fn store_half(to: *mut f32, lanes: __m256, n: usize) {
             // SAFETY: the path has AVX-512 VL; masked lanes are not touched, the caller vouches for the others.
             unsafe { _mm256_mask_storeu_ps(to, first16(n) as __mmask8, lanes) }
+        }
+    }
+
+    /// As [`Avx512`], but that a lane of a product's operands is a pair of bf16: the lower half belongs to the first of two
+    /// inner positions. Sums are f32.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx512Pairs(Avx512);
+
+    // SAFETY: (for every block below) the caller's contract is that of the vector inside.
+    impl Vector for Avx512Pairs {
+        const LANES: usize = Avx512::LANES;
+        const ROWS: usize = Avx512::ROWS;
+        const MASKED: bool = Avx512::MASKED;
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            // SAFETY: as above.
+            Self(unsafe { Avx512::zero() })
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { Avx512::load(from) })
+        }
+        #[inline(always)]
+        unsafe fn load_first(from: *const f32, n: usize) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { Avx512::load_first(from, n) })
+        }
+        #[inline(always)]
+        unsafe fn load_bf16(from: *const u16) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { Avx512::load_bf16(from) })
+        }
+        #[inline(always)]
+        unsafe fn load_bf16_first(from: *const u16, n: usize) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { Avx512::load_bf16_first(from, n) })
+        }
+        #[inline(always)]
+        unsafe fn splat(from: *const f32) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { Avx512::splat(from) })
+        }
+        /// `self + a * b` of both halves of each lane.
+        #[inline(always)]
+        unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+            // SAFETY: the path has AVX-512 BF16; all bits are numbers.
+            unsafe {
+                let pairs = |v: Self| std::mem::transmute::<__m512, __m512bh>(v.0.0);
+                Self(Avx512(_mm512_dpbf16_ps(self.0.0, pairs(a), pairs(b))))
+            }
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: as above.
+            Self(unsafe { self.0.add(other.0) })
+        }
+        #[inline(always)]
+        unsafe fn deinterleave(four: [Self; 4]) -> [Self; 4] {
+            // SAFETY: as above.
+            unsafe { Avx512::deinterleave(four.map(|v| v.0)) }.map(Self)
+        }
+        #[inline(always)]
+        unsafe fn interleave(four: [Self; 4]) -> [Self; 4] {
+            // SAFETY: as above.
+            unsafe { Avx512::interleave(four.map(|v| v.0)) }.map(Self)
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: as above.
+            unsafe { self.0.store(to) }
+        }
+        #[inline(always)]
+        unsafe fn store_first(self, to: *mut f32, n: usize) {
+            // SAFETY: as above.
+            unsafe { self.0.store_first(to, n) }
+        }
+        #[inline(always)]
+        unsafe fn store_half(to: *mut f32, lanes: __m256, n: usize) {
+            // SAFETY: as above.
+            unsafe { Avx512::store_half(to, lanes, n) }
         }
     }
 }

@@ -51,7 +51,7 @@ impl Plan {
 
     fn packed_columns(&self, o: &Oriented) -> Option<PackedColumns> {
         let start = self.packed.as_ref()?.start().cast::<f32>().cast_const();
-        Some(PackedColumns { start, n: o.n, panel: self.tiles.columns(), lanes: self.tiles.lanes })
+        Some(self.tiles.packed_columns(start, o.n))
     }
 }
 
@@ -115,11 +115,14 @@ impl MatMul {
         };
         let o = self.oriented(transposed);
         let mut plan = self.chosen(o.plan(tiles, self.is_single(), true), transposed);
-        let (n, panel, lanes) = (o.n, tiles.columns(), tiles.lanes);
-        let floats = PackedColumns::width(n, lanes).saturating_mul(self.k);
-        plan.packed =
-            packer.packed(view, Layout::Columns { panel, lanes, transposed }, floats, |start, to| {
-                let columns = PackedColumns { start: to, n, panel, lanes };
+        let (n, panel, lanes, unit) = (o.n, tiles.columns(), tiles.lanes, tiles.unit);
+        let floats = PackedColumns::width(n, lanes).saturating_mul(self.k.div_ceil(unit));
+        plan.packed = packer.packed(
+            view,
+            Layout::Columns { panel, lanes, unit, transposed },
+            floats,
+            |start, to| {
+                let columns = tiles.packed_columns(to, n);
                 // SAFETY: the view was checked, and the copy holds all of it with its columns rounded up.
                 unsafe {
                     match view.dtype {
@@ -127,7 +130,8 @@ impl MatMul {
                         _ => o.pack_right::<f32>(start, &columns, &tiles),
                     }
                 }
-            })?;
+            },
+        )?;
         self.plan = Some(plan);
         Ok(())
     }
@@ -160,7 +164,7 @@ impl MatMul {
                 let product = Product {
                     tiles: &plan.tiles,
                     m: o.m,
-                    blocks: Blocks::new(o.k, 1),
+                    blocks: Blocks::of(o.k, plan.tiles.unit),
                     left: &left,
                     right: packed.as_ref().map_or(&right as &dyn RightOperand, |packed| packed),
                     out: &Plain { start: c, row_step: o.out[0], column_step: o.out[1] },
@@ -185,7 +189,7 @@ impl Oriented {
     unsafe fn pack_right<T: Source>(&self, start: *const T, columns: &PackedColumns, tiles: &Tiles) {
         let matrix = Matrix { start, across: self.right[0], along: self.right[1] };
         // SAFETY: the caller's contract is the same.
-        unsafe { columns.fill(matrix, Blocks::new(self.k, 1), T::packing(&tiles.pack)) };
+        unsafe { columns.fill(matrix, Blocks::of(self.k, tiles.unit), T::packing(&tiles.pack)) };
     }
 
     /// How this orientation would be run, and an estimate of its cycles; `packed`, if its right operand was packed
@@ -209,7 +213,7 @@ impl Oriented {
         };
         // Two multiply-adds per cycle; tiles one vector wide are bound by loads instead.
         let products = m * k * (self.n.div_ceil(tiles.lanes) as f64) * if n <= lanes { 0.55 } else { 0.5 };
-        let blocks = Blocks::new(self.k, 1).count() as f64;
+        let blocks = Blocks::of(self.k, tiles.unit).count() as f64;
         let out = if self.out[1] == 1 || self.n == 1 { m * n / lanes } else { 1.5 * m * n } * blocks;
         let pack =
             packing(left_in_place, self.left) * m * k + packing(packed || right_in_place, self.right) * n * k;

@@ -115,6 +115,7 @@ impl WinogradGradWeight {
     fn packed(&self, cx: &Cx<'_>, places: &Places, point: usize) -> PackedColumns {
         let [_, _, start, _] = Self::starts(places);
         PackedColumns {
+            unit: 1,
             start: cx.shared().cast::<f32>().wrapping_add(start + point * places.steps[2]),
             n: self.channels,
             panel: self.tiles.columns(),
