@@ -1,5 +1,7 @@
 //! The command line: commands, flags and their help.
 
+mod serve;
+
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
@@ -8,6 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use outgrow_train::spec::Precision;
 
 use crate::manifest::TransportName;
+
+pub use serve::{LogForm, LogLevel, ServeArgs};
 
 /// From raw data to a trained model, with one manifest and one command.
 #[derive(Debug, Parser)]
@@ -405,7 +409,8 @@ Examples:
   outgrow bench serve localhost:8000 --rate 500 --target-ms 20
   outgrow bench serve localhost:8000 --find-rate --target-ms 20 --json
   outgrow bench serve https://models.example:8443 --ca ca.pem --token-file token
-  outgrow bench serve http://10.0.0.7:8000 --model bert --input ids=ids.npy --input mask=mask.npy")]
+  outgrow bench serve http://10.0.0.7:8000 --model bert --input ids=ids.npy --input mask=mask.npy
+  outgrow bench serve localhost:8000 --path /v1/models/bert:predict --body request.json")]
 pub struct BenchServeArgs {
     /// The server: http://HOST:PORT, or https:// with --ca
     pub url: String,
@@ -430,6 +435,12 @@ pub struct BenchServeArgs {
     /// Send and ask for numbers as JSON, and not as binary data
     #[arg(long)]
     pub json_body: bool,
+    /// Ask this path by POST with what is in --body, of whatever server it is
+    #[arg(long, value_name = "PATH", requires = "body", conflicts_with_all = ["model", "inputs", "batch", "json_body", "timeout_ms"])]
+    pub path: Option<String>,
+    /// What is sent to --path
+    #[arg(long, value_name = "FILE", requires = "path")]
+    pub body: Option<PathBuf>,
     /// Tell the server to answer each request within this, or refuse it
     #[arg(long, value_name = "MS")]
     pub timeout_ms: Option<NonZeroU64>,
@@ -589,69 +600,6 @@ pub struct InferArgs {
     /// Where an output goes, once for each that is wanted
     #[arg(long = "output", value_name = "[NAME=]FILE", required = true)]
     pub outputs: Vec<String>,
-    /// How the processor is used.
-    #[command(flatten)]
-    pub processor: ProcessorArgs,
-}
-
-/// Models behind a server.
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "\
-Requests that come while all threads are busy run together, each with the bits that it would have by itself. SIGTERM
-or Ctrl-C ends the server once what it has taken in is answered, a second one at once.
-
-A model that was trained here is served as NAME.raw, too, which takes records as it was trained on them: images as files,
-rows of tables as JSON or CSV. /v1/models/NAME:predict takes either in plain JSON.
-
-A new version in a repository is served from when it is asked for by POST to /v2/repository/models/NAME/load: it is opened
-and tried first, on the samples that it has in samples.jsonl too, and then takes the place of the old one, whose requests
-are answered. One that is damaged is refused, and the old one goes on; /v2/repository/index says why. Counts for Prometheus
-are at /metrics.
-
-With --tokens FILE, health is open to all, and everything else asks for a token of the file, which names for each what it
-is good for (\"infer\": to ask models; \"admin\": to load and unload them) and may bound it:
-  [[tokens]]
-  name = \"app\"
-  sha256 = \"…\"                                       or the token itself: token = \"…\"
-  scopes = [\"infer\"]
-  requests_per_s_max = 100
-  request_bytes_max = 1000000
-
-Examples:
-  outgrow serve runs/mnist
-  outgrow serve models                                models/mnist/1, models/mnist/2, models/adult/1, …
-  outgrow serve digits=runs/mnist adults=runs/adult --http 127.0.0.1:9000 --latency-ms-max 20
-  outgrow serve models --http 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem --tokens tokens.toml
-  curl localhost:8000/v2/models/mnist                 what it takes and gives
-  curl localhost:8000/v2/models/mnist/infer -d @request.json
-  curl localhost:8000/v1/models/adults:predict -d '{\"instances\": [{\"age\": 39, \"workclass\": \"State-gov\"}]}'")]
-pub struct ServeArgs {
-    /// Runs' folders, models in them or ONNX files, each under its own name or one that is given; or a repository: a
-    /// folder of models, NAME/VERSION/ with one of these each, of which the newest version is served
-    #[arg(required_unless_present = "openapi", value_name = "[NAME=]MODEL")]
-    pub models: Vec<String>,
-    /// Print the description of all paths (OpenAPI 3.1), which is at /openapi.json too, and serve nothing
-    #[arg(long)]
-    pub openapi: bool,
-    /// Where to listen; port 0 is any that is free
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8000")]
-    pub http: String,
-    /// Listen by gRPC too, for the same protocol, with health and reflection (builds with the feature grpc)
-    #[arg(long, value_name = "HOST:PORT")]
-    pub grpc: Option<String>,
-    /// Encrypt everything (TLS 1.3), and be known by this certificate: PEM, with those between it and its authority
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
-    /// The key to it: PEM, for its owner's and group's eyes
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
-    /// Answer only those who send a token of this file (Authorization: Bearer TOKEN): TOML or JSON
-    #[arg(long, value_name = "FILE")]
-    pub tokens: Option<PathBuf>,
-    /// Milliseconds in which a request is to be answered: batches are made for that, and what would be late is refused
-    /// with status 503
-    #[arg(long, value_name = "MS")]
-    pub latency_ms_max: Option<f64>,
     /// How the processor is used.
     #[command(flatten)]
     pub processor: ProcessorArgs,

@@ -10,6 +10,7 @@ pub mod context;
 pub mod diagnose;
 pub mod interrupt;
 pub mod latest;
+mod log;
 pub mod manifest;
 pub mod places;
 pub mod progress;

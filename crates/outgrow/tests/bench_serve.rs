@@ -78,6 +78,24 @@ fn what_is_counted_is_what_the_server_counts() {
             assert_eq!(found["goodput_per_s"], found["requests_per_s"]);
         }
     }
+    // Any path, by what a file holds.
+    place.write("x.json", "{\"instances\": [[1, 2]]}");
+    let path = "/v1/models/line:predict";
+    let before = counts(&server);
+    let found =
+        place.json(&[&["bench", "serve", &url, "--path", path, "--body", "x.json"], &always[..]].concat());
+    let answered = number(&found, "answered");
+    assert_eq!((&found["model"], &found["body"]), (&Json::from(path), &Json::from("file")), "{found}");
+    assert_eq!(counts(&server)[0] - before[0], answered + 1, "{found}");
+    for (path, file, code) in [
+        ("v2", "x.json", "bench.path"),
+        ("/a b", "x.json", "bench.path"),
+        ("/v2", "there-is-none", "bench.body"),
+        ("/v2", "x.json", "bench.request"),
+    ] {
+        let refused = place.run(&["bench", "serve", &url, "--path", path, "--body", file]);
+        assert!(refused.stderr.contains(code), "{path} {file}: {}", refused.stderr);
+    }
     let text = place.run(&[&["bench", "serve", &url, "--target-ms", "10000"], &always[..]].concat());
     for part in ["line at http://", "requests/s", "p99.9", "answered", "100.0 % within 10000 ms"] {
         assert!(text.stdout.contains(part), "{part}: {}", text.stdout);
@@ -118,7 +136,7 @@ fn refusals_are_counted_apart_and_a_server_that_goes_away_is_told_of() {
             (200, "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[-1]}]}"),
             (200, "{}"),
             (503, "{}"),
-            (503, "{}"),
+            (429, "{}"),
             (500, "{}"),
             (200, "{}"),
         ];
@@ -148,6 +166,7 @@ fn refusals_are_counted_apart_and_a_server_that_goes_away_is_told_of() {
     let found = place.json(&[&["bench", "serve", &url], &flags[..]].concat());
     server.join().unwrap();
     assert_eq!((number(&found, "answered"), number(&found, "refused")), (1, 2), "{found}");
+    assert_eq!(found["refusals"], serde_json::json!({ "429": 1, "503": 1 }), "{found}");
     assert_eq!((&found["errors"]["500"], number(&found, "within_target")), (&Json::from(1), 1), "{found}");
     let lost = ["broken", "unreachable"].map(|key| found["errors"][key].as_u64().unwrap_or(0));
     assert!(lost[1] > 0, "{found}");

@@ -19,6 +19,10 @@ use crate::protocol::{Kind, Rejected};
 use crate::served::{Prepared, Served};
 use crate::tally::Tally;
 
+/// The longest run that is not handed to a thread: it keeps connections waiting, and handing it over and back takes tens
+/// of microseconds.
+const AT_ONCE_MAX: Duration = Duration::from_micros(200);
+
 /// What comes of a request.
 type Answer = Result<Ran, Rejected>;
 
@@ -207,6 +211,7 @@ impl Engine {
         };
         let mut actions = Vec::new();
         let admitted = state.batcher.arrive(now, request, &mut actions);
+        let mut at_once = None;
         if admitted.is_ok() {
             let job = Job {
                 inputs: prepared.inputs.clone(),
@@ -216,11 +221,18 @@ impl Engine {
                 tally: Arc::clone(tally),
                 serving: Arc::clone(serving),
             };
-            state.jobs.insert(id, job);
+            if let Some(executor) = alone_on(&state, &mut actions) {
+                at_once = Some((executor, job));
+            } else {
+                state.jobs.insert(id, job);
+            }
         }
         let late = self.shared.perform(&mut state, actions);
         drop(state);
         tell(late);
+        if let Some((executor, job)) = at_once {
+            self.shared.run(executor, serving, vec![job]);
+        }
         admitted.map_err(|why| {
             tally.refused(why.reason);
             refused(why)
@@ -255,6 +267,17 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// The executor whose first and only batch is a request that has just come, if that is so short that whoever asks may as
+/// well run it: then that is not to be handed to a thread. Where more is to be done, it is: what comes meanwhile makes a
+/// batch.
+fn alone_on(state: &State, actions: &mut Vec<Action>) -> Option<usize> {
+    let [Action::Run { executor, ids, .. }] = actions.as_slice() else { return None };
+    let executor = *executor;
+    let short = ids.len() == 1 && state.batcher.alone(executor).is_some_and(|time| time <= AT_ONCE_MAX);
+    short.then(|| actions.clear())?;
+    Some(executor)
 }
 
 /// Tells requests that were taken out of the queue that they are refused.
@@ -351,16 +374,7 @@ impl Shared {
             if let Some(Work { serving, ids }) = state.assigned[executor].take() {
                 let jobs: Vec<Job> = ids.iter().filter_map(|id| state.jobs.remove(id)).collect();
                 drop(state);
-                let start = self.now();
-                let answers = run(serving.served(), &jobs);
-                let mut actions = Vec::new();
-                state = self.locked();
-                let now = self.now();
-                state.batcher.finished(now, executor, &mut actions);
-                let late = self.perform(&mut state, actions);
-                drop(state);
-                tell(late);
-                answer(jobs, answers, start, now);
+                self.run(executor, &serving, jobs);
                 drop(serving);
                 state = self.locked();
             } else if state.closing {
@@ -369,6 +383,20 @@ impl Shared {
                 state = self.executors[executor].wait(state).unwrap_or_else(PoisonError::into_inner);
             }
         }
+    }
+
+    /// Runs a batch that the batcher has given to an executor, and answers.
+    fn run(&self, executor: usize, serving: &Serving, jobs: Vec<Job>) {
+        let start = self.now();
+        let answers = run(serving.served(), &jobs);
+        let mut actions = Vec::new();
+        let mut state = self.locked();
+        let now = self.now();
+        state.batcher.finished(now, executor, &mut actions);
+        let late = self.perform(&mut state, actions);
+        drop(state);
+        tell(late);
+        answer(jobs, answers, start, now);
     }
 
     /// The timer's life: requests that become late are told then, and not when a run ends.

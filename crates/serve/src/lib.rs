@@ -25,6 +25,8 @@ mod tls;
 
 pub use access::{Access, Scope};
 pub use engine::{Engine, Ran, Serving, Ticket};
+#[cfg(feature = "grpc")]
+pub use grpc::grpc_router;
 pub use http::{Limits, Site, openapi, router};
 pub use models::{Loaded, Models, Open};
 pub use run::{Addresses, run_until};

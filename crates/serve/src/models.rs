@@ -362,6 +362,9 @@ impl Models {
         let made = made.unwrap_or_else(|| {
             Err(Diagnostic::fault("serve.panic", "the model broke off when it was tried").file(path).into())
         });
+        if made.is_ok() {
+            tracing::info!(target: "outgrow::model", model = name, version = number, "version is served");
+        }
         let made = made.map(|(served, costs)| self.engine.serve(served, self.lane, &costs));
         // What was there before is let go of outside the lock.
         let before = self.change(name, number, |version| {
@@ -385,6 +388,7 @@ impl Models {
 
     fn refuse(&self, name: &str, number: u64, problems: &Diagnostics) {
         let reason = problems.0.iter().map(line).collect::<Vec<_>>().join("; and ");
+        tracing::warn!(target: "outgrow::model", model = name, version = number, error = reason, "version is refused");
         self.change(name, number, |version| version.reason = reason);
     }
 
@@ -392,10 +396,11 @@ impl Models {
     fn let_go(&self, name: &str, which: impl Fn(u64) -> bool, reason: &str) {
         let mut gone = Vec::new();
         if let Some(entry) = self.write().get_mut(name) {
-            for (_, version) in entry.versions.iter_mut().filter(|(number, _)| which(**number)) {
+            for (number, version) in entry.versions.iter_mut().filter(|(number, _)| which(**number)) {
                 let before = version.loaded.take();
                 if before.is_some() {
                     reason.clone_into(&mut version.reason);
+                    tracing::info!(target: "outgrow::model", model = name, version = number, reason, "version is let go");
                 }
                 gone.push(before);
             }

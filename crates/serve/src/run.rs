@@ -52,11 +52,15 @@ pub fn run_until(
             None => None,
         };
         let site = Arc::new(site);
-        told(Addresses { http: http_address, grpc: grpc.as_ref().map(|(_, address)| *address) });
+        let grpc_address = grpc.as_ref().map(|(_, address)| *address);
+        let shown = grpc_address.map(tracing::field::display);
+        tracing::info!(target: "outgrow::server", http = %http_address, grpc = shown, "listening");
+        told(Addresses { http: http_address, grpc: grpc_address });
         let end = async {
             while !asked_to_end() {
                 tokio::time::sleep(LOOK).await;
             }
+            tracing::info!(target: "outgrow::server", "asked to end: what is in is answered, nothing else let in");
         };
         #[cfg(feature = "grpc")]
         if let Some((grpc, _)) = grpc {

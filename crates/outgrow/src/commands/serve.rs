@@ -28,6 +28,9 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<(), Failure> {
         let document = openapi();
         return Ok(context.answer(&document, &format!("{document:#}\n"))?);
     }
+    if let Some(form) = args.log {
+        crate::log::start(form, args.log_level)?;
+    }
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
         _ => None,
@@ -36,7 +39,8 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<(), Failure> {
     let executors = threads(args.processor.threads)?;
     // Each of the threads runs batches of its own, which costs less than to share one among them.
     let alone = ProcessorArgs { threads: NonZeroUsize::new(1), ..args.processor.clone() };
-    let lane = Lane { latency_max: latency(args.latency_ms_max)?, ..Lane::default() };
+    let mut lane = Lane { latency_max: latency(args.latency_ms_max)?, ..Lane::default() };
+    lane.rows_max = args.batch_rows_max.map_or(lane.rows_max, NonZeroUsize::get);
     let capacity = Capacity { executors, waiting_bytes_max: WAITING_BYTES_MAX };
     let backend = cpu_backend(&alone)?;
     let storage = context.world.storage.clone();

@@ -23,8 +23,13 @@ pub struct Server {
 impl Server {
     /// Starts one in this folder, at a port of its own.
     pub fn start(place: &Place, args: &[&str]) -> Self {
+        Self::telling(place, args, Stdio::inherit())
+    }
+
+    /// Starts one whose stderr goes somewhere.
+    pub fn telling(place: &Place, args: &[&str], stderr: Stdio) -> Self {
         let args = [&["serve", "--http", "127.0.0.1:0", "--json", "--quiet"], args].concat();
-        let mut child = place.command(&args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = place.command(&args).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let said: Json = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));

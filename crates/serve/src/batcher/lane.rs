@@ -120,6 +120,32 @@ impl Queue {
         full as f64 * self.cost.mean_s(rows_max) + rest_s
     }
 
+    /// Requests that have too little time left for a full batch, though enough others of their kind and priority wait
+    /// behind them that have it. A batch small enough for those ahead would make all that wait behind it later, and the
+    /// next batch smaller still.
+    pub fn too_tight(&self, now: Duration, rows_max: usize) -> Vec<Place> {
+        let Some(((priority, _), first)) = self.waiting.first_key_value() else { return Vec::new() };
+        if self.rows <= rows_max || first.group.is_none() {
+            return Vec::new();
+        }
+        let end = now.saturating_add(seconds(self.cost.safe_s(rows_max)));
+        let (mut tight, mut rows) = (Vec::new(), 0usize);
+        for (place, request) in &self.waiting {
+            if place.0 != *priority || request.group != first.group {
+                continue;
+            }
+            if request.deadline.is_some_and(|deadline| deadline < end) {
+                tight.push(*place);
+            } else {
+                rows = rows.saturating_add(request.rows);
+            }
+            if rows >= rows_max {
+                return tight;
+            }
+        }
+        Vec::new()
+    }
+
     /// The requests of the next batch, which stay in the queue: the first, and those behind it that may run with it.
     pub fn batch(&self, now: Duration, rows_max: usize) -> Vec<Place> {
         let mut chosen: Vec<(Place, Request)> = Vec::new();

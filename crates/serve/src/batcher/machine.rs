@@ -96,6 +96,14 @@ impl Batcher {
         self.waiting_bytes
     }
 
+    /// How long a batch that was just started takes, if nothing waits and nothing else runs, and it is known.
+    pub fn alone(&self, executor: usize) -> Option<Duration> {
+        let others = self.executors.iter().enumerate().any(|(i, running)| i != executor && running.is_some());
+        let running = self.executors.get(executor)?.as_ref().filter(|_| !others && self.places.is_empty())?;
+        let cost = &self.queues[running.lane].cost;
+        cost.is_known(running.rows).then(|| seconds(cost.mean_s(running.rows)))
+    }
+
     /// Whether nothing waits and nothing runs.
     pub fn is_idle(&self) -> bool {
         self.places.is_empty() && self.executors.iter().all(Option::is_none)
@@ -260,14 +268,19 @@ impl Batcher {
     fn expire(&mut self, now: Duration, actions: &mut Vec<Action>) {
         for lane in 0..self.queues.len() {
             while let Some(request) = self.queues[lane].pop_late(now) {
-                self.places.remove(&request.id);
-                self.waiting_bytes -= request.bytes;
-                let queue = &self.queues[lane];
-                let work_s = queue.work_s(queue.rows_max(self.executors.len()));
-                let refused = Refused { reason: Reason::Late, retry_after: seconds(work_s) };
-                actions.push(Action::Refuse { id: request.id, refused });
+                self.refuse_late(lane, &request, actions);
             }
         }
+    }
+
+    /// Refuses a request that was taken out of its queue.
+    fn refuse_late(&mut self, lane: usize, request: &Request, actions: &mut Vec<Action>) {
+        self.places.remove(&request.id);
+        self.waiting_bytes -= request.bytes;
+        let queue = &self.queues[lane];
+        let work_s = queue.work_s(queue.rows_max(self.executors.len()));
+        let refused = Refused { reason: Reason::Late, retry_after: seconds(work_s) };
+        actions.push(Action::Refuse { id: request.id, refused });
     }
 
     /// Gives work to all executors that are free, as long as there is some.
@@ -280,8 +293,14 @@ impl Batcher {
                 a.cmp(&b).then(a_s.total_cmp(&b_s))
             });
             let Some(lane) = next else { return };
+            let rows_max = self.queues[lane].rows_max(self.executors.len());
+            for place in self.queues[lane].too_tight(now, rows_max) {
+                if let Some(request) = self.queues[lane].remove(place) {
+                    self.refuse_late(lane, &request, actions);
+                }
+            }
             let queue = &mut self.queues[lane];
-            let places = queue.batch(now, queue.rows_max(self.executors.len()));
+            let places = queue.batch(now, rows_max);
             let requests: Vec<Request> = places.into_iter().filter_map(|place| queue.remove(place)).collect();
             let rows = requests.iter().fold(0usize, |n, request| n.saturating_add(request.rows));
             let charged_s = queue.cost.mean_s(rows);

@@ -9,7 +9,8 @@
 //! not busy; otherwise it is refused rather than let everybody's batches become small.
 //!
 //! A request that will not be answered in time is refused when it comes, by what batches are known to cost and what
-//! is ahead of it; what turns out to be late in the queue is refused before it is run. All queues are bounded, in
+//! is ahead of it; what turns out to be late in the queue is refused before it is run, and so is what has too little time
+//! left for a full batch where others fill one. All queues are bounded, in
 //! requests and bytes.
 
 mod cost;

@@ -10,6 +10,7 @@ mod service;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::State as Of;
 use axum::middleware::{Next, from_fn_with_state};
 use outgrow_ir::Diagnostic;
@@ -22,6 +23,7 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status};
 
 use crate::access::{Needs, Scope};
+use crate::http::log::{self, Told};
 use crate::http::{Limits, ModelPath, Site, apart, aside, refuse_at_the_end};
 use crate::models::Loaded;
 use crate::protocol::{InferResponse, Kind, ModelStatistics, Rejected, ServerMetadata, State, parse_load};
@@ -50,13 +52,9 @@ pub async fn serve_grpc(
     end: impl Future<Output = ()>,
     drain_max: Duration,
 ) -> bool {
-    let max = site.limits().body_bytes_max;
-    let service = GrpcInferenceServiceServer::new(Service(Arc::clone(&site)))
-        .max_decoding_message_size(max)
-        .max_encoding_message_size(usize::MAX);
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<GrpcInferenceServiceServer<Service>>().await;
-    let mut routes = Routes::new(service).add_service(health_service);
+    let mut routes = Routes::new(service(&site)).add_service(health_service);
     // The descriptor is a constant; a test asks for it.
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -66,9 +64,7 @@ pub async fn serve_grpc(
     if let (Ok(newer), Ok(older)) = (reflection().build_v1(), reflection().build_v1alpha()) {
         routes = routes.add_service(newer).add_service(older);
     }
-    if site.is_guarded() {
-        routes = Routes::from(routes.into_axum_router().layer(from_fn_with_state(site, guard)));
-    }
+    let routes = Routes::from(watched(routes, site));
     let mut server =
         Server::builder().max_concurrent_streams(STREAMS_MAX).http2_keepalive_interval(Some(ASK_EVERY));
     if let Some([certificate, key]) = pem {
@@ -90,6 +86,29 @@ pub async fn serve_grpc(
     health.set_not_serving::<GrpcInferenceServiceServer<Service>>().await;
     let _ = ended.send(());
     matches!(tokio::time::timeout(drain_max, serving).await, Ok(Ok(Ok(()))))
+}
+
+/// What answers all calls of the protocol, to those who may ask; without health and reflection.
+pub fn grpc_router(site: Arc<Site>) -> Router {
+    watched(Routes::new(service(&site)), site)
+}
+
+fn service(site: &Arc<Site>) -> GrpcInferenceServiceServer<Service> {
+    GrpcInferenceServiceServer::new(Service(Arc::clone(site)))
+        .max_decoding_message_size(site.limits().body_bytes_max)
+        .max_encoding_message_size(usize::MAX)
+}
+
+/// Calls that pass by those who let in and who tell of them.
+fn watched(routes: Routes, site: Arc<Site>) -> Router {
+    let mut router = routes.into_axum_router();
+    if site.is_guarded() {
+        router = router.layer(from_fn_with_state(Arc::clone(&site), guard));
+    }
+    if site.is_logged() {
+        router = router.layer(from_fn_with_state(site, log::record));
+    }
+    router
 }
 
 /// What answers.
@@ -166,7 +185,7 @@ impl Service {
         &self,
         request: ModelInferRequest,
         budget: Option<Duration>,
-    ) -> Result<ModelInferResponse, Rejected> {
+    ) -> Result<(ModelInferResponse, Option<Told>), Rejected> {
         let site = &*self.0;
         let start = site.now();
         let loaded = self.model(&request.model_name, &request.model_version).inspect_err(|rejected| {
@@ -184,7 +203,7 @@ impl Service {
         request: ModelInferRequest,
         budget: Option<Duration>,
         start: Duration,
-    ) -> Result<ModelInferResponse, Rejected> {
+    ) -> Result<(ModelInferResponse, Option<Told>), Rejected> {
         let site = &*self.0;
         let is_long = loaded.form == Form::Raw || convert::bytes(&request) > BYTES_INLINE_MAX;
         let asking = loaded.clone();
@@ -202,6 +221,7 @@ impl Service {
         let begun = site.now();
         let is_long = ran.outputs.iter().map(Tensor::bytes).sum::<usize>() > BYTES_INLINE_MAX;
         let (rows, queue, infer, tally) = (prepared.rows, ran.queue, ran.infer, Arc::clone(&loaded.tally));
+        let told = site.is_logged().then(|| Told { rows, queue, infer, ..Told::of(&loaded) });
         let write = move || {
             let served = loaded.serving.served();
             Ok(convert::response(InferResponse {
@@ -216,7 +236,7 @@ impl Service {
         let (total, output) = (now.saturating_sub(start), now.saturating_sub(begun));
         let times = Times { total, input, queue, infer, output };
         tally.answered(rows, times, Duration::from_secs(engine.clock().unix_s()));
-        Ok(answer)
+        Ok((answer, told))
     }
 }
 
@@ -260,7 +280,13 @@ impl GrpcInferenceService for Service {
         let request = within_limits(request)?;
         let budget = request.metadata().get("grpc-timeout").and_then(|value| value.to_str().ok());
         let budget = budget.and_then(convert::timeout);
-        answered(self.infer(request.into_inner(), budget).await)
+        let (answer, told) =
+            self.infer(request.into_inner(), budget).await.map_err(|rejected| status(&rejected))?;
+        let mut answer = Response::new(answer);
+        if let Some(told) = told {
+            answer.extensions_mut().insert(told);
+        }
+        Ok(answer)
     }
 
     async fn model_config(&self, request: Request<ModelConfigRequest>) -> Answer<ModelConfigResponse> {

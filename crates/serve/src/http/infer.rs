@@ -12,6 +12,7 @@ use outgrow_tensor::Tensor;
 
 use super::body::{self, Coding};
 use super::guard::Incoming;
+use super::log::Told;
 use super::{ModelPath, Shared, Site, aside, error};
 use crate::models::Loaded;
 use crate::plain::{self, Plain};
@@ -126,10 +127,16 @@ async fn answer(
         }
     };
     let tally = Arc::clone(&loaded.tally);
-    answer_of(site, loaded, incoming, wire).await.unwrap_or_else(|rejected| {
+    let told = site.is_logged().then(|| Told::of(&loaded));
+    let mut answer = answer_of(site, loaded, incoming, wire).await.unwrap_or_else(|rejected| {
         tally.failed(rejected.status(), site.now().saturating_sub(start));
         error(&rejected)
-    })
+    });
+    // What an answer says of itself is more than what is known without one.
+    if let Some(told) = told.filter(|_| answer.extensions().get::<Told>().is_none()) {
+        answer.extensions_mut().insert(told);
+    }
+    answer
 }
 
 async fn answer_of(
@@ -168,6 +175,7 @@ async fn answer_of(
     let bytes: usize = ran.outputs.iter().map(Tensor::bytes).sum();
     let (rows, queue, infer) = (prepared.rows, ran.queue, ran.infer);
     let wanted = Coding::of_answer(&headers);
+    let told = site.is_logged().then(|| Told { rows, queue, infer, ..Told::of(&loaded) });
     let write = move || -> Result<_, Rejected> {
         let Encoded { body, json_length } = asked.write(&loaded, &prepared, &ran.outputs)?;
         let (body, coding) = match wanted {
@@ -186,6 +194,9 @@ async fn answer_of(
         let name = HeaderValue::from_static(coding.name());
         answer.headers_mut().insert(header::CONTENT_ENCODING, name);
         answer.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    if let Some(told) = told {
+        answer.extensions_mut().insert(told);
     }
     let now = site.now();
     let (total, output) = (now.saturating_sub(start), now.saturating_sub(begun));

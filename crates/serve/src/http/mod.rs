@@ -5,6 +5,7 @@ mod about;
 mod body;
 mod guard;
 mod infer;
+pub(crate) mod log;
 mod openapi;
 mod repository;
 
@@ -15,7 +16,7 @@ pub use openapi::document as openapi;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -68,6 +69,9 @@ pub struct Site {
     /// Who may do what; everybody everything where there is none.
     access: Option<Access>,
     draining: AtomicBool,
+    /// Whether it is told of each request what came of it.
+    logged: bool,
+    requests: AtomicU64,
     /// What has happened to requests that are of no model.
     pub(crate) others: Tally,
 }
@@ -75,12 +79,29 @@ pub struct Site {
 impl Site {
     /// For these models.
     pub fn new(models: Models, limits: Limits) -> Self {
-        Self { models, limits, access: None, draining: AtomicBool::new(false), others: Tally::default() }
+        Self {
+            models,
+            limits,
+            access: None,
+            draining: AtomicBool::new(false),
+            logged: log::is_on(),
+            requests: AtomicU64::new(0),
+            others: Tally::default(),
+        }
     }
 
     /// Lets nobody in but by these tokens.
     pub fn guarded(self, access: Access) -> Self {
         Self { access: Some(access), ..self }
+    }
+
+    pub(crate) fn is_logged(&self) -> bool {
+        self.logged
+    }
+
+    /// The number of a request that has no name of its own.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(crate) fn is_guarded(&self) -> bool {
@@ -197,6 +218,10 @@ pub fn router(site: Arc<Site>) -> Router {
         let guard = guard::Guard { site: Arc::clone(&site), needs: Arc::new(needs) };
         router = router.layer(from_fn_with_state(guard, guard::guard));
     }
+    // Outside of the guard: whom it refuses is told of too.
+    if site.is_logged() {
+        router = router.layer(from_fn_with_state(Arc::clone(&site), log::record));
+    }
     router.with_state(site)
 }
 
@@ -253,6 +278,9 @@ fn error(rejected: &Rejected) -> Response {
     // What is left of the body cannot be told from the next request.
     if matches!(rejected.kind, Kind::TooLarge | Kind::Slow) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if log::is_on() {
+        answer.extensions_mut().insert(log::Why(rejected.message()));
     }
     answer
 }

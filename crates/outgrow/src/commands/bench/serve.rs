@@ -44,10 +44,13 @@ pub fn run(args: &BenchServeArgs, context: &Context) -> Result<(), Failure> {
     url.token = trust::token(args)?;
     let target = trust::target(&url, args.ca.as_deref())?;
     let mut connection = Connection::new(target.clone(), load.patience);
-    let request = Request::make(args, &url, &mut connection, &context.world.storage)?;
+    let request = match args.path.as_deref().zip(args.body.as_deref()) {
+        Some((path, body)) => Request::of_file(path, body, &url)?,
+        None => Request::make(args, &url, &mut connection, &context.world.storage)?,
+    };
     let answer_bytes = request.try_out(&url, &mut connection)?;
     drop(connection);
-    let bench = Bench { args, context, url, target, request, answer_bytes };
+    let bench = Bench { context, url, target, request, answer_bytes };
     if args.find_rate {
         return bench.find_rate(&load);
     }
@@ -57,7 +60,6 @@ pub fn run(args: &BenchServeArgs, context: &Context) -> Result<(), Failure> {
 
 /// What is the same in all measurements of a command.
 struct Bench<'a> {
-    args: &'a BenchServeArgs,
     context: &'a Context,
     url: Url,
     target: Target,
@@ -78,7 +80,6 @@ impl Bench<'_> {
         Ok(Measured {
             url: &self.url,
             request: &self.request,
-            is_json: self.args.json_body,
             answer_bytes: self.answer_bytes,
             load,
             outcome,

@@ -85,20 +85,41 @@ impl Outcome {
         self.latency.len()
     }
 
-    /// Requests that the server refused because it had no time for them.
+    /// Requests that the server refused, because it had no time for them or the client has asked too often, by status.
+    pub fn refusals(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.statuses
+            .iter()
+            .map(|(status, number)| (*status, *number))
+            .filter(|(status, _)| is_refusal(*status))
+    }
+
+    /// How many of them there are.
     pub fn refused(&self) -> u64 {
-        self.statuses.get(&503).copied().unwrap_or(0)
+        self.refusals().map(|(_, number)| number).sum()
+    }
+
+    /// Answers of statuses that are neither success nor refusal.
+    pub fn failures(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.statuses
+            .iter()
+            .map(|(status, number)| (*status, *number))
+            .filter(|(status, _)| !is_refusal(*status))
     }
 
     /// Requests that came to nothing otherwise.
     pub fn errors(&self) -> u64 {
-        self.statuses.values().chain(self.lost.values()).sum::<u64>() - self.refused()
+        self.failures().map(|(_, number)| number).chain(self.lost.values().copied()).sum()
     }
 
     /// All that arrived.
     pub fn arrived(&self) -> u64 {
         self.ok() + self.refused() + self.errors() + self.unsent
     }
+}
+
+/// Whether a status says that the request is good, but not now.
+fn is_refusal(status: u16) -> bool {
+    matches!(status, 429 | 503)
 }
 
 /// Arrivals of a Poisson process.

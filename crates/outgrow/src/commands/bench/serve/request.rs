@@ -1,5 +1,6 @@
 //! What is asked of a server: one request, made once, of a model by its metadata.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,14 +24,47 @@ const RAW: &str = ".raw";
 /// A request, ready to be sent.
 #[derive(Debug)]
 pub struct Request {
-    /// The model that it is for.
-    pub model: String,
+    /// The model that it is for, or the path.
+    pub of: String,
+    /// What its body is.
+    pub form: Form,
     /// Rows of its inputs.
     pub rows: usize,
     /// Head and body.
     pub bytes: Vec<u8>,
     /// Bytes of its body.
     pub body_bytes: usize,
+}
+
+/// What a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Numbers as JSON.
+    Json,
+    /// Tensors as they are in memory.
+    Binary,
+    /// What a file holds.
+    File,
+}
+
+impl Form {
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "JSON",
+            Self::Binary => "binary data",
+            Self::File => "a file",
+        }
+    }
+
+    /// As programs read it.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Binary => "binary",
+            Self::File => "file",
+        }
+    }
 }
 
 /// What a model says of itself.
@@ -96,18 +130,35 @@ impl Request {
         let timeout = args.timeout_ms.map(|ms| Duration::from_millis(ms.get()));
         let body = encode_request(&named.collect::<Vec<_>>(), !args.json_body, timeout)
             .map_err(|problem| problem.hint("leave out `--json-body`"))?;
-        let kind = if args.json_body { "application/json" } else { "application/octet-stream" };
+        let form = if args.json_body { Form::Json } else { Form::Binary };
         let length = body.json_length.map_or_else(String::new, |n| format!("{HEADER_LENGTH}: {n}\r\n"));
-        let mut bytes = format!(
-            "POST {}{path}/infer HTTP/1.1\r\n{}Content-Type: {kind}\r\nContent-Length: {}\r\n{length}\r\n",
-            url.prefix,
-            url.lines(),
-            body.body.len(),
-        )
-        .into_bytes();
-        bytes.extend_from_slice(&body.body);
+        let bytes = posted(url, &format!("{path}/infer"), args.json_body, &length, &body.body);
         let rows = tensors.first().and_then(|tensor| tensor.shape().dims().first()).copied().unwrap_or(1);
-        Ok(Self { model, rows, bytes, body_bytes: body.body.len() })
+        Ok(Self { of: model, form, rows, bytes, body_bytes: body.body.len() })
+    }
+
+    /// What a file holds, for a path of any server.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or the path cannot be asked.
+    pub fn of_file(path: &str, file: &Path, url: &Url) -> Result<Self, Diagnostic> {
+        let plain = |c: char| c.is_ascii_graphic() && c != '#';
+        if !path.starts_with('/') || !path.chars().all(plain) {
+            let problem = wrong("bench.path", format!("`{path}` is no path")).item("--path");
+            return Err(problem.expected("one that begins with /, as /v1/models/NAME:predict"));
+        }
+        let length = std::fs::metadata(file).map(|about| about.len()).unwrap_or(0);
+        if length > BYTES_MAX as u64 {
+            let problem = wrong("bench.body", format!("it has {length} bytes")).file(file).item("--body");
+            return Err(problem.expected(format!("{BYTES_MAX} bytes at most")));
+        }
+        let body = std::fs::read(file).map_err(|error| {
+            let problem = wrong("bench.body", format!("it cannot be read: {error}")).file(file);
+            problem.item("--body").hint("name a file that is there")
+        })?;
+        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok();
+        let bytes = posted(url, path, is_json, "", &body);
+        Ok(Self { of: path.to_owned(), form: Form::File, rows: 1, bytes, body_bytes: body.len() })
     }
 
     /// Asks once, and gives how many bytes the answer has.
@@ -119,14 +170,28 @@ impl Request {
         if status == 200 {
             return Ok(body.len());
         }
-        let problem = format!("the model `{}` answers {status}{}", self.model, said(body));
+        let what = if self.form == Form::File { "path" } else { "model" };
+        let problem = format!("the {what} `{}` answers {status}{}", self.of, said(body));
         let problem = wrong("bench.request", problem);
         Err(match status {
             401 | 403 => problem.hint("give a token that may ask it: `--token TOKEN` or `--token-file FILE`"),
             503 => problem.hint("wait until the server has time, or give it more: `--timeout-ms`"),
+            _ if self.form == Form::File => problem.hint("send what the path takes: `--body FILE`"),
             _ => problem.hint("give each input as the model takes it: `--input NAME=FILE.npy`"),
         })
     }
+}
+
+/// A request of a path, its head and its body; `lines` are further ones of the head.
+fn posted(url: &Url, path: &str, is_json: bool, lines: &str, body: &[u8]) -> Vec<u8> {
+    let kind = if is_json { "application/json" } else { "application/octet-stream" };
+    let head = format!(
+        "POST {}{path} HTTP/1.1\r\n{}Content-Type: {kind}\r\nContent-Length: {}\r\n{lines}\r\n",
+        url.prefix,
+        url.lines(),
+        body.len(),
+    );
+    [head.as_bytes(), body].concat()
 }
 
 fn wrong(code: &'static str, problem: impl Into<String>) -> Problem {

@@ -20,8 +20,6 @@ pub struct Measured<'a> {
     pub url: &'a Url,
     /// What it was asked.
     pub request: &'a Request,
-    /// Whether in JSON.
-    pub is_json: bool,
     /// Bytes of an answer's body.
     pub answer_bytes: usize,
     /// How.
@@ -77,27 +75,32 @@ impl Measured<'_> {
         }
         latency["max"] = json!(ms(outcome.latency.max()));
         let mut errors = json!({});
-        for (status, number) in outcome.statuses.iter().filter(|(status, _)| **status != 503) {
+        for (status, number) in outcome.failures() {
             errors[status.to_string()] = json!(number);
+        }
+        let mut refusals = json!({});
+        for (status, number) in outcome.refusals() {
+            refusals[status.to_string()] = json!(number);
         }
         for (lost, number) in &outcome.lost {
             errors[lost.name()] = json!(number);
         }
         let mut json = json!({
             "url": self.url.to_string(),
-            "model": self.request.model,
+            "model": self.request.of,
             "loop": if load.rate.is_some() { "open" } else { "closed" },
             "connections": load.connections,
             "rate": load.rate,
             "warm_up_seconds": load.warm_up.as_secs_f64(),
             "seconds": self.seconds(),
             "rows": self.request.rows,
-            "body": if self.is_json { "json" } else { "binary" },
+            "body": self.request.form.key(),
             "request_bytes": self.request.body_bytes,
             "answer_bytes": self.answer_bytes,
             "arrived": outcome.arrived(),
             "answered": outcome.ok(),
             "refused": outcome.refused(),
+            "refusals": refusals,
             "errors": errors,
             "unsent": outcome.unsent,
             "requests_per_s": self.per_s(outcome.ok()),
@@ -130,12 +133,12 @@ impl Measured<'_> {
         };
         let mut text = format!(
             "{} at {}: {how}, {:.1} s\n{} in {} of {}, answers of {}\n\n",
-            request.model,
+            request.of,
             self.url,
             self.seconds(),
             many(request.rows, "row"),
             bytes(request.body_bytes as u64),
-            if self.is_json { "JSON" } else { "binary data" },
+            request.form.name(),
             bytes(self.answer_bytes as u64),
         );
         let mut titles = vec!["requests/s".to_owned(), "ms: mean".to_owned()];
@@ -152,11 +155,11 @@ impl Measured<'_> {
             let _ = writeln!(text, "{what:<10}{said}");
         };
         line("answered", count(outcome.ok()));
-        if outcome.refused() > 0 {
-            line("refused", format!("{} (status 503)", count(outcome.refused())));
+        for (status, number) in outcome.refusals() {
+            line("refused", format!("{} (status {status})", count(number)));
         }
-        for (status, number) in outcome.statuses.iter().filter(|(status, _)| **status != 503) {
-            line("failed", format!("{} (status {status})", count(*number)));
+        for (status, number) in outcome.failures() {
+            line("failed", format!("{} (status {status})", count(number)));
         }
         for (lost, number) in &outcome.lost {
             line("failed", format!("{} ({})", count(*number), lost.name()));
@@ -167,7 +170,7 @@ impl Measured<'_> {
         if let Some(target) = load.target {
             let part = percent(self.within());
             let rate = tidy(self.per_s(outcome.within));
-            line("in time", format!("{part} within {} ms, {rate}/s", target.as_secs_f64() * 1e3));
+            line("in time", format!("{part} within {} ms, goodput {rate}/s", target.as_secs_f64() * 1e3));
         }
         if load.rate.is_some() {
             let late = ms(outcome.late.value_at_quantile(0.5));
