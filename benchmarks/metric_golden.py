@@ -42,7 +42,12 @@ def of_classes(targets, logits):
 
 def case(name, task, width, targets, answers, found):
     flat = lambda array: [float(x) for x in numpy.asarray(array, numpy.float32).ravel()]
-    return {"name": name, "task": task, "width": width, "targets": flat(targets), "answers": flat(answers), "metrics": found}
+    case = {"name": name, "task": task, "width": width, "targets": flat(targets), "answers": flat(answers), "metrics": found}
+    if task == "binary":
+        both = len(set(numpy.asarray(targets).tolist())) == 2
+        areas = {"auc": metrics.roc_auc_score, "average_precision": metrics.average_precision_score}
+        case["ranking"] = {name: float(of(targets, numpy.ravel(answers))) if both else None for name, of in areas.items()}
+    return case
 
 
 def classes(name, targets, logits):

@@ -6,6 +6,7 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use outgrow_train::spec::Precision;
 
@@ -692,6 +693,21 @@ pub struct InitArgs {
     /// Replace a file that is there
     #[arg(long)]
     pub force: bool,
+    /// Say what there is to start from, and write nothing
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// Which shell.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  outgrow completions bash > ~/.local/share/bash-completion/completions/outgrow
+  outgrow completions zsh > ~/.zfunc/_outgrow              with ~/.zfunc in fpath, before compinit
+  outgrow completions fish > ~/.config/fish/completions/outgrow.fish")]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: Shell,
 }
 
 /// What is done.
@@ -725,6 +741,8 @@ pub enum Command {
     Init(InitArgs),
     /// Print the manifest's JSON schema
     Schema,
+    /// Print what completes commands and flags in a shell
+    Completions(CompletionsArgs),
     /// Be one more worker of a run that waits for it: `outgrow train FILE --workers N --listen HOST:PORT`
     Worker(WorkerArgs),
 }

@@ -3,6 +3,7 @@
 //! To add a command: one file here, one variant in [`Command`], one line in [`dispatch`].
 
 mod bench;
+mod completions;
 pub mod data;
 mod eval;
 mod export;
@@ -71,6 +72,7 @@ pub fn dispatch(mut command: Command, context: &Context) -> Result<(), Failure> 
         Command::Init(args) => init::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),
         Command::Data(args) => data::run(&args, context),
+        Command::Completions(args) => completions::run(&args, context),
         Command::Schema => schema::run(context),
         Command::Worker(args) => worker::run(&args, context),
     }

@@ -34,6 +34,8 @@ use tree::{Node, Origin, Sources};
 
 /// The largest manifest that is read.
 const MAX_BYTES: u64 = 16 << 20;
+/// The most manifests that stand behind one.
+const EXTENDED_MAX: usize = 16;
 /// How many diagnostics are given at once; one more says how many were left out.
 const MAX_DIAGNOSTICS: usize = 50;
 /// Where to look for what a key takes.
@@ -43,6 +45,10 @@ pub(crate) const SCHEMA: &str = "`outgrow schema` says what each key takes";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ManifestSpec {
+    /// Another manifest, beside this one, whose keys count where this one does not say otherwise: tables are put together key
+    /// by key, and anything else is taken whole from one of the two. That one may extend a further one.
+    #[serde(default, skip_serializing)]
+    pub extends: Option<String>,
     /// The name of the model; the file's name when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -87,7 +93,16 @@ pub fn parse(text: &str) -> Result<Manifest, Diagnostics> {
 /// Reads a manifest's text, with the name of its file for the diagnostics and the `--set` flags, in order. Pure: it
 /// touches nothing outside.
 pub fn parse_with(text: &str, file: Option<&Path>, flags: &[String]) -> Result<Manifest, Diagnostics> {
-    let sources = Sources { file: file.map(Path::to_owned), text: text.to_owned(), flags: flags.to_vec() };
+    parse_sources(Sources {
+        file: file.map(Path::to_owned),
+        text: text.to_owned(),
+        bases: Vec::new(),
+        flags: flags.to_vec(),
+    })
+}
+
+fn parse_sources(sources: Sources) -> Result<Manifest, Diagnostics> {
+    let flags = &sources.flags;
     let (mut tree, mut syntax) = Node::parse(&sources);
     if !syntax.is_empty() {
         // What follows a mistake in the syntax reads as something else: one stage at a time.
@@ -123,7 +138,8 @@ pub fn parse_with(text: &str, file: Option<&Path>, flags: &[String]) -> Result<M
     if !is_pretuned(&model) {
         spec.train = spec.train.filled(&model, Known::NOTHING);
     }
-    let stem = || Some(file?.file_stem()?.to_string_lossy().into_owned());
+    spec.extends = None;
+    let stem = || Some(sources.file.as_ref()?.file_stem()?.to_string_lossy().into_owned());
     let name = spec.name.clone().or_else(stem).unwrap_or_else(|| "model".to_owned());
     Ok(Manifest { name, seed: spec.seed, spec, model, train, kept: None, sources, tree })
 }
@@ -132,6 +148,16 @@ pub fn parse_with(text: &str, file: Option<&Path>, flags: &[String]) -> Result<M
 pub fn load(path: &Path, flags: &[String]) -> Result<Manifest, Diagnostics> {
     let inner = kept::file_in(path);
     let path = if inner.is_file() { &inner } else { path };
+    let text = read(path)?;
+    let bases = bases(path, &text)?;
+    let mut manifest =
+        parse_sources(Sources { file: Some(path.to_owned()), text, bases, flags: flags.to_vec() })?;
+    manifest.kept = kept::Kept::of(&manifest.folder());
+    Ok(manifest)
+}
+
+/// The text of a manifest's file.
+fn read(path: &Path) -> Result<String, Diagnostic> {
     let cannot = |problem: String| Diagnostic::new("manifest.file", problem).file(path);
     let size = std::fs::metadata(path).map_err(|error| {
         let diagnostic = cannot(format!("the manifest cannot be read: {error}"));
@@ -142,28 +168,54 @@ pub fn load(path: &Path, flags: &[String]) -> Result<Manifest, Diagnostics> {
     })?;
     if !size.is_file() {
         let diagnostic = cannot("the manifest is not a file".to_owned());
-        return Err(diagnostic
-            .expected("a TOML file, such as `outgrow init` writes, or the folder of a run")
-            .into());
+        return Err(diagnostic.expected("a TOML file, such as `outgrow init` writes, or the folder of a run"));
     }
     if size.len() > MAX_BYTES {
         let problem = format!("the manifest has {} bytes", size.len());
         let diagnostic = cannot(problem).expected(format!("at most {MAX_BYTES} bytes"));
-        return Err(diagnostic.hint("keep rows in a file of their own, such as a CSV").into());
+        return Err(diagnostic.hint("keep rows in a file of their own, such as a CSV"));
     }
     let bytes = std::fs::read(path).map_err(|error| {
         let diagnostic = cannot(format!("the manifest cannot be read: {error}"));
         diagnostic.hint("look at the path, and at who may read it")
     })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
         let diagnostic = cannot("the manifest is not UTF-8 text".to_owned()).line(line);
         diagnostic.hint("save it as UTF-8")
-    })?;
-    let mut manifest = parse_with(&text, Some(path), flags)?;
-    manifest.kept = kept::Kept::of(&manifest.folder());
-    Ok(manifest)
+    })
+}
+
+/// The manifests that one extends, the nearest first.
+///
+/// # Errors
+/// When one cannot be read, or they go round in a circle.
+fn bases(path: &Path, text: &str) -> Result<Vec<(PathBuf, String)>, Diagnostic> {
+    let extended = |text: &str| toml::from_str::<Extension>(text).ok()?.extends;
+    let mut bases: Vec<(PathBuf, String)> = Vec::new();
+    let mut next = extended(text);
+    while let Some(name) = next {
+        let from = bases.last().map_or(path, |(path, _)| path);
+        let base = from.parent().unwrap_or(Path::new("")).join(&name);
+        let of = |diagnostic: Diagnostic| diagnostic.item(format!("extends of {}", from.display()));
+        if bases.len() == EXTENDED_MAX {
+            let problem = format!("manifests extend each other more than {EXTENDED_MAX} times");
+            return Err(of(Diagnostic::new("manifest.extends", problem)
+                .file(&base)
+                .hint("one may extend itself")));
+        }
+        let text = read(&base).map_err(of)?;
+        next = extended(&text);
+        bases.push((base, text));
+    }
+    Ok(bases)
+}
+
+/// What is read of a manifest to know which others belong to it. What is wrong with its text is told of when all is read.
+#[derive(Deserialize)]
+struct Extension {
+    extends: Option<String>,
 }
 
 impl Manifest {
@@ -172,13 +224,15 @@ impl Manifest {
         &self.sources.text
     }
 
-    /// The text it was read from, with the `--set` flags as comments at the end.
+    /// The text it was read from, with those that it extends and the `--set` flags, as comments, at the end.
     pub fn text_with_flags(&self) -> String {
         let flags: String = self.sources.flags.iter().map(|flag| format!("# --set {flag}\n")).collect();
-        if flags.is_empty() {
-            self.text().to_owned()
-        } else {
-            format!("{}\n\n{flags}", self.text().trim_end())
+        let bases = self.sources.bases.iter();
+        let bases: String =
+            bases.map(|(file, text)| format!("# {}:\n{}\n\n", file.display(), text.trim_end())).collect();
+        match format!("{bases}{flags}").as_str() {
+            "" => self.text().to_owned(),
+            more => format!("{}\n\n{}\n", self.text().trim_end(), more.trim_end()),
         }
     }
 
@@ -283,7 +337,8 @@ fn section<Spec: DeserializeOwned, T>(
 fn sorted(mut found: Vec<Finding>, sources: &Sources) -> Diagnostics {
     found.sort_by_key(|finding| match &finding.origin {
         Origin::Text(span) => (0, span.start),
-        Origin::Flag(index) => (1, *index),
+        Origin::Base(index, span) => (1 + index, span.start),
+        Origin::Flag(index) => (usize::MAX, *index),
     });
     let left_out = found.len().saturating_sub(MAX_DIAGNOSTICS);
     let shown = found.into_iter().take(MAX_DIAGNOSTICS);

@@ -48,6 +48,12 @@ pub struct RunReport {
     pub baseline: Option<SplitMetrics>,
     /// Metrics over the course of training.
     pub curves: Vec<Curve>,
+    /// The best evaluation: its step, and what is said of it.
+    pub best: Option<(f64, String)>,
+    /// Training samples as augmentation has changed them.
+    pub augmented: Vec<Bitmap>,
+    /// For classifiers: how the scores of each class rank its samples before all others.
+    pub rankings: Vec<ClassRanking>,
     /// For classifiers: which classes were taken for which.
     pub confusion: Option<ConfusionTable>,
     /// For regression: targets and predictions, of each number that is predicted.
@@ -86,6 +92,23 @@ pub struct Curve {
     pub unit: String,
     /// For each part of the data: its name and its points `(step or epoch, value)`.
     pub parts: Vec<(String, Vec<(f64, f64)>)>,
+}
+
+/// How the scores of a class rank its samples before all others.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClassRanking {
+    /// Which part of the data: `test`.
+    pub split: String,
+    /// The class's name.
+    pub class: String,
+    /// False positive rate and true positive rate.
+    pub roc: Vec<(f64, f64)>,
+    /// Recall and precision.
+    pub precision_recall: Vec<(f64, f64)>,
+    /// The area under the ROC curve.
+    pub auc: f64,
+    /// The area under the precision-recall curve, by steps.
+    pub average_precision: f64,
 }
 
 /// Which classes were taken for which.

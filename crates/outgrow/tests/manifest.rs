@@ -236,7 +236,7 @@ fn sections_that_are_missing_or_not_there_yet() {
               expected: the sections [data], [model], [train] and [cluster]
               help: remove the section; it is kept for planning under limits of memory, latency and cost, which this version cannot do
             m.toml:7:2: serv: unknown key `serv` [manifest.unknown-key]
-              expected: one of the keys name, seed, data, model, train, cluster
+              expected: one of the keys extends, name, seed, data, model, train, cluster
         "#]],
     );
     refused(

@@ -145,6 +145,7 @@ fn classifier(classes: &[String]) -> RunReport {
             kernel_path: "avx512".into(),
             os: "linux x86_64".into(),
         },
+        ..RunReport::default()
     }
 }
 

@@ -16,7 +16,8 @@ use crate::session::folder::{self, Ending};
 use crate::session::{Session, evaluate_run, usage};
 
 /// What only training can say.
-const OF_TRAINING: [&str; 5] = ["steps", "samples", "train_seconds", "samples_per_s", "stopped_early"];
+const OF_TRAINING: [&str; 6] =
+    ["steps", "samples", "train_seconds", "samples_per_s", "stopped_early", "best"];
 
 /// Evaluates the model of a run's folder, or of a package.
 pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
@@ -41,7 +42,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
         context.note(&warning);
     }
     let usage = meter.usage();
-    let mut json = result.to_json(&session, &path, &trainer, &usage)?;
+    let mut json = result.to_json(&session, &path, &trainer, &usage, None)?;
     json["model"] = json!(model_folder);
     // What only training can say comes from the run itself, where it is finished.
     let before = folder::result(storage, &path).unwrap_or_else(|found| {
@@ -53,7 +54,8 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
         if !files.is_empty() {
             fields.insert("files".into(), json!(files));
         } else if let Ending::Whole(before) = before {
-            fields.extend(OF_TRAINING.map(|key| (key.to_owned(), before[key].clone())));
+            let there = OF_TRAINING.into_iter().filter(|key| !before[key].is_null());
+            fields.extend(there.map(|key| (key.to_owned(), before[key].clone())));
         }
     }
     Ok(context.answer(&json, &summary(&json))?)

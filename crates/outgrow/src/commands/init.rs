@@ -14,6 +14,13 @@ use crate::manifest::{TEMPLATES, commented};
 
 /// Writes the file. One that is there stays as it is without `--force`.
 pub fn run(args: &InitArgs, context: &Context) -> Result<(), Failure> {
+    if args.list {
+        let json: Vec<_> =
+            TEMPLATES.iter().map(|t| json!({ "template": t.name, "about": t.about })).collect();
+        let lines = TEMPLATES.iter().map(|template| format!("{:<10}  {}\n", template.name, template.about));
+        let text = lines.collect::<String>() + "to start from one: outgrow init --template NAME\n";
+        return Ok(context.answer(&json!({ "templates": json }), &text)?);
+    }
     let template = TEMPLATES.iter().find(|template| template.name == args.template).ok_or_else(|| {
         let names: Vec<_> =
             TEMPLATES.iter().map(|template| format!("{} ({})", template.name, template.about)).collect();

@@ -12,6 +12,7 @@ use crate::context::{Context, Failure};
 use crate::manifest::Cluster;
 use crate::places::run_place;
 use crate::report::format::{metric, metric_name};
+use crate::session::best::Best;
 use crate::session::estimate::line;
 use crate::session::{Session, run_group};
 
@@ -92,6 +93,9 @@ pub fn summary(result: &Json) -> String {
         (number("steps"), number("train_seconds"), number("samples_per_s"))
     {
         text.push_str(&format!("{steps} steps in {seconds:.1} s of training, {rate:.0} samples/s\n"));
+    }
+    if let Some(best) = Best::told(&result["best"]) {
+        text.push_str(&format!("best        {best}\n"));
     }
     let run = result["run"].as_str().unwrap_or_default();
     // An evaluation alone writes no report, and says which model it is of.

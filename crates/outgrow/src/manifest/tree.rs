@@ -13,6 +13,8 @@ use toml::de::{DeTable, DeValue};
 pub enum Origin {
     /// In the manifest's text, at these bytes.
     Text(Range<usize>),
+    /// In the text of the manifest with this index among those that it extends, at these bytes.
+    Base(usize, Range<usize>),
     /// In the `--set` flag with this index.
     Flag(usize),
 }
@@ -61,6 +63,8 @@ pub struct Sources {
     pub file: Option<PathBuf>,
     /// The manifest's text.
     pub text: String,
+    /// The manifests that it extends, the nearest first: their files and texts.
+    pub bases: Vec<(PathBuf, String)>,
     /// The `--set` flags, as given.
     pub flags: Vec<String>,
 }
@@ -78,41 +82,75 @@ impl Sources {
                 })
             }
             Origin::Text(span) => {
-                let (line, column) = self.line_and_column(span.start);
-                let diagnostic = diagnostic.line(line).column(column);
-                let diagnostic = if path.is_empty() { diagnostic } else { diagnostic.item(path) };
+                let diagnostic = at(diagnostic, &self.text, span.start, path);
                 match &self.file {
                     Some(file) => diagnostic.file(file),
                     None => diagnostic,
                 }
             }
+            Origin::Base(index, span) => match self.bases.get(*index) {
+                Some((file, text)) => at(diagnostic, text, span.start, path).file(file),
+                None => diagnostic,
+            },
         }
     }
+}
 
-    /// Line and column in characters, both from 1, of a byte of the text.
-    fn line_and_column(&self, byte: usize) -> (usize, usize) {
-        let before = &self.text.as_bytes()[..byte.min(self.text.len())];
-        let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
-        (line, String::from_utf8_lossy(&before[line_start..]).chars().count() + 1)
-    }
+/// Gives a diagnostic the place of a byte of a text, and the path of the item.
+fn at(diagnostic: Diagnostic, text: &str, byte: usize, path: &str) -> Diagnostic {
+    let (line, column) = line_and_column(text, byte);
+    let diagnostic = diagnostic.line(line).column(column);
+    if path.is_empty() { diagnostic } else { diagnostic.item(path) }
+}
+
+/// Line and column in characters, both from 1, of a byte of a text.
+fn line_and_column(text: &str, byte: usize) -> (usize, usize) {
+    let before = &text.as_bytes()[..byte.min(text.len())];
+    let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+    (line, String::from_utf8_lossy(&before[line_start..]).chars().count() + 1)
 }
 
 impl Node {
     /// Reads the sources' text. What could be read is returned beside the diagnostics, so that the rest can still be
     /// checked.
     pub fn parse(sources: &Sources) -> (Self, Vec<Diagnostic>) {
-        let (table, errors) = DeTable::parse_recoverable(&sources.text);
+        let (mut node, mut found) = Self::parse_text(sources, &sources.text, &Origin::Text);
+        for (index, (_, text)) in sources.bases.iter().enumerate() {
+            let (base, problems) = Self::parse_text(sources, text, &|span| Origin::Base(index, span));
+            found.extend(problems);
+            node.fill_from(base);
+        }
+        (node, found)
+    }
+
+    /// Takes from a table what this one does not say, key by key in tables within it.
+    fn fill_from(&mut self, base: Self) {
+        let (Value::Table(own), Value::Table(others)) = (&mut self.value, base.value) else { return };
+        for other in others {
+            match own.iter_mut().find(|entry| entry.key == other.key) {
+                Some(entry) => entry.node.fill_from(other.node),
+                None => own.push(other),
+            }
+        }
+    }
+
+    fn parse_text(
+        sources: &Sources,
+        text: &str,
+        place: &dyn Fn(Range<usize>) -> Origin,
+    ) -> (Self, Vec<Diagnostic>) {
+        let (table, errors) = DeTable::parse_recoverable(text);
         let mut found: Vec<_> = errors
             .into_iter()
             .map(|error| {
                 let diagnostic = Diagnostic::new("manifest.syntax", one_line(error.message()))
                     .expected("TOML: `key = value`, `[section]`");
-                sources.locate(diagnostic, &Origin::Text(error.span().unwrap_or(0..0)), "")
+                sources.locate(diagnostic, &place(error.span().unwrap_or(0..0)), "")
             })
             .collect();
-        let mut reader = Reader { place: &Origin::Text, found: Vec::new() };
-        let node = Node { value: reader.table(table.get_ref()), origin: Origin::Text(0..0) };
+        let mut reader = Reader { place, found: Vec::new() };
+        let node = Node { value: reader.table(table.get_ref()), origin: place(0..0) };
         found.extend(
             reader.found.into_iter().map(|(origin, diagnostic)| sources.locate(diagnostic, &origin, "")),
         );

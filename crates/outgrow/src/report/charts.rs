@@ -8,7 +8,7 @@ use outgrow_train::spec::MetricName;
 use super::format::{bytes, capital, count, metric, metric_name, number, percent, seconds, short_count};
 use super::frame::{self, bar, card, wide_card};
 use super::plot::{Plot, Scale, Series, Style};
-use super::{Cleaning, Curve, OpTime, Processor, Regression, RunReport, SplitMetrics};
+use super::{ClassRanking, Cleaning, Curve, OpTime, Processor, Regression, RunReport, SplitMetrics};
 
 /// The most ops in the table; the others are added up.
 const MAX_OPS: usize = 16;
@@ -41,13 +41,13 @@ pub(super) fn tiles(report: &RunReport) -> Markup {
     frame::tiles(&tiles)
 }
 
-/// One plot for each metric.
-pub(super) fn curves(curves: &[Curve]) -> Markup {
+/// One plot for each metric, with a mark at the best evaluation.
+pub(super) fn curves(curves: &[Curve], best: Option<&(f64, String)>) -> Markup {
     let drawn = curves.iter().filter(|curve| curve.parts.iter().any(|(_, points)| !points.is_empty()));
-    html! { @for curve in drawn { (curve_card(curve)) } }
+    html! { @for curve in drawn { (curve_card(curve, best)) } }
 }
 
-fn curve_card(curve: &Curve) -> Markup {
+fn curve_card(curve: &Curve, best: Option<&(f64, String)>) -> Markup {
     let series = |(name, points): &(String, Vec<(f64, f64)>)| Series {
         name: name.clone(),
         points: points.clone(),
@@ -58,6 +58,11 @@ fn curve_card(curve: &Curve) -> Markup {
         x_label: curve.unit.clone(),
         series: curve.parts.iter().map(series).collect(),
         y_scale: Scale::Linear,
+        marks: best
+            .filter(|_| curve.unit == "step")
+            .map(|(step, _)| (*step, "best".to_owned()))
+            .into_iter()
+            .collect(),
         ..Plot::default()
     };
     let title = format!("{} by {}", capital(metric_name(&curve.metric)), curve.unit);
@@ -100,6 +105,63 @@ pub(super) fn metrics(metrics: &[SplitMetrics], baseline: Option<&SplitMetrics>)
     };
     let framed = if names.len() > NARROW { wide_card } else { card };
     framed("Final weights", &table)
+}
+
+/// Most classes whose curves are in one plot.
+const RANKED: usize = 6;
+
+/// ROC and precision-recall curves: of the second class of two, and of several those that are ranked worst.
+pub(super) fn rankings(rankings: &[ClassRanking]) -> Markup {
+    let mut shown: Vec<&ClassRanking> = rankings.iter().collect();
+    if let [_, second] = shown[..] {
+        shown = vec![second];
+    }
+    shown.sort_by(|a, b| a.auc.total_cmp(&b.auc));
+    let left_out = shown.len().saturating_sub(RANKED);
+    shown.truncate(RANKED);
+    let Some(first) = shown.first() else { return html! {} };
+    let split = &first.split;
+    let one = shown.len() == 1 && left_out == 0;
+    let plot = |title: &str, labels: [&str; 2], roc: bool| {
+        let series = |ranking: &&ClassRanking| Series {
+            name: if roc {
+                format!("{} {}", ranking.class, number(ranking.auc))
+            } else {
+                format!("{} {}", ranking.class, number(ranking.average_precision))
+            },
+            points: if roc { ranking.roc.clone() } else { ranking.precision_recall.clone() },
+            style: Style::Line,
+        };
+        let plot = Plot {
+            title: title.to_owned(),
+            x_label: labels[0].to_owned(),
+            y_label: labels[1].to_owned(),
+            series: shown.iter().map(series).collect(),
+            diagonal: roc,
+            ..Plot::default()
+        };
+        PreEscaped(plot.svg())
+    };
+    let about = |area: &str, value: f64| match one {
+        true => format!("Of `{}` against the rest: {area} {}.", first.class, number(value)),
+        false if left_out > 0 => {
+            format!(
+                "Of each class against the rest, with {area}: the {RANKED} worst of {}.",
+                RANKED + left_out
+            )
+        }
+        false => format!("Of each class against the rest, with {area}."),
+    };
+    html! {
+        (card(&format!("ROC ({split})"), &html! {
+            (plot("true against false positive rate", ["false positive rate", "true positive rate"], true))
+            p.note { (about("the area under the curve", first.auc)) }
+        }))
+        (card(&format!("Precision and recall ({split})"), &html! {
+            (plot("precision against recall", ["recall", "precision"], false))
+            p.note { (about("the average precision", first.average_precision)) }
+        }))
+    }
 }
 
 /// Targets against predictions.

@@ -5,7 +5,7 @@ use maud::{Markup, PreEscaped, html};
 use super::format::{capital, count, number};
 use super::frame::{card, header, page, wide_card};
 use super::plot::Plot;
-use super::{Machine, RunReport, charts, confusion, memory, workers};
+use super::{Bitmap, Machine, RunReport, charts, confusion, memory, workers};
 
 /// The page of a run: one file of HTML with everything in it.
 pub fn render(report: &RunReport) -> String {
@@ -13,8 +13,18 @@ pub fn render(report: &RunReport) -> String {
         (header(&report.name, &report.subtitle))
         (charts::tiles(report))
         div.cards {
-            (charts::curves(&report.curves))
+            (charts::curves(&report.curves, report.best.as_ref()))
             (charts::metrics(&report.metrics, report.baseline.as_ref()))
+            @if !report.augmented.is_empty() {
+                (card("Training samples as augmented", &html! {
+                    p.augmented {
+                        @for uri in report.augmented.iter().filter_map(Bitmap::data_uri) {
+                            img src=(uri) alt="an augmented training sample";
+                        }
+                    }
+                }))
+            }
+            (charts::rankings(&report.rankings))
             @if let Some(confusion) = &report.confusion { (confusion::sections(confusion)) }
             @for regression in &report.regression { (charts::regression(regression)) }
             (charts::ops(&report.ops))
@@ -85,6 +95,7 @@ fn facts(report: &RunReport) -> Markup {
         ("System", os.clone()),
         ("Steps", count(report.steps)),
         ("Epochs", number(report.epochs)),
+        ("Best", report.best.as_ref().map_or(String::new(), |(_, told)| told.clone())),
         ("Parameters", count(report.parameters)),
         ("Weights", report.weights_sha256.clone()),
     ];

@@ -3,7 +3,7 @@
 
 use outgrow_predict::softmax;
 use outgrow_tensor::DType;
-use outgrow_train::metric::{Confusion, answered_class};
+use outgrow_train::metric::{Confusion, Ranking, answered_class, ranking};
 use outgrow_transform::{Batch, Target};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 const PAIRS: usize = 2000;
 /// Most answers that are kept for each pair of classes.
 const ANSWERS: usize = 3;
+
+/// Most classes whose samples are ranked, and most scores that are kept for that.
+const RANKED_CLASSES: usize = 20;
+const SCORES: usize = 20_000_000;
 
 /// What the model said to one sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +39,8 @@ pub struct Watch {
     pub answers: Vec<TestAnswer>,
     /// How many of them there are of each pair.
     kept: Vec<usize>,
+    /// For few classes: of each sample its class and the scores of all classes, one after the other.
+    scores: Option<Vec<f64>>,
     /// For each number that is predicted: the first targets and predictions.
     pub pairs: Vec<Vec<(f64, f64)>>,
 }
@@ -44,6 +50,7 @@ pub struct Watch {
 struct Seen {
     confusion: Option<Confusion>,
     answers: Vec<(u64, usize, usize, u64)>,
+    scores: Option<Vec<u64>>,
     pairs: Vec<Vec<(u64, u64)>>,
 }
 
@@ -53,7 +60,8 @@ impl Watch {
         let classes = if let Target::Class { names } = target { names.len() } else { 0 };
         let confusion = if (1..=100).contains(&classes) { Confusion::new(classes) } else { None };
         let kept = if confusion.is_some() { vec![0; classes * classes] } else { Vec::new() };
-        Self { classes, confusion, answers: Vec::new(), kept, pairs: Vec::new() }
+        let scores = (2..=RANKED_CLASSES).contains(&classes).then(Vec::new);
+        Self { classes, confusion, answers: Vec::new(), kept, scores, pairs: Vec::new() }
     }
 
     /// Sees a whole batch and the model's outputs.
@@ -66,6 +74,18 @@ impl Watch {
                 let (predicted, probability) = answer(logits);
                 let actual = target.get_i64(i).max(0) as usize;
                 confusion.add(actual, predicted);
+                self.scores = self.scores.take().and_then(|mut scores| {
+                    scores.push(actual as f64);
+                    match logits {
+                        [logit] => scores.extend([-f64::from(*logit), f64::from(*logit)]),
+                        // Differences tell apart what probabilities near 1 do not.
+                        [a, b] => {
+                            scores.extend([f64::from(*a) - f64::from(*b), f64::from(*b) - f64::from(*a)])
+                        }
+                        logits => scores.extend(softmax(logits, 1.0)),
+                    }
+                    (scores.len() <= SCORES).then_some(scores)
+                });
                 let sample = batch.index * rows as u64 + i as u64;
                 keep(
                     &mut self.kept,
@@ -89,6 +109,17 @@ impl Watch {
         }
     }
 
+    /// For each class, how its scores rank its samples before all others; nothing for one that is absent.
+    pub fn rankings(&self) -> Vec<Option<Ranking>> {
+        let Some(scores) = &self.scores else { return Vec::new() };
+        let samples = || scores.chunks_exact(self.classes + 1);
+        let of = |class: usize| {
+            let one = |sample: &[f64]| (sample[class + 1], sample[0] == class as f64);
+            ranking(&samples().map(one).collect::<Vec<_>>())
+        };
+        (0..self.classes).map(of).collect()
+    }
+
     /// What has been seen, for [`Watch::merge`].
     pub fn to_bytes(&self) -> Vec<u8> {
         let answer = |a: &TestAnswer| (a.sample, a.actual, a.predicted, a.probability.to_bits());
@@ -96,6 +127,7 @@ impl Watch {
         let seen = Seen {
             confusion: self.confusion.clone(),
             answers: self.answers.iter().map(answer).collect(),
+            scores: self.scores.as_ref().map(|scores| scores.iter().map(|score| score.to_bits()).collect()),
             pairs: self.pairs.iter().map(bits).collect(),
         };
         serde_json::to_vec(&seen).unwrap_or_default()
@@ -106,6 +138,7 @@ impl Watch {
         self.answers.clear();
         self.kept.fill(0);
         self.pairs.clear();
+        self.scores = (2..=RANKED_CLASSES).contains(&self.classes).then(Vec::new);
         self.confusion = self.confusion.as_ref().and_then(|own| Confusion::new(own.classes()));
         for bytes in all {
             let seen: Seen = serde_json::from_slice(bytes).ok()?;
@@ -114,6 +147,10 @@ impl Watch {
                 (None, None) => {}
                 _ => return None,
             }
+            self.scores = self.scores.take().zip(seen.scores).and_then(|(mut scores, more)| {
+                scores.extend(more.into_iter().map(f64::from_bits));
+                (scores.len() <= SCORES).then_some(scores)
+            });
             for (sample, actual, predicted, bits) in seen.answers {
                 let probability = f64::from_bits(bits);
                 keep(

@@ -4,6 +4,7 @@
 mod answers;
 mod baseline;
 mod batches;
+pub mod best;
 mod early_stopping;
 pub mod estimate;
 pub mod folder;

@@ -4,13 +4,14 @@ use outgrow_data::{Dataset, Split};
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::LossKind;
 use outgrow_store::sha256::weights_sha256;
-use outgrow_train::metric::Confusion;
+use outgrow_train::metric::{Confusion, Ranking};
 use outgrow_train::{Metrics, Trainer};
 use outgrow_transform::Target;
 use serde_json::{Value as Json, json};
 
 use super::answers::{TestAnswer, Watch};
 use super::baseline::{Baseline, Deviations, beats};
+use super::best::Best;
 use super::process::peak_memory_bytes;
 use super::record::values;
 use super::weights::elements;
@@ -25,6 +26,8 @@ pub struct RunResult {
     pub class_names: Vec<String>,
     /// For classes: which were taken for which in the test data.
     pub confusion: Option<Confusion>,
+    /// For few classes: how the scores of each rank its test samples before all others.
+    pub rankings: Vec<Option<Ranking>>,
     /// For classes: of some test samples, their number, class, answer and the answer's probability.
     pub answers: Vec<TestAnswer>,
     /// For each number that is predicted: some targets and predictions of the test data.
@@ -78,6 +81,7 @@ pub fn evaluate_run(
             }
         }
         if let Some(watch) = watch {
+            result.rankings = watch.rankings();
             (result.confusion, result.answers, result.pairs) = (watch.confusion, watch.answers, watch.pairs);
             if let (Some(_), Target::Class { names }) = (&result.confusion, &target) {
                 result.class_names = names.clone();
@@ -128,6 +132,7 @@ impl RunResult {
         folder: &std::path::Path,
         trainer: &Trainer,
         usage: &Usage,
+        best: Option<&Best>,
     ) -> Result<Json, Diagnostic> {
         let outcome = trainer.outcome();
         let memory = &trainer.program().compiled.memory;
@@ -141,6 +146,9 @@ impl RunResult {
             "stopped_early": outcome.stopped_early,
             "parameters": trainer.model().params.iter().map(|p| p.dims.iter().product::<usize>()).sum::<usize>(),
         });
+        if let Some(best) = best {
+            json["best"] = best.to_json();
+        }
         if !trainer.model().frozen.is_empty() {
             json["frozen_parameters"] = json!(elements(&trainer.model().frozen));
         }
@@ -211,16 +219,20 @@ impl RunResult {
         ))
     }
 
-    /// Precision and recall of each class in the test data.
+    /// Precision and recall of each class, and the areas under its curves, in the test data.
     fn classes(&self, confusion: &Confusion) -> Json {
         let class = |(i, name): (usize, &String)| {
             let samples: u64 = (0..confusion.classes()).map(|predicted| confusion.count(i, predicted)).sum();
-            let json = json!({
+            let mut json = json!({
                 "samples": samples,
                 "precision": confusion.precision(i),
                 "recall": confusion.recall(i),
                 "f1": confusion.f1(i),
             });
+            if let Some(Some(ranking)) = self.rankings.get(i) {
+                json["auc"] = json!(ranking.auc);
+                json["average_precision"] = json!(ranking.average_precision);
+            }
             (name.clone(), json)
         };
         Json::Object(self.class_names.iter().enumerate().map(class).collect())

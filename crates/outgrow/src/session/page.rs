@@ -3,20 +3,26 @@
 use outgrow_data::{Dataset, Split};
 use outgrow_runtime::collective::{Doing, Span, Timeline};
 use outgrow_train::Trainer;
-use outgrow_transform::{Field, Target};
+use outgrow_train::metric::Ranking;
+use outgrow_transform::{Field, Target, TrainingData};
 use serde_json::Value as Json;
 
 use super::Session;
 use super::answers::TestAnswer;
+use super::best::Best;
 use super::outcome::{RunResult, Usage};
 use super::process::cpu_name;
 use crate::report::{
-    Bitmap, Cleaning, ConfusionSample, ConfusionTable, CourseSpan, Curve, Machine, MemoryChart, OpTime,
-    PlannedBuffer, Processor, Regression, RunReport, SplitMetrics, WorkerCourse,
+    Bitmap, ClassRanking, Cleaning, ConfusionSample, ConfusionTable, CourseSpan, Curve, Machine, MemoryChart,
+    OpTime, PlannedBuffer, Processor, Regression, RunReport, SplitMetrics, WorkerCourse,
 };
 
 /// Most values of the memory plan that are drawn: the largest ones.
 const BUFFERS: usize = 400;
+/// Augmented samples that are shown.
+const AUGMENTED: usize = 32;
+/// Most points of a ROC or precision-recall curve.
+const CURVE_POINTS: usize = 400;
 /// Most pictures of samples.
 const PICTURES: usize = 200;
 
@@ -50,6 +56,9 @@ pub fn report(
         metrics: result.metrics.iter().map(split).collect(),
         baseline: baseline(result),
         curves: curves(lines),
+        best: best(json),
+        augmented: augmented(session, data),
+        rankings: rankings(result),
         confusion: confusion(data, result),
         regression: regression(result),
         memory: Some(memory(trainer)),
@@ -111,6 +120,71 @@ fn curves(lines: &[Json]) -> Vec<Curve> {
         });
     }
     curves
+}
+
+/// The first samples of the first epoch, as augmentation has changed them; nothing where there is none, or a batch cannot be
+/// made.
+fn augmented(session: &Session<'_>, data: &Dataset) -> Vec<Bitmap> {
+    let (Some(_), Some(image)) = (&session.manifest.spec.data.augment, &data.transform().assembly.image)
+    else {
+        return Vec::new();
+    };
+    let (channels, height, width) = (image.channels, image.height, image.width);
+    if channels != 1 && channels != 3 {
+        return Vec::new();
+    }
+    let first = || {
+        let batches = session.batches(data).ok()?;
+        let mut stream = batches.train(0, 0, 0..batches.batch()).ok()?;
+        stream.next()?.ok()
+    };
+    let Some(batch) = first() else { return Vec::new() };
+    let Some(Ok(values)) = batch.inputs.first().map(|input| input.as_slice::<f32>()) else {
+        return Vec::new();
+    };
+    let plane = (height * width).max(1);
+    let pixel = |(i, value): (usize, &f32)| {
+        let (factor, offset) = image.normalize.affine(i / plane % channels);
+        // Bytes saturate.
+        ((value - offset) / factor).round() as u8
+    };
+    let pictures = values.chunks_exact(channels * plane).take(batch.real.min(AUGMENTED));
+    pictures
+        .map(|sample| {
+            let planes: Vec<u8> = sample.iter().enumerate().map(pixel).collect();
+            Bitmap::from_planes(channels, height, width, &planes)
+        })
+        .collect()
+}
+
+/// The best evaluation, as the result tells it.
+fn best(json: &Json) -> Option<(f64, String)> {
+    Some((json["best"]["step"].as_f64()?, Best::told(&json["best"])?))
+}
+
+/// The curves of each class.
+fn rankings(result: &RunResult) -> Vec<ClassRanking> {
+    let each = result.class_names.iter().zip(&result.rankings);
+    let one = |(class, ranking): (&String, &Option<Ranking>)| {
+        let ranking = ranking.as_ref()?;
+        Some(ClassRanking {
+            split: "test".into(),
+            class: class.clone(),
+            roc: thinned(&ranking.roc),
+            precision_recall: thinned(&ranking.precision_recall),
+            auc: ranking.auc,
+            average_precision: ranking.average_precision,
+        })
+    };
+    each.filter_map(one).collect()
+}
+
+/// Points of a curve, both ends among them, no more than can be told apart.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let every = points.len().div_ceil(CURVE_POINTS).max(1);
+    let mut thinned: Vec<_> = points.iter().copied().step_by(every).collect();
+    thinned.extend(points.last().filter(|last| thinned.last() != Some(*last)));
+    thinned
 }
 
 fn confusion(data: &Dataset, result: &RunResult) -> Option<ConfusionTable> {

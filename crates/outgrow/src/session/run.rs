@@ -7,6 +7,7 @@ use outgrow_predict::MODEL_FOLDER;
 use outgrow_runtime::collective::Group;
 use serde_json::{Value as Json, json};
 
+use super::best::Best;
 use super::estimate::{Estimate, line};
 use super::folder::{Ending, REPORT, RunFolder};
 use super::group::{EVALUATED, FINISHED, TRAINED, measure_links, timelines};
@@ -122,7 +123,8 @@ impl Session<'_> {
         package(self, &data, &trainer)?.save(&*self.context.world.storage, &folder.file(MODEL_FOLDER))?;
         let result =
             if evaluate { evaluate_run(&mut trainer, &data, &batches)? } else { RunResult::default() };
-        let mut json = result.to_json(self, path, &trainer, &usage)?;
+        let best = Best::of(&lines, trainer.config());
+        let mut json = result.to_json(self, path, &trainer, &usage, best.as_ref())?;
         if folder.earlier().iter().any(|earlier| earlier.differs.is_some()) {
             json["earlier_lengths"] = json!(folder.earlier());
         }

@@ -9,6 +9,7 @@ mod log_loss;
 mod mean;
 mod moments;
 mod numbers;
+mod ranking;
 mod tally;
 
 pub use auc::{auc, weighted_auc};
@@ -19,4 +20,5 @@ pub use log_loss::log_loss;
 pub use mean::Mean;
 pub use moments::Moments;
 pub use numbers::{NumberErrors, NumberMetrics};
+pub use ranking::{Ranking, ranking};
 pub use tally::Tally;

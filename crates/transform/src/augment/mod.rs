@@ -5,6 +5,7 @@
 //! nor on which other changes are asked for.
 
 mod color;
+mod cutout;
 mod geometry;
 mod mix;
 
@@ -37,6 +38,10 @@ pub struct AugmentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = serde_json::json!({"brightness": 0.4, "contrast": 0.4}))]
     pub color: Option<ColorSpec>,
+    /// Blanks a square of each image, of a side of so many pixels, about a place anywhere in it (DeVries and Taylor 2017).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 8)]
+    pub cutout: Option<usize>,
     /// Blends each image with another one of its batch, and their classes alike (Zhang et al. 2018): the share is
     /// Beta(a, a) distributed with this `a`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,6 +69,14 @@ impl AugmentSpec {
         }
         if let Some(color) = &self.color {
             color.check(image.channels)?;
+        }
+        if let Some(side) = self.cutout
+            && !(1..=2 * image.height.max(image.width)).contains(&side)
+        {
+            return Err(problem("cutout", format!("`cutout` of {side} pixels")).expected(format!(
+                "a side from 1 to {}, twice that of the images",
+                2 * image.height.max(image.width)
+            )));
         }
         for (name, alpha) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
             if let Some(alpha) = alpha
@@ -131,10 +144,10 @@ impl Augmenter {
             view.mirrored = across && flip != Flip::Vertical;
             view.upside_down = down && flip != Flip::Horizontal;
         }
+        let start = out.len();
         match &self.spec.color {
             None => view.extend(pixels, |channel| self.image.normalize.affine(channel), out),
             Some(color) => {
-                let start = out.len();
                 view.extend(pixels, |_| (1.0, 0.0), out);
                 let plane = height * width;
                 color.apply(&mut out[start..], plane, &mut key.fold_in_name("color").stream());
@@ -143,6 +156,10 @@ impl Augmenter {
                     values.iter_mut().for_each(|v| *v = *v * factor + offset);
                 }
             }
+        }
+        if let Some(side) = self.spec.cutout {
+            let mut stream = key.fold_in_name("cutout").stream();
+            cutout::cut_out(&mut out[start..], [height, width], side, &mut stream);
         }
     }
 }

@@ -159,8 +159,17 @@ fn predictions(tested: &[Tested]) -> Result<Vec<u8>, Failure> {
 }
 
 /// What is kept of each fold's result.
-const KEPT: [&str; 8] =
-    ["run", "steps", "train_seconds", "stopped_early", "train", "validation", "test", "weights_sha256"];
+const KEPT: [&str; 9] = [
+    "run",
+    "steps",
+    "train_seconds",
+    "stopped_early",
+    "best",
+    "train",
+    "validation",
+    "test",
+    "weights_sha256",
+];
 
 /// What all folds came to, for machines.
 fn together(path: &Path, manifest: &Manifest, results: &[Json]) -> Json {

@@ -46,6 +46,18 @@ pub struct Best {
     pub step: u64,
 }
 
+impl Best {
+    /// As a finished run tells it, which knows how it trained.
+    fn of_result(json: &Json) -> Option<Self> {
+        Some(Self {
+            metric: json["metric"].as_str()?.to_owned(),
+            value: json["value"].as_f64()?,
+            epoch: json["epoch"].as_u64()?,
+            step: json["step"].as_u64()?,
+        })
+    }
+}
+
 impl PastRun {
     /// Whether there is a run in a folder.
     pub fn is_at(storage: &dyn StorageBackend, path: &Path) -> bool {
@@ -94,7 +106,7 @@ impl PastRun {
             ended,
             length: serde_json::from_value(run["length"].clone()).ok(),
             step: result["steps"].as_u64().or(last).unwrap_or(0),
-            best: best(&lines, &metric),
+            best: Best::of_result(&result["best"]).or_else(|| best(&lines, &metric)),
             result,
             manifest,
             lines,
