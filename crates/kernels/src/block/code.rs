@@ -1,6 +1,6 @@
 //! From a block program to steps over register blocks, and their execution.
 
-use super::load::{MAX_RANK, Strided, iota, widen};
+use super::load::{Bf16Loops, MAX_RANK, Strided, iota, widen};
 use super::ops::{is_exact, op_fn, round_bf16};
 use super::simd::OpFn;
 use super::space::collapse;
@@ -65,6 +65,7 @@ pub(crate) struct BlockCode {
     /// Inputs that are one element for the whole space, with their registers.
     uniforms: Vec<(Reg, usize)>,
     steps: Vec<Step>,
+    bf16: Bf16Loops,
     file_bytes: usize,
     cost_ps: usize,
 }
@@ -113,6 +114,13 @@ impl BlockCode {
         if let Some(reg) = source.keep.iter().find(|&&r| r >= types.len()) {
             return Err(KernelError::operand(kernel, format!("there is no register {reg} to reduce")));
         }
+        // What is rounded to bf16 only to be stored is rounded by the store.
+        let stored = |&(reg, ref view): &(Reg, View)| match source.code[reg] {
+            Instr::Cast(from, DType::BF16) if types[from] == DType::F32 => (from, view.clone()),
+            _ => (reg, view.clone()),
+        };
+        let outputs: Vec<(Reg, View)> = source.outputs.iter().map(stored).collect();
+        let source = &BlockSource { outputs: &outputs, ..*source };
         // Indices count as operands of the space, so that dimensions are only merged when they allow it.
         let mut operands: Vec<Vec<isize>> = source.inputs.iter().map(|v| v.strides.clone()).collect();
         operands.extend(source.outputs.iter().map(|(_, v)| v.strides.clone()));
@@ -149,6 +157,7 @@ impl BlockCode {
             constants: Vec::new(),
             uniforms: Vec::new(),
             steps: Vec::new(),
+            bf16: Bf16Loops::new(KernelPath::Portable),
             file_bytes: 0,
             cost_ps: 0,
         };
@@ -188,6 +197,7 @@ impl BlockCode {
 
     /// Fixes the SIMD path.
     pub fn prepare(&mut self, path: KernelPath) {
+        self.bf16 = Bf16Loops::new(path);
         for step in &mut self.steps {
             match step {
                 Step::Op { func, operands, instr, .. } => {
@@ -438,7 +448,7 @@ impl<'a> BlockRun<'a> {
             for &(reg, input) in &code.uniforms {
                 let input = &code.inputs[input];
                 // SAFETY: as above; all strides are zero, so that a space of `n` elements is as good as any.
-                unsafe { input.gather(cx, &[n], 0, n, pointers[reg]) };
+                unsafe { input.gather(cx, &code.bf16, &[n], 0, n, pointers[reg]) };
             }
         }
         Self { code, cx, pointers }
@@ -483,7 +493,14 @@ impl<'a> BlockRun<'a> {
                         func(self.pointers[*dst], std::ptr::null(), std::ptr::null(), std::ptr::null(), n);
                     }
                     Step::Load { input, dst } => {
-                        code.inputs[*input].gather(self.cx, &code.dims, first, n, self.pointers[*dst]);
+                        code.inputs[*input].gather(
+                            self.cx,
+                            &code.bf16,
+                            &code.dims,
+                            first,
+                            n,
+                            self.pointers[*dst],
+                        );
                     }
                     Step::Iota { dtype, strides, dst } => {
                         iota(*dtype, &code.dims, strides, first, n, self.pointers[*dst]);
@@ -494,7 +511,7 @@ impl<'a> BlockRun<'a> {
         for &store in &code.stores {
             let (reg, output) = &code.outputs[store];
             // SAFETY: as above.
-            unsafe { output.scatter(self.cx, &code.dims, first, n, self.pointers[*reg]) };
+            unsafe { output.scatter(self.cx, &code.bf16, &code.dims, first, n, self.pointers[*reg]) };
         }
     }
 }

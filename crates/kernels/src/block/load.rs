@@ -1,6 +1,8 @@
 //! Moving elements between strided views and the blocks of the interpreter.
 
+use super::simd::{LaneMode, Lanewise, OpFn, pick};
 use crate::kernel::Cx;
+use crate::path::KernelPath;
 use crate::view::View;
 use outgrow_tensor::{DType, to_odd};
 
@@ -19,6 +21,43 @@ pub(crate) fn narrow(x: f32) -> u16 {
     let bits = x.to_bits();
     let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
     if x.is_nan() { (bits >> 16) as u16 | 0x40 } else { rounded }
+}
+
+/// The loops that move neighbouring elements between bf16 in memory and f32 in registers, on one path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bf16Loops {
+    widen: OpFn,
+    narrow: OpFn,
+}
+
+impl Bf16Loops {
+    pub fn new(path: KernelPath) -> Self {
+        Self { widen: pick::<Widen>(path), narrow: pick::<Narrow>(path) }
+    }
+}
+
+struct Widen;
+impl Lanewise for Widen {
+    type A = u16;
+    type B = ();
+    type C = ();
+    type Out = f32;
+    #[inline(always)]
+    fn eval<M: LaneMode>(bits: u16, (): (), (): ()) -> f32 {
+        widen(bits)
+    }
+}
+
+struct Narrow;
+impl Lanewise for Narrow {
+    type A = f32;
+    type B = ();
+    type C = ();
+    type Out = u16;
+    #[inline(always)]
+    fn eval<M: LaneMode>(x: f32, (): (), (): ()) -> u16 {
+        narrow(x)
+    }
 }
 
 /// Calls `segment(position, offset, length, stride)` for each run along the innermost dimension that the elements
@@ -76,23 +115,35 @@ impl Strided {
     ///
     /// # Safety
     /// The view was checked against the buffers of `cx`, `first + n` is within the space, `dst` is good for `n`
-    /// register elements and does not overlap the view.
-    pub unsafe fn gather(&self, cx: &Cx<'_>, dims: &[usize], first: usize, n: usize, dst: *mut u8) {
+    /// register elements and does not overlap the view; the processor supports the path of `bf16`.
+    #[allow(clippy::too_many_arguments)]
+    pub unsafe fn gather(
+        &self,
+        cx: &Cx<'_>,
+        bf16: &Bf16Loops,
+        dims: &[usize],
+        first: usize,
+        n: usize,
+        dst: *mut u8,
+    ) {
         let origin = cx.origin(&self.view);
         // SAFETY: the caller's contract, with the type that belongs to the view's element type.
         unsafe {
             match self.view.dtype {
-                DType::Bool | DType::U8 => self.gather_as::<u8, u8>(origin, dims, first, n, dst, |x| x),
-                DType::I32 => self.gather_as::<i32, i32>(origin, dims, first, n, dst, |x| x),
-                DType::F32 => self.gather_as::<f32, f32>(origin, dims, first, n, dst, |x| x),
-                DType::I64 => self.gather_as::<i64, i64>(origin, dims, first, n, dst, |x| x),
-                DType::F64 => self.gather_as::<f64, f64>(origin, dims, first, n, dst, |x| x),
-                DType::BF16 => self.gather_as::<u16, f32>(origin, dims, first, n, dst, widen),
+                DType::Bool | DType::U8 => self.gather_as::<u8, u8>(origin, dims, first, n, dst, |x| x, None),
+                DType::I32 => self.gather_as::<i32, i32>(origin, dims, first, n, dst, |x| x, None),
+                DType::F32 => self.gather_as::<f32, f32>(origin, dims, first, n, dst, |x| x, None),
+                DType::I64 => self.gather_as::<i64, i64>(origin, dims, first, n, dst, |x| x, None),
+                DType::F64 => self.gather_as::<f64, f64>(origin, dims, first, n, dst, |x| x, None),
+                DType::BF16 => {
+                    self.gather_as::<u16, f32>(origin, dims, first, n, dst, widen, Some(bf16.widen))
+                }
             }
         }
     }
 
     #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
     unsafe fn gather_as<T: Copy, R: Copy>(
         &self,
         origin: *const u8,
@@ -101,15 +152,18 @@ impl Strided {
         n: usize,
         dst: *mut u8,
         convert: impl Fn(T) -> R,
+        neighbours: Option<OpFn>,
     ) {
+        let none = std::ptr::null();
         let (origin, dst) = (origin.cast::<T>(), dst.cast::<R>());
         walk(dims, &self.strides, first, n, |position, offset, length, stride| {
             // SAFETY: offsets of indices within the space lie within the view; `position + length <= n`.
             unsafe {
                 let (from, to) = (origin.offset(offset), dst.add(position));
-                match stride {
-                    1 => (0..length).for_each(|i| *to.add(i) = convert(*from.add(i))),
-                    0 => {
+                match (stride, neighbours) {
+                    (1, Some(all)) => all(to.cast(), from.cast(), none, none, length),
+                    (1, None) => (0..length).for_each(|i| *to.add(i) = convert(*from.add(i))),
+                    (0, _) => {
                         let value = convert(*from);
                         (0..length).for_each(|i| *to.add(i) = value);
                     }
@@ -123,22 +177,36 @@ impl Strided {
     ///
     /// # Safety
     /// As for [`Strided::gather`], with the view writable and these elements written by nobody else.
-    pub unsafe fn scatter(&self, cx: &Cx<'_>, dims: &[usize], first: usize, n: usize, src: *const u8) {
+    #[allow(clippy::too_many_arguments)]
+    pub unsafe fn scatter(
+        &self,
+        cx: &Cx<'_>,
+        bf16: &Bf16Loops,
+        dims: &[usize],
+        first: usize,
+        n: usize,
+        src: *const u8,
+    ) {
         let origin = cx.origin(&self.view);
         // SAFETY: the caller's contract, with the type that belongs to the view's element type.
         unsafe {
             match self.view.dtype {
-                DType::Bool | DType::U8 => self.scatter_as::<u8, u8>(origin, dims, first, n, src, |x| x),
-                DType::I32 => self.scatter_as::<i32, i32>(origin, dims, first, n, src, |x| x),
-                DType::F32 => self.scatter_as::<f32, f32>(origin, dims, first, n, src, |x| x),
-                DType::I64 => self.scatter_as::<i64, i64>(origin, dims, first, n, src, |x| x),
-                DType::F64 => self.scatter_as::<f64, f64>(origin, dims, first, n, src, |x| x),
-                DType::BF16 => self.scatter_as::<f32, u16>(origin, dims, first, n, src, narrow),
+                DType::Bool | DType::U8 => {
+                    self.scatter_as::<u8, u8>(origin, dims, first, n, src, |x| x, None)
+                }
+                DType::I32 => self.scatter_as::<i32, i32>(origin, dims, first, n, src, |x| x, None),
+                DType::F32 => self.scatter_as::<f32, f32>(origin, dims, first, n, src, |x| x, None),
+                DType::I64 => self.scatter_as::<i64, i64>(origin, dims, first, n, src, |x| x, None),
+                DType::F64 => self.scatter_as::<f64, f64>(origin, dims, first, n, src, |x| x, None),
+                DType::BF16 => {
+                    self.scatter_as::<f32, u16>(origin, dims, first, n, src, narrow, Some(bf16.narrow))
+                }
             }
         }
     }
 
     #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
     unsafe fn scatter_as<R: Copy, T: Copy>(
         &self,
         origin: *mut u8,
@@ -147,13 +215,17 @@ impl Strided {
         n: usize,
         src: *const u8,
         convert: impl Fn(R) -> T,
+        neighbours: Option<OpFn>,
     ) {
+        let none = std::ptr::null();
         let (origin, src) = (origin.cast::<T>(), src.cast::<R>());
         walk(dims, &self.strides, first, n, |position, offset, length, stride| {
             // SAFETY: offsets of indices within the space lie within the view; `position + length <= n`.
             unsafe {
                 let (from, to) = (src.add(position), origin.offset(offset));
-                if stride == 1 {
+                if let (1, Some(all)) = (stride, neighbours) {
+                    all(to.cast(), from.cast(), none, none, length);
+                } else if stride == 1 {
                     (0..length).for_each(|i| *to.add(i) = convert(*from.add(i)));
                 } else {
                     (0..length).for_each(|i| *to.offset(i as isize * stride) = convert(*from.add(i)));

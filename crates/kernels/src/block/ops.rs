@@ -372,11 +372,21 @@ unsafe fn round_avx2(dst: *mut u8, _a: *const u8, _b: *const u8, _c: *const u8, 
     block.iter_mut().for_each(|x| *x = widen(narrow(*x)));
 }
 
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2")]
+unsafe fn round_avx512(dst: *mut u8, _a: *const u8, _b: *const u8, _c: *const u8, n: usize) {
+    // SAFETY: the caller vouches for `n` registers of f32.
+    let block = unsafe { std::slice::from_raw_parts_mut(dst.cast::<f32>(), n) };
+    block.iter_mut().for_each(|x| *x = widen(narrow(*x)));
+}
+
 /// The loop that rounds a register to bf16 in place.
 pub(crate) fn round_bf16(path: KernelPath) -> OpFn {
     match path.vectors() {
         #[cfg(target_arch = "x86_64")]
-        KernelPath::Avx2 | KernelPath::Avx512 => round_avx2,
+        KernelPath::Avx2 => round_avx2,
+        #[cfg(target_arch = "x86_64")]
+        KernelPath::Avx512 => round_avx512,
         _ => round_portable,
     }
 }
