@@ -50,6 +50,8 @@ pub struct RunReport {
     pub curves: Vec<Curve>,
     /// The best evaluation: its step, and what is said of it.
     pub best: Option<(f64, String)>,
+    /// Where two classes are divided, if not in the middle.
+    pub decision_threshold: Option<String>,
     /// Training samples as augmentation has changed them.
     pub augmented: Vec<Bitmap>,
     /// For classifiers: how the scores of each class rank its samples before all others.

@@ -54,7 +54,7 @@ fn unknown_keys_get_the_nearest_known_one() {
             m.toml:9:1: train.batch_size: unknown key `batch_size` [manifest.unknown-key]
               help: did you mean `batch`?
             m.toml:10:1: train.colour: unknown key `colour` [manifest.unknown-key]
-              expected: one of the keys epochs, steps, batch, micro_shards, optimizer, lr, weight_decay, param_groups, schedule, warmup_steps, clip_norm, clip_value, loss, label_smoothing, early_stopping, checkpoint_every_steps, checkpoint_every_seconds, keep_checkpoints, drop_last, shuffle, sampling, class_weights, eval_every_epochs, eval_every_steps, log_every_steps, precision
+              expected: one of the keys epochs, steps, batch, micro_shards, optimizer, lr, weight_decay, param_groups, schedule, warmup_steps, clip_norm, clip_value, loss, label_smoothing, decision_threshold, early_stopping, checkpoint_every_steps, checkpoint_every_seconds, keep_checkpoints, drop_last, shuffle, sampling, class_weights, eval_every_epochs, eval_every_steps, log_every_steps, precision
         "#]],
     );
 }

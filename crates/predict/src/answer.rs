@@ -2,6 +2,7 @@
 
 use outgrow_ir::Diagnostic;
 use outgrow_transform::{TargetEncoder, Transform};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
 /// What to do about answers that are no numbers.
@@ -12,14 +13,39 @@ pub(crate) const NOT_FINITE: &str =
 const TOP_TOKENS: usize = 256;
 
 /// What a model answers with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Meaning {
-    /// One of these classes.
-    Classes(Vec<String>),
+    /// One of these classes: the likeliest, or of two by how they are divided.
+    Classes {
+        /// Their names.
+        names: Vec<String>,
+        /// Of two: where they are divided, if not in the middle.
+        decision: Option<Decision>,
+    },
     /// Numbers of these names.
     Numbers(Vec<String>),
     /// The next of these tokens.
     Tokens(Vec<String>),
+}
+
+/// Where two classes are divided.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decision {
+    /// The second class.
+    pub class: String,
+    /// It is answered where its log-odds, `ln(p / (1 − p))` with its probability `p`, are above this.
+    pub log_odds: f64,
+    /// What it was found by on the validation data: `f1` or `youden`. None where it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen_by: Option<String>,
+}
+
+impl Decision {
+    /// The same as a probability of the second class.
+    pub fn probability(&self) -> f64 {
+        1.0 / (1.0 + libm::exp(-self.log_odds))
+    }
 }
 
 /// What a model says to one record.
@@ -27,6 +53,8 @@ pub enum Meaning {
 pub struct Answer {
     /// Probabilities, or predicted numbers, in the order of the names of their meaning.
     pub numbers: Vec<f64>,
+    /// The number of the class that is answered; of the likeliest token.
+    pub class: usize,
     /// For language models: how the text goes on.
     pub continuation: Option<String>,
 }
@@ -45,11 +73,11 @@ pub fn argmax<T: PartialOrd>(values: &[T]) -> usize {
 }
 
 impl Meaning {
-    /// Of the output of a model with this transform.
-    pub fn of(transform: &Transform) -> Self {
+    /// Of the output of a model with this transform, which divides two classes like this if not in the middle.
+    pub fn of(transform: &Transform, decision: Option<Decision>) -> Self {
         match &transform.assembly.target {
             TargetEncoder::ClassName { names, .. } | TargetEncoder::ClassNumber { names, .. } => {
-                Self::Classes(names.clone())
+                Self::Classes { names: names.clone(), decision }
             }
             TargetEncoder::Numbers { .. } => Self::Numbers(transform.target_names()),
             TargetEncoder::NextToken => {
@@ -57,6 +85,29 @@ impl Meaning {
                 Self::Tokens(text.map(|t| t.vocabulary.names()).unwrap_or_default())
             }
         }
+    }
+
+    /// The answer that these outputs for one record are.
+    ///
+    /// # Errors
+    /// As [`Meaning::numbers`].
+    pub fn answer(&self, output: &[f32]) -> Result<Answer, Diagnostic> {
+        let numbers = self.numbers(output)?;
+        let odds = match output {
+            [logit] => Some(f64::from(*logit)),
+            [first, second] => Some(f64::from(*second) - f64::from(*first)),
+            _ => None,
+        };
+        let class = match (self, odds) {
+            (Self::Classes { decision: Some(decision), .. }, Some(odds)) => {
+                usize::from(odds > decision.log_odds)
+            }
+            // Of the logits: softmax may round different ones to equal probabilities.
+            (Self::Classes { .. }, Some(odds)) => usize::from(odds > 0.0),
+            (Self::Classes { .. }, None) => argmax(output),
+            _ => argmax(&numbers),
+        };
+        Ok(Answer { numbers, class, continuation: None })
     }
 
     /// Probabilities or predictions from what the model puts out for one record: logits of all classes, the one logit
@@ -71,8 +122,8 @@ impl Meaning {
             );
         }
         match (self, output) {
-            (Self::Classes(names), [logit]) if names.len() == 2 => Ok(softmax(&[0.0, *logit], 1.0)),
-            (Self::Classes(names), logits) if names.len() == logits.len() => Ok(softmax(logits, 1.0)),
+            (Self::Classes { names, .. }, [logit]) if names.len() == 2 => Ok(softmax(&[0.0, *logit], 1.0)),
+            (Self::Classes { names, .. }, logits) if names.len() == logits.len() => Ok(softmax(logits, 1.0)),
             (Self::Numbers(names), values) if names.len() == values.len() => {
                 Ok(values.iter().map(|x| f64::from(*x)).collect())
             }
@@ -87,7 +138,7 @@ impl Meaning {
     /// Of the classes, numbers or tokens.
     pub fn names(&self) -> &[String] {
         match self {
-            Self::Classes(names) | Self::Numbers(names) | Self::Tokens(names) => names,
+            Self::Classes { names, .. } | Self::Numbers(names) | Self::Tokens(names) => names,
         }
     }
 
@@ -109,10 +160,9 @@ impl Meaning {
         let all = || self.names().iter().map(String::as_str).zip(answer.numbers.iter().copied());
         let mut json = Map::new();
         match self {
-            Self::Classes(names) => {
-                let best = argmax(&answer.numbers);
-                json.insert("class".into(), json!(names.get(best)));
-                json.insert("probability".into(), json!(answer.numbers.get(best)));
+            Self::Classes { names, .. } => {
+                json.insert("class".into(), json!(names.get(answer.class)));
+                json.insert("probability".into(), json!(answer.numbers.get(answer.class)));
                 json.insert("probabilities".into(), numbers(&mut all()));
             }
             Self::Numbers(_) => {
@@ -138,7 +188,7 @@ mod tests {
 
     #[test]
     fn outputs_become_probabilities_and_numbers() {
-        let two = Meaning::Classes(vec!["no".into(), "yes".into()]);
+        let two = Meaning::Classes { names: vec!["no".into(), "yes".into()], decision: None };
         let close =
             |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9);
         for (output, expect) in [
@@ -153,5 +203,26 @@ mod tests {
         assert_eq!(two.numbers(&[f32::NAN]).unwrap_err().code, "predict.non-finite");
         assert_eq!(Meaning::Numbers(vec!["y".into()]).numbers(&[2.5]).unwrap(), [2.5]);
         assert_eq!(argmax(&[1.0, 3.0, 3.0]), 1);
+    }
+
+    #[test]
+    fn a_decision_moves_the_answer_and_not_the_probabilities() {
+        let decision = |log_odds| Decision { class: "yes".into(), log_odds, chosen_by: None };
+        let meaning = |log_odds: Option<f64>| Meaning::Classes {
+            names: vec!["no".into(), "yes".into()],
+            decision: log_odds.map(decision),
+        };
+        for (output, log_odds, expect) in [
+            (&[0.0f32][..], None, 0),
+            (&[0.5], None, 1),
+            (&[0.5], Some(0.5), 0),
+            (&[-1.0], Some(-1.5), 1),
+            (&[1.0, 0.0], Some(-1.5), 1),
+            (&[1.0, 0.0], Some(-1.0), 0),
+        ] {
+            let (usual, answer) = (meaning(None).answer(output), meaning(log_odds).answer(output).unwrap());
+            assert_eq!((answer.class, answer.numbers), (expect, usual.unwrap().numbers), "{output:?}");
+        }
+        assert!((decision(0.0).probability() - 0.5).abs() < 1e-15);
     }
 }

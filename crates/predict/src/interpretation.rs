@@ -5,7 +5,7 @@ use outgrow_tensor::Tensor;
 use outgrow_transform::{Record, TextInput, Transform};
 
 use crate::graph_body::unfit;
-use crate::{Answer, Meaning, Model, Reader};
+use crate::{Answer, Decision, Meaning, Model, Reader};
 
 /// How raw records become a model's inputs, and what its output means.
 #[derive(Debug)]
@@ -16,8 +16,8 @@ pub struct Interpretation {
 }
 
 impl Interpretation {
-    pub(crate) fn new(transform: Transform, header: bool) -> Self {
-        Self { meaning: Meaning::of(&transform), transform, header }
+    pub(crate) fn new(transform: Transform, decision: Option<Decision>, header: bool) -> Self {
+        Self { meaning: Meaning::of(&transform, decision), transform, header }
     }
 
     /// What turns records into inputs.
@@ -97,8 +97,7 @@ impl Model {
     pub fn answer_arrays(&self, inputs: &[Tensor]) -> Result<Vec<Result<Answer, Diagnostic>>, Diagnostics> {
         let meaning = self.interpretation()?.meaning();
         let (numbers, rows) = self.numbers(inputs)?;
-        let answer = |numbers| Ok(Answer { numbers: meaning.numbers(numbers)?, continuation: None });
-        Ok(numbers.chunks_exact(numbers.len() / rows).map(answer).collect())
+        Ok(numbers.chunks_exact(numbers.len() / rows).map(|output| meaning.answer(output)).collect())
     }
 
     /// The output for all rows, side by side, and how many rows there are: at least one, and equally many numbers for

@@ -24,7 +24,7 @@ mod signature;
 mod text;
 mod together;
 
-pub use answer::{Answer, Meaning, argmax, softmax};
+pub use answer::{Answer, Decision, Meaning, argmax, softmax};
 pub use graph_body::ROWS_MAX;
 pub use interpretation::Interpretation;
 pub use model::{Model, ModelOptions};

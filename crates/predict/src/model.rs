@@ -84,7 +84,11 @@ impl Model {
         Ok(Self {
             inputs: body.inputs(),
             outputs: body.outputs(),
-            interpretation: Some(Interpretation::new(package.transform, settings.has_header())),
+            interpretation: Some(Interpretation::new(
+                package.transform,
+                package.decision,
+                settings.has_header(),
+            )),
             ..Self::with(settings.name, Body::Graph(Box::new(body)), weights, options)
         })
     }

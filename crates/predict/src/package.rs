@@ -1,4 +1,5 @@
-//! Packages: what a trained model is kept as. Four parts in a folder, verified when they are read.
+//! Packages: what a trained model is kept as. Four parts in a folder, and a fifth one where two classes are not divided in the
+//! middle, all verified when they are read.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,8 @@ use outgrow_store::package::INDEX;
 use outgrow_store::{ModelPackage, safetensors};
 use outgrow_tensor::Tensor;
 use outgrow_transform::Transform;
+
+use crate::Decision;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -16,6 +19,7 @@ const GRAPH: &str = "graph.txt";
 const WEIGHTS: &str = "weights.safetensors";
 const TRANSFORM: &str = "transform.json";
 const MANIFEST: &str = "manifest.toml";
+const DECISION: &str = "decision.json";
 
 /// The folder of the package within a run's folder.
 pub const MODEL_FOLDER: &str = "model";
@@ -29,6 +33,8 @@ pub struct Package {
     pub weights: BTreeMap<String, Tensor>,
     /// From raw records to the model's inputs.
     pub transform: Transform,
+    /// Where two classes are divided, if not in the middle.
+    pub decision: Option<Decision>,
     /// The manifest that it was made by, as TOML.
     pub manifest: String,
 }
@@ -88,7 +94,12 @@ impl Package {
                     .into()
             })
         };
+        let decision = match package.parts.contains_key(DECISION) {
+            true => Some(decision(&text(DECISION)?).map_err(|d| d.file(folder))?),
+            false => None,
+        };
         Ok(Self {
+            decision,
             graph: Graph::parse(&text(GRAPH)?)?,
             weights: safetensors::parse(package.part(WEIGHTS)?.clone())?.tensors,
             transform: Transform::from_json(&text(TRANSFORM)?)?,
@@ -106,6 +117,9 @@ impl Package {
         part(GRAPH, self.graph.to_string().into_bytes());
         part(WEIGHTS, safetensors::to_bytes(&self.weights, &BTreeMap::new())?);
         part(TRANSFORM, self.transform.to_json().into_bytes());
+        if let Some(decision) = &self.decision {
+            part(DECISION, serde_json::json!(decision).to_string().into_bytes());
+        }
         part(MANIFEST, self.manifest.clone().into_bytes());
         package.save(storage, folder).map_err(|e| e.into_diagnostics())
     }
@@ -128,4 +142,13 @@ impl Package {
             .hint("the model was made by another version, or changed by hand: train it again")
         })
     }
+}
+
+/// Reads how two classes are divided.
+fn decision(text: &str) -> Result<Decision, Diagnostic> {
+    serde_json::from_str(text).map_err(|e| {
+        Diagnostic::new("predict.package", format!("the package's decision cannot be read: {e}"))
+            .item(DECISION)
+            .hint("the model was made by another version, or changed by hand: train it again")
+    })
 }

@@ -70,7 +70,11 @@ impl Model {
             }
             all.push(choose(&logits, how, &mut stream) as i32);
         }
-        Ok(Answer { numbers: next, continuation: Some(continuation(input, &all, prompt_tokens)) })
+        Ok(Answer {
+            class: argmax(&next),
+            numbers: next,
+            continuation: Some(continuation(input, &all, prompt_tokens)),
+        })
     }
 
     /// The logits of the token after the window.

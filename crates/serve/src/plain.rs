@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use outgrow_ir::{Diagnostic, Problem};
-use outgrow_predict::{Answer, Port};
+use outgrow_predict::Port;
 use outgrow_tensor::{DType, Tensor};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -200,10 +200,7 @@ fn meaning(served: &Served, outputs: &[Tensor]) -> Result<Json, Diagnostic> {
     let output = outputs.first().ok_or_else(fault)?;
     let rows = output.shape().dims().first().copied().unwrap_or(1).max(1);
     let numbers = output.as_slice::<f32>().map_err(|_| fault())?;
-    let row = |numbers: &[f32]| {
-        let answer = Answer { numbers: meaning.numbers(numbers)?, continuation: None };
-        Ok(Json::Object(meaning.to_json(&answer)))
-    };
+    let row = |numbers: &[f32]| Ok(Json::Object(meaning.to_json(&meaning.answer(numbers)?)));
     numbers.chunks(numbers.len().div_ceil(rows).max(1)).map(row).collect()
 }
 

@@ -17,6 +17,8 @@ use std::sync::Arc;
 pub struct Evaluator {
     program: ModelProgram,
     target: TargetSpec,
+    /// Of two classes: the log-odds above which the second one is answered, where that is not simply the likelier one.
+    pub(crate) threshold: Option<f64>,
     batch: usize,
     backend: Arc<dyn Backend>,
     out: Box<dyn Buffer>,
@@ -40,7 +42,7 @@ impl Evaluator {
         let program = ModelProgram::new(model, &model.eval, in_evaluation, batch, &**backend, options)?;
         let out = backend.allocate(program.outputs.bytes())?;
         let target = model.target.clone();
-        Ok(Self { program, target, batch, backend: backend.clone(), out, host: Vec::new() })
+        Ok(Self { program, target, threshold: None, batch, backend: backend.clone(), out, host: Vec::new() })
     }
 
     /// Bytes of the memory that it owns.
@@ -61,7 +63,7 @@ impl Evaluator {
         observe: &mut dyn FnMut(&Batch, &[f32]),
         mut group: Option<&mut Communicator>,
     ) -> Result<Metrics, Diagnostics> {
-        let mut pass = Pass::new(&self.target, &self.program.outputs);
+        let mut pass = Pass::new(&self.target, &self.program.outputs, self.threshold);
         while let Some(batch) = batches.next() {
             let batch = batch?;
             let sample = Sample { batch: &batch, rows: (0, self.batch), scale: 1.0, key: 0 };

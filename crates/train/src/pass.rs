@@ -1,7 +1,9 @@
 //! What a pass over data adds to the metrics. Workers may share the pass: all is taken down for each batch and put together
 //! in the order of the batches, or counted in whole numbers, so the bits are the same.
 
-use crate::metric::{ClassCounts, NumberErrors, NumberMetrics, Tally, answered_class, auc, log_loss};
+use crate::metric::{
+    ClassCounts, NumberErrors, NumberMetrics, Tally, answered_class, auc, log_loss, log_odds_of_two,
+};
 use crate::metrics::Metrics;
 use crate::program::Outputs;
 use crate::spec::MetricName;
@@ -15,6 +17,8 @@ use outgrow_transform::Batch;
 #[derive(Debug)]
 pub(crate) struct Pass {
     target: TargetSpec,
+    /// Of two classes: the log-odds above which the second one is answered, where that is not simply the likelier one.
+    threshold: Option<f64>,
     /// Which sums the model's program gives.
     has: Vec<Metric>,
     /// Of each batch the numbers of [`Place`].
@@ -52,11 +56,11 @@ const SUMS: [(Place, Metric); 4] = [
 const SHARE: &str = "telling what an evaluation gave";
 
 impl Pass {
-    /// Nothing yet, of a model that predicts this with these outputs.
-    pub fn new(target: &TargetSpec, outputs: &Outputs) -> Self {
+    /// Nothing yet, of a model that predicts this with these outputs, and with a threshold between two classes if there is one.
+    pub fn new(target: &TargetSpec, outputs: &Outputs, threshold: Option<f64>) -> Self {
         let has = SUMS.into_iter().map(|(_, metric)| metric);
         let has = has.filter(|metric| outputs.find(&OutputRole::Metric(*metric)).is_some()).collect();
-        Self::with(target, has)
+        Self { threshold, ..Self::with(target, has) }
     }
 
     fn with(target: &TargetSpec, has: Vec<Metric>) -> Self {
@@ -68,6 +72,7 @@ impl Pass {
         };
         Self {
             target: target.clone(),
+            threshold: None,
             has,
             batches: Tally::new(PLACES),
             scores: Vec::new(),
@@ -102,12 +107,8 @@ impl Pass {
         let mut loss = 0.0;
         for (i, logits) in logits.take(samples).enumerate() {
             let actual = targets.get_f64(i) as usize;
-            let score = match logits {
-                [logit] => Some(f64::from(*logit)),
-                [first, second] => Some(f64::from(*second) - f64::from(*first)),
-                _ => None,
-            };
-            self.counts.add(actual, answered_class(logits));
+            let score = log_odds_of_two(logits);
+            self.counts.add(actual, answered_class(logits, self.threshold));
             loss += log_loss(logits, actual);
             self.scores.extend(score.iter().flat_map(|score| [*score, f64::from(u8::from(actual == 1))]));
         }
@@ -146,7 +147,11 @@ impl Pass {
         Metrics {
             samples: samples as u64,
             loss,
-            accuracy: given(Metric::Correct, Place::Correct),
+            accuracy: match self.threshold {
+                // The model's own sums take the likelier class.
+                Some(_) => self.counts.accuracy(),
+                None => given(Metric::Correct, Place::Correct),
+            },
             top5: given(Metric::Correct5, Place::Correct5).filter(|_| applies(MetricName::Top5)),
             auc: if scores.is_empty() { None } else { auc(&scores) },
             f1: self.counts.f1(),

@@ -4,6 +4,7 @@
 //! [`TrainSpec::validate`] turns it into a [`Train`], which has no contradictions left in it.
 
 mod balance;
+mod decision;
 mod groups;
 mod loss;
 mod optimizer;
@@ -19,6 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use balance::*;
+pub use decision::*;
 pub use groups::*;
 pub use loss::*;
 pub use optimizer::*;
@@ -85,6 +87,13 @@ pub struct TrainSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = 0.1)]
     pub label_smoothing: Option<Fraction>,
+    /// For two classes: the probability above which the second one (in the order of the classes' names) is answered, 0.5 when
+    /// left out. `"f1"` and `"youden"` find it once training is done, on the validation data: where the mean of both classes'
+    /// F1, or the mean of their recalls, is the highest. It is kept in the model, and metrics, `eval`, `predict` and `serve`
+    /// go by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"f1")]
+    pub decision_threshold: Option<DecisionThreshold>,
     /// Stops when a validation metric no longer gets better; needs validation data, as `split` in `[data]` sets aside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = serde_json::json!({"metric": "loss", "patience": 5}))]
@@ -318,6 +327,8 @@ pub struct Train {
     pub loss: Option<LossKind>,
     /// How much of each target is shared by all classes.
     pub label_smoothing: f64,
+    /// Where two classes are divided, if not in the middle.
+    pub decision_threshold: Option<DecisionThreshold>,
     /// When to stop early.
     pub early_stopping: Option<EarlyStopping>,
     /// When to write checkpoints.

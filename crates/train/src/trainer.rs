@@ -236,6 +236,17 @@ impl Trainer {
         self.group.as_ref().map_or(Portion::WHOLE, of)
     }
 
+    /// The log-odds above which the second of two classes is answered in evaluations, where that is not simply the likelier
+    /// one. What is trained does not depend on it.
+    pub fn threshold(&self) -> Option<f64> {
+        self.evaluator.threshold
+    }
+
+    /// Sets them.
+    pub fn set_threshold(&mut self, log_odds: Option<f64>) {
+        self.evaluator.threshold = log_odds;
+    }
+
     /// Evaluates the current weights. All workers of a group do so at the same time, each on its [`Trainer::portion`] of
     /// the batches, and get the metrics of all.
     ///

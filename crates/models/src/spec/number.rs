@@ -70,6 +70,12 @@ bounded!(
     { "minimum": 0, "exclusiveMaximum": 1 }
 );
 
+bounded!(
+    /// A probability that is neither 0 nor 1.
+    Probability, "a number above 0 and below 1", |v| v > 0.0 && v < 1.0,
+    { "exclusiveMinimum": 0, "exclusiveMaximum": 1 }
+);
+
 /// The word `true`: for switches that are either present or left out, such as `{ flatten = true }`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "bool", into = "bool")]
@@ -109,17 +115,18 @@ mod tests {
 
     #[test]
     fn bounds_hold() {
-        for (value, positive, non_negative, fraction) in [
-            (-1.0, false, false, false),
-            (0.0, false, true, true),
-            (0.5, true, true, true),
-            (1.0, true, true, false),
-            (f64::INFINITY, false, false, false),
-            (f64::NAN, false, false, false),
+        for (value, positive, non_negative, fraction, probability) in [
+            (-1.0, false, false, false, false),
+            (0.0, false, true, true, false),
+            (0.5, true, true, true, true),
+            (1.0, true, true, false, false),
+            (f64::INFINITY, false, false, false, false),
+            (f64::NAN, false, false, false, false),
         ] {
             assert_eq!(Positive::new(value).is_some(), positive, "positive {value}");
             assert_eq!(NonNegative::new(value).is_some(), non_negative, "non-negative {value}");
             assert_eq!(Fraction::new(value).is_some(), fraction, "fraction {value}");
+            assert_eq!(Probability::new(value).is_some(), probability, "probability {value}");
         }
     }
 }

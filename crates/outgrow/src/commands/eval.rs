@@ -36,8 +36,10 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
     let model = session.model(&data)?;
     let mut trainer = session.trainer(&data, model, None)?;
     trainer.state.set_weights(&package.weights)?;
+    trainer.set_threshold(package.decision.as_ref().map(|decision| decision.log_odds));
     let meter = usage::Meter::start(&session);
-    let result = evaluate_run(&mut trainer, &data, &session.batches(&data)?)?;
+    let mut result = evaluate_run(&mut trainer, &data, &session.batches(&data)?)?;
+    result.decision = package.decision;
     if let Some(warning) = result.warning() {
         context.note(&warning);
     }

@@ -13,6 +13,7 @@ use crate::manifest::Cluster;
 use crate::places::run_place;
 use crate::report::format::{metric, metric_name};
 use crate::session::best::Best;
+use crate::session::decision;
 use crate::session::estimate::line;
 use crate::session::{Session, run_group};
 
@@ -87,6 +88,9 @@ pub fn summary(result: &Json) -> String {
         let option = result["loss"].as_object().and_then(|loss| loss.iter().find(|(key, _)| *key != "name"));
         let option = option.map_or(String::new(), |(key, value)| format!(" with {key} {value}"));
         text.push_str(&format!("loss        {loss}{option}\n"));
+    }
+    if let Some(threshold) = decision::told(&result["decision_threshold"]) {
+        text.push_str(&format!("threshold   {threshold}\n"));
     }
     let number = |key: &str| result[key].as_f64();
     if let (Some(steps), Some(seconds), Some(rate)) =

@@ -96,6 +96,7 @@ fn facts(report: &RunReport) -> Markup {
         ("Steps", count(report.steps)),
         ("Epochs", number(report.epochs)),
         ("Best", report.best.as_ref().map_or(String::new(), |(_, told)| told.clone())),
+        ("Decision threshold", report.decision_threshold.clone().unwrap_or_default()),
         ("Parameters", count(report.parameters)),
         ("Weights", report.weights_sha256.clone()),
     ];

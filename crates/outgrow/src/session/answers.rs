@@ -33,6 +33,8 @@ pub struct TestAnswer {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Watch {
     classes: usize,
+    /// Of two classes: the log-odds above which the second one is answered, if that is not the likelier one.
+    threshold: Option<f64>,
     /// For classes that are not too many: which were taken for which.
     pub confusion: Option<Confusion>,
     /// For classes: the first answers of each pair of classes.
@@ -55,13 +57,13 @@ struct Seen {
 }
 
 impl Watch {
-    /// None seen yet.
-    pub fn new(target: &Target) -> Self {
+    /// None seen yet; two classes may be divided by a threshold of log-odds.
+    pub fn new(target: &Target, threshold: Option<f64>) -> Self {
         let classes = if let Target::Class { names } = target { names.len() } else { 0 };
         let confusion = if (1..=100).contains(&classes) { Confusion::new(classes) } else { None };
         let kept = if confusion.is_some() { vec![0; classes * classes] } else { Vec::new() };
         let scores = (2..=RANKED_CLASSES).contains(&classes).then(Vec::new);
-        Self { classes, confusion, answers: Vec::new(), kept, scores, pairs: Vec::new() }
+        Self { classes, threshold, confusion, answers: Vec::new(), kept, scores, pairs: Vec::new() }
     }
 
     /// Sees a whole batch and the model's outputs.
@@ -71,7 +73,7 @@ impl Watch {
         if let Some(confusion) = &mut self.confusion {
             let logits = output.chunks_exact((output.len() / rows.max(1)).max(1));
             for (i, logits) in logits.take(batch.real).enumerate() {
-                let (predicted, probability) = answer(logits);
+                let (predicted, probability) = answer(logits, self.threshold);
                 let actual = target.get_i64(i).max(0) as usize;
                 confusion.add(actual, predicted);
                 self.scores = self.scores.take().and_then(|mut scores| {
@@ -179,9 +181,9 @@ fn keep(kept: &mut [usize], classes: usize, answers: &mut Vec<TestAnswer>, answe
     }
 }
 
-/// The likeliest class and its probability, from the logits of all classes or from the one logit of two.
-fn answer(logits: &[f32]) -> (usize, f64) {
-    let class = answered_class(logits).unwrap_or(0);
+/// The class that is answered and its probability, from the logits of all classes or from the one logit of two.
+fn answer(logits: &[f32], threshold: Option<f64>) -> (usize, f64) {
+    let class = answered_class(logits, threshold).unwrap_or(0);
     if let [logit] = logits {
         let p = 1.0 / (1.0 + libm::exp(-f64::from(*logit)));
         return (class, if class == 1 { p } else { 1.0 - p });
@@ -207,7 +209,7 @@ mod tests {
 
     fn check(target: &Target, batches: &[(Batch, Vec<f32>)]) {
         let seen = |batches: &[(Batch, Vec<f32>)]| {
-            let mut watch = Watch::new(target);
+            let mut watch = Watch::new(target, None);
             batches.iter().for_each(|(batch, output)| watch.add(batch, output));
             watch
         };
@@ -242,7 +244,7 @@ mod tests {
             })
             .collect();
         check(&numbers, &batches);
-        assert!(Watch::new(&classes).merge(&[Watch::new(&numbers).to_bytes()]).is_none());
-        assert!(Watch::new(&classes).merge(&[b"{".to_vec()]).is_none());
+        assert!(Watch::new(&classes, None).merge(&[Watch::new(&numbers, None).to_bytes()]).is_none());
+        assert!(Watch::new(&classes, None).merge(&[b"{".to_vec()]).is_none());
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 
 use super::group::{REHEARSED, measure_links};
 use super::understood::{pretuned, understood};
-use super::{DatasetBatches, Session, early_stopping};
+use super::{DatasetBatches, Session, decision, early_stopping};
 use crate::context::Failure;
 use crate::report::format::{bytes, count, seconds};
 
@@ -103,6 +103,7 @@ impl Session<'_> {
     pub fn dry_run(&self, evaluate: bool, group: Option<Group>) -> Result<Json, Failure> {
         let locate = |found: Diagnostic| self.manifest.locate(found.into());
         early_stopping::declared(&self.manifest).map_err(locate)?;
+        decision::declared(&self.manifest).map_err(locate)?;
         let data = self.data()?.0;
         if let Some(group) = &group {
             self.tell_data(&data, &mut group.lock())?;
@@ -110,6 +111,7 @@ impl Session<'_> {
         }
         let model = self.model(&data)?;
         early_stopping::watched(&self.manifest, &data, &model.target).map_err(locate)?;
+        decision::possible(&self.manifest, &data, &model.target).map_err(locate)?;
         if let Some(group) = &group {
             self.tell_state(REHEARSED, &mut group.lock())?;
             measure_links(&mut group.lock())?;

@@ -31,6 +31,8 @@ pub struct TestedRow {
     pub targets: Vec<f64>,
     /// The probabilities of the classes, or the predicted numbers.
     pub numbers: Vec<f64>,
+    /// The number of the class that is answered.
+    pub class: usize,
 }
 
 impl Session<'_> {
@@ -77,7 +79,7 @@ impl Session<'_> {
         let package = Package::load(&*self.context.world.storage, &folder.join(MODEL_FOLDER))?;
         let mut trainer = self.trainer(&data, self.model(&data)?, None)?;
         trainer.state.set_weights(&package.weights)?;
-        let meaning = Meaning::of(data.transform());
+        let meaning = Meaning::of(data.transform(), package.decision);
         let threads = self.cpu.pool.threads();
         let numbers = open::rows_of(&self.manifest, self.args, threads, self.context, &data, Split::Test)?;
         let mut rows: Vec<TestedRow> = Vec::new();
@@ -90,8 +92,10 @@ impl Session<'_> {
             for i in 0..batch.real {
                 let targets = (0..width).map(|j| target.get_f64(i * width + j)).collect();
                 let row = numbers.get(rows.len()).copied().unwrap_or_default();
-                match meaning.numbers(&output[i * outputs..(i + 1) * outputs]) {
-                    Ok(numbers) => rows.push(TestedRow { row, targets, numbers }),
+                match meaning.answer(&output[i * outputs..(i + 1) * outputs]) {
+                    Ok(answer) => {
+                        rows.push(TestedRow { row, targets, numbers: answer.numbers, class: answer.class });
+                    }
                     Err(found) => problem = Some(found),
                 }
             }

@@ -5,6 +5,7 @@ mod answers;
 mod baseline;
 mod batches;
 pub mod best;
+pub mod decision;
 mod early_stopping;
 pub mod estimate;
 pub mod folder;
@@ -245,6 +246,7 @@ impl<'a> Session<'a> {
             Trainer::of_group(model.clone(), train.clone(), options, group).map_err(|found| {
                 self.manifest.locate(memory::explained(found, &model, train, &*self.backend, there, saved))
             })?;
+        trainer.set_threshold(decision::given(train));
         if let Some(body) = self.onnx()? {
             let own = body.weights(&model_inputs(&data.schema())).map_err(|d| self.manifest.locate(d))?;
             weights::overlay(&mut trainer, &own)?;

@@ -3,6 +3,7 @@
 use outgrow_data::{Dataset, Split};
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::LossKind;
+use outgrow_predict::Decision;
 use outgrow_store::sha256::weights_sha256;
 use outgrow_train::metric::{Confusion, Ranking};
 use outgrow_train::{Metrics, Trainer};
@@ -15,7 +16,7 @@ use super::best::Best;
 use super::process::peak_memory_bytes;
 use super::record::values;
 use super::weights::elements;
-use super::{DatasetBatches, Session};
+use super::{DatasetBatches, Session, decision};
 
 /// What came out of a run.
 #[derive(Debug, Default)]
@@ -36,6 +37,8 @@ pub struct RunResult {
     pub targets: Vec<String>,
     /// The loss that was minimised, and that the metrics tell.
     pub loss: Option<LossKind>,
+    /// Where two classes are divided, if not in the middle.
+    pub decision: Option<Decision>,
     /// What the model has to beat.
     pub baseline: Option<Baseline>,
 }
@@ -51,6 +54,7 @@ pub fn evaluate_run(
     batches: &DatasetBatches,
 ) -> Result<RunResult, Diagnostics> {
     let (moments, scales) = (data.transform().target_moments(), trainer.model().scales.clone());
+    let threshold = trainer.threshold();
     let (portion, target) = (trainer.portion(), data.schema().target);
     let (targets, loss) = (data.transform().target_names(), trainer.model().loss);
     let mut result = RunResult {
@@ -63,7 +67,7 @@ pub fn evaluate_run(
     for split in [Split::Train, Split::Validation, Split::Test] {
         let Some(stream) = batches.evaluation(split, portion)? else { continue };
         let mut deviations = Deviations::new(moments, &scales, loss);
-        let mut watch = (split == Split::Test).then(|| Watch::new(&target));
+        let mut watch = (split == Split::Test).then(|| Watch::new(&target, threshold));
         let metrics = trainer.evaluate_with(stream, &mut |batch, output| {
             if let Some(watch) = &mut watch {
                 watch.add(batch, output);
@@ -148,6 +152,9 @@ impl RunResult {
         });
         if let Some(best) = best {
             json["best"] = best.to_json();
+        }
+        if let Some(decision) = &self.decision {
+            json["decision_threshold"] = decision::to_json(decision);
         }
         if !trainer.model().frozen.is_empty() {
             json["frozen_parameters"] = json!(elements(&trainer.model().frozen));

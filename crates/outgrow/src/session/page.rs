@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 use super::Session;
 use super::answers::TestAnswer;
 use super::best::Best;
+use super::decision;
 use super::outcome::{RunResult, Usage};
 use super::process::cpu_name;
 use crate::report::{
@@ -57,6 +58,7 @@ pub fn report(
         baseline: baseline(result),
         curves: curves(lines),
         best: best(json),
+        decision_threshold: decision::told(&json["decision_threshold"]),
         augmented: augmented(session, data),
         rankings: rankings(result),
         confusion: confusion(data, result),

@@ -11,7 +11,9 @@ use super::best::Best;
 use super::estimate::{Estimate, line};
 use super::folder::{Ending, REPORT, RunFolder};
 use super::group::{EVALUATED, FINISHED, TRAINED, measure_links, timelines};
-use super::{Recorder, RunResult, Session, early_stopping, evaluate_run, package, page, usage, weights};
+use super::{
+    Recorder, RunResult, Session, decision, early_stopping, evaluate_run, package, page, usage, weights,
+};
 use crate::context::{Failure, Interrupted};
 use crate::latest;
 use crate::places::RunPlace;
@@ -32,6 +34,7 @@ impl Session<'_> {
         // What needs no look at the data is said before it is prepared.
         let locate = |found: Diagnostic| self.manifest.locate(found.into());
         early_stopping::declared(&self.manifest).map_err(locate)?;
+        decision::declared(&self.manifest).map_err(locate)?;
         let data = self.data_of_place(place, fresh)?;
         if let Some(group) = &group {
             self.tell_data(&data, &mut group.lock())?;
@@ -39,6 +42,7 @@ impl Session<'_> {
         }
         let model = self.model(&data)?;
         early_stopping::watched(&self.manifest, &data, &model.target).map_err(locate)?;
+        decision::possible(&self.manifest, &data, &model.target).map_err(locate)?;
         let path = &self.folder_of(place, &data, fresh)?;
         let mut folder =
             RunFolder::open(self.context.world.storage.clone(), path, self.run_identity(&data)?, fresh)?;
@@ -120,9 +124,11 @@ impl Session<'_> {
             Some(group) => timelines(&mut group.lock())?,
             None => Vec::new(),
         };
+        decision::choose(&mut trainer, &batches, context)?;
         package(self, &data, &trainer)?.save(&*self.context.world.storage, &folder.file(MODEL_FOLDER))?;
-        let result =
+        let mut result =
             if evaluate { evaluate_run(&mut trainer, &data, &batches)? } else { RunResult::default() };
+        result.decision = decision::of(&trainer, &data);
         let best = Best::of(&lines, trainer.config());
         let mut json = result.to_json(self, path, &trainer, &usage, best.as_ref())?;
         if folder.earlier().iter().any(|earlier| earlier.differs.is_some()) {

@@ -10,8 +10,8 @@ use outgrow_predict::Package;
 use outgrow_tensor::Tensor;
 use outgrow_train::Trainer;
 
-use super::Session;
 use super::start::FirstWeights;
+use super::{Session, decision};
 use crate::report::format::count;
 
 /// Takes the trainer's weights from the file that the manifest names; those of a new head stay as they were drawn.
@@ -102,6 +102,7 @@ pub fn package(session: &Session<'_>, data: &Dataset, trainer: &Trainer) -> Resu
         graph: trainer.model().answer.clone(),
         weights: trainer.state.weights()?,
         transform: data.transform().clone(),
+        decision: decision::of(trainer, data),
         manifest: session.manifest.resolved_toml(),
     })
 }

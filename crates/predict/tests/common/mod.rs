@@ -56,7 +56,7 @@ pub fn package(model: &str, transform: Transform) -> Package {
         .map(|(name, dtype, dims, init)| (name.clone(), init.tensor(key.fold_in_name(name), dtype, dims)));
     let weights = weights.collect();
     let manifest = "name = \"small\"\nseed = 7\n[data]\nsource = \"csv\"\n[model]\n[train]\n".to_owned();
-    Package { graph: built.answer, weights, transform, manifest }
+    Package { graph: built.answer, weights, transform, decision: None, manifest }
 }
 
 fn column(name: &str, kind: ColumnKind, role: Role) -> Column {

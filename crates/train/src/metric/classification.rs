@@ -63,12 +63,24 @@ pub fn predicted_class(logits: &[f32]) -> Option<usize> {
     best
 }
 
-/// The class that a model takes one sample for: the likeliest of all, or by the one logit of the second of two. Nothing
-/// when a logit is NaN.
-pub fn answered_class(logits: &[f32]) -> Option<usize> {
+/// The class that a model takes one sample for: the likeliest of all, or by the one logit of the second of two; with a
+/// threshold, the second of two where its log-odds are above that. Nothing when a logit is NaN.
+pub fn answered_class(logits: &[f32], threshold: Option<f64>) -> Option<usize> {
+    if let (Some(threshold), Some(odds)) = (threshold, log_odds_of_two(logits)) {
+        return (!odds.is_nan()).then(|| usize::from(odds > threshold));
+    }
     match logits {
         [logit] => (!logit.is_nan()).then(|| usize::from(*logit > 0.0)),
         logits => predicted_class(logits),
+    }
+}
+
+/// The log-odds of the second of two classes, from its one logit or from those of both.
+pub fn log_odds_of_two(logits: &[f32]) -> Option<f64> {
+    match logits {
+        [logit] => Some(f64::from(*logit)),
+        [first, second] => Some(f64::from(*second) - f64::from(*first)),
+        _ => None,
     }
 }
 
@@ -114,14 +126,21 @@ mod tests {
 
     #[test]
     fn one_logit_stands_for_two_classes() {
-        for (logits, expected) in [
-            (&[0.5][..], Some(1)),
-            (&[0.0], Some(0)),
-            (&[-1.0], Some(0)),
-            (&[NAN], None),
-            (&[0.0, 1.0], Some(1)),
+        for (logits, threshold, expected) in [
+            (&[0.5][..], None, Some(1)),
+            (&[0.0], None, Some(0)),
+            (&[-1.0], None, Some(0)),
+            (&[NAN], None, None),
+            (&[0.0, 1.0], None, Some(1)),
+            (&[0.5], Some(0.5), Some(0)),
+            (&[0.5], Some(0.25), Some(1)),
+            (&[-1.0], Some(-2.0), Some(1)),
+            (&[2.0, 1.0], Some(-1.5), Some(1)),
+            (&[2.0, 1.0], Some(-1.0), Some(0)),
+            (&[NAN], Some(0.0), None),
+            (&[0.0, 1.0, 2.0], Some(9.0), Some(2)),
         ] {
-            assert_eq!(answered_class(logits), expected, "{logits:?}");
+            assert_eq!(answered_class(logits, threshold), expected, "{logits:?} {threshold:?}");
         }
     }
 

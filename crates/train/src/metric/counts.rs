@@ -82,6 +82,13 @@ impl ClassCounts {
         (classes > 0.0).then(|| sum / classes)
     }
 
+    /// The part of all samples that were taken for their own class.
+    pub fn accuracy(&self) -> Option<f64> {
+        let each = self.numbers.chunks_exact(EACH);
+        let (right, all) = each.fold((0.0, 0.0), |(right, all), one| (right + one[0], all + one[2]));
+        (all > 0.0).then(|| right / all)
+    }
+
     /// The mean of the classes' precisions.
     pub fn precision(&self) -> Option<f64> {
         self.mean(|scores| scores.precision)

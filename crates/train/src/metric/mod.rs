@@ -11,9 +11,10 @@ mod moments;
 mod numbers;
 mod ranking;
 mod tally;
+mod threshold;
 
 pub use auc::{auc, weighted_auc};
-pub use classification::{Classification, answered_class, predicted_class};
+pub use classification::{Classification, answered_class, log_odds_of_two, predicted_class};
 pub use confusion::Confusion;
 pub use counts::ClassCounts;
 pub use log_loss::log_loss;
@@ -22,3 +23,4 @@ pub use moments::Moments;
 pub use numbers::{NumberErrors, NumberMetrics};
 pub use ranking::{Ranking, ranking};
 pub use tally::Tally;
+pub use threshold::{ThresholdRule, best_threshold, log_odds, probability};

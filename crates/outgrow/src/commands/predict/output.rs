@@ -193,8 +193,12 @@ fn shown(meaning: &Meaning, answer: &Answer) -> Vec<String> {
     }
     let likeliest = meaning.likeliest(answer, TOP);
     let shown: Vec<String> = likeliest.iter().map(|(name, p)| format!("{name} {}", percent(*p))).collect();
-    let (name, probability) = likeliest.first().copied().unwrap_or_default();
-    vec![name.to_owned(), percent(probability), shown.get(1..).unwrap_or_default().join(", ")]
+    // The class that is answered comes first; of two that are not divided in the middle it may not be the likeliest.
+    let answered = meaning.names().get(answer.class).map_or("", String::as_str);
+    let probability = answer.numbers.get(answer.class).copied().unwrap_or_default();
+    let others = likeliest.iter().zip(&shown).filter(|((name, _), _)| *name != answered);
+    let others: Vec<&str> = others.map(|(_, shown)| shown.as_str()).collect();
+    vec![answered.to_owned(), percent(probability), others.join(", ")]
 }
 
 /// A prediction of a language model.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use outgrow_ir::Diagnostic;
-use outgrow_predict::{Answer, Meaning, argmax};
+use outgrow_predict::{Answer, Meaning};
 use parquet::basic::{Compression, ConvertedType, Repetition, Type as Physical};
 use parquet::column::writer::ColumnWriter;
 use parquet::data_type::ByteArray;
@@ -143,7 +143,7 @@ pub fn object(meaning: &Meaning, file: &Path, row: Option<u64>, answer: &Answer)
 /// The names of the columns.
 fn columns(meaning: &Meaning) -> Vec<String> {
     let own: Vec<String> = match meaning {
-        Meaning::Classes(names) => {
+        Meaning::Classes { names, .. } => {
             let each = names.iter().map(|name| format!("probability of {name}"));
             ["class".into(), "probability".into()].into_iter().chain(each).collect()
         }
@@ -160,10 +160,10 @@ fn columns(meaning: &Meaning) -> Vec<String> {
 fn cells(meaning: &Meaning, file: &Path, row: Option<u64>, answer: Option<&Answer>) -> Vec<Cell> {
     let number = |i: usize| Cell::Number(answer.and_then(|a| a.numbers.get(i).copied()).unwrap_or_default());
     let mut cells = vec![Cell::Text(file.display().to_string()), Cell::Row(row)];
-    let best = answer.map_or(0, |answer| argmax(&answer.numbers));
+    let best = answer.map_or(0, |answer| answer.class);
     let name = || Cell::Text(meaning.names().get(best).cloned().unwrap_or_default());
     match meaning {
-        Meaning::Classes(names) => {
+        Meaning::Classes { names, .. } => {
             cells.extend([name(), number(best)]);
             cells.extend((0..names.len()).map(number));
         }

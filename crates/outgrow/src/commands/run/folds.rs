@@ -6,7 +6,7 @@ use std::path::Path;
 
 use outgrow_data::Split;
 use outgrow_ir::Diagnostic;
-use outgrow_predict::{Meaning, argmax};
+use outgrow_predict::Meaning;
 use outgrow_train::spec::MetricName;
 use serde_json::{Map, Value as Json, json};
 
@@ -119,7 +119,7 @@ fn of_fold(args: &RunArgs, number: u32, of: u32, out: Option<&Path>) -> RunArgs 
 fn predictions(tested: &[Tested]) -> Result<Vec<u8>, Failure> {
     let Some(Tested { meaning, .. }) = tested.first() else { return Ok(Vec::new()) };
     let own: Vec<String> = match meaning {
-        Meaning::Classes(names) => {
+        Meaning::Classes { names, .. } => {
             let each = names.iter().map(|name| format!("probability of {name}"));
             ["target".to_owned(), "predicted".to_owned()].into_iter().chain(each).collect()
         }
@@ -139,10 +139,10 @@ fn predictions(tested: &[Tested]) -> Result<Vec<u8>, Failure> {
     for (fold, own, row) in rows {
         let mut cells = vec![row.row.to_string(), fold.to_string()];
         match own {
-            Meaning::Classes(names) => {
+            Meaning::Classes { names, .. } => {
                 let name = |class: usize| names.get(class).cloned().unwrap_or_default();
                 cells.push(name(row.targets.first().map_or(0, |class| *class as usize)));
-                cells.push(name(argmax(&row.numbers)));
+                cells.push(name(row.class));
                 // A fold may know other classes than the first one does, if some are very rare.
                 let place = |name: &String| names.iter().position(|own| own == name);
                 let of = |name: &String| place(name).map_or(0.0, |class| row.numbers[class]);
@@ -159,12 +159,13 @@ fn predictions(tested: &[Tested]) -> Result<Vec<u8>, Failure> {
 }
 
 /// What is kept of each fold's result.
-const KEPT: [&str; 9] = [
+const KEPT: [&str; 10] = [
     "run",
     "steps",
     "train_seconds",
     "stopped_early",
     "best",
+    "decision_threshold",
     "train",
     "validation",
     "test",
@@ -304,14 +305,14 @@ fn report(manifest: &Manifest, all: &Json, tested: &[Tested]) -> FoldsReport {
 
 /// Which classes were taken for which, over all folds.
 fn confusion(tested: &[Tested]) -> Option<ConfusionTable> {
-    let Meaning::Classes(classes) = &tested.first()?.meaning else { return None };
-    if classes.len() > CLASSES || tested.iter().any(|one| one.meaning != tested[0].meaning) {
+    let Meaning::Classes { names: classes, .. } = &tested.first()?.meaning else { return None };
+    if classes.len() > CLASSES || tested.iter().any(|one| one.meaning.names() != classes) {
         return None;
     }
     let mut counts = vec![vec![0; classes.len()]; classes.len()];
     for row in tested.iter().flat_map(|one| &one.rows) {
         let actual = row.targets.first().map_or(0, |class| *class as usize);
-        if let Some(cell) = counts.get_mut(actual).and_then(|own| own.get_mut(argmax(&row.numbers))) {
+        if let Some(cell) = counts.get_mut(actual).and_then(|own| own.get_mut(row.class)) {
             *cell += 1;
         }
     }

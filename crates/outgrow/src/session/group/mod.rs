@@ -16,7 +16,7 @@ use outgrow_runtime::collective::{Communicator, Group, LOST, Timeline, Traffic};
 use outgrow_train::Silent;
 use serde_json::{Value as Json, json};
 
-use super::{Session, evaluate_run};
+use super::{Session, decision, evaluate_run};
 use crate::cli::RunArgs;
 use crate::context::{Context, Failure};
 use crate::manifest::{Cluster, Manifest, TransportName};
@@ -174,6 +174,7 @@ impl Session<'_> {
         }
         trainer.run(&batches, &mut Silent)?;
         timelines(&mut group.lock())?;
+        decision::choose(&mut trainer, &batches, &self.context.silent())?;
         if left == EVALUATED {
             evaluate_run(&mut trainer, &data, &batches)?;
         }
