@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Times training steps beside PyTorch's, or beside another Outgrow's, alternating between the two, and prints a Markdown
 table of medians, their spread, and ratios.
-speed.py OUTGROW_BINARY PEERS_SCRIPT_FOLDER [--work mnist,mlp,lenet,resnet18,gpt] [--mode eager,compile] [--rounds 3] [--seconds 10] [--threads 2]
+speed.py OUTGROW_BINARY PEERS_SCRIPT_FOLDER [--work mnist,mlp,lenet,resnet18,gpt] [--mode eager,compile] [--precision f32] [--rounds 3] [--seconds 10] [--threads 2]
 speed.py OUTGROW_BINARY --before OUTGROW_BINARY [...]
 
 Outgrow's side is `outgrow bench train WORK`, and what it trains stands in its help. PEERS_SCRIPT_FOLDER holds
 torch_train.py, which times the same models, batches and optimisers and prints JSON objects with `epoch_s` (work `mnist`)
-or `step_ms`; of several modes the faster one counts in each round. `mnist` reads $OUTGROW_DATA/mnist. Run it on an idle
+or `step_ms`; of several modes the faster one counts in each round. (With `--precision bf16`, its modes are `bf16,compile-bf16`.) `mnist` reads $OUTGROW_DATA/mnist. Run it on an idle
 machine: absolute times differ between machines and hours."""
 import argparse
 import json
@@ -34,7 +34,7 @@ def time_torch(folder, work, args):
 
 
 def time_outgrow(binary, work, args):
-    command = [binary, "bench", "train", work, "--json", "--quiet"]
+    command = [binary, "bench", "train", work, "--json", "--quiet", "--precision", args.precision]
     return milliseconds(command + ["--threads", str(args.threads), "--seconds", str(args.seconds)])
 
 
@@ -56,6 +56,7 @@ def main():
     parser.add_argument("--before", metavar="OUTGROW_BINARY", help="an earlier Outgrow to compare with, not PyTorch")
     parser.add_argument("--work", default=",".join(WORK))
     parser.add_argument("--mode", default="eager", help="of PyTorch, one or several")
+    parser.add_argument("--precision", default="f32", help="of Outgrow")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement, about")
     parser.add_argument("--threads", type=int, default=2)

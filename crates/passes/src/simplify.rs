@@ -36,6 +36,7 @@ impl Pass for Simplify {
                     .or_else(|| identity(b, &node.op, &inputs))
                     .or_else(|| structure(b, &node.op, &inputs, &node.ty))
                     .or_else(|| sign(b, &node.op, &inputs, &mut known))
+                    .or_else(|| neighbours(b, &node.op, &inputs))
             });
             if let Some(new) = simpler {
                 rewriter.replace(old, new);
@@ -119,6 +120,51 @@ fn sign(b: &mut Builder, op: &Op, inputs: &[Value], known: &mut Known) -> Option
     let key = (op.clone(), before.inputs.clone());
     let sum = *known.entry(key).or_insert_with(|| b.push(op.clone(), &before.inputs));
     Some(b.neg(sum))
+}
+
+/// A sum of two values with zeros around them, where one begins as the other ends, is both in a row: so are the gradients
+/// of a value that was cut into parts.
+fn neighbours(b: &mut Builder, op: &Op, inputs: &[Value]) -> Option<Value> {
+    let [x, y] = *inputs else { return None };
+    if !matches!(op, Op::Add(_)) {
+        return None;
+    }
+    let (x, y) = (Padded::of(b.graph(), x)?, Padded::of(b.graph(), y)?);
+    let extent = |padded: &Padded| padded.extent.checked_sub(padded.high);
+    let (first, second) = if x.low <= y.low { (x, y) } else { (y, x) };
+    if first.axis != second.axis || extent(&first) != Some(second.low) {
+        return None;
+    }
+    let both = b.concat(&[first.parts, second.parts].concat(), first.axis);
+    let (low, high) = (first.low, second.high);
+    Some(if (low, high) == (0, 0) { both } else { b.pad(both, first.axis, low, high, 0, 0.0) })
+}
+
+/// Values in a row along an axis, with zeros before and behind them.
+struct Padded {
+    axis: usize,
+    low: usize,
+    high: usize,
+    /// With the zeros.
+    extent: usize,
+    parts: Vec<Value>,
+}
+
+impl Padded {
+    fn of(graph: &Graph, value: Value) -> Option<Self> {
+        let node = graph.node(value);
+        let Op::Pad(pad) = &node.op else { return None };
+        if pad.value.0 != 0.0 || pad.interior != 0 {
+            return None;
+        }
+        let inner = graph.node(node.inputs[0]);
+        let parts = match &inner.op {
+            Op::Concat(concat) if concat.axis == pad.axis => inner.inputs.clone(),
+            _ => vec![node.inputs[0]],
+        };
+        let extent = node.ty.dims[pad.axis].fixed()?;
+        Some(Self { axis: pad.axis, low: pad.low, high: pad.high, extent, parts })
+    }
 }
 
 /// Structure ops that change nothing, or that merge with the one before.
@@ -290,6 +336,40 @@ mod tests {
             },
             &["input"],
         );
+    }
+
+    #[test]
+    fn gradients_of_parts_are_put_in_a_row() {
+        // Added in the order in which gradients come: from the last part to the first.
+        check(
+            |b, x| {
+                let parts = [(0, 1), (1, 2), (3, 1)].map(|(low, count)| {
+                    let part = b.slice(x, 1, low, low + count);
+                    let part = b.exp(part);
+                    b.pad(part, 1, low, 4 - low - count, 0, 0.0)
+                });
+                let sum = b.add(parts[2], parts[1]);
+                b.add(sum, parts[0])
+            },
+            &["input", "slice", "exp", "slice", "exp", "slice", "exp", "concat"],
+        );
+        // Gaps, and parts that overlap, stay sums.
+        for low in [0, 2] {
+            let build = |b: &mut Builder, x: Value| {
+                let one = b.slice(x, 1, 0, 1);
+                let part = b.pad(one, 1, 0, 3, 0, 0.0);
+                let other = b.pad(one, 1, low, 3 - low, 0, 0.0);
+                b.add(part, other)
+            };
+            check(
+                build,
+                if low == 0 {
+                    &["input", "slice", "pad", "add"]
+                } else {
+                    &["input", "slice", "pad", "pad", "add"]
+                },
+            );
+        }
     }
 
     /// In either order.

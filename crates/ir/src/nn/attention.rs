@@ -51,9 +51,12 @@ impl Builder {
         let Some(first) = dims.len().checked_sub(2) else {
             return self.error("scores need queries and keys");
         };
-        let query = self.iota(DType::I32, &dims, first);
-        let key = self.iota(DType::I32, &dims, first + 1);
+        // The same for every head of every sample.
+        let places = &dims[first..];
+        let query = self.iota(DType::I32, places, 0);
+        let key = self.iota(DType::I32, places, 1);
         let seen = self.compare(Comparison::Le, key, query);
+        let seen = self.broadcast(seen, &dims, &[first, first + 1]);
         let masked = self.scalar(MASKED, self.dtype(scores));
         self.select(seen, scores, masked)
     }
