@@ -4,6 +4,7 @@
 #![allow(clippy::result_large_err)]
 
 mod access;
+mod background;
 pub mod batcher;
 mod engine;
 #[cfg(feature = "grpc")]

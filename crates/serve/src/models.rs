@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
-use outgrow_ir::{Diagnostic, Diagnostics, shielded};
-use outgrow_predict::Model;
+use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_predict::{Model, ROWS_MAX};
 
+use crate::background::Background;
 use crate::batcher::Lane;
 use crate::engine::{Engine, Serving};
 use crate::protocol::{IndexEntry, Kind, Policy, Rejected, State};
@@ -17,6 +19,10 @@ use crate::samples;
 use crate::served::Served;
 use crate::source::{self, Source};
 use crate::tally::Tally;
+
+/// How often, and how many times, is looked whether a version that was replaced still runs.
+const RETIRE_LOOK: Duration = Duration::from_millis(1);
+const RETIRE_LOOKS: usize = 200;
 
 /// Opens what is at a path.
 pub type Open = dyn Fn(&Path) -> Result<Model, Diagnostics> + Send + Sync;
@@ -350,18 +356,10 @@ impl Models {
         name: &str,
         number: u64,
         path: &Path,
-        open: impl FnOnce() -> Result<Model, Diagnostics>,
+        open: impl FnOnce() -> Result<Model, Diagnostics> + Send,
     ) -> Result<(), Diagnostics> {
         self.change(name, number, |version| version.loading = true);
-        let made = shielded(|| -> Result<_, Diagnostics> {
-            let served = Served::new(name, number, open()?).map_err(|problem| problem.file(path))?;
-            samples::check(&served, path)?;
-            let costs = served.warm_up(&**self.engine.clock())?;
-            Ok((served, costs))
-        });
-        let made = made.unwrap_or_else(|| {
-            Err(Diagnostic::fault("serve.panic", "the model broke off when it was tried").file(path).into())
-        });
+        let made = self.made(name, number, path, open);
         if made.is_ok() {
             tracing::info!(target: "outgrow::model", model = name, version = number, "version is served");
         }
@@ -377,8 +375,36 @@ impl Models {
             };
             version.loaded.replace(Kept { serving, typed, raw })
         });
-        drop(before);
+        retire(before.flatten());
         made.map(drop)
+    }
+
+    /// Opens a version and lets it run, in the background where others are served meanwhile.
+    fn made(
+        &self,
+        name: &str,
+        number: u64,
+        path: &Path,
+        open: impl FnOnce() -> Result<Model, Diagnostics> + Send,
+    ) -> Result<(Served, Vec<(usize, Duration)>), Diagnostics> {
+        let clock = &**self.engine.clock();
+        let background = Background::begin(clock, !self.loaded().is_empty());
+        let broken = || -> Diagnostics {
+            Diagnostic::fault("serve.panic", "the model broke off when it was tried").file(path).into()
+        };
+        let open = || -> Result<_, Diagnostics> {
+            Ok(Served::new(name, number, open()?).map_err(|problem| problem.file(path))?)
+        };
+        let served = background.run(open).ok_or_else(broken)??;
+        background.run(|| samples::check(&served, path)).ok_or_else(broken)??;
+        let mut costs = Vec::new();
+        for rows in (0..).map(|i| 1 << i).take_while(|rows| *rows <= ROWS_MAX) {
+            match background.run(|| served.warm_up(rows, clock)).ok_or_else(broken)?? {
+                Some(cost) => costs.push((rows, cost)),
+                None => break,
+            }
+        }
+        Ok((served, costs))
     }
 
     fn change<T>(&self, name: &str, number: u64, change: impl FnOnce(&mut Version) -> T) -> Option<T> {
@@ -406,7 +432,7 @@ impl Models {
             }
         }
         // The last who holds a model gives its place back, which is not to happen under the lock.
-        drop(gone);
+        gone.into_iter().for_each(retire);
     }
 
     /// Forgets versions that are neither there nor served.
@@ -441,7 +467,19 @@ impl Entry {
         };
         let problem = Diagnostic::new("serve.not-ready", problem).item("model");
         let problem = problem.hint("load it, by POST to /v2/repository/models/NAME/load");
-        Rejected::new(Kind::Unavailable(std::time::Duration::from_secs(1)), problem)
+        Rejected::new(Kind::Unavailable(Duration::from_secs(1)), problem)
+    }
+}
+
+/// Lets go of a version once those who run it have done so: else one of them would give its memory back, while others
+/// wait for its answer. Who takes very long does that all the same.
+fn retire(version: Option<Kept>) {
+    let Some(version) = version else { return };
+    for _ in 0..RETIRE_LOOKS {
+        if Arc::strong_count(&version.serving) == 1 {
+            break;
+        }
+        std::thread::sleep(RETIRE_LOOK);
     }
 }
 

@@ -1,5 +1,8 @@
 //! Replays what fuzzing bodies of requests has found, and tries some thousand changed ones besides.
 
+// Each property brings the modules that it needs, as it stands alone under libFuzzer.
+#![allow(clippy::duplicate_mod)]
+
 #[cfg(feature = "grpc")]
 #[path = "../../../fuzz/properties/grpc_body.rs"]
 mod grpc_body;
