@@ -8,6 +8,7 @@
 mod attr;
 mod builder;
 mod cost;
+mod counted;
 mod diagnostic;
 mod dim;
 mod graph;
@@ -25,6 +26,7 @@ mod verify;
 pub use attr::{Attr, AttrReader, Scalar};
 pub use builder::Builder;
 pub use cost::Cost;
+pub use counted::counted;
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Problem};
 pub use dim::{Dim, Sizes, Symbol, Symbols};
 pub use graph::{Graph, GroupId, Node, Value};

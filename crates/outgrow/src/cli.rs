@@ -255,6 +255,10 @@ pub struct RunArgs {
     /// by validation data looks at that alone; `split.test`, `data.test` and `data.storage` are left out
     #[arg(long, value_name = "K")]
     pub folds: Option<u32>,
+    /// Say on stderr what helps to find out why something is as it is: paths, kernels, what was found in the cache, the sizes
+    /// of compiled programs, what took how long
+    #[arg(long, conflicts_with = "quiet")]
+    pub verbose: bool,
     /// Who works.
     #[command(flatten)]
     pub workers: GroupArgs,

@@ -16,6 +16,7 @@ use crate::interrupt::{Interrupt, Signal};
 use crate::manifest::{self, Manifest};
 use crate::places::Environment;
 use crate::progress::Progress;
+use crate::report::format::seconds;
 
 /// Storage and time: those of this machine, or simulated ones.
 #[derive(Clone, Debug)]
@@ -102,6 +103,8 @@ pub struct Context {
     pub json: bool,
     /// Say nothing but errors and results.
     pub quiet: bool,
+    /// Say what helps to find out why something is as it is.
+    pub verbose: bool,
     /// Colours for stderr.
     pub palette: Palette,
     /// Whether stderr is a terminal.
@@ -126,6 +129,7 @@ impl Context {
         Self {
             json: output.json,
             quiet: output.quiet,
+            verbose: false,
             palette: Palette::new(colour),
             interactive,
             environment,
@@ -137,7 +141,7 @@ impl Context {
     /// The same for work that says nothing by itself.
     pub fn silent(&self) -> Self {
         let palette = Palette::new(false);
-        Self { quiet: true, json: false, interactive: false, palette, ..self.clone() }
+        Self { quiet: true, verbose: false, json: false, interactive: false, palette, ..self.clone() }
     }
 
     /// Writes a result to stdout. A reader that has gone away is no error.
@@ -169,6 +173,20 @@ impl Context {
         if !self.quiet {
             self.complain(text);
         }
+    }
+
+    /// Says on stderr, if asked to be verbose, what this is like.
+    pub fn detail(&self, what: &str, text: impl FnOnce() -> String) {
+        if self.verbose {
+            self.note(&format!("{what:<10}  {}", text()));
+        }
+    }
+
+    /// The same of the time that something took since `from_ns` by the clock; gives the time now.
+    pub fn took(&self, what: &str, from_ns: u64) -> u64 {
+        let now = self.world.clock.now_ns();
+        self.detail("time", || format!("{what} took {}", seconds((now - from_ns) as f64 * 1e-9)));
+        now
     }
 
     /// Reports a failure on stderr, and with `--json` on stdout too.

@@ -9,6 +9,7 @@ mod cluster;
 mod fingerprint;
 pub mod kept;
 mod overrides;
+mod report;
 mod schema;
 mod suggest;
 mod template;
@@ -28,6 +29,7 @@ use serde_json::Value as Json;
 
 use check::Finding;
 pub use cluster::{Cluster, ClusterSpec, TransportName};
+pub use report::ReportSpec;
 pub use schema::json_schema;
 pub use template::{TEMPLATES, Template, commented};
 use tree::{Node, Origin, Sources};
@@ -64,6 +66,9 @@ pub struct ManifestSpec {
     /// Who trains it: workers that share each step. What comes out does not depend on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterSpec>,
+    /// What a run writes for those who look at it. What comes out does not depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<ReportSpec>,
 }
 
 /// A manifest that holds together.
@@ -127,6 +132,7 @@ fn parse_sources(sources: Sources) -> Result<Manifest, Diagnostics> {
     };
     let train = section(&tree, "train", &mut found, |spec: &TrainSpec| filled(spec).validate());
     let data = section(&tree, "data", &mut found, |_: &DataSpec| Ok(()));
+    section(&tree, "report", &mut found, |_: &ReportSpec| Ok(()));
     section(&tree, "cluster", &mut found, ClusterSpec::validate);
     let (Some(model), Some(train), Some(_), true) = (model, train, data, found.is_empty()) else {
         return Err(sorted(found, &sources));
@@ -265,7 +271,7 @@ impl Manifest {
 
     fn mentions(&self, item: &str) -> bool {
         let section = item.split(['.', '[']).next().unwrap_or(item);
-        ["name", "seed", "data", "model", "train", "cluster"].contains(&section)
+        ["name", "seed", "data", "model", "train", "cluster", "report"].contains(&section)
     }
 
     /// How such data is trained on, where the model may have a say in it.

@@ -161,6 +161,11 @@ impl Progress {
         self.line(&line);
     }
 
+    /// Whether lines go somewhere else than to a terminal, where nobody wants one for each of many epochs.
+    pub fn is_plain(&self) -> bool {
+        self.show != Show::Bars
+    }
+
     /// One line that stays.
     pub fn line(&self, line: &str) {
         if self.show == Show::Nothing {

@@ -91,7 +91,7 @@ fn the_template_for_tables_is_good_untouched() {
     for said in [
         "160 rows: 104 train, 24 validation, 32 test",
         "2 numbers (size, sex)",
-        "256 epochs of 1 steps of 104 rows, learning rate 0.04",
+        "256 epochs of 1 step of 104 rows, learning rate 0.04",
         "the epoch with the best validation accuracy is kept",
     ] {
         assert!(done.stderr.contains(said), "{said}: {}", done.stderr);

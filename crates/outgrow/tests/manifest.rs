@@ -233,10 +233,10 @@ fn sections_that_are_missing_or_not_there_yet() {
             m.toml:1:1: section `[model]` is missing [manifest.missing-key]
               expected: The model.
             m.toml:5:2: limits: `[limits]` is not available yet [manifest.reserved]
-              expected: the sections [data], [model], [train] and [cluster]
+              expected: the sections [data], [model], [train], [cluster] and [report]
               help: remove the section; it is kept for planning under limits of memory, latency and cost, which this version cannot do
             m.toml:7:2: serv: unknown key `serv` [manifest.unknown-key]
-              expected: one of the keys extends, name, seed, data, model, train, cluster
+              expected: one of the keys extends, name, seed, data, model, train, cluster, report
         "#]],
     );
     refused(

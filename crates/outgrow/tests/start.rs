@@ -95,7 +95,7 @@ fn a_new_head_is_drawn_and_the_rest_is_taken() {
         let place = place(classes, "head = \"new\"\nfreeze = [\"0.*\", \"1.*\", \"4.*\"]");
         let done = place.run(&["run", "m.toml", "--out", "r", "--json"]);
         assert!(
-            done.stderr.contains("draws       6.weight, 6.bias anew; the other 6 parameters"),
+            done.stderr.contains("draws       6.weight, 6.bias anew; 6 other parameters come"),
             "{}",
             done.stderr
         );

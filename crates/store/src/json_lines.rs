@@ -4,27 +4,17 @@
 //! is cut back when it is opened: the torn end and the lines of later steps go.
 
 use crate::StoreError;
-use outgrow_env::{StorageBackend, StorageError};
+use crate::appender::Appender;
+use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-
-/// Lines are written at the latest when this much is waiting.
-const BUFFER_BYTES: usize = 1 << 16;
-
-/// How writing went: if it failed, with the lines that are not in the file.
-type Written = Result<(), (Vec<u8>, StorageError)>;
 
 /// Appends JSON objects to a file.
 #[derive(Debug)]
 pub struct JsonLines {
-    storage: Arc<dyn StorageBackend>,
-    path: PathBuf,
-    waiting: Vec<u8>,
-    /// Lines that are being written meanwhile, and come back if they cannot be.
-    writing: Option<JoinHandle<Written>>,
+    file: Appender,
 }
 
 /// What a log holds.
@@ -56,80 +46,28 @@ impl JsonLines {
         if parsed.kept != bytes {
             storage.write(&path, &parsed.kept)?;
         }
-        Ok((Self { storage, path, waiting: Vec::new(), writing: None }, parsed))
+        Ok((Self { file: Appender::new(storage, path) }, parsed))
     }
 
     /// Adds an object. It is on the disk after the next [`JsonLines::flush`], which this calls by itself when much is
     /// waiting.
     pub fn push(&mut self, object: &Value) -> Result<(), StoreError> {
         // A line break within a string is escaped, so an object is always one line.
-        self.waiting.extend_from_slice(object.to_string().as_bytes());
-        self.waiting.push(b'\n');
-        if self.waiting.len() < BUFFER_BYTES { Ok(()) } else { self.flush() }
+        self.file.push(format!("{object}\n").as_bytes())
     }
 
     /// Makes all lines so far durable. On an error none of the waiting ones is in the file, and they go on waiting.
     pub fn flush(&mut self) -> Result<(), StoreError> {
-        self.wait()?;
-        if !self.waiting.is_empty() {
-            self.storage.append(&self.path, &self.waiting)?;
-            self.waiting.clear();
-        }
-        Ok(())
+        self.file.flush()
     }
-}
 
-impl JsonLines {
     /// Has all lines so far written by a thread, so that they can soon be seen in the file, without waiting for that. While
     /// lines are still being written, this does nothing.
     ///
     /// # Errors
     /// When the lines of the time before could not be written; they go on waiting.
     pub fn flush_beside(&mut self) -> Result<(), StoreError> {
-        if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
-            return Ok(());
-        }
-        self.wait()?;
-        if self.waiting.is_empty() {
-            return Ok(());
-        }
-        let (storage, path, lines) = (self.storage.clone(), self.path.clone(), self.waiting.clone());
-        let write = move || storage.append(&path, &lines).map_err(|error| (lines, error));
-        match thread::Builder::new().name("metrics".into()).spawn(write) {
-            Ok(writing) => {
-                self.writing = Some(writing);
-                self.waiting.clear();
-                Ok(())
-            }
-            // Where the system starts no thread, they are written here.
-            Err(_) => self.flush(),
-        }
-    }
-
-    /// Waits for the lines that are being written.
-    fn wait(&mut self) -> Result<(), StoreError> {
-        let Some(writing) = self.writing.take() else { return Ok(()) };
-        match writing.join() {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err((lines, error))) => {
-                self.waiting.splice(..0, lines);
-                Err(error.into())
-            }
-            Err(_) => Err(Diagnostics::from(Diagnostic::fault(
-                "store.json-lines",
-                "the thread that wrote lines of a log panicked",
-            ))
-            .into()),
-        }
-    }
-}
-
-impl Drop for JsonLines {
-    fn drop(&mut self) {
-        if let Some(writing) = self.writing.take() {
-            // Whoever wants to know has called `flush`.
-            let _ = writing.join();
-        }
+        self.file.flush_beside()
     }
 }
 

@@ -1,5 +1,5 @@
 //! What is kept of a run, as durable files that are verified on every read: tensors in the safetensors format,
-//! checkpoints of the whole training state, model packages, metrics as JSON lines, and NumPy arrays.
+//! checkpoints of the whole training state, model packages, metrics as JSON lines and for TensorBoard, and NumPy arrays.
 //!
 //! The formats know nothing of trainers and graphs: a checkpoint holds named tensors, whole or in pieces, and named JSON, a package
 //! named parts of bytes. Whatever is read may be hostile or damaged; it gets diagnostics, never a panic, and never
@@ -9,8 +9,10 @@
 // Diagnostics are only made when outside input is wrong, where their size does not matter.
 #![allow(clippy::result_large_err)]
 
+mod appender;
 pub mod checkpoint;
 pub mod checkpoint_store;
+pub mod event_file;
 pub mod json_lines;
 pub mod npy;
 pub mod package;
@@ -18,6 +20,7 @@ pub mod safetensors;
 pub mod sha256;
 
 pub use checkpoint_store::{CheckpointStore, Loaded, Saved};
+pub use event_file::EventFile;
 pub use json_lines::JsonLines;
 pub use package::ModelPackage;
 

@@ -45,6 +45,11 @@ impl Evaluator {
         Ok(Self { program, target, threshold: None, batch, backend: backend.clone(), out, host: Vec::new() })
     }
 
+    /// What it runs.
+    pub fn program(&self) -> &ModelProgram {
+        &self.program
+    }
+
     /// Bytes of the memory that it owns.
     pub fn bytes(&self) -> u64 {
         self.program.compiled.memory.bytes().saturating_add(self.out.bytes() as u64)

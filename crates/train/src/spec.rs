@@ -13,7 +13,7 @@ mod validate;
 
 use std::num::{NonZeroU32, NonZeroU64};
 
-use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_ir::{Diagnostic, Diagnostics, counted};
 use outgrow_models::spec::number::{Fraction, NonNegative, Positive};
 use outgrow_models::{LossKind, TargetSpec};
 use schemars::JsonSchema;
@@ -398,8 +398,10 @@ impl Train {
     pub fn check_samples(&self, samples: u64) -> Result<(), Diagnostic> {
         let batch = self.batch;
         if batch as u64 > samples {
-            let problem =
-                format!("a batch of {batch} is larger than the training data, which has {samples} samples");
+            let problem = format!(
+                "a batch of {batch} is larger than the training data, which has {}",
+                counted(samples, "sample")
+            );
             let diagnostic = Diagnostic::new("train.batch-too-large", problem).item("train.batch");
             return Err(diagnostic.expected(format!("at most {samples}")));
         }

@@ -171,6 +171,11 @@ impl Trainer {
         self.step.program()
     }
 
+    /// The program of evaluations, for reports.
+    pub fn evaluation(&self) -> &ModelProgram {
+        self.evaluator.program()
+    }
+
     /// The steps of that program with the nanoseconds that each took in the profiled runs, and how many these were.
     pub fn profile(&self) -> (impl Iterator<Item = (&StepInfo, u64)>, u64) {
         self.step.profile()

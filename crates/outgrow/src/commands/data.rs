@@ -15,7 +15,7 @@ use crate::cli::{DataAction, DataActionArgs, DataArgs};
 use crate::context::{Context, Failure};
 use crate::places::threads;
 use crate::report::Cleaning;
-use crate::report::format::count;
+use crate::report::format::{count, counted};
 use crate::session::open::{OpenData, open_data};
 
 /// Runs one of them.
@@ -72,7 +72,7 @@ fn schema(dataset: &Dataset) -> String {
     }
     match &schema.target {
         Target::Class { names } => {
-            let _ = writeln!(text, "target: one of {} classes", names.len());
+            let _ = writeln!(text, "target: one of {}", counted(names.len() as u64, "class"));
             let per_split: Vec<_> = Split::ALL.iter().map(|split| dataset.class_counts(*split)).collect();
             for (class, name) in names.iter().enumerate() {
                 let counts: Vec<_> = Split::ALL
@@ -90,7 +90,7 @@ fn schema(dataset: &Dataset) -> String {
             let _ = writeln!(text, "target: {width} numbers");
         }
         Target::Tokens { vocab } => {
-            let _ = writeln!(text, "target: the next of {vocab} tokens");
+            let _ = writeln!(text, "target: the next of {}", counted(*vocab as u64, "token"));
         }
     }
     text

@@ -4,6 +4,7 @@
 pub mod folds;
 
 use outgrow_data::Split;
+use outgrow_ir::counted;
 use outgrow_train::spec::MetricName;
 use serde_json::{Map, Value as Json};
 
@@ -28,6 +29,7 @@ pub fn train(args: &RunArgs, context: &Context) -> Result<(), Failure> {
 }
 
 fn go(args: &RunArgs, context: &Context, evaluate: bool) -> Result<(), Failure> {
+    let context = &Context { verbose: args.verbose && !context.quiet, ..context.clone() };
     if let Some(count) = args.folds {
         return folds::run(args, count, context, evaluate);
     }
@@ -96,7 +98,10 @@ pub fn summary(result: &Json) -> String {
     if let (Some(steps), Some(seconds), Some(rate)) =
         (number("steps"), number("train_seconds"), number("samples_per_s"))
     {
-        text.push_str(&format!("{steps} steps in {seconds:.1} s of training, {rate:.0} samples/s\n"));
+        text.push_str(&format!(
+            "{} in {seconds:.1} s of training, {rate:.0} samples/s\n",
+            counted(steps, "step")
+        ));
     }
     if let Some(best) = Best::told(&result["best"]) {
         text.push_str(&format!("best        {best}\n"));

@@ -244,7 +244,7 @@ impl<'s> Checker<'s> {
     ) -> Option<&'s str> {
         if let Some((_, purpose)) = RESERVED.iter().find(|(name, _)| *name == path) {
             let diagnostic = Diagnostic::new("manifest.reserved", format!("`[{path}]` is not available yet"))
-                .expected("the sections [data], [model], [train] and [cluster]")
+                .expected("the sections [data], [model], [train], [cluster] and [report]")
                 .hint(format!("remove the section; it is kept for {purpose}, which this version cannot do"));
             self.report(&entry.origin, path, diagnostic);
             return None;

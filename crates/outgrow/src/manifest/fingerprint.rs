@@ -9,6 +9,7 @@ use super::ManifestSpec;
 const NOT_COUNTED: &[&str] = &[
     "/name",
     "/cluster",
+    "/report",
     "/data/storage",
     "/train/checkpoint_every_steps",
     "/train/checkpoint_every_seconds",

@@ -41,6 +41,11 @@ pub fn count(number: u64) -> String {
     grouped
 }
 
+/// A count with what it counts, as `1 step` and `60 000 steps`.
+pub fn counted(number: u64, one: &str) -> String {
+    outgrow_ir::counted(count(number), one)
+}
+
 /// A count with at most four digits and a letter, as `44.4 k`.
 pub fn short_count(number: f64) -> String {
     let (value, unit) = match number.abs() {

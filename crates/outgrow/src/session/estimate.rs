@@ -12,7 +12,7 @@ use super::group::{REHEARSED, measure_links};
 use super::understood::{pretuned, understood};
 use super::{DatasetBatches, Session, decision, early_stopping};
 use crate::context::Failure;
-use crate::report::format::{bytes, count, seconds};
+use crate::report::format::{bytes, counted, seconds};
 
 /// What a few timed steps say of all that are left.
 #[derive(Clone, Copy, Debug)]
@@ -82,9 +82,9 @@ pub fn line(estimate: &Json) -> String {
     let time = |key: &str| seconds(number(key).unwrap_or(f64::NAN));
     let whole = |key: &str| estimate[key].as_u64().unwrap_or_default();
     let mut line = format!(
-        "{:<10}  {} steps of {}: {} of training",
+        "{:<10}  {} of {}: {} of training",
         "estimate",
-        count(whole("steps")),
+        counted(whole("steps"), "step"),
         time("step_seconds"),
         time("train_seconds")
     );

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use outgrow_env::{FolderLock, StorageBackend, StorageError};
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_predict::MODEL_FOLDER;
-use outgrow_store::{CheckpointStore, ModelPackage, sha256};
+use outgrow_store::{CheckpointStore, EventFile, ModelPackage, sha256};
 use outgrow_train::spec::Interval;
 use serde_json::{Value as Json, json};
 
@@ -21,6 +21,7 @@ use crate::manifest::kept::{MANIFEST, ROOTS, RUN};
 /// | `manifest.toml` | the manifest with its defaults filled in |
 /// | `run.json` | what the run's numbers depend on, lengths it had before, where its data was, and once it has ended the checksum of its result |
 /// | `metrics.jsonl` | metrics over the course of training, a JSON object a line |
+/// | `events.out.tfevents.…` | the same for TensorBoard, if the manifest wants that |
 /// | `checkpoints/` | the last training states |
 /// | `model/` | the model: graph, weights, transform |
 /// | `result.json` | how the run ended |
@@ -332,6 +333,9 @@ impl RunFolder {
         let folds = there.iter().filter(|entry| entry.is_folder && is_fold(&entry.name));
         for folder in folds.map(|entry| entry.name.as_str()).chain([CHECKPOINTS, MODEL_FOLDER]) {
             self.storage.remove_tree(&self.file(folder)).map_err(|e| problem(&e))?;
+        }
+        for entry in there.iter().filter(|entry| !entry.is_folder && EventFile::is_named(&entry.name)) {
+            self.storage.remove_file(&self.file(&entry.name)).map_err(|e| problem(&e))?;
         }
         for file in [REPORT, "metrics.jsonl", MANIFEST, PREDICTIONS] {
             self.storage.remove_file(&self.file(file)).map_err(|e| problem(&e))?;

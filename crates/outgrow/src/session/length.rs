@@ -2,7 +2,7 @@
 //! whether that comes to the same as one run of the new length.
 
 use outgrow_data::{Dataset, Split};
-use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_ir::{Diagnostic, Diagnostics, counted};
 use outgrow_train::spec::{Interval, Schedule, Train};
 use serde::{Deserialize, Serialize};
 
@@ -93,7 +93,7 @@ fn why_not_one_run(train: &Train, before: Interval, step: u64, per_epoch: u64) -
         return None;
     }
     if train.schedule.depends_on_length() {
-        return Some(format!("its first {step} steps had the learning rates of {before}"));
+        return Some(format!("its first {} had the learning rates of {before}", counted(step, "step")));
     }
     // A run's last step is followed by an evaluation, at whatever step that is.
     let every = train.evaluate_every.steps(per_epoch);
@@ -113,10 +113,13 @@ fn too_far(step: u64, per_epoch: u64, folder: &RunFolder, length: Interval) -> D
         Interval::Epochs(_) => Interval::Epochs(step.div_ceil(per_epoch.max(1))),
         Interval::Steps(_) => Interval::Steps(step),
     };
-    Diagnostic::new("run.shorter", format!("the run has done {step} steps, which is more than {length}"))
-        .file(folder.path())
-        .expected(format!("at least {least}"))
-        .hint("choose another --out, or start anew with --fresh")
+    Diagnostic::new(
+        "run.shorter",
+        format!("the run has done {}, which is more than {length}", counted(step, "step")),
+    )
+    .file(folder.path())
+    .expected(format!("at least {least}"))
+    .hint("choose another --out, or start anew with --fresh")
 }
 
 #[cfg(test)]

@@ -23,8 +23,10 @@ mod record;
 mod run;
 mod scaling;
 mod start;
+mod telling;
 mod understood;
 pub mod usage;
+mod verbose;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -92,6 +94,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self, Failure> {
         let cpu = cpu_backend(processor)?;
         let (backend, told_path) = (Arc::new(cpu.clone()), processor.kernel_path.is_some());
+        verbose::opened(&manifest, args, &cpu, context);
         Ok(Self { manifest, backend, cpu, told_path, args, context, start: Start::default() })
     }
 

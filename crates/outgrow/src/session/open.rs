@@ -12,6 +12,7 @@ use outgrow_env::{FolderPlace, Place, StorageBackend};
 use outgrow_ir::Diagnostic;
 use outgrow_transform::Transform;
 
+use super::verbose;
 use crate::cli::ManifestArgs;
 use crate::context::{Context, Failure};
 use crate::manifest::Manifest;
@@ -45,6 +46,7 @@ pub fn open_data(
         let prepared = prepare(spec, &options);
         progress.finish();
         let prepared = prepared.map_err(|found| manifest.locate(found))?;
+        verbose::prepared(&prepared, context);
         say_notes(&prepared, context);
         let dataset = Dataset::open(storage, &prepared.folder)?;
         return Ok(OpenData { dataset, prepared, replicas: None });
@@ -58,6 +60,7 @@ pub fn open_data(
     for fault in &opened.faults {
         context.note(&format!("warning: {fault}"));
     }
+    verbose::prepared(&opened.prepared, context);
     say_notes(&opened.prepared, context);
     Ok(OpenData {
         dataset: opened.dataset,

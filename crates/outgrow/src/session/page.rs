@@ -13,6 +13,7 @@ use super::best::Best;
 use super::decision;
 use super::outcome::{RunResult, Usage};
 use super::process::cpu_name;
+use crate::report::format::counted;
 use crate::report::{
     Bitmap, ClassRanking, Cleaning, ConfusionSample, ConfusionTable, CourseSpan, Curve, Machine, MemoryChart,
     OpTime, PlannedBuffer, Processor, Regression, RunReport, SplitMetrics, WorkerCourse,
@@ -88,8 +89,8 @@ fn subtitle(session: &Session<'_>, data: &Dataset) -> String {
     let shape = |f: &Field| f.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("×");
     let inputs: Vec<String> = schema.inputs.iter().map(|f| format!("{} {}", f.name, shape(f))).collect();
     let target = match &schema.target {
-        Target::Class { names } => format!("{} classes", names.len()),
-        Target::Regression { width } => format!("{width} numbers"),
+        Target::Class { names } => counted(names.len() as u64, "class"),
+        Target::Regression { width } => counted(*width as u64, "number"),
         Target::Tokens { vocab } => format!("next of {vocab} tokens"),
     };
     let source = &session.manifest.spec.data.source;

@@ -1,13 +1,15 @@
 //! Listens to training: progress on the terminal, metrics in `metrics.jsonl`, and the curves of the report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use outgrow_ir::Diagnostics;
-use outgrow_store::JsonLines;
+use outgrow_store::{EventFile, JsonLines, StoreError};
+use outgrow_train::spec::{Interval, Train};
 use outgrow_train::{Metrics, TrainEvent, TrainObserver};
 use serde_json::{Value as Json, json};
 
 use super::outcome::Usage;
+use super::telling::{Line, Telling};
 use super::usage::Meter;
 use crate::context::Context;
 use crate::progress::{Progress, StepProgress};
@@ -27,12 +29,17 @@ pub struct Recorder<'a> {
     lines: Vec<Json>,
     steps: u64,
     steps_per_epoch: u64,
-    /// Training since the last line on the terminal.
+    /// Training since the last evaluation, or line of an epoch.
     mean: Mean,
+    telling: Telling,
+    evaluate_every: Interval,
     /// What the processor does meanwhile, when somebody wants to know.
     pub meter: Option<Meter>,
-    /// Whether evaluations come while training, each with a line on the terminal. Otherwise each epoch has one.
+    /// Whether evaluations come while training, which have lines on the terminal. Otherwise epochs have.
     pub evaluates: bool,
+    /// Whether all is to be written for TensorBoard as well.
+    pub tensorboard: bool,
+    events: Option<EventFile>,
     failed: Option<Diagnostics>,
 }
 
@@ -56,8 +63,8 @@ impl Mean {
     }
 }
 
-/// Without validation data, a run has at most about so many lines on the terminal.
-const EPOCH_LINES: u64 = 100;
+/// Without validation data, a run has at most about so many lines on the terminal, and elsewhere.
+const EPOCH_LINES: [u64; 2] = [100, 20];
 
 /// So long, in nanoseconds, lines wait to be seen in the file.
 const SHOWN_EVERY_NS: u64 = 1_000_000_000;
@@ -66,13 +73,15 @@ const SHOWN_EVERY_NS: u64 = 1_000_000_000;
 const LINES: u64 = 1000;
 
 impl<'a> Recorder<'a> {
-    /// Writes to `path` what it is told, and shows it.
-    pub fn new(progress: &'a Progress, context: &'a Context, path: PathBuf, every: Option<u64>) -> Self {
+    /// Writes to `path` what it is told of training by this configuration, and shows it.
+    pub fn new(progress: &'a Progress, context: &'a Context, path: PathBuf, train: &Train) -> Self {
         Self {
             progress,
             context,
             path,
-            every,
+            every: train.log_every_steps,
+            telling: Telling::new(train),
+            evaluate_every: train.evaluate_every,
             log: None,
             written_at: context.world.clock.now_ns(),
             lines: Vec::new(),
@@ -81,6 +90,8 @@ impl<'a> Recorder<'a> {
             mean: Mean::default(),
             meter: None,
             evaluates: false,
+            tensorboard: false,
+            events: None,
             failed: None,
         }
     }
@@ -88,6 +99,7 @@ impl<'a> Recorder<'a> {
     /// Makes everything durable, and gives all lines of the run.
     pub fn finish(mut self) -> Result<Vec<Json>, Diagnostics> {
         self.flush();
+        self.tell_rest();
         self.progress.finish();
         match self.failed {
             Some(failed) => Err(failed),
@@ -108,21 +120,47 @@ impl<'a> Recorder<'a> {
                 }
                 self.lines = before.lines;
                 self.log = Some(log);
+                let name = self.telling.metric().name();
+                for line in self.lines.iter().filter(|line| line["split"] == "validation") {
+                    self.telling.observe(line[name].as_f64());
+                }
             }
             Err(error) => self.fail(error.into_diagnostics()),
         }
+        if self.tensorboard
+            && let Err(error) = self.begin_events(step)
+        {
+            self.fail(error.into_diagnostics());
+        }
+    }
+
+    /// Begins an event file. Where there was none before, it has all lines so far.
+    fn begin_events(&mut self, step: u64) -> Result<(), StoreError> {
+        let world = &self.context.world;
+        let (unix_s, folder) = (world.clock.unix_s(), self.path.parent().unwrap_or(Path::new("")));
+        let mut events = EventFile::begin(world.storage.clone(), folder, unix_s, step)?;
+        let before = if events.is_first() { &self.lines[..] } else { &[] };
+        for line in before {
+            event(&mut events, line, unix_s as f64)?;
+        }
+        self.events = Some(events);
+        Ok(())
     }
 
     /// What cannot be logged stops training at the next checkpoint, and the run does not count as done.
     fn fail(&mut self, problem: Diagnostics) {
         self.failed.get_or_insert(problem);
         self.log = None;
+        self.events = None;
     }
 
     fn push(&mut self, line: Json) {
-        let result = self.log.as_mut().map(|log| log.push(&line));
+        let result = self.log.as_mut().map_or(Ok(()), |log| log.push(&line));
+        let now = self.context.world.clock.unix_s() as f64;
+        let result =
+            result.and_then(|()| self.events.as_mut().map_or(Ok(()), |file| event(file, &line, now)));
         self.lines.push(line);
-        if let Some(Err(error)) = result {
+        if let Err(error) = result {
             self.fail(error.into_diagnostics());
         }
     }
@@ -134,20 +172,48 @@ impl<'a> Recorder<'a> {
             return;
         }
         self.written_at = now;
-        if let Some(Err(error)) = self.log.as_mut().map(JsonLines::flush_beside) {
+        let log = self.log.as_mut().map_or(Ok(()), JsonLines::flush_beside);
+        let all = log.and_then(|()| self.events.as_mut().map_or(Ok(()), EventFile::flush_beside));
+        if let Err(error) = all {
             self.fail(error.into_diagnostics());
         }
     }
 
     fn flush(&mut self) {
-        if let Some(Err(error)) = self.log.as_mut().map(JsonLines::flush) {
+        let log = self.log.as_mut().map_or(Ok(()), JsonLines::flush);
+        let all = log.and_then(|()| self.events.as_mut().map_or(Ok(()), EventFile::flush));
+        if let Err(error) = all {
             self.fail(error.into_diagnostics());
+        }
+    }
+
+    fn tell(&self, line: &Line) {
+        let parts = [("train", &line.train[..]), ("validation", &line.validation)];
+        self.progress.epoch(line.epoch, self.epochs(), &parts);
+    }
+
+    /// Tells of the evaluations that have waited for that.
+    fn tell_rest(&mut self) {
+        for line in self.telling.rest() {
+            self.tell(&line);
         }
     }
 
     fn epochs(&self) -> u64 {
         self.steps.div_ceil(self.steps_per_epoch)
     }
+}
+
+/// Writes a line's numbers for TensorBoard, as `loss/train` and so on: what has the same beginning is drawn side by side.
+fn event(events: &mut EventFile, line: &Json, unix_s: f64) -> Result<(), StoreError> {
+    let (Some(split), Some(step), Some(fields)) =
+        (line["split"].as_str(), line["step"].as_u64(), line.as_object())
+    else {
+        return Ok(());
+    };
+    let number = |(name, value): (&String, &Json)| Some((format!("{name}/{split}"), value.as_f64()?));
+    let told = fields.iter().filter(|(name, _)| !["step", "epoch", "split"].contains(&name.as_str()));
+    events.scalars(unix_s, step, &told.filter_map(number).collect::<Vec<_>>())
 }
 
 /// The metrics that apply, by name.
@@ -161,6 +227,10 @@ impl TrainObserver for Recorder<'_> {
             TrainEvent::Started { step, steps, steps_per_epoch, .. } => {
                 (self.steps, self.steps_per_epoch) = (*steps, *steps_per_epoch);
                 self.begin(*step);
+                if self.progress.is_plain() {
+                    let every = self.evaluate_every.steps(*steps_per_epoch).max(1);
+                    self.telling.thin((steps - step).div_ceil(every));
+                }
                 if *step > 0 {
                     self.progress.line(&format!("going on after step {step} of {steps}"));
                 }
@@ -198,11 +268,16 @@ impl TrainObserver for Recorder<'_> {
                 self.push(line);
                 let train = self.mean.take();
                 let chief = metrics.all().filter(|(metric, _)| metric.is_chief());
-                let values: Vec<_> = chief.map(|(metric, value)| (metric.name().to_owned(), value)).collect();
-                self.progress.epoch(epoch + 1, self.epochs(), &[("train", &train), ("validation", &values)]);
+                let validation = chief.map(|(metric, value)| (metric.name().to_owned(), value)).collect();
+                let line = Line { epoch: epoch + 1, train, validation };
+                let (value, now) = (metrics.get(self.telling.metric()), self.context.world.clock.now_ns());
+                for line in self.telling.next(line, value, *step == self.steps, now) {
+                    self.tell(&line);
+                }
             }
             TrainEvent::EpochEnded { step, epoch } if !self.evaluates => {
-                let every = self.epochs().div_ceil(EPOCH_LINES).max(1);
+                let lines = EPOCH_LINES[usize::from(self.progress.is_plain())];
+                let every = self.epochs().div_ceil(lines).max(1);
                 if (epoch + 1).is_multiple_of(every) || *step == self.steps {
                     let train = self.mean.take();
                     if !train.is_empty() {
@@ -220,6 +295,7 @@ impl TrainObserver for Recorder<'_> {
                 ));
             }
             TrainEvent::StoppedEarly { step } => {
+                self.tell_rest();
                 self.progress.line(&format!("stopped after step {step}: the metric no longer gets better"));
             }
             _ => {}

@@ -12,7 +12,8 @@ use super::estimate::{Estimate, line};
 use super::folder::{Ending, REPORT, RunFolder};
 use super::group::{EVALUATED, FINISHED, TRAINED, measure_links, timelines};
 use super::{
-    Recorder, RunResult, Session, decision, early_stopping, evaluate_run, package, page, usage, weights,
+    Recorder, RunResult, Session, decision, early_stopping, evaluate_run, package, page, usage, verbose,
+    weights,
 };
 use crate::context::{Failure, Interrupted};
 use crate::latest;
@@ -35,7 +36,9 @@ impl Session<'_> {
         let locate = |found: Diagnostic| self.manifest.locate(found.into());
         early_stopping::declared(&self.manifest).map_err(locate)?;
         decision::declared(&self.manifest).map_err(locate)?;
+        let mut at = context.world.clock.now_ns();
         let data = self.data_of_place(place, fresh)?;
+        at = context.took("data", at);
         if let Some(group) = &group {
             self.tell_data(&data, &mut group.lock())?;
             self.agree(&data, &mut group.lock())?;
@@ -69,19 +72,22 @@ impl Session<'_> {
         }
         let samples = data.samples(Split::Train);
         let batches = self.checked_batches(&data)?;
+        at = context.took("the model's graph", at);
         let checkpoints = folder.checkpoints(self.manifest.train.checkpoints.keep);
         let mut trainer = self.trainer_of_group(&data, model, Some(checkpoints), group.clone())?;
         if let Some(group) = &group {
             self.agree_on_programs(&trainer, &mut group.lock())?;
         }
+        at = context.took("gradients, passes and programs", at);
+        verbose::compiled(&trainer, path, context);
         // From here on, what is done is worth keeping.
         let caught = context.interrupt.catch()?;
         // Only now: whatever is wrong with what was asked for leaves the folder as it was.
         folder.begin(&self.manifest.resolved_toml(), &self.roots())?;
         latest::point(context, path);
         let progress = context.progress();
-        let every = self.manifest.train.log_every_steps;
-        let mut recorder = Recorder::new(&progress, context, folder.file("metrics.jsonl"), every);
+        let mut recorder = Recorder::new(&progress, context, folder.file("metrics.jsonl"), trainer.config());
+        recorder.tensorboard = self.manifest.spec.report.is_some_and(|report| report.tensorboard);
         weights::told(self, trainer.model()).iter().for_each(|line| context.note(line));
         let resumed = trainer.resume(&mut recorder)?;
         match &lacking {
@@ -103,6 +109,7 @@ impl Session<'_> {
             let estimate = Estimate::new(&mut trainer, &data, &batches, evaluate)?;
             context.note(&line(&estimate.to_json()));
         }
+        at = context.took("beginning", at);
         recorder.evaluates = data.samples(Split::Validation) > 0;
         recorder.meter = Some(usage::Meter::start(self));
         let traffic = |group: &Group| group.lock().traffic();
@@ -114,6 +121,7 @@ impl Session<'_> {
         let lines = recorder.finish();
         let trained = trained?;
         let lines = lines?;
+        at = context.took("training and its evaluations", at);
         if let Some(signal) = context.interrupt.signal() {
             let (run, step, steps) = (path.clone(), trained.steps, trainer.total_steps(samples));
             return Err(Failure::Interrupted(Box::new(Interrupted { signal, run, step, steps })));
@@ -126,9 +134,11 @@ impl Session<'_> {
         };
         decision::choose(&mut trainer, &batches, context)?;
         package(self, &data, &trainer)?.save(&*self.context.world.storage, &folder.file(MODEL_FOLDER))?;
+        at = context.took("the package", at);
         let mut result =
             if evaluate { evaluate_run(&mut trainer, &data, &batches)? } else { RunResult::default() };
         result.decision = decision::of(&trainer, &data);
+        at = context.took("the last evaluation", at);
         let best = Best::of(&lines, trainer.config());
         let mut json = result.to_json(self, path, &trainer, &usage, best.as_ref())?;
         if folder.earlier().iter().any(|earlier| earlier.differs.is_some()) {
@@ -141,6 +151,7 @@ impl Session<'_> {
             let mut report = page::report(self, &data, &trainer, &result, &lines, &usage, &json);
             report.workers = timelines.iter().map(page::course).collect();
             folder.write(REPORT, render(&report).as_bytes())?;
+            context.took("the report", at);
         }
         if let Some(warning) = result.warning() {
             context.note(&warning);

@@ -4,7 +4,7 @@ use outgrow_data::{Dataset, Split};
 use outgrow_train::spec::{Interval, Train};
 use outgrow_transform::{ColumnKind, Role, Target};
 
-use crate::report::format::{count, number};
+use crate::report::format::{count, counted, number};
 
 /// Most names that stand in a line.
 const NAMES_MAX: usize = 10;
@@ -20,16 +20,17 @@ pub fn understood(data: &Dataset) -> String {
 pub fn pretuned(train: &Train, rows: u64) -> String {
     let length = match train.length {
         Interval::Epochs(epochs) => {
-            format!("{} epochs of {}", count(epochs), count(train.steps_per_epoch(rows)))
+            let steps = counted(train.steps_per_epoch(rows), "step");
+            format!("{} of {steps}", counted(epochs, "epoch"))
         }
-        Interval::Steps(steps) => count(steps),
+        Interval::Steps(steps) => counted(steps, "step"),
     };
     let kept = train.early_stopping.filter(|stop| stop.restore_best).map_or(String::new(), |stop| {
         format!("; the epoch with the best validation {} is kept", stop.metric.name())
     });
-    let (batch, lr) = (count(train.batch as u64), number(train.lr));
+    let (batch, lr) = (counted(train.batch as u64, "row"), number(train.lr));
     format!(
-        "{:<10}  {length} steps of {batch} rows, learning rate {lr}{kept}: the model's own, where `[train]` says nothing",
+        "{:<10}  {length} of {batch}, learning rate {lr}{kept}: the model's own, where `[train]` says nothing",
         "trains"
     )
 }
@@ -49,7 +50,11 @@ fn rows(data: &Dataset) -> String {
 fn inputs(data: &Dataset) -> String {
     let transform = data.transform();
     if let Some(text) = &transform.assembly.text {
-        return format!("{} tokens each, of {} different ones", text.context, text.vocabulary.len());
+        return format!(
+            "{} each, of {} different ones",
+            counted(text.context as u64, "token"),
+            text.vocabulary.len()
+        );
     }
     let after = transform.chain.columns(&transform.columns);
     let (mut numbers, mut indicators, mut indexes) = (Vec::new(), Vec::new(), Vec::new());
@@ -103,7 +108,7 @@ fn target(data: &Dataset) -> String {
     }
     let classes: Vec<String> =
         names.iter().zip(counts).map(|(name, n)| format!("{name} {}", count(n))).collect();
-    format!("one of {} classes: {}", count(names.len() as u64), first(&classes))
+    format!("one of {}: {}", counted(names.len() as u64, "class"), first(&classes))
 }
 
 /// The first of many names, and how many more there are.

@@ -12,7 +12,7 @@ use outgrow_train::Trainer;
 
 use super::start::FirstWeights;
 use super::{Session, decision};
-use crate::report::format::count;
+use crate::report::format::{count, counted};
 
 /// Takes the trainer's weights from the file that the manifest names; those of a new head stay as they were drawn.
 pub(super) fn start_from(first: &FirstWeights, head: Head, trainer: &mut Trainer) -> Result<(), Diagnostics> {
@@ -62,7 +62,7 @@ pub(super) fn told(session: &Session<'_>, model: &BuiltModel) -> Vec<String> {
     if spec.head == Head::New && spec.weights.is_some() {
         let rest = model.params.len() + model.frozen.len() - model.head.len();
         lines.push(format!(
-            "{:<10}  {} anew; the other {rest} parameters are those of the weights",
+            "{:<10}  {} anew; {rest} other parameters come from the weights",
             "draws",
             model.head.join(", ")
         ));
@@ -71,10 +71,11 @@ pub(super) fn told(session: &Session<'_>, model: &BuiltModel) -> Vec<String> {
         let (frozen, trained) = (elements(&model.frozen), elements(&model.params));
         let (part, all) = (model.frozen.len(), model.frozen.len() + model.params.len());
         lines.push(format!(
-            "{:<10}  {part} of {all} parameters, with {} of {} numbers",
+            "{:<10}  {part} of {}, with {} of {}",
             "freezes",
+            counted(all as u64, "parameter"),
             count(frozen),
-            count(frozen + trained)
+            counted(frozen + trained, "number")
         ));
     }
     lines

@@ -2,7 +2,7 @@
 //! vector.
 
 use crate::flat::{block_ranges, blocks};
-use outgrow_ir::Diagnostic;
+use outgrow_ir::{Diagnostic, counted};
 use outgrow_kernels::SUM_BLOCK;
 use outgrow_runtime::collective::{
     Links, Schedule, Tree, canonical, choose, everywhere, gather, hierarchical,
@@ -223,7 +223,7 @@ pub fn check(leaves: usize, workers: usize) -> Result<(), Diagnostic> {
             .expected("a power of two"));
     }
     if !(1..=leaves).contains(&workers) {
-        let problem = format!("{workers} workers cannot share {leaves} micro-shards");
+        let problem = format!("{workers} workers cannot share {}", counted(leaves, "micro-shard"));
         let enough = workers.clamp(1, 1 << 20).next_power_of_two();
         return Err(Diagnostic::new("train.micro-shards", problem)
             .item("train.micro_shards")

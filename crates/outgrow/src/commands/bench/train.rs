@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_ir::{Diagnostic, Diagnostics, counted};
 use outgrow_models::{BuildOptions, build};
 use outgrow_runtime::CpuBackend;
 use outgrow_train::{Trainer, TrainerOptions};
@@ -89,9 +89,9 @@ pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
     );
     let _ = writeln!(
         text,
-        "{}, {} threads, {} kernels; {} MiB of memory at most, {} of them before there was a model, {} planned",
+        "{}, {}, {} kernels; {} MiB of memory at most, {} of them before there was a model, {} planned",
         name(&args.precision),
-        timed.threads,
+        counted(timed.threads, "thread"),
         timed.kernels,
         mib(peak),
         mib(timed.before),

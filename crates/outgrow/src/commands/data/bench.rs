@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::cli::DataBenchArgs;
 use crate::context::{Context, Failure};
 use crate::places::threads;
-use crate::report::format::count;
+use crate::report::format::counted;
 use crate::session::DatasetBatches;
 use crate::session::open::open_data;
 
@@ -56,13 +56,14 @@ pub fn run(args: &DataBenchArgs, context: &Context) -> Result<(), Failure> {
     });
     let mut text = match prepared {
         Some(rate) => {
-            format!("prepared {} rows in {prepare_seconds:.2} s: {rate:.0} a second\n", count(rows))
+            format!("prepared {} in {prepare_seconds:.2} s: {rate:.0} a second\n", counted(rows, "row"))
         }
         None => "prepared before: --cache with an empty folder measures that as well\n".to_owned(),
     };
     text.push_str(&format!(
-        "loaded {} samples in {load_seconds:.2} s on {threads} threads: {:.0} a second\n",
-        count(loaded),
+        "loaded {} in {load_seconds:.2} s on {}: {:.0} a second\n",
+        counted(loaded, "sample"),
+        counted(threads as u64, "thread"),
         rate(loaded, load_seconds)
     ));
     Ok(context.answer(&json, &text)?)

@@ -14,7 +14,7 @@ use crate::commands::table::aligned;
 use crate::context::{Context, Failure};
 use crate::places::{data_cache, data_roots, remote, threads};
 use crate::report::data_page::{DataPage, Picture, data_page, missing, texts_in_words};
-use crate::report::format::{count, number};
+use crate::report::format::{counted, number};
 use crate::report::{Bitmap, Cleaning};
 use crate::session::open::{OpenData, open_data};
 
@@ -127,22 +127,23 @@ fn duplicates(found: &Duplicates) -> String {
     let mut text = String::new();
     for (split, repeated) in Split::ALL.iter().zip(found.repeated) {
         if repeated > 0 {
-            let _ =
-                writeln!(text, "duplicates: {} records of {split} repeat an earlier one", count(repeated));
+            let repeat = if repeated == 1 { "repeats" } else { "repeat" };
+            let records = counted(repeated, "record");
+            let _ = writeln!(text, "duplicates: {records} of {split} {repeat} an earlier one");
         }
     }
     if found.contradictions > 0 {
         let _ = writeln!(
             text,
-            "contradictions: {} different records occur with different labels",
-            count(found.contradictions)
+            "contradictions: {} with different labels in different places",
+            counted(found.contradictions, "record")
         );
     }
     for leak in &found.leaks {
         let _ = writeln!(
             text,
-            "warning: leakage: {} records of {} are in {} as well (all columns but the label)",
-            count(leak.records),
+            "warning: leakage: {} of {} found in {} as well (all columns but the label)",
+            counted(leak.records, "record"),
             leak.of,
             leak.and
         );

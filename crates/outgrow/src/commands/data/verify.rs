@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use outgrow_data::replicas::{CopyState, RepairReport, Replicas, Version, check, repair};
-use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_ir::{Diagnostic, Diagnostics, counted};
 use serde_json::{Value as Json, json};
 
 use super::{OpenData, headline, open, summary};
@@ -106,12 +106,12 @@ fn describe(
     let mut text = headline(&opened.prepared);
     let _ = writeln!(
         text,
-        "version {} of `{}`: {} shards, {} copies of each wanted in {} places",
+        "version {} of `{}`: {}, {} of each wanted in {}",
         version.number,
         replicas.name,
-        report.shards.len(),
-        replicas.copies,
-        replicas.places.len()
+        counted(report.shards.len(), "shard"),
+        counted(replicas.copies, "copy"),
+        counted(replicas.places.len(), "place")
     );
     for (i, place) in replicas.places.iter().enumerate() {
         let count = |wanted: fn(&CopyState) -> bool| {
@@ -122,7 +122,7 @@ fn describe(
         let _ = writeln!(text, "  {}: {good} good, {bad} bad", place.name());
     }
     if report.restored > 0 {
-        let _ = writeln!(text, "{} files were restored", report.restored);
+        let _ = writeln!(text, "restored {}", counted(report.restored, "file"));
     }
     if problems.is_empty() {
         text.push_str("every copy is as it was written\n");

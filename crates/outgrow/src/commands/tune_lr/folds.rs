@@ -2,7 +2,7 @@
 //! the others train. The transform stays the one that was fitted on the whole training split.
 
 use outgrow_data::Split;
-use outgrow_ir::Diagnostic;
+use outgrow_ir::{Diagnostic, counted};
 use outgrow_tensor::RngKey;
 
 use crate::session::DatasetBatches;
@@ -15,7 +15,7 @@ use crate::session::DatasetBatches;
 pub fn folds(batches: &DatasetBatches, seed: u64, count: usize) -> Result<Vec<DatasetBatches>, Diagnostic> {
     let samples = batches.data().samples(Split::Train) as usize;
     if count > samples {
-        let problem = format!("{samples} samples cannot be cut into {count} parts");
+        let problem = format!("{} cannot be cut into {count} parts", counted(samples, "sample"));
         return Err(Diagnostic::new("tune.folds", problem)
             .item("--folds")
             .expected(format!("at most {samples}")));
@@ -23,7 +23,8 @@ pub fn folds(batches: &DatasetBatches, seed: u64, count: usize) -> Result<Vec<Da
     let smallest = samples - samples.div_ceil(count);
     if smallest < batches.batch() {
         let problem = format!(
-            "{smallest} samples are left to train on, which do not fill a batch of {}",
+            "{} to train on would be left, too few for a batch of {}",
+            counted(smallest, "sample"),
             batches.batch()
         );
         return Err(Diagnostic::new("tune.folds", problem).item("--folds").hint(format!(

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use super::grid::{Trial, rounded};
 use super::range::{Finding, Step};
 use crate::commands::table::aligned;
-use crate::report::format::number;
+use crate::report::format::{counted, number};
 use crate::report::{Plot, Scale, Series, Style, plot_page};
 
 /// About how many lines of a range test people are shown.
@@ -116,7 +116,7 @@ pub fn grid_page(name: &str, trials: &[Trial], best: usize, judged: &str, steps:
     }
     let marks = vec![(trials[best].lr, format!("best {}", rate(trials[best].lr)))];
     let about = if folds > 1 { format!(" in each of {folds} folds") } else { String::new() };
-    page(name, &format!("grid: {steps} steps at each rate{about}"), series, marks, judged)
+    page(name, &format!("grid: {} at each rate{about}", counted(steps, "step")), series, marks, judged)
 }
 
 fn page(name: &str, about: &str, series: Vec<Series>, marks: Vec<(f64, String)>, y_label: &str) -> String {

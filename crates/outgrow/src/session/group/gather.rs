@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use outgrow_env::Transport;
 use outgrow_env::transport::tcp::Newcomer;
-use outgrow_ir::Diagnostic;
+use outgrow_ir::{Diagnostic, counted};
 use serde_json::Value as Json;
 
 use super::processes::arguments;
@@ -50,7 +50,8 @@ pub fn by_tcp(shared: &Shared<'_>) -> Result<(Box<dyn Transport>, Family), Failu
         let family = start(shared, find)?;
         if remote > 0 {
             context.note(&format!(
-                "waiting for {remote} workers: on each machine, with a copy of {}:\n  outgrow worker {} --join {address} --key {}",
+                "waiting for {}: on each machine, with a copy of {}:\n  outgrow worker {} --join {address} --key {}",
+                counted(remote, "worker"),
                 key.display(),
                 shared.args.manifest.manifest.display(),
                 key.file_name().unwrap_or_default().display(),
