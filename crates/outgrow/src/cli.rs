@@ -227,7 +227,7 @@ pub struct ProcessorArgs {
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
     /// Which set of kernels to use: portable, avx2, avx512, avx512-bf16, or amx (f32 products in parts of bf16 on AMX) [default: the
-    /// fastest of the first three that this processor has]
+    /// fastest of the first four that this processor has]
     #[arg(long, value_name = "NAME")]
     pub kernel_path: Option<String>,
 }

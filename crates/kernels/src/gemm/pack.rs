@@ -49,7 +49,7 @@ pub(crate) fn pack_fns(path: KernelPath) -> PackFns {
         #[cfg(target_arch = "x86_64")]
         KernelPath::Avx512Bf16 => PackFns { f32: pack_avx512, bf16: pack_pairs },
         #[cfg(target_arch = "x86_64")]
-        KernelPath::Avx512 | KernelPath::Amx => PackFns { f32: pack_avx512, bf16: pack_avx512 },
+        KernelPath::Avx512 => PackFns { f32: pack_avx512, bf16: pack_avx512 },
         #[cfg(target_arch = "x86_64")]
         KernelPath::Avx2 => PackFns { f32: pack_avx2, bf16: pack_avx2 },
         _ => PackFns { f32: pack_portable, bf16: pack_portable },

@@ -265,16 +265,19 @@ mod x86 {
         }
     }
 
-    /// 16 floats of AVX-512.
+    /// 16 floats of AVX-512. With `PAIRS`, a lane of a product's operands is a pair of bf16, whose lower half belongs to the
+    /// first of two inner positions; sums are floats.
     #[derive(Clone, Copy)]
-    pub(crate) struct Avx512(__m512);
+    pub(crate) struct Lanes512<const PAIRS: bool>(__m512);
+    pub(crate) type Avx512 = Lanes512<false>;
+    pub(crate) type Avx512Pairs = Lanes512<true>;
 
     #[inline(always)]
     fn first16(n: usize) -> __mmask16 {
         ((1u32 << n.min(16)) - 1) as __mmask16
     }
 
-    impl Vector for Avx512 {
+    impl<const PAIRS: bool> Vector for Lanes512<PAIRS> {
         const LANES: usize = 16;
         const ROWS: usize = 14;
         const MASKED: bool = true;
@@ -313,8 +316,15 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn mul_add(self, a: Self, b: Self) -> Self {
-            // SAFETY: the path has AVX-512.
-            Self(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })
+            // SAFETY: the path has AVX-512, with BF16 if there are pairs, of which all bits are numbers.
+            Self(unsafe {
+                if PAIRS {
+                    let [a, b] = [a.0, b.0].map(|v| std::mem::transmute::<__m512, __m512bh>(v));
+                    _mm512_dpbf16_ps(self.0, a, b)
+                } else {
+                    _mm512_fmadd_ps(a.0, b.0, self.0)
+                }
+            })
         }
         #[inline(always)]
         unsafe fn add(self, other: Self) -> Self {
@@ -374,87 +384,6 @@ mod x86 {
         unsafe fn store_half(to: *mut f32, lanes: __m256, n: usize) {
             // SAFETY: the path has AVX-512 VL; masked lanes are not touched, the caller vouches for the others.
             unsafe { _mm256_mask_storeu_ps(to, first16(n) as __mmask8, lanes) }
-        }
-    }
-
-    /// As [`Avx512`], but that a lane of a product's operands is a pair of bf16: the lower half belongs to the first of two
-    /// inner positions. Sums are f32.
-    #[derive(Clone, Copy)]
-    pub(crate) struct Avx512Pairs(Avx512);
-
-    // SAFETY: (for every block below) the caller's contract is that of the vector inside.
-    impl Vector for Avx512Pairs {
-        const LANES: usize = Avx512::LANES;
-        const ROWS: usize = Avx512::ROWS;
-        const MASKED: bool = Avx512::MASKED;
-        #[inline(always)]
-        unsafe fn zero() -> Self {
-            // SAFETY: as above.
-            Self(unsafe { Avx512::zero() })
-        }
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { Avx512::load(from) })
-        }
-        #[inline(always)]
-        unsafe fn load_first(from: *const f32, n: usize) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { Avx512::load_first(from, n) })
-        }
-        #[inline(always)]
-        unsafe fn load_bf16(from: *const u16) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { Avx512::load_bf16(from) })
-        }
-        #[inline(always)]
-        unsafe fn load_bf16_first(from: *const u16, n: usize) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { Avx512::load_bf16_first(from, n) })
-        }
-        #[inline(always)]
-        unsafe fn splat(from: *const f32) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { Avx512::splat(from) })
-        }
-        /// `self + a * b` of both halves of each lane.
-        #[inline(always)]
-        unsafe fn mul_add(self, a: Self, b: Self) -> Self {
-            // SAFETY: the path has AVX-512 BF16; all bits are numbers.
-            unsafe {
-                let pairs = |v: Self| std::mem::transmute::<__m512, __m512bh>(v.0.0);
-                Self(Avx512(_mm512_dpbf16_ps(self.0.0, pairs(a), pairs(b))))
-            }
-        }
-        #[inline(always)]
-        unsafe fn add(self, other: Self) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { self.0.add(other.0) })
-        }
-        #[inline(always)]
-        unsafe fn deinterleave(four: [Self; 4]) -> [Self; 4] {
-            // SAFETY: as above.
-            unsafe { Avx512::deinterleave(four.map(|v| v.0)) }.map(Self)
-        }
-        #[inline(always)]
-        unsafe fn interleave(four: [Self; 4]) -> [Self; 4] {
-            // SAFETY: as above.
-            unsafe { Avx512::interleave(four.map(|v| v.0)) }.map(Self)
-        }
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            // SAFETY: as above.
-            unsafe { self.0.store(to) }
-        }
-        #[inline(always)]
-        unsafe fn store_first(self, to: *mut f32, n: usize) {
-            // SAFETY: as above.
-            unsafe { self.0.store_first(to, n) }
-        }
-        #[inline(always)]
-        unsafe fn store_half(to: *mut f32, lanes: __m256, n: usize) {
-            // SAFETY: as above.
-            unsafe { Avx512::store_half(to, lanes, n) }
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use outgrow_predict::softmax;
 use outgrow_tensor::DType;
-use outgrow_train::metric::{Confusion, Ranking, answered_class, ranking};
+use outgrow_train::metric::{Confusion, Ranking, answered_class, log_odds_of_two, ranking};
 use outgrow_transform::{Batch, Target};
 use serde::{Deserialize, Serialize};
 
@@ -78,13 +78,10 @@ impl Watch {
                 confusion.add(actual, predicted);
                 self.scores = self.scores.take().and_then(|mut scores| {
                     scores.push(actual as f64);
-                    match logits {
-                        [logit] => scores.extend([-f64::from(*logit), f64::from(*logit)]),
+                    match log_odds_of_two(logits) {
                         // Differences tell apart what probabilities near 1 do not.
-                        [a, b] => {
-                            scores.extend([f64::from(*a) - f64::from(*b), f64::from(*b) - f64::from(*a)])
-                        }
-                        logits => scores.extend(softmax(logits, 1.0)),
+                        Some(odds) => scores.extend([-odds, odds]),
+                        None => scores.extend(softmax(logits, 1.0)),
                     }
                     (scores.len() <= SCORES).then_some(scores)
                 });

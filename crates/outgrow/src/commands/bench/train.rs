@@ -106,6 +106,12 @@ pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
     Ok(context.answer(&json, &text)?)
 }
 
+fn parse(manifest: &str, args: &BenchTrainArgs) -> Result<Manifest, Failure> {
+    let mut manifest = manifest::parse(manifest)?;
+    manifest.train.precision = args.precision.into();
+    Ok(manifest)
+}
+
 /// Times steps on one batch of random samples.
 fn steps(
     manifest: &str,
@@ -113,8 +119,7 @@ fn steps(
     args: &BenchTrainArgs,
     context: &Context,
 ) -> Result<Timed, Failure> {
-    let mut manifest = manifest::parse(manifest)?;
-    manifest.train.precision = args.precision.into();
+    let manifest = parse(manifest, args)?;
     let cpu = cpu_backend(&args.processor)?;
     let (inputs, target) = samples.schema();
     let rows = manifest.train.batch;
@@ -135,8 +140,7 @@ fn steps(
 
 /// Times epochs over the manifest's own data, which is loaded as in a run.
 fn epochs(manifest: &str, args: &BenchTrainArgs, context: &Context) -> Result<Timed, Failure> {
-    let mut manifest = manifest::parse(manifest)?;
-    manifest.train.precision = args.precision.into();
+    let manifest = parse(manifest, args)?;
     let files = ManifestArgs {
         manifest: PathBuf::new(),
         set: Vec::new(),
