@@ -325,6 +325,7 @@ Examples:
   outgrow bench links --transport tcp --no-tls --json
   outgrow bench train resnet18                  the time of a training step
   outgrow bench train gpt --profile             and what takes it
+  outgrow bench infer resnet50.onnx --batch 8   the time of a batch
   outgrow bench serve localhost:8000            a server's requests per second and latencies")]
 pub struct BenchArgs {
     /// What to measure.
@@ -335,12 +336,50 @@ pub struct BenchArgs {
 /// What to measure.
 #[derive(Clone, Debug, Subcommand)]
 pub enum BenchAction {
+    /// Time a model on batches: an ONNX file, a run or a package
+    Infer(BenchInferArgs),
     /// Measure what messages between workers cost: latency, seconds per byte, seconds per byte added
     Links(BenchLinksArgs),
     /// Put a server of the Open Inference Protocol under load: requests per second, latencies, refusals, errors
     Serve(BenchServeArgs),
     /// Time training steps of models that other systems are timed with
     Train(BenchTrainArgs),
+}
+
+/// Which model to time.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Inputs are random (whole numbers 0 and 1), unless an array is given. The model runs on the path of `infer` and `serve`;
+loading counts from the file until the model is compiled for the batch and its weights are packed.
+
+Examples:
+  outgrow bench infer resnet50.onnx --batch 8
+  outgrow bench infer bert.onnx --batch 1 --dim sequence=128 --precision bf16
+  outgrow bench infer runs/mnist --batch 32 --profile --json")]
+pub struct BenchInferArgs {
+    /// An ONNX file, a run's folder, or a model in it
+    pub model: PathBuf,
+    /// What numbers products take
+    #[arg(long, value_name = "NAME", default_value = "f32")]
+    pub precision: PrecisionName,
+    /// Rows of a batch: the first dimension of each input [default: 1, or what the model says]
+    #[arg(long, value_name = "ROWS")]
+    pub batch: Option<NonZeroUsize>,
+    /// What another dimension is that has a name in the model, once for each
+    #[arg(long = "dim", value_name = "NAME=N")]
+    pub dims: Vec<String>,
+    /// An array for an input in place of random numbers, once for each input
+    #[arg(long = "input", value_name = "[NAME=]FILE")]
+    pub inputs: Vec<String>,
+    /// For how long to time; at least five runs are
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    pub seconds: f64,
+    /// Then time every kernel of some runs too, and say what takes the time
+    #[arg(long)]
+    pub profile: bool,
+    /// How the processor is used.
+    #[command(flatten)]
+    pub processor: ProcessorArgs,
 }
 
 /// Which steps to time.
@@ -739,7 +778,7 @@ pub enum Command {
     Graph(GraphArgs),
     /// Prepare, inspect or verify the data of a manifest, or fetch public data
     Data(DataArgs),
-    /// Measure what this machine can do (links between workers, training steps), or a server under load
+    /// Measure what this machine can do (links between workers, training steps, batches of a model), or a server under load
     Bench(BenchArgs),
     /// Write a commented manifest to start from
     Init(InitArgs),

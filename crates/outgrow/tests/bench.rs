@@ -3,6 +3,9 @@
 mod common;
 
 use common::Place;
+use outgrow_onnx::proto::DimensionValue;
+use outgrow_store::npy::write_npy;
+use outgrow_tensor::Tensor;
 use serde_json::Value as Json;
 
 #[test]
@@ -66,6 +69,58 @@ fn epochs_over_mnist_are_timed() {
     let number = |key: &str| found[key].as_f64().unwrap();
     assert!(number("epochs") >= 3.0, "{found}");
     assert!((number("samples_per_s") * number("epoch_s") - 60_000.0).abs() < 0.1, "{found}");
+}
+
+#[test]
+fn batches_of_a_model_are_timed_and_profiled() {
+    let place = Place::new();
+    place.write("m.onnx", common::onnx::model());
+    for (batch, precision) in [(1.0, "f32"), (70.0, "bf16")] {
+        let flags = ["--batch", &batch.to_string(), "--precision", precision, "--profile"];
+        let args = ["bench", "infer", "m.onnx", "--seconds", "0.01", "--threads", "1"];
+        let found = place.json(&[&args[..], &flags].concat());
+        let number = |key: &str| found[key].as_f64().unwrap();
+        assert_eq!((number("batch"), found["precision"].as_str()), (batch, Some(precision)));
+        assert_eq!(
+            found["inputs"][0],
+            serde_json::json!({ "name": "x", "dtype": "f32", "shape": [batch as u64, 2] })
+        );
+        assert!(number("runs") >= 5.0 && number("load_ms") > 0.0 && number("first_ms") > 0.0, "{found}");
+        let spread = ["min_ms", "ms", "p99_ms", "max_ms"].map(number);
+        assert!(spread.is_sorted(), "{found}");
+        let samples = number("samples_per_s") * number("ms") * 1e-3;
+        assert!((samples - batch).abs() < 1e-6 * batch, "{found}");
+        assert!(number("process_peak_mib") >= number("process_before_mib"), "{found}");
+        let kernels = found["profile"].as_array().unwrap();
+        assert!(kernels.iter().any(|one| one["kernel"].as_str() == Some("matmul")), "{found}");
+    }
+    // An array of a file.
+    place.write("x.npy", write_npy(&Tensor::new([3, 2], vec![0.5f32; 6]).unwrap()));
+    let text = place.run(&["bench", "infer", "m.onnx", "--seconds", "0.01", "--input", "x=x.npy"]);
+    assert!(text.stdout.contains("x f32[3, 2], bias f32[2]") && text.code == 0, "{text:?}");
+}
+
+#[test]
+fn a_model_with_a_batch_that_does_not_fit_is_explained() {
+    let place = Place::new();
+    place.write("m.onnx", common::onnx::model());
+    place.write("two.onnx", common::onnx::model_for(DimensionValue::Value(2)));
+    place.write("wide.npy", write_npy(&Tensor::new([1, 3], vec![0.0f32; 3]).unwrap()));
+    for (flags, code, says) in [
+        (&["--dim", "rows=0"][..], "bench.dim", "says no dimension"),
+        (&["--dim", "rows=2", "--dim", "rows=3"], "bench.dim", "given twice"),
+        (&["--dim", "columns=2"], "bench.dim", "no input has a dimension `columns`"),
+        (&["--dim", "rows=1000000000000"], "bench.batch", "too large"),
+        (&["--input", "x=wide.npy"], "predict.input", "f32[1, 3]"),
+        (&["--input", "y=wide.npy"], "infer.name", "no place for `y=wide.npy`"),
+        (&["--seconds", "0"], "bench.seconds", "nothing can be timed"),
+    ] {
+        let found = place.refused(&[&["bench", "infer", "m.onnx"], flags].concat()).remove(0);
+        assert_eq!(found["code"].as_str(), Some(code), "{found}");
+        assert!(found["problem"].as_str().unwrap().contains(says), "{found}");
+    }
+    let found = place.refused(&["bench", "infer", "two.onnx", "--batch", "4"]).remove(0);
+    assert!(found["problem"].as_str().unwrap().contains("takes 2 rows, always"), "{found}");
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn some(tensor: &Tensor, first: usize, count: usize) -> Tensor {
 fn opened(place: &Place, run: &str) -> Model {
     let storage: Arc<dyn StorageBackend> = Arc::new(LocalStorage::new());
     let backend = Arc::new(CpuBackend::new(Arc::new(ThreadPool::new(2))));
-    Model::open(&storage, &place.path(run), ModelOptions { backend, memory: None }).unwrap()
+    Model::open(&storage, &place.path(run), ModelOptions { backend, memory: None, narrow: false }).unwrap()
 }
 
 /// A small model of glyphs, and images for it as it takes them.

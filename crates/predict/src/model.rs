@@ -1,12 +1,14 @@
 //! A model that is ready to run, wherever it comes from, shared by as many threads as there are.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_onnx::{FolderData, OnnxModel};
-use outgrow_runtime::{Backend, CompileOptions, Weights};
+use outgrow_passes::narrow_products;
+use outgrow_runtime::{Backend, CompileOptions, StepInfo, Weights};
 use outgrow_tensor::Tensor;
 
 use crate::graph_body::GraphBody;
@@ -24,6 +26,8 @@ pub struct ModelOptions {
     /// Bytes of memory that a program may take with what it is given, where there is a limit. Larger ones are refused
     /// before any of it is asked for.
     pub memory: Option<u64>,
+    /// Whether products take operands that are rounded to bf16, with sums and all else in f32.
+    pub narrow: bool,
 }
 
 /// A model with its weights, which runs on arrays and, if it was trained here, answers for raw records. Programs are
@@ -38,8 +42,12 @@ pub struct Model {
     interpretation: Option<Interpretation>,
     backend: Arc<dyn Backend>,
     options: CompileOptions,
+    narrow: bool,
     programs: Programs,
 }
+
+/// What runs a program on inputs that it was compiled for.
+type RunProgram<'a> = &'a dyn Fn(&Program, &[Tensor]) -> Result<Vec<Tensor>, Diagnostic>;
 
 /// What is compiled.
 #[derive(Debug)]
@@ -105,11 +113,22 @@ impl Model {
     }
 
     fn with(name: String, body: Body, weights: Weights, options: ModelOptions) -> Self {
-        let ModelOptions { backend, memory } = options;
+        let ModelOptions { backend, memory, narrow } = options;
         let options = CompileOptions { weights: Arc::new(weights), memory, ..CompileOptions::default() };
         let (inputs, outputs) = (Vec::new(), Vec::new());
         let programs = Programs::default();
-        Self { name, path: None, inputs, outputs, body, interpretation: None, backend, options, programs }
+        Self {
+            name,
+            path: None,
+            inputs,
+            outputs,
+            body,
+            interpretation: None,
+            backend,
+            options,
+            narrow,
+            programs,
+        }
     }
 
     /// Its name.
@@ -159,6 +178,36 @@ impl Model {
     /// # Errors
     /// Everything that does not fit, with the input's name as the item; what memory does not suffice for.
     pub fn run(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, Diagnostics> {
+        self.run_by(inputs, outputs, &|program, inputs| program.run(&*self.backend, inputs))
+    }
+
+    /// Compiles what [`Model::run`] would run on these arrays, and packs its weights, so that the first run is as quick as any.
+    ///
+    /// # Errors
+    /// As [`Model::run`].
+    pub fn prepare(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<(), Diagnostics> {
+        self.run_by(inputs, outputs, &|program, _| Ok(program.blank())).map(drop)
+    }
+
+    /// Runs the model once as [`Model::run`], and gives the steps of its programs with the nanoseconds that each took.
+    ///
+    /// # Errors
+    /// As [`Model::run`].
+    pub fn profile(&self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<(StepInfo, u64)>, Diagnostics> {
+        let steps = RefCell::new(Vec::new());
+        self.run_by(inputs, outputs, &|program, inputs| {
+            program.run_profiled(&*self.backend, inputs, &mut steps.borrow_mut())
+        })?;
+        Ok(steps.into_inner())
+    }
+
+    /// Has every program that the arrays take part in run by `run`.
+    fn run_by(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+        run: RunProgram<'_>,
+    ) -> Result<Vec<Tensor>, Diagnostics> {
         if let Some(absent) = outputs.iter().find(|i| **i >= self.outputs.len()) {
             let problem = format!("there is no output number {absent}, counted from 0");
             let expected = format!("less than {}", self.outputs.len());
@@ -167,9 +216,9 @@ impl Model {
         self.check(inputs)?;
         match &self.body {
             Body::Graph(body) => {
-                body.run(inputs, outputs, &|inputs, make| self.run_once(inputs, outputs, make))
+                body.run(inputs, outputs, &|inputs, make| self.run_once(inputs, outputs, make, run))
             }
-            Body::Onnx(body) => self.run_once(inputs, outputs, &|| body.task(inputs, outputs)),
+            Body::Onnx(body) => self.run_once(inputs, outputs, &|| body.task(inputs, outputs), run),
         }
     }
 
@@ -209,10 +258,18 @@ impl Model {
         inputs: &[Tensor],
         outputs: &[usize],
         make: &dyn Fn() -> Result<Task, Diagnostics>,
+        run: RunProgram<'_>,
     ) -> Result<Vec<Tensor>, Diagnostics> {
         let shapes = inputs.iter().map(|tensor| tensor.shape().dims().to_vec()).collect();
         let key = Key { shapes, outputs: outputs.to_vec() };
-        let make = || Program::new(&*self.backend, make()?, &self.options);
-        Ok(self.programs.get(&key, inputs, make)?.run(&*self.backend, inputs)?)
+        let make = || {
+            let mut task = make()?;
+            if self.narrow {
+                task.graph = narrow_products(&task.graph)?;
+            }
+            Program::new(&*self.backend, task, &self.options)
+        };
+        let program = self.programs.get(&key, inputs, make)?;
+        Ok(run(&program, inputs)?)
     }
 }

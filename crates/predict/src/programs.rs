@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, Sizes, TensorType};
-use outgrow_runtime::{Argument, Backend, Buffer, CompileOptions, Compiled, Instance, compile};
+use outgrow_runtime::{Argument, Backend, Buffer, CompileOptions, Compiled, Instance, StepInfo, compile};
 use outgrow_tensor::Tensor;
 
 /// Programs that are kept: what a model is asked for in turn, without limit of what it may be asked for.
@@ -48,6 +48,9 @@ struct Running {
     instance: Box<dyn Instance>,
     outputs: Vec<Box<dyn Buffer>>,
 }
+
+/// What runs an instance on its arguments.
+type RunInstance<'a> = &'a mut dyn FnMut(&mut dyn Instance, &mut [Argument<'_>]) -> Result<(), Diagnostic>;
 
 /// The programs of one model.
 #[derive(Debug, Default)]
@@ -119,11 +122,45 @@ impl Program {
         self.known.iter().all(|(i, known)| inputs.get(*i).is_some_and(|input| input.same_bits(known)))
     }
 
+    /// Outputs as a run gives them, but that all their elements are zero.
+    pub fn blank(&self) -> Vec<Tensor> {
+        let blank =
+            |(_, ty): &(String, TensorType)| Tensor::zeros(ty.dtype, ty.static_shape().unwrap_or_default());
+        self.compiled.outputs.iter().map(blank).collect()
+    }
+
     /// Runs once.
     ///
     /// # Errors
     /// When an input is not what was compiled, there is not the memory, or the run fails.
     pub fn run(&self, backend: &dyn Backend, inputs: &[Tensor]) -> Result<Vec<Tensor>, Diagnostic> {
+        self.run_with(backend, inputs, &mut |instance, arguments| instance.run(arguments))
+    }
+
+    /// Runs once, and adds each step with the nanoseconds that it took to `steps`.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn run_profiled(
+        &self,
+        backend: &dyn Backend,
+        inputs: &[Tensor],
+        steps: &mut Vec<(StepInfo, u64)>,
+    ) -> Result<Vec<Tensor>, Diagnostic> {
+        let mut nanoseconds = vec![0; self.compiled.steps.len()];
+        let outputs = self.run_with(backend, inputs, &mut |instance, arguments| {
+            instance.run_profiled(arguments, &mut nanoseconds)
+        })?;
+        steps.extend(self.compiled.steps.iter().cloned().zip(nanoseconds));
+        Ok(outputs)
+    }
+
+    fn run_with(
+        &self,
+        backend: &dyn Backend,
+        inputs: &[Tensor],
+        run: RunInstance<'_>,
+    ) -> Result<Vec<Tensor>, Diagnostic> {
         let mut arguments = Vec::with_capacity(self.feeds.len() + self.compiled.outputs.len());
         for (feed, (name, ty)) in self.feeds.iter().zip(&self.compiled.inputs) {
             let fits = |t: &&Tensor| t.dtype() == ty.dtype && Some(t.shape()) == ty.static_shape().as_ref();
@@ -138,7 +175,7 @@ impl Program {
         let mut running = self.running(backend)?;
         let Running { instance, outputs } = &mut running;
         arguments.extend(outputs.iter_mut().map(|buffer| Argument::write(&mut **buffer)));
-        instance.run(&mut arguments)?;
+        run(&mut **instance, &mut arguments)?;
         drop(arguments);
         let tensors = self.compiled.outputs.iter().zip(&running.outputs).map(|((name, ty), buffer)| {
             let mut bytes = vec![0; ty.unit_bytes()];

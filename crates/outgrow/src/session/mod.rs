@@ -295,7 +295,7 @@ pub fn cpu_backend(processor: &ProcessorArgs) -> Result<CpuBackend, Failure> {
 
 /// A model that runs on this and may take as much memory as there is.
 pub fn model_options(backend: CpuBackend) -> ModelOptions {
-    ModelOptions { backend: Arc::new(backend), memory: process::memory_bytes() }
+    ModelOptions { backend: Arc::new(backend), memory: process::memory_bytes(), narrow: false }
 }
 
 fn kernel_path(name: &str) -> Result<KernelPath, Diagnostic> {

@@ -3,6 +3,7 @@
 // Every test file compiles this module for itself and uses a part of it.
 #![allow(dead_code, clippy::print_stderr)]
 
+pub mod onnx;
 pub mod server;
 
 use std::collections::BTreeMap;

@@ -27,7 +27,8 @@ pub fn disk() -> Arc<dyn StorageBackend> {
 
 /// The CPU with so many threads.
 pub fn options(threads: usize) -> ModelOptions {
-    ModelOptions { backend: Arc::new(CpuBackend::new(Arc::new(ThreadPool::new(threads)))), memory: None }
+    let backend = Arc::new(CpuBackend::new(Arc::new(ThreadPool::new(threads))));
+    ModelOptions { backend, memory: None, narrow: false }
 }
 
 /// A package whose weights follow from the seed.

@@ -1,13 +1,11 @@
 //! `outgrow bench train`: how long a training step takes, of models that other systems are timed with.
 
-mod profile;
 mod works;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::ValueEnum;
 use outgrow_ir::{Diagnostic, Diagnostics, counted};
 use outgrow_models::{BuildOptions, build};
 use outgrow_runtime::CpuBackend;
@@ -16,6 +14,9 @@ use outgrow_transform::{Batch, TrainingData};
 use serde_json::json;
 
 use self::works::{Samples, Work, work};
+use super::name;
+use super::profile::Profile;
+use super::timing::{Times, check_seconds, time};
 use crate::cli::{BenchTrainArgs, ManifestArgs};
 use crate::context::{Context, Failure};
 use crate::manifest::{self, Manifest};
@@ -34,8 +35,8 @@ struct Timed {
     trainer: Trainer,
     threads: usize,
     kernels: &'static str,
-    /// Nanoseconds of each step, or of each epoch.
-    times: Vec<u64>,
+    /// Of each step, or of each epoch.
+    times: Times,
     /// Samples of each of them.
     samples: u64,
     /// The most memory that the process had held before there was a model, in bytes.
@@ -44,11 +45,7 @@ struct Timed {
 
 /// Times steps of a model, or epochs.
 pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
-    if !(args.seconds > 0.0 && args.seconds <= 86_400.0) {
-        let problem = format!("nothing can be timed for {} seconds", args.seconds);
-        let found = Diagnostic::new("bench.seconds", problem).item("--seconds");
-        return Err(found.expected("a number above 0, at most 86400").into());
-    }
+    check_seconds(args.seconds)?;
     let (timed, [unit, key, least_key, number], scale) = match work(args.work) {
         Work::Epochs(manifest) => {
             (epochs(manifest, args, context), ["epoch", "epoch_s", "min_s", "epochs"], 1.0)
@@ -60,10 +57,7 @@ pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
     context.progress().finish();
     let timed = timed?;
     let peak = peak_memory_bytes();
-    let mut sorted = timed.times.clone();
-    sorted.sort_unstable();
-    let (least, most) = (sorted[0] as f64 * 1e-9, sorted[sorted.len() - 1] as f64 * 1e-9);
-    let median = (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) as f64 * 0.5e-9;
+    let [least, median, most] = timed.times.spread_s();
     let rate = timed.samples as f64 / median;
     let mib = |bytes: u64| bytes >> 20;
     let mut json = json!({
@@ -78,12 +72,12 @@ pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
     });
     json[key] = json!(median * scale);
     json[least_key] = json!(least * scale);
-    json[number] = json!(sorted.len());
+    json[number] = json!(timed.times.count());
     let mut text = format!(
         "{}: {unit} of {:.4} ms (median of {}, {:.4} to {:.4}), {rate:.1} samples/s\n",
         name(&args.work),
         median * 1e3,
-        sorted.len(),
+        timed.times.count(),
         least * 1e3,
         most * 1e3,
     );
@@ -98,10 +92,11 @@ pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
         mib(timed.trainer.memory_bytes()),
     );
     if args.profile {
-        let profile = profile::Profile::of(&timed.trainer);
+        let (steps, runs) = timed.trainer.profile();
+        let profile = Profile::of(steps, runs);
         json["profile"] = profile.json();
         text.push('\n');
-        text.push_str(&profile.text());
+        text.push_str(&profile.text("the gradients"));
     }
     Ok(context.answer(&json, &text)?)
 }
@@ -133,7 +128,7 @@ fn steps(
         step(&mut trainer, &batch, lr)?;
     }
     trainer.forget_profile();
-    let times = time(args, context, FEWEST_STEPS, &mut || step(&mut trainer, &batch, lr))?;
+    let times = time(args.seconds, context, FEWEST_STEPS, &mut || step(&mut trainer, &batch, lr))?;
     let (threads, kernels) = (cpu.pool.threads(), cpu.path.name());
     Ok(Timed { trainer, threads, kernels, times, samples: rows as u64, before })
 }
@@ -168,7 +163,7 @@ fn epochs(manifest: &str, args: &BenchTrainArgs, context: &Context) -> Result<Ti
     };
     epoch(&mut trainer)?;
     trainer.forget_profile();
-    let times = time(args, context, FEWEST_EPOCHS, &mut || epoch(&mut trainer))?;
+    let times = time(args.seconds, context, FEWEST_EPOCHS, &mut || epoch(&mut trainer))?;
     drop(batches);
     let (threads, kernels) = (session.cpu.pool.threads(), session.cpu.path.name());
     Ok(Timed { trainer, threads, kernels, times, samples, before })
@@ -204,36 +199,4 @@ fn step(trainer: &mut Trainer, batch: &Batch, lr: f64) -> Result<(), Diagnostics
         "a step on random samples gave numbers that are not finite".to_owned(),
     )
     .into())
-}
-
-/// Does it again and again for as long as was asked for; gives the nanoseconds that each took.
-fn time(
-    args: &BenchTrainArgs,
-    context: &Context,
-    fewest: usize,
-    once: &mut dyn FnMut() -> Result<(), Diagnostics>,
-) -> Result<Vec<u64>, Diagnostics> {
-    let (clock, progress) = (&context.world.clock, context.progress());
-    let asked = (args.seconds * 1e9) as u64;
-    let begun = clock.now_ns();
-    let (mut times, mut told) = (Vec::new(), 0);
-    loop {
-        let started = clock.now_ns();
-        if times.len() >= fewest && started - begun >= asked {
-            return Ok(times);
-        }
-        once()?;
-        let ended = clock.now_ns();
-        times.push(ended - started);
-        let seconds = (ended - begun) / 1_000_000_000;
-        if seconds > told {
-            told = seconds;
-            progress.phase("seconds timed", seconds, Some(args.seconds.ceil() as u64));
-        }
-    }
-}
-
-/// A choice of the command line as it is written there.
-fn name(choice: &impl ValueEnum) -> String {
-    choice.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }

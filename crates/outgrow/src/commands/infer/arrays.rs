@@ -73,13 +73,22 @@ pub fn read_arrays(
     }
     let mut arrays = Vec::new();
     for (i, file) in files {
-        let read = read_file(storage, &file).and_then(|bytes| read_npy(&bytes).map_err(|d| d.file(&file)));
-        match read {
-            Ok(tensor) => arrays.push(Array { name: names[i].clone(), file, tensor }),
+        match read_array(storage, &names[i], &file) {
+            Ok(array) => arrays.push(array),
             Err(problem) => problems.push(problem),
         }
     }
     problems.into_result(arrays)
+}
+
+/// Reads the array for an input.
+///
+/// # Errors
+/// When the file cannot be read, or is no array.
+pub fn read_array(storage: &Arc<dyn StorageBackend>, name: &str, file: &Path) -> Result<Array, Diagnostic> {
+    let bytes = read_file(storage, file)?;
+    let tensor = read_npy(&bytes).map_err(|d| d.file(file))?;
+    Ok(Array { name: name.to_owned(), file: file.to_owned(), tensor })
 }
 
 /// Writes an array, whole or not at all.

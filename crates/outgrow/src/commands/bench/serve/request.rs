@@ -7,17 +7,16 @@ use std::time::Duration;
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics, Problem};
 use outgrow_serve::protocol::{Datatype, HEADER_LENGTH, encode_request};
-use outgrow_tensor::{DType, RngKey, RngStream, Tensor};
+use outgrow_tensor::{RngKey, RngStream, Tensor};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::connection::{Connection, Lost};
 use super::url::Url;
 use crate::cli::BenchServeArgs;
+use crate::commands::bench::made_up::{self, BYTES_MAX};
 use crate::commands::infer::arrays::read_arrays;
 
-/// Most bytes of a made-up request.
-const BYTES_MAX: usize = 1 << 30;
 /// How the name ends by which a model is asked in raw records.
 const RAW: &str = ".raw";
 
@@ -290,7 +289,7 @@ fn fixed(port: &Port) -> Option<Vec<usize>> {
     port.shape.iter().map(|n| usize::try_from(*n).ok()).collect()
 }
 
-/// Random inputs: floats between 0 and 1; of whole numbers, 0 and 1, which are good for whatever is looked up by them.
+/// Random inputs.
 fn made_up(ports: &[Port], rows: usize, seed: u64) -> Result<Vec<Tensor>, Diagnostics> {
     let mut problems = Diagnostics::default();
     let mut tensors = Vec::new();
@@ -304,7 +303,7 @@ fn made_up(ports: &[Port], rows: usize, seed: u64) -> Result<Vec<Tensor>, Diagno
     problems.into_result(tensors)
 }
 
-fn made_up_for(port: &Port, rows: usize, mut numbers: RngStream) -> Result<Tensor, Diagnostic> {
+fn made_up_for(port: &Port, rows: usize, numbers: RngStream) -> Result<Tensor, Diagnostic> {
     let give = || format!("give it: `--input {}=FILE.npy`", port.name);
     let Ok(Datatype(dtype)) = Datatype::of(&port.datatype, "inputs") else {
         let problem = format!("the input `{}` takes {}, which is not made up", port.name, port.datatype);
@@ -327,18 +326,9 @@ fn made_up_for(port: &Port, rows: usize, mut numbers: RngStream) -> Result<Tenso
         );
         return Err(wrong("bench.input", problem).item("--input").hint(give()));
     };
-    let bytes = shape.iter().try_fold(dtype.bytes(), |product, n| product.checked_mul(*n));
-    if bytes.is_none_or(|bytes| bytes > BYTES_MAX) {
+    made_up::made_up(dtype, &shape, numbers).ok_or_else(|| {
         let problem = format!("the input `{}` of {rows} rows is too large", port.name);
-        return Err(wrong("bench.batch", problem)
-            .item("--batch")
-            .expected(format!("{BYTES_MAX} bytes at most")));
-    }
-    Ok(match dtype {
-        DType::F32 | DType::F64 | DType::BF16 => Tensor::from_f64(dtype, shape, |_| numbers.uniform()),
-        DType::Bool | DType::U8 | DType::I32 | DType::I64 => {
-            Tensor::from_f64(dtype, shape, |_| if numbers.below(2) == 1 { 1.0 } else { 0.0 })
-        }
+        wrong("bench.batch", problem).item("--batch").expected(format!("{BYTES_MAX} bytes at most"))
     })
 }
 
@@ -382,6 +372,7 @@ fn repeated(tensor: &Tensor, rows: usize) -> Option<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use outgrow_tensor::DType;
 
     fn port(datatype: &str, shape: &[i64]) -> Port {
         Port { name: "x".to_owned(), datatype: datatype.to_owned(), shape: shape.to_vec() }

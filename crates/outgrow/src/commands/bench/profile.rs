@@ -1,6 +1,6 @@
-//! What takes a step's time: its kernels, those alike put together.
+//! What takes the time of a step of training, or of a batch: its kernels, those alike put together.
 
-use outgrow_train::Trainer;
+use outgrow_runtime::StepInfo;
 use serde_json::{Value as Json, json};
 
 use crate::commands::table::aligned;
@@ -8,7 +8,7 @@ use crate::commands::table::aligned;
 /// Lines of the table; what takes less time is one more.
 const LINES: usize = 40;
 
-/// The kernels of a step, those that take most time first.
+/// The kernels of a run, those that take most time first.
 pub struct Profile {
     kinds: Vec<Kind>,
 }
@@ -19,18 +19,17 @@ struct Kind {
     ops: String,
     /// The first layer that has it.
     origin: String,
-    /// Of them in a step.
+    /// Of them in a run.
     number: u64,
-    /// Of all of them, in a step.
+    /// Of all of them, in a run.
     seconds: f64,
     flops: u64,
     bytes: u64,
 }
 
 impl Profile {
-    /// What profiled steps took.
-    pub fn of(trainer: &Trainer) -> Self {
-        let (steps, runs) = trainer.profile();
+    /// What the steps of a program took, in nanoseconds, in so many profiled runs.
+    pub fn of<'a>(steps: impl IntoIterator<Item = (&'a StepInfo, u64)>, runs: u64) -> Self {
         let mut kinds: Vec<Kind> = Vec::new();
         for (step, nanoseconds) in steps {
             let cost = step.cost;
@@ -70,8 +69,8 @@ impl Profile {
         self.kinds.iter().map(kind).collect()
     }
 
-    /// A table for people.
-    pub fn text(&self) -> String {
+    /// A table for people; `of` is what the kernels are of.
+    pub fn text(&self, of: &str) -> String {
         let whole: f64 = self.kinds.iter().map(|kind| kind.seconds).sum();
         let titles = ["ms", "%", "times", "GFLOP/s", "GB/s", "kernel", "what it computes", "first for"];
         let mut table = vec![titles.map(str::to_owned).to_vec()];
@@ -100,7 +99,7 @@ impl Profile {
             let rest = [String::new(), String::new(), format!("{} kinds more", others.len())];
             table.push(cells.into_iter().chain(rest).collect());
         }
-        format!("{}{:.3} ms in all kernels of the gradients\n", aligned(&table), whole * 1e3)
+        format!("{}{:.3} ms in all kernels of {of}\n", aligned(&table), whole * 1e3)
     }
 }
 
