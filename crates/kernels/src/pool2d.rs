@@ -97,7 +97,7 @@ impl Pool2d {
 impl Pool2d {
     fn run_rows(&self, cx: &Cx<'_>, rows: PlaneRows) {
         let [height, width] = [self.y.dims[2], self.y.dims[3]];
-        let (reach, step) = (plane_elements(&self.x), rows.strides[0] * rows.pitch);
+        let reach = plane_elements(&self.x);
         each_plane(cx, &self.y, self.size, &|plane| {
             // SAFETY: the elements from the first to the last of the checked view's plane.
             let x =
@@ -119,8 +119,8 @@ impl Pool2d {
                     std::slice::from_raw_parts_mut(start, width)
                 };
                 match self.kind {
-                    PoolKind::Max => rows.max(&x[h * step..], out),
-                    PoolKind::Sum => rows.sum(&x[h * step..], out),
+                    PoolKind::Max => rows.max(x, h, out),
+                    PoolKind::Sum => rows.sum(x, h, out),
                 }
             }
         });
@@ -332,7 +332,7 @@ impl Kernel for MaxPool2dGrad {
     }
     fn run(&self, cx: &Cx<'_>) {
         let rows = PlaneRows::new(&self.x, &[&self.dy, &self.dx], self.size, &self.window);
-        if let Some(rows) = rows.filter(|_| self.x.dtype == DType::F32) {
+        if let Some(rows) = rows.filter(|rows| rows.inside && self.x.dtype == DType::F32) {
             return self.run_rows(cx, rows);
         }
         match self.x.dtype {

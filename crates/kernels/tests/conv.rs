@@ -178,6 +178,31 @@ fn larger_extents() {
     }
 }
 
+/// Each channel by itself: places that fill vectors, and are cut by bands of rows; windows that reach over edges.
+#[test]
+fn channels_by_themselves() {
+    let sizes = |batch, channels, image, out, kernel, window| Sizes {
+        batch,
+        channels,
+        image,
+        out,
+        kernel: [kernel; 2],
+        groups: channels,
+        window,
+    };
+    for window in windows() {
+        for image in [[7, 7], [10, 33], [21, 70]] {
+            check(sizes(2, 3, image, 3, 3, window), DType::F32, false);
+            check(sizes(1, 2, image, 6, 5, window), DType::F32, false);
+            check(sizes(1, 3, image, 3, 3, window), DType::F32, true);
+        }
+    }
+    check(sizes(1, 2, [300, 130], 2, 3, Window::new(1, 1)), DType::F32, false);
+    check(sizes(1, 2, [40, 40], 2, 3, Window { dilation: [1, 18], ..Window::default() }), DType::F32, false);
+    check(sizes(0, 4, [9, 9], 4, 3, Window::new(1, 1)), DType::F32, false);
+    check(sizes(1, 4, [3, 3], 4, 3, Window::new(5, 7)), DType::F32, false);
+}
+
 #[test]
 fn layouts_with_many_channels() {
     let window = Window { padding: [1, 2, 1, 0], ..Window::default() };
@@ -258,12 +283,13 @@ fn fewer_multiplications_are_about_as_accurate() {
 fn images_are_computed_alike_alone_and_together() {
     let mut rng = RngKey::new(32).stream();
     // The last: so many weights that it matters to algorithms how many images there are for them.
-    for (window, images, channels, image, out) in [
-        (Window::new(1, 1), 4, 20, [10, 9], 24),
-        (Window::new(2, 1), 4, 20, [10, 9], 24),
-        (Window::new(1, 1), 40, 140, [8, 8], 100),
+    for (window, images, channels, image, out, groups) in [
+        (Window::new(1, 1), 4, 20, [10, 9], 24, 1),
+        (Window::new(2, 1), 4, 20, [10, 9], 24, 1),
+        (Window::new(2, 1), 4, 20, [10, 9], 20, 20),
+        (Window::new(1, 1), 40, 140, [8, 8], 100, 1),
     ] {
-        let sizes = |batch| Sizes { batch, channels, image, out, kernel: [3; 2], groups: 1, window };
+        let sizes = |batch| Sizes { batch, channels, image, out, kernel: [3; 2], groups, window };
         let count = |d: [usize; 4]| d.iter().product::<usize>();
         let all = sizes(images);
         let x = Data::random(DType::F32, count(all.x()), &mut rng);
@@ -275,8 +301,8 @@ fn images_are_computed_alike_alone_and_together() {
             let dx = Data::zeros(DType::F32, x.len);
             let build = |b: &mut ProgramBuilder| {
                 let (xv, wv, yv) = (view(0, s.x()), view(1, s.weight()), view(2, s.y().unwrap()));
-                b.push(Conv2d::new(xv, wv.clone(), view(3, s.y().unwrap()), s.window, 1).unwrap());
-                b.push(Conv2dGradInput::new(yv, wv, view(4, s.x()), s.window, 1).unwrap());
+                b.push(Conv2d::new(xv, wv.clone(), view(3, s.y().unwrap()), s.window, groups).unwrap());
+                b.push(Conv2dGradInput::new(yv, wv, view(4, s.x()), s.window, groups).unwrap());
             };
             run_case(&Case { data: vec![x.clone(), w.clone(), y.clone(), out, dx], build: &build }).unwrap()
         };
@@ -311,6 +337,8 @@ fn pooling() {
         ([1, 1], Window::default(), [1, 1, 1, 1]),
         ([3, 2], Window { strides: [2, 1], padding: [1, 2, 0, 1], dilation: [1, 2] }, [3, 20, 9, 33]),
         ([7, 7], Window::default(), [2, 40, 7, 7]),
+        ([3, 3], Window::new(2, 1), [1, 2, 20, 37]),
+        ([3, 3], Window::new(1, 2), [1, 2, 5, 6]),
     ] {
         for dtype in [DType::F32, DType::F64, DType::BF16] {
             for channels_last in [false, true] {

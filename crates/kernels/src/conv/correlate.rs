@@ -86,6 +86,9 @@ pub(crate) struct WeightLayout {
 impl Correlations {
     /// The forward direction.
     pub fn forward(conv: &Conv, path: KernelPath) -> Option<Self> {
+        if !conv.is_fast() {
+            return None;
+        }
         let tiles = Tiles::new(path);
         let w = &conv.weight.strides;
         let mut taps = Vec::new();
@@ -121,6 +124,9 @@ impl Correlations {
 
     /// The gradient by the input.
     pub fn grad_input(conv: &Conv, path: KernelPath) -> Option<Self> {
+        if !conv.is_fast() {
+            return None;
+        }
         let tiles = Tiles::new(path);
         let w = &conv.weight.strides;
         let (x, strides) = (&conv.x, conv.window.strides);

@@ -42,6 +42,9 @@ pub(super) struct GradWeight {
 impl GradWeight {
     #[allow(clippy::unnecessary_wraps)]
     pub fn new(conv: &Conv, path: KernelPath) -> Option<Self> {
+        if !conv.is_fast() {
+            return None;
+        }
         let tiles = Tiles::new(path);
         let (w, y) = (&conv.weight.dims, &conv.y.dims);
         let grid = [y[2], y[3]];

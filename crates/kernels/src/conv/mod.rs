@@ -4,6 +4,7 @@
 //! f32 or all of f64, and of any strides.
 
 mod correlate;
+mod depthwise;
 mod grad_weight;
 mod loops;
 mod padded;
@@ -18,6 +19,7 @@ use crate::weight::Packer;
 use crate::window::{Window, four};
 use correlate::Correlations;
 pub(crate) use correlate::WeightLayout;
+use depthwise::Depthwise;
 use grad_weight::GradWeight;
 use outgrow_tensor::DType;
 use winograd::{Winograd, WinogradGradWeight};
@@ -145,8 +147,7 @@ macro_rules! direction {
             }
             fn prepare(&mut self, path: KernelPath) {
                 let all: &[Make] = &[$(|conv, path| Some(Box::new($make(conv, path)?))),*];
-                let mut all = all.iter().filter(|_| self.conv.is_fast());
-                self.algorithm = all.find_map(|make| make(&self.conv, path));
+                self.algorithm = all.iter().find_map(|make| make(&self.conv, path));
             }
             fn scratch(&self) -> Scratch {
                 self.algorithm.as_ref().map_or_else(Scratch::default, |it| it.scratch())
@@ -174,7 +175,7 @@ macro_rules! direction {
 direction! {
     /// `y[b, o, h, w] = sum over c, i, j of x[b, c, h * stride + i * dilation - top, ...] * weight[o, c, i, j]`.
     Conv2d, "conv2d", (x, weight, y), roles x weight y, reads x weight, writes y,
-    algorithms Winograd::forward, Correlations::forward; loops forward_loops
+    algorithms Depthwise::forward, Winograd::forward, Correlations::forward; loops forward_loops
 }
 direction! {
     /// The gradient of a convolution by its input: from the gradient `y` of its result and the weights to `x`.

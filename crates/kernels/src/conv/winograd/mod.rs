@@ -37,7 +37,8 @@ const CHANNELS_MIN: usize = 16;
 fn fits(conv: &Conv, tiles: &Tiles, grid: Grid) -> bool {
     let w = &conv.weight.dims;
     let covered = grid.count(1).saturating_mul(TILE * TILE);
-    w[2..] == [WINDOW; 2]
+    conv.is_fast()
+        && w[2..] == [WINDOW; 2]
         && conv.window.strides == [1; 2]
         && conv.window.dilation == [1; 2]
         && conv.groups == 1
