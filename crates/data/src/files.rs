@@ -46,11 +46,14 @@ pub struct Found {
     pub bytes: u64,
 }
 
+/// The code of the diagnostic for a folder that another process works in.
+pub const IN_USE: &str = "data.locked";
+
 /// A storage failure as a diagnostic.
 pub fn storage_problem(error: &StorageError) -> Diagnostic {
     let code = match error {
         StorageError::NoSpace { .. } => "data.no-space",
-        StorageError::Locked { .. } => "data.locked",
+        StorageError::Locked { .. } => IN_USE,
         _ => "data.storage",
     };
     let diagnostic = Diagnostic::new(code, error.to_string()).file(error.path());

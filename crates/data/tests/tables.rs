@@ -169,7 +169,7 @@ fn mistakes_are_named_with_their_place() {
         text + last
     };
     let cases: Vec<(String, Value, &str)> = vec![
-        ("x,y\n1,2\n3\n".into(), label.clone(), "DIR/t.csv:3: the line has 1 fields"),
+        ("x,y\n1,2\n3\n".into(), label.clone(), "DIR/t.csv:3: the line has 1 field"),
         (many("zebra,1\n"), label.clone(), "DIR/t.csv:1502: column `x`: \"zebra\" is not a number"),
         (many("1,2,3\n"), label.clone(), "DIR/t.csv:1502: the line has 3 fields"),
         ("x,y\n1,\n2,3\n".into(), label.clone(), "DIR/t.csv:2: the label is missing"),
@@ -244,7 +244,7 @@ fn mistakes_are_named_with_their_place() {
             json!({ "label": "y", "exclude": ["y"] }),
             "data.exclude: the label `y` is excluded",
         ),
-        ("x,y\r\n1,2\r\n\r\n3\r\n".into(), label.clone(), "DIR/t.csv:4: the line has 1 fields"),
+        ("x,y\r\n1,2\r\n\r\n3\r\n".into(), label.clone(), "DIR/t.csv:4: the line has 1 field"),
         (
             "x,y\n1,0\n2,2\n".into(),
             json!({ "label": "y", "comment": "," }),

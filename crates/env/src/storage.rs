@@ -79,7 +79,8 @@ pub trait StorageBackend: Debug + Send + Sync {
 
     /// Makes `pointer` say which of the things beside it is meant: a symbolic link where the system has them and grants
     /// one, so that other programs follow it too; else a file with the name. What `pointer` said before is replaced in
-    /// one step; anything but a pointer or a file is left as it is, which is an error.
+    /// one step; anything but a pointer or a file is left as it is, which is an error. Only for who holds the folder's
+    /// lock: what others left who were interrupted in the middle of this goes, and looks like what somebody makes now.
     fn point(&self, pointer: &Path, name: &str) -> Result<(), StorageError> {
         self.write(pointer, name.as_bytes())
     }
@@ -96,6 +97,10 @@ pub trait StorageBackend: Debug + Send + Sync {
     /// Takes the folder for this process alone, without waiting: [`StorageError::Locked`] when somebody has it. The
     /// lock ends with the guard, or with the process, however it dies. It binds only those who ask for it.
     fn lock(&self, folder: &Path) -> Result<FolderLock, StorageError>;
+
+    /// Whether somebody has the folder's lock. Nothing is written for that; but whoever asks for the lock at this very
+    /// moment may be told that it is taken.
+    fn is_locked(&self, folder: &Path) -> Result<bool, StorageError>;
 }
 
 /// Longest name of a file, in bytes, on all usual file systems.

@@ -146,7 +146,9 @@ fn errors_name_the_operation_and_the_path() {
 #[test]
 fn a_lock_excludes_until_it_is_dropped() {
     on_every_backend(|storage, folder| {
+        assert!(!storage.is_locked(folder).unwrap());
         let lock = storage.lock(folder).unwrap();
+        assert!(storage.is_locked(folder).unwrap());
         match storage.lock(folder).unwrap_err() {
             StorageError::Locked { path, holder } => {
                 assert_eq!((path.as_path(), holder), (folder, Some(std::process::id())));
@@ -155,6 +157,7 @@ fn a_lock_excludes_until_it_is_dropped() {
         }
         assert_eq!(names(storage, folder), [""; 0], "the lock's file is not content");
         drop(lock);
+        assert!(!storage.is_locked(folder).unwrap());
         drop(storage.lock(folder).unwrap());
     });
 }
@@ -353,4 +356,27 @@ fn a_pointer_is_a_relative_link() {
     std::fs::rename(folder.path().join("one"), folder.path().join("two")).unwrap();
     assert_eq!(std::fs::read_link(folder.path().join("two/latest")).unwrap(), Path::new("run"));
     assert_eq!(std::fs::read(folder.path().join("two/latest/file")).unwrap(), b"x");
+}
+
+/// Who was killed between making a link and putting it in its place left it under its temporary name, wherever it leads.
+#[test]
+#[cfg(unix)]
+fn what_was_left_of_a_pointer_goes_with_the_next_one() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir(path("a")).unwrap();
+    symlink("a", path(".tmp-17-0-latest")).unwrap();
+    symlink("gone", path(".tmp-17-3-latest")).unwrap();
+    std::fs::write(path(".tmp-18-1-latest"), "a").unwrap();
+    // What others write at this moment.
+    std::fs::write(path(".tmp-19-0-a-latest"), "").unwrap();
+    std::fs::write(path(".tmp-19-1-a.csv"), "").unwrap();
+    LocalStorage::new().point(&path("latest"), "a").unwrap();
+    let mut names: Vec<String> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, [".tmp-19-0-a-latest", ".tmp-19-1-a.csv", "a", "latest"]);
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use outgrow_env::StorageBackend;
+use outgrow_env::{StorageBackend, StorageError};
 
 use crate::cli::Command;
 use crate::context::Context;
@@ -28,7 +28,12 @@ pub fn point(context: &Context, run: &Path) {
     if !is_ours && storage.entry(&pointer).is_ok_and(|entry| entry.is_some()) {
         return;
     }
-    if let Err(error) = storage.point(&pointer, name) {
+    let pointed = match storage.lock(runs) {
+        // Of runs that are begun at the same moment, any one is the last.
+        Err(StorageError::Locked { .. }) => return,
+        lock => lock.and_then(|_lock| storage.point(&pointer, name)),
+    };
+    if let Err(error) = pointed {
         context.note(&format!("warning: {RUNS}/{LATEST} does not point to this run: {error}"));
     }
 }

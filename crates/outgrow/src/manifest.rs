@@ -230,18 +230,6 @@ impl Manifest {
         &self.sources.text
     }
 
-    /// The text it was read from, with those that it extends and the `--set` flags, as comments, at the end.
-    pub fn text_with_flags(&self) -> String {
-        let flags: String = self.sources.flags.iter().map(|flag| format!("# --set {flag}\n")).collect();
-        let bases = self.sources.bases.iter();
-        let bases: String =
-            bases.map(|(file, text)| format!("# {}:\n{}\n\n", file.display(), text.trim_end())).collect();
-        match format!("{bases}{flags}").as_str() {
-            "" => self.text().to_owned(),
-            more => format!("{}\n\n{}\n", self.text().trim_end(), more.trim_end()),
-        }
-    }
-
     /// The file it was read from.
     pub fn file(&self) -> Option<&Path> {
         self.sources.file.as_deref()
@@ -283,25 +271,31 @@ impl Manifest {
         self.spec.train.filled(&self.model, known).validate().unwrap_or_else(|_| self.train.clone())
     }
 
-    /// The manifest with its defaults filled in, as JSON.
-    pub fn resolved(&self) -> Json {
-        fingerprint::resolved(&self.spec, &self.name)
+    /// The manifest with its defaults filled in, as JSON; with those that the model has for such data, if that is known.
+    pub fn resolved(&self, known: Option<Known>) -> Json {
+        match known.filter(|_| is_pretuned(&self.model)) {
+            Some(known) => {
+                let train = self.spec.train.filled(&self.model, known);
+                fingerprint::resolved(&ManifestSpec { train, ..self.spec.clone() }, &self.name)
+            }
+            None => fingerprint::resolved(&self.spec, &self.name),
+        }
     }
 
-    /// The manifest with its defaults filled in, as TOML; reads back as the same manifest.
-    pub fn resolved_toml(&self) -> String {
-        toml::to_string(&self.resolved()).unwrap_or_default()
+    /// The same as TOML; reads back as the same manifest.
+    pub fn resolved_toml(&self, known: Option<Known>) -> String {
+        toml::to_string(&self.resolved(known)).unwrap_or_default()
     }
 
     /// SHA-256 in hexadecimal of everything that the result depends on. What only says how or how often (checkpoints)
-    /// does not count.
-    pub fn fingerprint(&self) -> String {
-        fingerprint::fingerprint(&self.resolved())
+    /// does not count. With what is known of the data, it is that of the resolved manifest too, which a run keeps.
+    pub fn fingerprint(&self, known: Option<Known>) -> String {
+        fingerprint::fingerprint(&self.resolved(known))
     }
 
     /// The same, however long training is.
-    pub fn fingerprint_without_length(&self) -> String {
-        fingerprint::without_length(&self.resolved())
+    pub fn fingerprint_without_length(&self, known: Option<Known>) -> String {
+        fingerprint::without_length(&self.resolved(known))
     }
 }
 

@@ -28,7 +28,7 @@ pub struct RunReport {
     pub name: String,
     /// What it was: the model and the data in a few words.
     pub subtitle: String,
-    /// The manifest's text.
+    /// The manifest with its defaults filled in.
     pub manifest: String,
     /// The steps that were taken.
     pub steps: u64,

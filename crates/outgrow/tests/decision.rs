@@ -6,6 +6,8 @@ mod common;
 use std::fmt::Write as _;
 
 use common::{Dice, Place};
+use outgrow_onnx::proto::ModelProto;
+use prost::Message;
 use serde_json::Value as Json;
 
 const MANIFEST: &str = "[data]\nsource = \"csv\"\nfiles = \"d.csv\"\nlabel = \"kind\"\nsplit = { validation = 0.3, test = 0.2 }\n\
@@ -86,6 +88,19 @@ fn a_threshold_is_found_kept_and_gone_by() {
     assert!(told.contains("threshold   `rare` above a probability of 0."), "{told}");
     assert!(told.contains(", the best on the validation data by F1\n"), "{told}");
     assert!(place.read("f1/report.html").contains("the best on the validation data by F1"));
+    // Other programs find it in the metadata of an exported model, and are told.
+    let done = place.run(&["export", "f1", "f1.onnx"]);
+    assert!(done.code == 0 && done.stderr.contains("(`rare` above a probability of 0."), "{}", done.stderr);
+    let model = ModelProto::decode(std::fs::read(place.path("f1.onnx")).unwrap().as_slice()).unwrap();
+    let threshold = model.metadata_props.iter().find(|entry| entry.key == "decision_threshold").unwrap();
+    let threshold: Json = serde_json::from_str(&threshold.value).unwrap();
+    let found = place.json(&["eval", "f1"]);
+    for key in ["class", "probability", "chosen_by"] {
+        assert_eq!(threshold[key], found["decision_threshold"][key], "{threshold}");
+    }
+    let odds = number(&threshold["probability"]) / (1.0 - number(&threshold["probability"]));
+    assert!((number(&threshold["log_odds"]) - odds.ln()).abs() < 1e-12, "{threshold}");
+    assert!(!place.run(&["export", "plain", "plain.onnx"]).stderr.contains("threshold"));
     // Half is what there is without it.
     let half = run("half", "0.5", &[]);
     assert!(half.get("decision_threshold").is_none());

@@ -56,6 +56,6 @@ fn every_template_reads_and_documents_every_key_of_training() {
                 assert!(code.starts_with("manifest.train."), "{name}: {key}: {found}");
             }
         }
-        assert!(!manifest.fingerprint().is_empty());
+        assert!(!manifest.fingerprint(None).is_empty());
     }
 }

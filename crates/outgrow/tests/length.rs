@@ -5,16 +5,10 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Done, Place, check_same, checkpoints, essence, files};
+use common::{Done, GLYPHS, Place, check_same, checkpoints, essence, files};
 
 /// State of all kinds: running statistics, random numbers, moments, the best weights so far, a short last batch.
-const MANIFEST: &str = r#"
-seed = 5
-[data]
-source = "synthetic:glyphs"
-samples = 200
-test = { samples = 40 }
-split = { validation = 0.2 }
+const MODEL: &str = r#"
 [model]
 layers = [
   { flatten = true },
@@ -35,6 +29,10 @@ checkpoint_every_steps = 5
 log_every_steps = 1
 "#;
 
+fn manifest() -> String {
+    format!("seed = 5\n{GLYPHS}{MODEL}")
+}
+
 /// Runs the manifest into a folder with these values set.
 fn run(place: &Place, out: &str, set: &[&str]) -> Done {
     let set = set.iter().flat_map(|value| ["--set", value]);
@@ -44,7 +42,7 @@ fn run(place: &Place, out: &str, set: &[&str]) -> Done {
 
 #[test]
 fn a_run_that_goes_on_is_one_run_of_its_length() {
-    let place = Place::with(MANIFEST);
+    let place = Place::with(&manifest());
     for (case, more) in [
         &[][..],
         &["train.schedule={ name = \"step\", every_epochs = 3 }"],
@@ -91,7 +89,7 @@ fn a_run_that_goes_on_is_one_run_of_its_length() {
 /// Nor do workers, steps in place of epochs, or the manifest that the run keeps make a difference.
 #[test]
 fn nothing_else_makes_a_difference() {
-    let place = Place::with(MANIFEST);
+    let place = Place::with(&manifest());
     run(&place, "whole", &[]).object();
     place.json(&["run", "m.toml", "--out", "r", "--set", "train.epochs=3", "--workers", "2"]);
     place.json(&["run", "m.toml", "--out", "r", "--set", "train.epochs=5", "--workers", "2"]);
@@ -101,7 +99,7 @@ fn nothing_else_makes_a_difference() {
 
 #[test]
 fn an_interrupted_run_goes_on_too_to_more_or_to_less() {
-    let place = Place::with(MANIFEST);
+    let place = Place::with(&manifest());
     for (begun, length) in [("train.epochs=3", "train.epochs=8"), ("train.epochs=1000", "train.epochs=400")] {
         run(&place, "whole", &[length]).object();
         let mut child = place.start(&["run", "m.toml", "--out", "r", "--set", begun]);
@@ -120,7 +118,7 @@ fn an_interrupted_run_goes_on_too_to_more_or_to_less() {
 
 #[test]
 fn a_schedule_of_the_whole_length_is_told_of() {
-    let place = Place::with(MANIFEST);
+    let place = Place::with(&manifest());
     for schedule in ["cosine", "one-cycle", "coslog"] {
         let schedule = format!("train.schedule=\"{schedule}\"");
         let (whole, out) = (format!("whole-{schedule}"), format!("r-{schedule}"));
@@ -149,7 +147,7 @@ fn a_schedule_of_the_whole_length_is_told_of() {
 
 #[test]
 fn what_has_stopped_early_stays_so() {
-    let place = Place::with(MANIFEST);
+    let place = Place::with(&manifest());
     let stop = "train.early_stopping={ patience = 2, min_delta = 10.0 }";
     let whole = run(&place, "whole", &[stop]).object();
     assert_eq!((whole["stopped_early"].as_bool(), whole["steps"].as_u64()), (Some(true), Some(21)));
@@ -162,7 +160,7 @@ fn what_has_stopped_early_stays_so() {
 
 #[test]
 fn less_than_what_is_done_is_refused() {
-    let place = Place::with(MANIFEST);
+    let place = Place::with(&manifest());
     run(&place, "r", &["train.epochs=4"]).object();
     let before = files(&place.path("r"));
     let errors = run(&place, "r", &["train.epochs=3"]).errors();

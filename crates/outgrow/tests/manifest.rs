@@ -32,8 +32,8 @@ fn refused(text: &str, set: &[&str], expect: Expect) {
 fn a_good_manifest_reads_and_so_does_what_it_resolves_to() {
     let first = read(&good(), &["seed=7", "train.optimizer={ name = \"sgd\" }"]);
     assert_eq!((first.name.as_str(), first.seed), ("m", 7));
-    let second = read(&first.resolved_toml(), &[]);
-    assert_eq!(first.fingerprint(), second.fingerprint());
+    let second = read(&first.resolved_toml(None), &[]);
+    assert_eq!(first.fingerprint(None), second.fingerprint(None));
     assert_eq!((first.model, first.train), (second.model, second.train));
 }
 
@@ -324,7 +324,7 @@ fn flags_change_any_key() {
             "train.lr=1e-2",
         ],
     );
-    let resolved = manifest.resolved();
+    let resolved = manifest.resolved(None);
     assert_eq!(resolved["train"]["steps"], 7);
     assert_eq!(resolved["train"]["epochs"], serde_json::Value::Null);
     assert_eq!(resolved["model"]["layers"][0]["dense"], 64);
@@ -373,7 +373,7 @@ fn flags_are_named_in_diagnostics() {
 
 #[test]
 fn the_fingerprint_counts_what_the_result_depends_on() {
-    let base = read(&good(), &[]).fingerprint();
+    let base = read(&good(), &[]).fingerprint(None);
     for (flag, same) in [
         ("train.checkpoint_every_steps=5", true),
         ("name=other", true),
@@ -382,7 +382,7 @@ fn the_fingerprint_counts_what_the_result_depends_on() {
         ("seed=1", false),
         ("model.init=zeros", false),
     ] {
-        assert_eq!(read(&good(), &[flag]).fingerprint() == base, same, "{flag}");
+        assert_eq!(read(&good(), &[flag]).fingerprint(None) == base, same, "{flag}");
     }
 }
 

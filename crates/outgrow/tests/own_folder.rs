@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::process::Stdio;
 
 use common::{Place, check_kept, essence, files};
 use serde_json::Value as Json;
@@ -72,6 +74,31 @@ fn another_manifest_gets_a_folder_of_its_own() {
     place.write("t.csv", table(12));
     assert_eq!(run_in(&place, &["run", "m.toml"]).0, "runs/a-3");
     check_kept(&before, &files(&place.path("runs/a")), "a run on other data");
+}
+
+/// None takes another's folder, whoever comes first; and none is told that somebody else has it.
+#[test]
+fn runs_that_are_begun_at_the_same_moment_get_folders_of_their_own() {
+    let place = place();
+    let rates = ["0.001", "0.002", "0.003", "0.004", "0.005", "0.006"];
+    let begun = rates.map(|rate| {
+        let set = format!("train.lr={rate}");
+        let mut command = place.command(&["run", "m.toml", "--json", "--threads", "1", "--set", &set]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    let mut folders = BTreeSet::new();
+    for (rate, child) in rates.iter().zip(begun) {
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{rate}: {said}");
+        let result: Json = serde_json::from_slice(&output.stdout).unwrap();
+        let run = result["run"].as_str().unwrap().to_owned();
+        assert!(place.read(&format!("{run}/manifest.toml")).contains(&format!("lr = {rate}\n")), "{run}");
+        folders.insert(run);
+    }
+    let expect = ["runs/a", "runs/a-2", "runs/a-3", "runs/a-4", "runs/a-5", "runs/a-6"];
+    assert_eq!(folders, expect.map(str::to_owned).into());
+    assert!(place.path("runs").join(latest(&place)).join("result.json").exists());
 }
 
 /// One that was killed goes on in its own folder, and comes to what it would have come to in any.
@@ -195,4 +222,36 @@ fn latest_may_be_a_file_and_may_be_taken() {
     assert_eq!(place.read("runs/latest/kept.txt"), "mine");
     // A run of that name has another folder.
     assert_eq!(run_in(&place, &["run", "m.toml", "--set", "name=\"latest\""]).0, "runs/latest-run");
+}
+
+/// What a model fills in by its data stands in the manifest that the run keeps, in its package and in its report; and that
+/// manifest is the run's own, by whatever it was begun.
+#[test]
+fn a_kept_manifest_has_what_the_model_filled_in() {
+    let place = place();
+    let realmlp = ["--set", "model={ name = \"realmlp\", hidden = [4] }", "--set", "train={}"];
+    place.write("t.csv", table(40));
+    let command = [&["run", "m.toml"][..], &realmlp].concat();
+    assert_eq!(run_in(&place, &command).0, "runs/a");
+    for file in ["runs/a/manifest.toml", "runs/a/model/manifest.toml", "runs/a/report.html"] {
+        let text = place.read(file);
+        for line in ["epochs = 256\n", "batch = 256\n", "lr = 0.07\n", "drop_last = true\n"] {
+            assert!(text.contains(line), "{file} has no {line}: {text}");
+        }
+    }
+    // The same run by the manifest as it was written, and by the one that is kept.
+    for args in [&command[..], &["run", "runs/a"]] {
+        let (run, said) = run_in(&place, args);
+        assert!(run == "runs/a" && said.contains("is finished"), "{said}");
+    }
+    let result: Json = serde_json::from_str(&place.read("runs/a/result.json")).unwrap();
+    assert_eq!(place.json(&["eval", "runs/a"])["weights_sha256"], result["weights_sha256"]);
+    let errors = place.refused(&["run", "runs/a", "--set", "train.batch=8"]);
+    assert_eq!(errors[0]["code"], "run.changed");
+    let (run, said) = run_in(&place, &["run", "runs/a", "--set", "train.epochs=260"]);
+    assert!(run == "runs/a" && said.contains("goes on to 260 epochs"), "{said}");
+    // Other data is another run, wherever the manifest is the same.
+    place.write("t.csv", table(44));
+    assert_eq!(run_in(&place, &command).0, "runs/a-2");
+    assert_eq!(run_in(&place, &[&command[..], &["--fresh"]].concat()).0, "runs/a-2");
 }

@@ -4,17 +4,11 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Place, check_same, checkpoints, essence};
+use common::{GLYPHS, Place, check_same, checkpoints, essence};
 use serde_json::Value as Json;
 
 /// A rate that is too high to get better for long, and a patience that is soon over.
-const MANIFEST: &str = r#"
-seed = 3
-[data]
-source = "synthetic:glyphs"
-samples = 200
-test = { samples = 40 }
-split = { validation = 0.2 }
+const MODEL: &str = r#"
 [model]
 name = "mlp"
 hidden = [12]
@@ -28,6 +22,10 @@ schedule = { name = "plateau", factor = 0.5, patience = 2, min_lr = 0.02, min_de
 checkpoint_every_steps = 3
 log_every_steps = 1
 "#;
+
+fn manifest() -> String {
+    format!("seed = 3\n{GLYPHS}{MODEL}")
+}
 const RUN: [&str; 4] = ["run", "m.toml", "--out", "r"];
 
 /// The lines of a run's log.
@@ -41,7 +39,7 @@ fn log(place: &Place, run: &str) -> Vec<Json> {
 
 #[test]
 fn rates_follow_from_the_validation_losses() {
-    let place = Place::with(MANIFEST);
+    let place = Place::with(&manifest());
     let done = place.run(&[&RUN[..], &["--json"]].concat());
     done.object();
     let (mut best, mut without, mut reductions) = (f64::INFINITY, 0, 0);
@@ -68,7 +66,7 @@ fn rates_follow_from_the_validation_losses() {
 /// What has been seen is in the checkpoint: killed again and again, on one worker or two, a run comes to the same.
 #[test]
 fn a_run_that_goes_on_has_the_same_rates() {
-    let place = Place::with(MANIFEST);
+    let place = Place::with(&manifest());
     place.json(&["run", "m.toml", "--out", "calm"]);
     let expect = essence(&place, "calm");
     for workers in ["1", "2"] {
@@ -102,7 +100,7 @@ fn step(record: &std::path::Path) -> u64 {
 
 #[test]
 fn a_schedule_with_nothing_to_watch_is_refused() {
-    let place = Place::with(MANIFEST);
+    let place = Place::with(&manifest());
     for (set, code, item) in [
         ("data.split=", "train.plateau", "train.schedule"),
         (

@@ -276,7 +276,7 @@ fn mistakes_that_only_the_data_shows_point_into_the_manifest() {
         expect![[r#"
         exit 1
         ---
-        error: the row has 1 fields [data.rows.row]
+        error: the row has 1 field [data.rows.row]
          --> m.toml:5:25 (data.rows[2])
           |
         5 | rows = [[1, 2], [2, 4], [3], [4, 8]]

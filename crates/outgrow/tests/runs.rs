@@ -4,15 +4,10 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Place, checkpoints, files};
+use common::{GLYPHS, Place, checkpoints, files};
 use serde_json::Value as Json;
 
-const MANIFEST: &str = r#"
-[data]
-source = "synthetic:glyphs"
-samples = 200
-test = { samples = 40 }
-split = { validation = 0.2 }
+const MODEL: &str = r#"
 [model]
 name = "mlp"
 hidden = [16]
@@ -22,8 +17,12 @@ batch = 20
 early_stopping = { metric = "accuracy", patience = 100 }
 "#;
 
+fn manifest() -> String {
+    format!("{GLYPHS}{MODEL}")
+}
+
 fn place() -> Place {
-    let place = Place::with(MANIFEST);
+    let place = Place::with(&manifest());
     place.json(&["run", "m.toml", "--out", "runs/a"]);
     place.json(&[
         "run",
@@ -57,6 +56,12 @@ fn runs_are_listed_with_what_they_came_to() {
         assert!(child.try_wait().unwrap().is_none());
         std::thread::sleep(Duration::from_millis(2));
     }
+    let state = |name: &str| {
+        let listed = place.json(&["runs"]);
+        let runs = listed["runs"].as_array().unwrap();
+        runs.iter().find(|run| run["run"].as_str().unwrap().ends_with(name)).unwrap()["state"].clone()
+    };
+    assert_eq!((state("c"), state("a")), ("running".into(), "finished".into()));
     child.kill().unwrap();
     child.wait().unwrap();
     place.write("runs/notes/text.txt", "no run");
@@ -82,6 +87,19 @@ fn runs_are_listed_with_what_they_came_to() {
     let text = place.run(&["runs", "list"]).stdout;
     assert!(text.lines().count() == 4 && text.contains("unfinished") && !text.contains("notes"), "{text}");
     assert_eq!(files(&place.path("runs")), before);
+}
+
+#[test]
+fn the_steps_of_a_k_fold_evaluation_are_those_of_its_runs() {
+    let place = Place::with(&manifest());
+    let folds = place.json(&["run", "m.toml", "--out", "runs/k", "--folds", "3"]);
+    let steps: u64 =
+        folds["each"].as_array().unwrap().iter().map(|fold| fold["steps"].as_u64().unwrap()).sum();
+    let listed = &place.json(&["runs"])["runs"][0];
+    assert_eq!((&listed["step"], &listed["folds"]), (&steps.into(), &3.into()), "{listed}");
+    assert_eq!((&listed["state"], &listed["test"]), (&"finished".into(), &folds["test"]));
+    let text = place.run(&["runs"]).stdout;
+    assert!(text.contains("4 epochs, 3 folds") && text.contains(&format!(" {steps} ")), "{text}");
 }
 
 #[test]

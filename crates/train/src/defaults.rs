@@ -6,6 +6,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use outgrow_models::LossKind;
 use outgrow_models::spec::number::{Fraction, NonNegative, Positive};
 use outgrow_models::spec::{Architecture, Model};
+use serde::{Deserialize, Serialize};
 
 use crate::spec::{
     Adam, CoslogOptions, EarlyStoppingSpec, MetricName, Optimizer, OptimizerName, OptimizerSpec,
@@ -13,7 +14,7 @@ use crate::spec::{
 };
 
 /// What is known of the data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
     /// How many rows there are to train on.
     pub rows: u64,
@@ -131,6 +132,26 @@ mod tests {
         let numbers =
             train(r#"{"name": "realmlp"}"#, "{}", Known { numbers: true, validated: false, ..TABLE });
         assert_eq!((numbers.lr, numbers.label_smoothing, numbers.early_stopping), (0.07, 0.0, None));
+    }
+
+    /// A run keeps its manifest with all that is filled in, and that is the same manifest.
+    #[test]
+    fn what_is_filled_in_stays_when_it_is_filled_in_again() {
+        let model: ModelSpec = serde_json::from_str(r#"{"name": "realmlp"}"#).unwrap();
+        let model = model.validate().unwrap();
+        for text in ["{}", r#"{"lr": 0.1}"#, r#"{"warmup_steps": 3, "steps": 9}"#, r#"{"optimizer": "sgd"}"#]
+        {
+            for known in [
+                Known::NOTHING,
+                TABLE,
+                Known { numbers: true, ..TABLE },
+                Known { rows: 1 << 20, validated: false, ..TABLE },
+            ] {
+                let spec: TrainSpec = serde_json::from_str(text).unwrap();
+                let filled = spec.filled(&model, known);
+                assert_eq!(filled.filled(&model, known), filled, "{text} {known:?}");
+            }
+        }
     }
 
     #[test]

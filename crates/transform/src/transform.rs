@@ -3,7 +3,7 @@
 use crate::{
     Assembly, Batch, Chain, Column, ColumnKind, Columns, Record, Role, TargetEncoder, TargetMoments, Value,
 };
-use outgrow_ir::Diagnostic;
+use outgrow_ir::{Diagnostic, counted};
 use outgrow_tensor::{DType, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -86,8 +86,11 @@ impl Transform {
         for record in records {
             if record.values.len() != self.columns.0.len() {
                 return Err(record.origin.place(
-                    Diagnostic::new("data.width", format!("the record has {} values", record.values.len()))
-                        .expected(format!("{}", self.columns.0.len())),
+                    Diagnostic::new(
+                        "data.width",
+                        format!("the record has {}", counted(record.values.len(), "value")),
+                    )
+                    .expected(format!("{}", self.columns.0.len())),
                 ));
             }
             let mut record = record.clone();

@@ -4,7 +4,7 @@ use super::order::Pool;
 use super::{LoaderOptions, Position, windows};
 use crate::split_data::{Sink, SplitData};
 use crate::{Dataset, Split};
-use outgrow_ir::Diagnostic;
+use outgrow_ir::{Diagnostic, counted};
 use outgrow_tensor::{DType, RngKey, Tensor, TensorError};
 use outgrow_transform::augment::{Augmenter, Mix, Share};
 use outgrow_transform::{Batch, ImageInput, Target, TextInput};
@@ -367,8 +367,8 @@ fn check_batch(options: &LoaderOptions, split: Split, used: u64) -> Result<(), D
     }
     if (split == Split::Train && !options.one_epoch || options.drop_last) && options.batch as u64 > used {
         let text = format!(
-            "a batch of {} samples is larger than the training data, which has {used}",
-            options.batch
+            "a batch of {} is larger than the training data, which has {used}",
+            counted(options.batch, "sample")
         );
         return Err(Diagnostic::new("data.batch-too-large", text)
             .item("train.batch")

@@ -15,7 +15,7 @@ use crate::DataSpec;
 use crate::files::{Found, content};
 use crate::spec::ColumnType;
 use outgrow_env::StorageBackend;
-use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_ir::{Diagnostic, Diagnostics, counted};
 use outgrow_transform::{Column, Columns, Origin, RawFormat, Record};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -140,7 +140,8 @@ fn names<R: Read>(lines: &mut Lines<R>, format: &CsvFormat) -> Result<Option<Vec
     let mut names = own(&fields, &format.raw.trim);
     if let Some(given) = &format.columns {
         if given.len() != names.len() {
-            let problem = Diagnostic::new("data.columns", format!("{} columns are named", given.len()))
+            let problem = format!("`columns` has {}", counted(given.len(), "name"));
+            let problem = Diagnostic::new("data.columns", problem)
                 .expected(format!("{}, as the file has", names.len()));
             return Err(lines.place(problem, line));
         }

@@ -5,7 +5,7 @@ use super::{Context, Opened, Part, RecordSource, Records, SourceKind, check_test
 use crate::files::{Finder, Found};
 use crate::{Content, DataSpec};
 use outgrow_env::StorageBackend;
-use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_ir::{Diagnostic, Diagnostics, counted};
 use outgrow_tensor::{Tensor, TensorError};
 use outgrow_transform::image::check_size;
 use outgrow_transform::{Column, ColumnKind, Columns, Origin, Pixels, Record, Value};
@@ -281,10 +281,13 @@ impl Set {
         };
         let count = pixels.header.dims[0];
         if of != count {
-            return Err(Diagnostic::new("data.idx.count", format!("{of} labels for {count} images"))
-                .file(&labels.path)
-                .expected("one label per image")
-                .hint("the two files belong to different sets, or one is damaged"));
+            return Err(Diagnostic::new(
+                "data.idx.count",
+                format!("{} for {}", counted(of, "label"), counted(count, "image")),
+            )
+            .file(&labels.path)
+            .expected("one label per image")
+            .hint("the two files belong to different sets, or one is damaged"));
         }
         let (header, data) = classes.all()?;
         let labels = tensor(header, data).map_err(|d| d.file(&labels.path))?;

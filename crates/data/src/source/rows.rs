@@ -4,7 +4,7 @@ use super::{Context, Opened, Part, RecordSource, Records, SourceKind, check_test
 use crate::files::Found;
 use crate::spec::Cell;
 use crate::{DataSpec, Names};
-use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_ir::{Diagnostic, Diagnostics, counted};
 use outgrow_transform::{Column, ColumnKind, Columns, Origin, RawFormat, Record, Value};
 
 /// `source = "rows"`.
@@ -85,8 +85,8 @@ fn records(
         };
         if row.len() != columns.0.len() {
             return Err(fail(
-                format!("the row has {} fields", row.len()),
-                format!("{} fields", columns.0.len()),
+                format!("the row has {}", counted(row.len(), "field")),
+                counted(columns.0.len(), "field"),
             ));
         }
         let mut values = Vec::new();

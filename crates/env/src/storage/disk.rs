@@ -46,6 +46,11 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn entry(&self, path: &Path) -> io::Result<Entry>;
     /// What is in a folder, in any order.
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
+    /// The names of what is in a folder and is no folder itself, whatever it is.
+    fn names(&self, path: &Path) -> io::Result<Vec<String>> {
+        let entries = self.list(path)?;
+        Ok(entries.into_iter().filter(|entry| !entry.is_folder).map(|entry| entry.name).collect())
+    }
     /// Creates one folder.
     fn create_folder(&self, path: &Path) -> io::Result<()>;
     /// Removes a file.
@@ -62,6 +67,8 @@ pub trait Disk: Debug + Send + Sync + 'static {
     }
     /// Locks through the file at `path`, or says who has it.
     fn lock(&self, path: &Path) -> io::Result<Result<FolderLock, Option<u32>>>;
+    /// Whether somebody has the lock through the file at `path`.
+    fn is_locked(&self, path: &Path) -> io::Result<bool>;
 }
 
 /// A [`StorageBackend`] upon a [`Disk`].
@@ -193,6 +200,14 @@ impl<D: Disk> OnDisk<D> {
     }
 }
 
+/// Whether a name is one under which something was written that was to be called `name`.
+fn is_temporary_of(temporary: &str, name: &str) -> bool {
+    let Some(rest) = temporary.strip_prefix(TEMPORARY) else { return false };
+    let mut parts = rest.splitn(3, '-');
+    let mut is_number = || parts.next().is_some_and(|part| part.parse::<u64>().is_ok());
+    is_number() && is_number() && parts.next() == Some(name)
+}
+
 /// The folder that holds `path`.
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -279,6 +294,14 @@ impl<D: Disk> StorageBackend for OnDisk<D> {
     }
 
     fn point(&self, pointer: &Path, name: &str) -> Result<(), StorageError> {
+        if let (Some(of), Ok(names)) =
+            (pointer.file_name().and_then(|n| n.to_str()), self.disk.names(parent(pointer)))
+        {
+            for left in names.iter().filter(|left| is_temporary_of(left, of)) {
+                // What cannot be removed is in nobody's way.
+                let _ = self.disk.remove_file(&pointer.with_file_name(left));
+            }
+        }
         match self.create_temporary(pointer, |temporary| self.disk.link(name, temporary)) {
             Ok((temporary, ())) => self
                 .put(Ok(()), &temporary, pointer)
@@ -313,5 +336,9 @@ impl<D: Disk> StorageBackend for OnDisk<D> {
             Ok(Err(holder)) => Err(StorageError::Locked { path: folder.to_path_buf(), holder }),
             Err(e) => Err(StorageError::from_io(Operation::Lock, folder, e)),
         }
+    }
+
+    fn is_locked(&self, folder: &Path) -> Result<bool, StorageError> {
+        self.disk.is_locked(&folder.join(LOCK)).map_err(|e| StorageError::from_io(Operation::Lock, folder, e))
     }
 }

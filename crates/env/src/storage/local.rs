@@ -100,6 +100,18 @@ impl Disk for RealDisk {
         Ok(entries)
     }
 
+    fn names(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for item in fs::read_dir(path)? {
+            let item = item?;
+            // A link is a link, also one to a folder or to nowhere.
+            if item.file_type().is_ok_and(|kind| !kind.is_dir()) {
+                names.push(item.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Ok(names)
+    }
+
     fn create_folder(&self, path: &Path) -> io::Result<()> {
         fs::create_dir(path)
     }
@@ -146,5 +158,18 @@ impl Disk for RealDisk {
         // The process id is for people only, so a full disk does not matter here.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Ok(FolderLock::new(file)))
+    }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        let file = match File::open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            file => file?,
+        };
+        // Shared, so that several may ask at the same time.
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(e)) => Err(e),
+        }
     }
 }

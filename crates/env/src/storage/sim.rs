@@ -479,4 +479,8 @@ impl Disk for SimDisk {
         let (path, life) = (path.to_path_buf(), state.life);
         Ok(Ok(FolderLock::new(SimLock { disk: self.clone(), path, life })))
     }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.state().locks.contains(path))
+    }
 }

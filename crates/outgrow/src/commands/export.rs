@@ -9,8 +9,10 @@ use serde_json::json;
 use crate::cli::{ExportArgs, ManifestArgs, ProcessorArgs};
 use crate::context::{Context, Failure};
 use crate::report::format::bytes;
-use crate::session::{Session, package};
+use crate::session::{Session, decision, package};
 
+/// The key of the file's metadata for where two classes are divided.
+const THRESHOLD: &str = "decision_threshold";
 /// The output that is written: logits or predictions.
 const OUTPUT: &str = "output";
 
@@ -43,6 +45,17 @@ pub fn run(args: &ExportArgs, context: &Context) -> Result<(), Failure> {
     let mut metadata = Vec::new();
     if let Target::Class { names } = package.transform.schema().target {
         metadata.push(("classes".to_owned(), json!(names).to_string()));
+    }
+    if let Some(decision) = &package.decision {
+        let mut threshold = decision::to_json(decision);
+        // What is compared with log-odds need not become a probability first.
+        threshold["log_odds"] = json!(decision.log_odds);
+        context.note(&format!(
+            "note: the decision threshold ({}) is in the file's metadata alone, as `decision_threshold`: its operators give \
+             the model's `{OUTPUT}`, and whoever runs them compares",
+            decision::told(&threshold).unwrap_or_default()
+        ));
+        metadata.push((THRESHOLD.to_owned(), threshold.to_string()));
     }
     metadata.push(("transform".to_owned(), package.transform.to_json()));
     let options =

@@ -12,7 +12,7 @@ use super::table::aligned;
 use crate::cli::{RunsAction, RunsArgs};
 use crate::context::{Context, Failure};
 use crate::latest::is_pointer;
-use crate::report::format::{metric, metric_name, seconds};
+use crate::report::format::{counted, metric, metric_name, seconds};
 use past::PastRun;
 
 /// Shows the runs of a folder.
@@ -52,6 +52,13 @@ fn names(storage: &dyn StorageBackend, folder: &Path) -> Result<Vec<String>, Dia
     Ok(names)
 }
 
+/// How long a run is to train, and of a k-fold evaluation how many of its runs were begun.
+fn length(run: &PastRun) -> String {
+    let length = run.length.map(|length| length.to_string());
+    let folds = run.folds.map(|begun| counted(begun as u64, "fold"));
+    [length, folds].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
 /// A line for each run.
 fn table(runs: &[PastRun]) -> Vec<Vec<String>> {
     let titles = [
@@ -73,7 +80,7 @@ fn table(runs: &[PastRun]) -> Vec<Vec<String>> {
             run.name(),
             run.when(),
             run.state().to_owned(),
-            run.length.map_or_else(String::new, |length| length.to_string()),
+            length(run),
             run.step.to_string(),
             best.map_or_else(String::new, |best| shown(&best.metric, best.value)),
             best.map_or_else(String::new, |best| (best.epoch + 1).to_string()),

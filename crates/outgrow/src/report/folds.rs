@@ -11,7 +11,7 @@ use super::{ConfusionTable, Regression, charts, confusion};
 pub struct FoldsReport {
     /// The model's name.
     pub name: String,
-    /// The manifest's text.
+    /// The manifest with its defaults filled in.
     pub manifest: String,
     /// Rows that were tested.
     pub rows: u64,

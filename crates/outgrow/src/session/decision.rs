@@ -123,7 +123,7 @@ pub(super) fn choose(
 }
 
 /// For machines.
-pub(super) fn to_json(decision: &Decision) -> Json {
+pub fn to_json(decision: &Decision) -> Json {
     let mut json = json!({ "class": decision.class, "probability": decision.probability() });
     if let Some(rule) = &decision.chosen_by {
         json["chosen_by"] = json!(rule);

@@ -2,16 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use outgrow_env::{FolderLock, StorageBackend, StorageError};
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_predict::MODEL_FOLDER;
 use outgrow_store::{CheckpointStore, EventFile, ModelPackage, sha256};
+use outgrow_train::defaults::Known;
 use outgrow_train::spec::Interval;
 use serde_json::{Value as Json, json};
 
 use super::length::{Earlier, Identity};
 use super::own_folder::free_folder;
+use crate::manifest::Manifest;
 use crate::manifest::kept::{MANIFEST, ROOTS, RUN};
 
 /// The folder of a run, locked for this process.
@@ -73,6 +77,7 @@ pub const CHECKPOINTS: &str = "checkpoints";
 const FINGERPRINT: &str = "fingerprint";
 const WITHOUT_LENGTH: &str = "fingerprint_without_length";
 const LENGTH: &str = "length";
+const KNOWN: &str = "known_of_data";
 const EARLIER: &str = "earlier_lengths";
 const RESULT_SHA256: &str = "result_sha256";
 /// Whether all else in the folder is of an earlier run and yet to be removed.
@@ -87,6 +92,20 @@ pub enum Ending {
     Whole(Json),
     /// It has ended, but something that it wrote is gone.
     Lacking(String),
+}
+
+/// Who only looks whether a folder is taken has it for a moment: so often, and in these intervals, it is tried again.
+const TRIES: usize = 5;
+const BETWEEN: Duration = Duration::from_millis(5);
+
+fn lock(storage: &dyn StorageBackend, path: &Path) -> Result<FolderLock, StorageError> {
+    for _ in 1..TRIES {
+        match storage.lock(path) {
+            Err(StorageError::Locked { .. }) => thread::sleep(BETWEEN),
+            lock => return lock,
+        }
+    }
+    storage.lock(path)
 }
 
 fn problem(error: &StorageError) -> Diagnostics {
@@ -143,10 +162,48 @@ pub fn occupant(storage: &dyn StorageBackend, path: &Path) -> Result<Occupant, D
     Ok(if is_empty { Occupant::Nobody } else { Occupant::Other })
 }
 
-/// The fingerprints of the run that was begun in a folder, if there is one: with its length, and without.
-pub fn begun(storage: &dyn StorageBackend, path: &Path) -> Result<Vec<String>, Diagnostics> {
+/// What the run that was begun in a folder is known by.
+#[derive(Clone, Debug, Default)]
+pub struct Begun {
+    /// Its fingerprints, with its length and without; none where there is no run. The first word of each is that of the
+    /// manifest, the second that of the data.
+    pub fingerprints: Vec<String>,
+    /// What it knew of its data.
+    pub known: Option<Known>,
+}
+
+impl Begun {
+    /// Whether it is this run, or one that differs in its length alone.
+    pub fn is(&self, identity: &Identity) -> bool {
+        [&identity.fingerprint, &identity.without_length].iter().any(|own| self.fingerprints.contains(own))
+    }
+
+    /// The fingerprint by which it is a run of this manifest, whatever its data was.
+    pub fn of_manifest(&self, manifest: &Manifest) -> Option<&str> {
+        let own = [manifest.fingerprint(self.known), manifest.fingerprint_without_length(self.known)];
+        self.fingerprints
+            .iter()
+            .find(|print| own.iter().any(|own| is_first_word(own, print)))
+            .map(String::as_str)
+    }
+}
+
+/// Whether a word is the first of a fingerprint.
+pub fn is_first_word(word: &str, fingerprint: &str) -> bool {
+    fingerprint.split(' ').next() == Some(word)
+}
+
+/// What the run that was begun in a folder is known by.
+///
+/// # Errors
+/// When its record cannot be read.
+pub fn begun(storage: &dyn StorageBackend, path: &Path) -> Result<Begun, Diagnostics> {
     let run = read_json(storage, &path.join(RUN))?.unwrap_or_default();
-    Ok([FINGERPRINT, WITHOUT_LENGTH].iter().filter_map(|key| run[*key].as_str()).map(str::to_owned).collect())
+    let prints = [FINGERPRINT, WITHOUT_LENGTH].iter().filter_map(|key| run[*key].as_str());
+    Ok(Begun {
+        fingerprints: prints.map(str::to_owned).collect(),
+        known: serde_json::from_value(run[KNOWN].clone()).ok(),
+    })
 }
 
 /// The result of the run in a folder, if it has ended.
@@ -203,7 +260,7 @@ impl RunFolder {
             return Err(diagnostic.hint("choose another --out").into());
         }
         storage.create_folder(path).map_err(|e| problem(&e))?;
-        let lock = storage.lock(path).map_err(|e| problem(&e))?;
+        let lock = lock(&*storage, path).map_err(|e| problem(&e))?;
         // What killed processes were writing; nobody else writes here now.
         storage.sweep(path).map_err(|e| problem(&e))?;
         let mut folder = Self {
@@ -292,6 +349,7 @@ impl RunFolder {
             FINGERPRINT: self.identity.fingerprint,
             WITHOUT_LENGTH: self.identity.without_length,
             LENGTH: self.identity.length,
+            KNOWN: self.identity.known,
             "version": version,
             ROOTS: roots,
         });

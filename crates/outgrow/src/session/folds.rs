@@ -56,18 +56,9 @@ impl Session<'_> {
         let identity = Identity {
             fingerprint: of_all(&own.fingerprint),
             without_length: of_all(&own.without_length),
-            length: own.length,
+            ..own
         };
-        let storage = self.context.world.storage.clone();
-        let path = match self.namesakes(place) {
-            Some(namesakes) => namesakes.folder_for(&*storage, &identity, fresh)?,
-            None => place.path.clone(),
-        };
-        if path != place.path {
-            let (other, own) = (place.path.display(), path.display());
-            self.context.note(&format!("{other} holds another run: this evaluation is in {own}"));
-        }
-        RunFolder::open(storage, &path, identity, fresh)
+        self.open_folder(place, &identity, fresh)
     }
 
     /// What the run of this manifest in a folder, which has ended, predicts for its test data.

@@ -3,11 +3,12 @@
 
 use outgrow_data::{Dataset, Split};
 use outgrow_ir::{Diagnostic, Diagnostics, counted};
+use outgrow_train::defaults::Known;
 use outgrow_train::spec::{Interval, Schedule, Train};
 use serde::{Deserialize, Serialize};
 
-use super::Session;
 use super::folder::RunFolder;
+use super::{Session, known};
 
 /// What a run is known by.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Identity {
     pub without_length: String,
     /// How long it trains.
     pub length: Interval,
+    /// What was known of its data, by which models with a training of their own fill in what the manifest leaves out.
+    pub known: Known,
 }
 
 /// A length that a run had before it went on to another one.
@@ -42,8 +45,10 @@ impl Session<'_> {
     pub fn run_identity(&self, data: &Dataset) -> Result<Identity, Diagnostics> {
         Ok(Identity {
             fingerprint: self.fingerprint(data)?,
-            without_length: self.fingerprint_of(&self.manifest.fingerprint_without_length(), data)?,
+            without_length: self
+                .fingerprint_of(&self.manifest.fingerprint_without_length(Some(known(data))), data)?,
             length: self.train(data).length,
+            known: known(data),
         })
     }
 

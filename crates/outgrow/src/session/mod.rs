@@ -51,6 +51,7 @@ use crate::manifest::Manifest;
 use crate::places::{RunPlace, threads};
 
 pub use batches::DatasetBatches;
+use folder::Begun;
 pub use folds::{Tested, TestedRow};
 pub use group::{join, run_group};
 pub use outcome::{RunResult, evaluate_run};
@@ -116,12 +117,12 @@ impl<'a> Session<'a> {
     /// The data for a run, which may have been begun here or beside.
     pub fn data_of_place(&self, place: &RunPlace, fresh: bool) -> Result<Dataset, Failure> {
         let namesakes = self.namesakes(place);
-        let begun = namesakes.as_ref().and_then(|all| all.of_manifest(&self.manifests()));
+        let begun = namesakes.as_ref().and_then(|all| all.of_manifest(&self.manifest));
         self.data_of_run(begun.unwrap_or(&place.path), fresh)
     }
 
-    /// The folder for a run on this data: the one that it was told; or one of its name that holds no other run, and it
-    /// says so if that is not the first.
+    /// The folder that a run on this data would have now: the one that it was told; or one of its name that holds no other
+    /// run, and it says so if that is not the first.
     ///
     /// # Errors
     /// When it cannot be told what is in a folder.
@@ -129,12 +130,7 @@ impl<'a> Session<'a> {
         let Some(namesakes) = self.namesakes(place) else { return Ok(place.path.clone()) };
         let identity = self.run_identity(data)?;
         let path = namesakes.folder_for(&*self.context.world.storage, &identity, fresh)?;
-        if path != place.path {
-            let (other, own) = (place.path.display(), path.display());
-            self.context.note(&format!(
-                "{other} holds a run of another manifest, of other data, or from another model file: this one is in {own}"
-            ));
-        }
+        self.say_own(&place.path, &path);
         Ok(path)
     }
 
@@ -147,23 +143,15 @@ impl<'a> Session<'a> {
         let Some(namesakes) = self.namesakes(place) else { return Ok(place.path.clone()) };
         let identity = data.map(|data| self.run_identity(data)).transpose()?;
         let same = identity.and_then(|identity| namesakes.same(&identity));
-        let found = same.or_else(|| namesakes.of_manifest(&self.manifests()));
+        let found = same.or_else(|| namesakes.of_manifest(&self.manifest));
         Ok(found.unwrap_or(&place.path).to_owned())
-    }
-
-    /// What this manifest is known by: with the length, and without.
-    fn manifests(&self) -> [String; 2] {
-        [self.manifest.fingerprint(), self.manifest.fingerprint_without_length()]
     }
 
     /// The data for the run in a folder. One that was begun keeps the version of replicated data that it started with.
     fn data_of_run(&self, folder: &Path, fresh: bool) -> Result<Dataset, Failure> {
-        let begun = if fresh { Vec::new() } else { folder::begun(&*self.context.world.storage, folder)? };
-        let own = self.manifests();
-        let pinned = begun.iter().find_map(|fingerprint| {
-            let mut words = fingerprint.split(' ');
-            words.next().filter(|manifest| own.iter().any(|own| own == manifest)).and(words.next())
-        });
+        let storage = &*self.context.world.storage;
+        let begun = if fresh { Begun::default() } else { folder::begun(storage, folder)? };
+        let pinned = begun.of_manifest(&self.manifest).and_then(|fingerprint| fingerprint.split(' ').nth(1));
         Ok(self.open_data(pinned)?.0)
     }
 
@@ -204,7 +192,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// When a file that the run starts from cannot be read.
     pub fn fingerprint(&self, data: &Dataset) -> Result<String, Diagnostics> {
-        self.fingerprint_of(&self.manifest.fingerprint(), data)
+        self.fingerprint_of(&self.manifest.fingerprint(Some(known(data))), data)
     }
 
     /// The same, where this stands for the manifest.
@@ -278,10 +266,13 @@ impl<'a> Session<'a> {
 
 /// How this data is trained on: as the manifest says, with a batch that is no larger than the training data.
 fn train_on(manifest: &Manifest, data: &Dataset) -> Train {
-    let rows = data.samples(Split::Train);
+    manifest.train_on(known(data)).cut_to(data.samples(Split::Train))
+}
+
+/// What models with a training of their own have to know of this data.
+fn known(data: &Dataset) -> Known {
     let numbers = matches!(data.schema().target, Target::Regression { .. });
-    let known = Known { rows, numbers, validated: data.samples(Split::Validation) > 0 };
-    manifest.train_on(known).cut_to(rows)
+    Known { rows: data.samples(Split::Train), numbers, validated: data.samples(Split::Validation) > 0 }
 }
 
 /// Threads and kernels as asked for.

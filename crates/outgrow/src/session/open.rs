@@ -2,14 +2,17 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
+use outgrow_data::files::IN_USE;
 use outgrow_data::replicas::{Replicas, Version, prepare_replicated};
 use outgrow_data::{
     Dataset, PrepareOptions, PrepareProgress, Prepared, Split, prepare, prepare_files, source_rows,
 };
 use outgrow_env::remote::is_url;
 use outgrow_env::{FolderPlace, Place, StorageBackend};
-use outgrow_ir::Diagnostic;
+use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_transform::Transform;
 
 use super::verbose;
@@ -17,6 +20,9 @@ use crate::cli::ManifestArgs;
 use crate::context::{Context, Failure};
 use crate::manifest::Manifest;
 use crate::places::{bucket, data_cache, data_roots, remote};
+
+/// How often it is looked whether somebody else still prepares the data.
+const BETWEEN: Duration = Duration::from_millis(50);
 
 /// An open data set.
 pub struct OpenData {
@@ -43,7 +49,7 @@ pub fn open_data(
     let options = options(manifest, args, threads, context, &tell)?;
     let spec = &manifest.spec.data;
     let Some(places) = &spec.storage else {
-        let prepared = prepare(spec, &options);
+        let prepared = patiently(context, || prepare(spec, &options));
         progress.finish();
         let prepared = prepared.map_err(|found| manifest.locate(found))?;
         verbose::prepared(&prepared, context);
@@ -54,7 +60,7 @@ pub fn open_data(
     let replicas =
         Replicas::new(places, &manifest.name, &|name| open_place(manifest, &storage, context, name))
             .map_err(|found| manifest.locate(found.into()))?;
-    let opened = prepare_replicated(spec, &options, &replicas, pinned);
+    let opened = patiently(context, || prepare_replicated(spec, &options, &replicas, pinned));
     progress.finish();
     let opened = opened.map_err(|found| manifest.locate(found))?;
     for fault in &opened.faults {
@@ -88,12 +94,40 @@ pub fn open_files(
         if is_url(&text) { text.clone() } else { whole() }
     };
     let files: Vec<String> = files.iter().map(name).collect();
-    let prepared = prepare_files(&manifest.spec.data, &files, transform, &options);
+    let prepared = patiently(context, || prepare_files(&manifest.spec.data, &files, transform, &options));
     progress.finish();
     // What is wrong with these files has no place in the manifest.
     let prepared = prepared?;
     say_notes(&prepared, context);
     Ok(Dataset::open(context.world.storage.clone(), &prepared.folder)?)
+}
+
+/// Prepares data, once nobody else does so in the same folder: then it is there. That may take as long as preparing it
+/// does; who dies in the middle of it holds the folder no longer.
+///
+/// # Errors
+/// What `prepare` fails by, but for a folder that is in use.
+fn patiently<T>(context: &Context, prepare: impl Fn() -> Result<T, Diagnostics>) -> Result<T, Diagnostics> {
+    let storage = &*context.world.storage;
+    let mut said = false;
+    loop {
+        let found = match prepare() {
+            Err(found) => found,
+            done => return done,
+        };
+        let folder = match found.0.as_slice() {
+            [one] if one.code == IN_USE => one.place.file.clone(),
+            _ => None,
+        };
+        let Some(folder) = folder else { return Err(found) };
+        if !std::mem::replace(&mut said, true) {
+            context.note("another process prepares this data: waiting until it is there");
+        }
+        thread::sleep(BETWEEN);
+        while storage.is_locked(&folder).unwrap_or(false) {
+            thread::sleep(BETWEEN);
+        }
+    }
 }
 
 /// The numbers in the source, from 1, of the records in a split of the manifest's data.

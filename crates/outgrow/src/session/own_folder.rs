@@ -2,22 +2,85 @@
 //! number: that which holds this run already, or else the first that is free.
 
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use outgrow_env::StorageBackend;
 use outgrow_ir::Diagnostics;
 
-use super::folder::{Occupant, begun, occupant};
+use super::Session;
+use super::folder::{Begun, Occupant, RunFolder, begun, is_first_word, occupant};
 use super::length::Identity;
+use crate::manifest::Manifest;
+use crate::places::RunPlace;
 
 /// The first number of a folder: the one of the name alone has none.
 const FIRST: u64 = 2;
+/// How often, and in which intervals, it is looked which run somebody is about to begin in a folder. That is known once it
+/// has compiled its programs: after a minute nobody waits any longer.
+const LOOKS: usize = 3000;
+const BETWEEN: Duration = Duration::from_millis(20);
+/// After so many it is said what is waited for.
+const PATIENT: usize = 100;
+
+impl Session<'_> {
+    /// The folder for a run, opened: the one that it was told; or one of its name that holds no other run, and it says so
+    /// if that is not the first. Of several runs that are begun at the same moment, each gets one of its own.
+    ///
+    /// # Errors
+    /// When there is something else in the folder, or somebody else who has the same run there.
+    pub fn open_folder(
+        &self,
+        place: &RunPlace,
+        identity: &Identity,
+        fresh: bool,
+    ) -> Result<RunFolder, Diagnostics> {
+        let storage = &self.context.world.storage;
+        let open = |path: &Path| RunFolder::open(storage.clone(), path, identity.clone(), fresh);
+        for look in 0..LOOKS {
+            let Some(namesakes) = self.namesakes(place) else { break };
+            let path = namesakes.folder_for(&**storage, identity, fresh)?;
+            let found = match open(&path) {
+                Ok(folder) => {
+                    self.say_own(&place.path, &path);
+                    return Ok(folder);
+                }
+                Err(found) => found,
+            };
+            let begun = begun(&**storage, &path)?;
+            let is_taken = storage.is_locked(&path).unwrap_or(false) || !begun.fingerprints.is_empty();
+            if fresh || !is_taken || begun.is(identity) {
+                return Err(found);
+            }
+            // Another run was begun there since it was looked; or somebody is about to begin one.
+            if begun.fingerprints.is_empty() {
+                if look == PATIENT {
+                    let path = path.display();
+                    self.context.note(&format!("waiting to see which run somebody else begins in {path}"));
+                }
+                thread::sleep(BETWEEN);
+            }
+        }
+        open(&place.path)
+    }
+
+    /// Says where a run is that is not in the first folder of its name.
+    pub(super) fn say_own(&self, first: &Path, own: &Path) {
+        if own != first {
+            let (other, own) = (first.display(), own.display());
+            self.context.note(&format!(
+                "{other} holds a run of another manifest, of other data, or from another model file: this one is in {own}"
+            ));
+        }
+    }
+}
 
 /// The runs that were begun in the folders of a name.
 pub struct Namesakes {
     /// The folder of the name alone.
     base: PathBuf,
-    /// Folders with what their runs are known by: with their length, and without.
-    runs: Vec<(PathBuf, Vec<String>)>,
+    /// Folders with what their runs are known by.
+    runs: Vec<(PathBuf, Begun)>,
 }
 
 impl Namesakes {
@@ -36,17 +99,15 @@ impl Namesakes {
 
     /// The folder of this run, or of one that differs in its length alone.
     pub fn same(&self, identity: &Identity) -> Option<&Path> {
-        let own = [&identity.fingerprint, &identity.without_length];
-        self.find(|begun| own.iter().any(|own| begun.contains(own)))
+        self.find(|begun| begun.is(identity))
     }
 
-    /// The folder of a run whose manifest has one of these fingerprints, whatever its data was.
-    pub fn of_manifest(&self, manifests: &[String]) -> Option<&Path> {
-        let manifest = |begun: &String| begun.split(' ').next().map(str::to_owned);
-        self.find(|begun| begun.iter().filter_map(manifest).any(|one| manifests.contains(&one)))
+    /// The folder of a run of this manifest, whatever its data was.
+    pub fn of_manifest(&self, manifest: &Manifest) -> Option<&Path> {
+        self.find(|begun| begun.of_manifest(manifest).is_some())
     }
 
-    fn find(&self, is_it: impl Fn(&[String]) -> bool) -> Option<&Path> {
+    fn find(&self, is_it: impl Fn(&Begun) -> bool) -> Option<&Path> {
         self.runs.iter().find(|(_, begun)| is_it(begun)).map(|(path, _)| path.as_path())
     }
 
@@ -65,9 +126,12 @@ impl Namesakes {
             return Ok(path.to_owned());
         }
         if fresh {
-            let manifests = [&identity.fingerprint, &identity.without_length];
-            let manifests = manifests.map(|own| own.split(' ').next().unwrap_or_default().to_owned());
-            return Ok(self.of_manifest(&manifests).unwrap_or(&self.base).to_owned());
+            let own = [&identity.fingerprint, &identity.without_length];
+            let own = own.map(|own| own.split(' ').next().unwrap_or_default());
+            let is_own = |begun: &Begun| {
+                begun.fingerprints.iter().any(|print| own.iter().any(|own| is_first_word(own, print)))
+            };
+            return Ok(self.find(is_own).unwrap_or(&self.base).to_owned());
         }
         // Something in the way that is no run is told as such by who opens the folder.
         if occupant(storage, &self.base)? != Occupant::Run {
@@ -85,16 +149,11 @@ pub fn free_folder(storage: &dyn StorageBackend, base: &Path) -> Result<PathBuf,
     let mut number = FIRST;
     loop {
         let path = numbered(base, number);
-        if occupant(storage, &path)? == Occupant::Nobody && !is_being_begun(storage, &path) {
+        if occupant(storage, &path)? == Occupant::Nobody {
             return Ok(path);
         }
         number += 1;
     }
-}
-
-/// Whether somebody is about to begin a run here, and has written nothing yet.
-fn is_being_begun(storage: &dyn StorageBackend, path: &Path) -> bool {
-    storage.entry(path).is_ok_and(|entry| entry.is_some()) && storage.lock(path).is_err()
 }
 
 /// The folder beside this one with a number.

@@ -7,12 +7,11 @@ use outgrow_train::metric::Ranking;
 use outgrow_transform::{Field, Target, TrainingData};
 use serde_json::Value as Json;
 
-use super::Session;
 use super::answers::TestAnswer;
 use super::best::Best;
-use super::decision;
 use super::outcome::{RunResult, Usage};
 use super::process::cpu_name;
+use super::{Session, decision, known};
 use crate::report::format::counted;
 use crate::report::{
     Bitmap, ClassRanking, Cleaning, ConfusionSample, ConfusionTable, CourseSpan, Curve, Machine, MemoryChart,
@@ -48,7 +47,7 @@ pub fn report(
     RunReport {
         name: session.manifest.name.clone(),
         subtitle: subtitle(session, data),
-        manifest: session.manifest.text_with_flags(),
+        manifest: session.manifest.resolved_toml(Some(known(data))),
         steps: outcome.steps,
         epochs: outcome.steps as f64 / per_epoch as f64,
         parameters: json["parameters"].as_u64().unwrap_or_default(),

@@ -9,11 +9,11 @@ use serde_json::{Value as Json, json};
 
 use super::best::Best;
 use super::estimate::{Estimate, line};
-use super::folder::{Ending, REPORT, RunFolder};
+use super::folder::{Ending, REPORT};
 use super::group::{EVALUATED, FINISHED, TRAINED, measure_links, timelines};
 use super::{
-    Recorder, RunResult, Session, decision, early_stopping, evaluate_run, package, page, usage, verbose,
-    weights,
+    Recorder, RunResult, Session, decision, early_stopping, evaluate_run, known, package, page, usage,
+    verbose, weights,
 };
 use crate::context::{Failure, Interrupted};
 use crate::latest;
@@ -46,9 +46,8 @@ impl Session<'_> {
         let model = self.model(&data)?;
         early_stopping::watched(&self.manifest, &data, &model.target).map_err(locate)?;
         decision::possible(&self.manifest, &data, &model.target).map_err(locate)?;
-        let path = &self.folder_of(place, &data, fresh)?;
-        let mut folder =
-            RunFolder::open(self.context.world.storage.clone(), path, self.run_identity(&data)?, fresh)?;
+        let mut folder = self.open_folder(place, &self.run_identity(&data)?, fresh)?;
+        let path = &folder.path().to_owned();
         self.go_on_to_length(&mut folder, &data)?;
         let ending = folder.ending(evaluate)?;
         if let Some(group) = &group {
@@ -83,7 +82,7 @@ impl Session<'_> {
         // From here on, what is done is worth keeping.
         let caught = context.interrupt.catch()?;
         // Only now: whatever is wrong with what was asked for leaves the folder as it was.
-        folder.begin(&self.manifest.resolved_toml(), &self.roots())?;
+        folder.begin(&self.manifest.resolved_toml(Some(known(&data))), &self.roots())?;
         latest::point(context, path);
         let progress = context.progress();
         let mut recorder = Recorder::new(&progress, context, folder.file("metrics.jsonl"), trainer.config());

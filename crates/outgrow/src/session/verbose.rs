@@ -20,7 +20,7 @@ fn whole(path: &Path) -> String {
 /// Where things are looked for, and what computes.
 pub(super) fn opened(manifest: &Manifest, args: &ManifestArgs, cpu: &CpuBackend, context: &Context) {
     if let Some(file) = manifest.file() {
-        context.detail("manifest", || format!("{}, fingerprint {}", whole(file), manifest.fingerprint()));
+        context.detail("manifest", || format!("{}, fingerprint {}", whole(file), manifest.fingerprint(None)));
     }
     context.detail("files", || {
         let roots: Vec<_> =

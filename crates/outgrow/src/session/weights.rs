@@ -11,7 +11,7 @@ use outgrow_tensor::Tensor;
 use outgrow_train::Trainer;
 
 use super::start::FirstWeights;
-use super::{Session, decision};
+use super::{Session, decision, known};
 use crate::report::format::{count, counted};
 
 /// Takes the trainer's weights from the file that the manifest names; those of a new head stay as they were drawn.
@@ -104,6 +104,6 @@ pub fn package(session: &Session<'_>, data: &Dataset, trainer: &Trainer) -> Resu
         weights: trainer.state.weights()?,
         transform: data.transform().clone(),
         decision: decision::of(trainer, data),
-        manifest: session.manifest.resolved_toml(),
+        manifest: session.manifest.resolved_toml(Some(known(data))),
     })
 }

@@ -15,6 +15,15 @@ use outgrow_store::safetensors;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
+/// The `[data]` of a small run with all three splits, which needs no file.
+pub const GLYPHS: &str = r#"
+[data]
+source = "synthetic:glyphs"
+samples = 200
+test = { samples = 40 }
+split = { validation = 0.2 }
+"#;
+
 /// A folder with manifests and data, in which the binary is run.
 pub struct Place {
     folder: TempDir,

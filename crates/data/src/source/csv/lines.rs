@@ -1,7 +1,7 @@
 //! The lines of a CSV file: fields as they stand there, and where.
 
 use crate::files::other_encoding;
-use outgrow_ir::Diagnostic;
+use outgrow_ir::{Diagnostic, counted};
 use outgrow_transform::RawFormat;
 use std::io::{self, Read};
 use std::path::Path;
@@ -165,9 +165,13 @@ impl<R: Read> Lines<R> {
         };
         let expected = *self.width.get_or_insert(fields);
         if fields != expected || fields > COLUMNS_MAX {
-            let problem = Diagnostic::new("data.csv.ragged-row", format!("the line has {fields} fields"))
-                .expected(format!("{} fields, as in the lines before", expected.min(COLUMNS_MAX)))
-                .hint("put fields that contain the delimiter into quotation marks");
+            let problem =
+                Diagnostic::new("data.csv.ragged-row", format!("the line has {}", counted(fields, "field")))
+                    .expected(format!(
+                        "{}, as in the lines before",
+                        counted(expected.min(COLUMNS_MAX), "field")
+                    ))
+                    .hint("put fields that contain the delimiter into quotation marks");
             return Some(Err(self.place(problem, line)));
         }
         let mut texts = Vec::with_capacity(fields);

@@ -15,7 +15,7 @@ use super::{Context, Opened, Part, RecordSource, Records, SourceKind, require};
 use crate::files::{Finder, Found, storage_problem};
 use crate::{DataSpec, Files, Names, TestSpec};
 use outgrow_env::StorageBackend;
-use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_ir::{Diagnostic, Diagnostics, counted};
 use outgrow_tensor::{DType, Tensor};
 use outgrow_transform::{Column, ColumnKind, Columns, Origin, Pixels, Record, Value};
 use std::sync::Arc;
@@ -149,7 +149,13 @@ impl Table {
             let first = &arrays[0];
             return Err(Diagnostic::new(
                 "data.npy.count",
-                format!("array `{}` has {rows} rows, array `{}` has {}", first.name, other.name, other.header.rows()),
+                format!(
+                    "array `{}` has {}, array `{}` has {}",
+                    first.name,
+                    counted(rows, "row"),
+                    other.name,
+                    other.header.rows()
+                ),
             )
             .file(&other.file.path)
             .expected("as many in each")
@@ -199,10 +205,13 @@ fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
     if let Some(names) = &spec.columns {
         let own = columns.0.len() - usize::from(spec.labels.is_some());
         if names.len() != own {
-            return Err(Diagnostic::new("data.columns", format!("{} names are given", names.len()))
-                .item("data.columns")
-                .expected(format!("{own}, one for each column of the array"))
-                .into());
+            return Err(Diagnostic::new(
+                "data.columns",
+                format!("`columns` has {}", counted(names.len(), "name")),
+            )
+            .item("data.columns")
+            .expected(format!("{own}, one for each column of the array"))
+            .into());
         }
         columns.0.iter_mut().zip(names).for_each(|(column, name)| column.name.clone_from(name));
     }

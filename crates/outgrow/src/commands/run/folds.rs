@@ -62,7 +62,7 @@ pub(super) fn run(args: &RunArgs, folds: u32, context: &Context, evaluate: bool)
             return Ok(context.answer(&all, &summary(&all))?);
         }
     }
-    folder.begin(&manifest.resolved_toml(), &session.roots())?;
+    folder.begin(&manifest.resolved_toml(None), &session.roots())?;
     latest::point(context, folder.path());
     drop(session);
     let (mut results, mut tested) = (Vec::new(), Vec::new());
@@ -286,7 +286,7 @@ fn report(manifest: &Manifest, all: &Json, tested: &[Tested]) -> FoldsReport {
     let each = all["each"].as_array().map_or(&[][..], Vec::as_slice);
     FoldsReport {
         name: manifest.name.clone(),
-        manifest: manifest.text_with_flags(),
+        manifest: manifest.resolved_toml(None),
         rows: all["test"]["samples"].as_u64().unwrap_or_default(),
         train_seconds: all["train_seconds"].as_f64().unwrap_or_default(),
         tiles: chief(all, "test"),

@@ -9,6 +9,7 @@ use outgrow_train::spec::{Interval, MetricName};
 use serde_json::{Value as Json, json};
 
 use crate::manifest::kept::{MANIFEST, RUN};
+use crate::session::folder::fold_folder;
 
 /// A run as its folder shows it.
 #[derive(Debug)]
@@ -19,9 +20,13 @@ pub struct PastRun {
     pub modified: u64,
     /// Whether it has ended.
     pub ended: bool,
+    /// Whether a process is at it now.
+    pub running: bool,
+    /// Of a k-fold evaluation, how many of its runs were begun.
+    pub folds: Option<usize>,
     /// How long it is to train, where it says so.
     pub length: Option<Interval>,
-    /// The last step that it tells of.
+    /// The last step that it tells of; of a k-fold evaluation, the steps of its runs together.
     pub step: u64,
     /// Its best evaluation, by the metric of early stopping, or by the loss.
     pub best: Option<Best>,
@@ -96,6 +101,8 @@ impl PastRun {
         let log = text(read("metrics.jsonl")?);
         let lines: Vec<Json> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let last = lines.last().and_then(|line| line["step"].as_u64());
+        let folds = folds(storage, path)?;
+        let of_folds = (!folds.is_empty()).then(|| folds.iter().map(|fold| fold.step).sum());
         let metric = manifest["train"]["early_stopping"]["metric"].as_str().unwrap_or("loss").to_owned();
         Ok(Self {
             modified: [RUN, "metrics.jsonl"]
@@ -105,7 +112,9 @@ impl PastRun {
                 .unwrap_or(0),
             ended,
             length: serde_json::from_value(run["length"].clone()).ok(),
-            step: result["steps"].as_u64().or(last).unwrap_or(0),
+            running: !ended && storage.is_locked(path).unwrap_or(false),
+            folds: Some(folds.len()).filter(|begun| *begun > 0),
+            step: result["steps"].as_u64().or(last).or(of_folds).unwrap_or(0),
             best: Best::of_result(&result["best"]).or_else(|| best(&lines, &metric)),
             result,
             manifest,
@@ -121,9 +130,13 @@ impl PastRun {
             .map_or_else(|| self.path.display().to_string(), |n| n.to_string_lossy().into_owned())
     }
 
-    /// `finished`, or `unfinished` for what still runs or was interrupted.
+    /// `finished`, `running`, or `unfinished` for what was interrupted.
     pub fn state(&self) -> &'static str {
-        if self.ended { "finished" } else { "unfinished" }
+        match (self.ended, self.running) {
+            (true, _) => "finished",
+            (false, true) => "running",
+            (false, false) => "unfinished",
+        }
     }
 
     /// When it last wrote something, as `2026-11-29 23:39`.
@@ -148,6 +161,7 @@ impl PastRun {
             "state": self.state(),
             "length": self.length,
             "step": self.step,
+            "folds": self.folds,
             "train_seconds": self.result["train_seconds"],
             "test": self.result["test"],
         });
@@ -156,6 +170,12 @@ impl PastRun {
         }
         json
     }
+}
+
+/// The runs of a k-fold evaluation that were begun so far; none in the folder of any other run.
+fn folds(storage: &dyn StorageBackend, path: &Path) -> Result<Vec<PastRun>, Diagnostics> {
+    let folds = (1..).map(|number| path.join(fold_folder(number)));
+    folds.take_while(|fold| PastRun::is_at(storage, fold)).map(|fold| PastRun::read(storage, &fold)).collect()
 }
 
 /// The first of the best evaluations.

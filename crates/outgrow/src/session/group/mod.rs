@@ -74,7 +74,7 @@ pub fn run_group(
 
 /// What a worker says of itself when it joins; of the data, which may take long to prepare, it tells later.
 fn about(manifest: &Manifest) -> Json {
-    json!({ "version": env!("CARGO_PKG_VERSION"), "manifest": manifest.fingerprint() })
+    json!({ "version": env!("CARGO_PKG_VERSION"), "manifest": manifest.fingerprint(None) })
 }
 
 /// In what another worker's words on itself differ from one's own: the key, what is said here, and there.
