@@ -3,6 +3,11 @@
 //! numbers on one binary grid are exact in any order. Infinity means that nothing can be said, as where a comparison
 //! could go either way.
 
+#[path = "attention_bounds.rs"]
+mod attention_bounds;
+
+use attention_bounds::Operands;
+use outgrow_ir::ops::attention::Attention;
 use outgrow_ir::ops::pad::Pad;
 use outgrow_ir::ops::pool2d::PoolKind;
 use outgrow_ir::{Graph, Node, Op, Scalar};
@@ -94,10 +99,26 @@ impl NodeBounds<'_> {
             Op::MaxPool2dGrad(_) if self.e[0].iter().all(|e| *e == 0.0) => self.sum(1),
             Op::ScatterAdd(_) | Op::MaxPool2dGrad(_) => vec![ANY; self.y.elements()],
             Op::Dot(_) | Op::Conv2d(_) | Op::Conv2dGradInput(_) | Op::Conv2dGradWeight(_) => self.products(),
+            Op::Attention(op) => self.rounded(self.attention(op).result()),
+            Op::AttentionGrad(op) => self.rounded(self.attention(&op.of).gradients()),
             Op::Gather(_) => self.gathered(),
             Op::ArgMax(op) => self.arg_max(op.axis, exact),
             _ => (0..self.y.elements()).map(|i| self.element(i)).collect(),
         }
+    }
+
+    /// Attention of bf16 is computed in f32 and rounded once.
+    fn attention<'a>(&'a self, op: &'a Attention) -> Operands<'a> {
+        let dtype = if self.node.ty.dtype == DType::F64 { DType::F64 } else { DType::F32 };
+        Operands { op, x: &self.x, e: &self.e, rounding: rounding(dtype) }
+    }
+
+    /// With the rounding to the type of the result, of either side.
+    fn rounded(&self, mut errors: Vec<f64>) -> Vec<f64> {
+        for (i, error) in errors.iter_mut().enumerate() {
+            *error += 2.0 * rounding(self.node.ty.dtype) * (self.y.get_f64(i).abs() + *error) + TINY;
+        }
+        errors
     }
 
     /// Whether an index is outside the table. Rows without elements are never read.

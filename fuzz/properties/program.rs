@@ -124,16 +124,19 @@ impl Program<'_> {
                 self.values.push(value);
                 return self.backwards(&op, &inputs, value);
             }
-            if inputs.is_empty() || inputs.len() == 3 {
+            if inputs.is_empty() || inputs.len() == 4 {
                 return;
             }
             let fitting: Vec<Value> =
                 self.values.iter().filter(|v| infer(&[**v]).is_some()).copied().collect();
-            let like = |v: &&Value| self.b.ty(**v).dims == ty.dims;
+            // Attention is of operands of one type only, so that no single one completes it.
+            let alike = name.starts_with("attention");
+            let like =
+                |v: &&Value| if alike { *self.b.ty(**v) == ty } else { self.b.ty(**v).dims == ty.dims };
             let like: Vec<Value> = self.values.iter().filter(like).copied().collect();
             let next = match self.byte() {
                 0..=180 if !fitting.is_empty() => fitting[self.below(fitting.len())],
-                0..=220 => like[self.below(like.len())],
+                byte if alike || byte <= 220 => like[self.below(like.len())],
                 _ => self.operand(),
             };
             inputs.push(next);
@@ -161,6 +164,7 @@ impl Program<'_> {
                 "conv2d" | "conv2d_grad_input" | "conv2d_grad_weight" | "pool2d" | "max_pool2d_grad" => {
                     ty.rank() == 4
                 }
+                "attention" | "attention_grad" => ty.rank() == 4 && ty.dtype.is_float(),
                 _ => false,
             }
         };
@@ -200,6 +204,7 @@ impl Program<'_> {
                 }
                 attrs.push(("axes", Attr::list(&axes)));
             }
+            "attention" | "attention_grad" => attrs.push(("causal", Attr::flag(self.below(2) == 1))),
             "slice" | "pad" | "concat" | "reverse" | "arg_max" => attrs.extend(self.along_axis(name, ty)),
             "reduce_sum" | "reduce_max" => {
                 let chosen = self.byte();

@@ -98,6 +98,12 @@ impl<'a> Rewriter<'a> {
                 None => parent,
             });
         }
+        // What was built anew knows the new values already.
+        for region in graph.regions.drain(self.source.regions.len()..) {
+            let parent = region.parent.and_then(|parent| becomes[parent.0 as usize]);
+            standing.push(Region { parent, ..region });
+            becomes.push(Some(RegionId(standing.len() as u32 - 1)));
+        }
         graph.regions = standing;
         for node in &mut graph.nodes {
             node.region = node.region.and_then(|id| becomes[id.0 as usize]);

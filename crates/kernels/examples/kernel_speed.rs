@@ -6,9 +6,9 @@
 #![allow(clippy::print_stdout)]
 
 use outgrow_kernels::{
-    ArgMax, BinaryOp, BufferRef, Conv2d, Conv2dGradInput, Conv2dGradWeight, Instr, Kernel, KernelPath,
-    Literal, Map, MatMul, MaxPool2dGrad, Pool2d, PoolKind, ProgramBuilder, RandomUniform, Reduce, ReduceOp,
-    ReduceSpec, ThreadPool, UnaryOp, View, Window,
+    ArgMax, Attention, AttentionGrad, BinaryOp, BufferRef, Conv2d, Conv2dGradInput, Conv2dGradWeight, Instr,
+    Kernel, KernelPath, Literal, Map, MatMul, MaxPool2dGrad, Pool2d, PoolKind, ProgramBuilder, RandomUniform,
+    Reduce, ReduceOp, ReduceSpec, ThreadPool, UnaryOp, View, Window,
 };
 use outgrow_tensor::{DType, RngKey};
 use std::time::Instant;
@@ -336,6 +336,19 @@ impl Bench {
         self.line("max pool gradient", &[nx, ny, nx], Unit::Bytes, || {
             Box::new(MaxPool2dGrad::new(view(0, x), view(1, y), view(2, x), [2, 2], w).expect("valid"))
         });
+        for dims in [[16, 128, 4, 64], [2, 1024, 4, 64]] {
+            let [batch, tokens, heads, d] = dims;
+            let (n, all) = (batch * tokens * heads * d, [batch, tokens, 3 * heads, d]);
+            let qkv = |part| view(0, all).sliced(2, part * heads, heads, 1);
+            let name = format!("causal attention {batch}x{tokens}x{heads}x{d}");
+            self.line(&name, &[3 * n, n], Unit::Flops, || {
+                Box::new(Attention::new(qkv(0), qkv(1), qkv(2), view(1, dims), true).expect("valid"))
+            });
+            self.line(&format!("{name}, gradient"), &[3 * n, n, 3 * n], Unit::Flops, || {
+                let (dy, out) = (view(1, dims), view(2, all));
+                Box::new(AttentionGrad::new(qkv(0), qkv(1), qkv(2), dy, out, true).expect("valid"))
+            });
+        }
     }
 }
 

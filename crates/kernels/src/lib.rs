@@ -44,6 +44,7 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 mod arg_max;
+mod attention;
 mod block;
 mod conv;
 mod error;
@@ -71,6 +72,7 @@ mod weight;
 mod window;
 
 pub use arg_max::ArgMax;
+pub use attention::{Attention, AttentionGrad};
 pub use block::{BinaryOp, CompareOp, Instr, Literal, ReduceOp, Reg, UnaryOp};
 pub use conv::{Conv2d, Conv2dGradInput, Conv2dGradWeight};
 pub use error::{KernelError, RunError};

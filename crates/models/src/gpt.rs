@@ -61,8 +61,7 @@ fn block(net: &mut Net, x: Value, size: &Size, normal: Init, into_residual: Init
     let (width, zeros) = (size.width, Some(Init::ZEROS));
     let y = net.layer_norm("l1", x, EPS);
     let qkv = net.dense_as("qkv", y, 3 * width, normal, zeros);
-    let [q, k, v] = [0, 1, 2].map(|i| net.b.slice(qkv, 2, i * width, (i + 1) * width));
-    let y = net.b.causal_attention(q, k, v, size.heads);
+    let y = net.b.causal_self_attention(qkv, size.heads);
     let y = net.dense_as("o", y, width, into_residual, zeros);
     let y = net.dropout(y, size.dropout);
     let x = net.b.residual(x, y);

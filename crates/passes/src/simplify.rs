@@ -135,9 +135,25 @@ fn neighbours(b: &mut Builder, op: &Op, inputs: &[Value]) -> Option<Value> {
     if first.axis != second.axis || extent(&first) != Some(second.low) {
         return None;
     }
-    let both = b.concat(&[first.parts, second.parts].concat(), first.axis);
+    let parts = [first.parts, second.parts].concat();
+    let both = uncut(b, &parts, first.axis).unwrap_or_else(|| b.concat(&parts, first.axis));
     let (low, high) = (first.low, second.high);
     Some(if (low, high) == (0, 0) { both } else { b.pad(both, first.axis, low, high, 0, 0.0) })
+}
+
+/// What values in a row along an axis are, if they were cut out of one value in this order: that part of it.
+fn uncut(b: &mut Builder, parts: &[Value], axis: usize) -> Option<Value> {
+    let cut = |part: &Value| {
+        let node = b.graph().node(*part);
+        match &node.op {
+            Op::Slice(s) if s.axis == axis && s.stride == 1 => Some((node.inputs[0], s.start, s.end)),
+            _ => None,
+        }
+    };
+    let cuts = parts.iter().map(cut).collect::<Option<Vec<_>>>()?;
+    let adjoin = cuts.windows(2).all(|pair| pair[0].0 == pair[1].0 && pair[0].2 == pair[1].1);
+    let ((whole, start, _), (_, _, end)) = (*cuts.first()?, *cuts.last()?);
+    adjoin.then(|| b.slice(whole, axis, start, end))
 }
 
 /// Values in a row along an axis, with zeros before and behind them.
@@ -176,6 +192,7 @@ fn structure(b: &mut Builder, op: &Op, inputs: &[Value], ty: &TensorType) -> Opt
         (Op::Reshape(_) | Op::Broadcast(_) | Op::Slice(_), _) if unchanged => Some(x),
         (Op::Pad(pad), _) if pad.low == 0 && pad.high == 0 && (pad.interior == 0 || unchanged) => Some(x),
         (Op::Concat(_), _) if inputs.len() == 1 => Some(x),
+        (Op::Concat(c), Op::Slice(_)) => uncut(b, inputs, c.axis),
         (Op::Transpose(t), _) if t.axes.iter().enumerate().all(|(i, a)| i == *a) => Some(x),
         (Op::Reshape(_), Op::Reshape(_)) => Some(b.reshape(before.inputs[0], &ty.dims)),
         (Op::Transpose(outer), Op::Transpose(inner)) => {
@@ -353,6 +370,24 @@ mod tests {
             },
             &["input", "slice", "exp", "slice", "exp", "slice", "exp", "concat"],
         );
+        // What was one value stays it.
+        check(
+            |b, x| {
+                let all = b.exp(x);
+                let parts = [(0, 1), (1, 2), (3, 1)].map(|(low, count)| {
+                    let part = b.slice(all, 1, low, low + count);
+                    b.pad(part, 1, low, 4 - low - count, 0, 0.0)
+                });
+                let sum = b.add(parts[2], parts[1]);
+                b.add(sum, parts[0])
+            },
+            &["input", "exp"],
+        );
+        let turned = |b: &mut Builder, x| {
+            let (low, high) = (b.slice(x, 1, 0, 1), b.slice(x, 1, 1, 4));
+            b.concat(&[high, low], 1)
+        };
+        check(turned, &["input", "slice", "slice", "concat"]);
         // Gaps, and parts that overlap, stay sums.
         for low in [0, 2] {
             let build = |b: &mut Builder, x: Value| {

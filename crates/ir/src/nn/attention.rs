@@ -31,18 +31,43 @@ impl Builder {
             if heads == 0 || width % heads != 0 {
                 return b.error(format!("a width of {width} cannot be shared by {heads} heads"));
             }
-            let d = width / heads;
-            let split = [batch, tokens, Dim::Fixed(heads), Dim::Fixed(d)];
+            let split = [batch, tokens, Dim::Fixed(heads), Dim::Fixed(width / heads)];
             let [q, k, v] = [q, k, v].map(|x| b.reshape(x, &split));
-            // [batch, heads, tokens, tokens]: which query, then which key.
-            let scores = b.dot(q, k, (&[0, 2], &[0, 2]), (&[3], &[3]));
-            let scores = b.mul_scalar(scores, 1.0 / (d as f64).sqrt());
-            let scores = b.mask_future(scores);
-            let weights = b.softmax(scores);
-            let y = b.dot(weights, v, (&[0, 1], &[0, 2]), (&[3], &[1]));
-            let y = b.transpose(y, &[0, 2, 1, 3]);
+            let y = b.attention(q, k, v, true);
             b.reshape(y, &[batch, tokens, Dim::Fixed(width)])
         })
+    }
+
+    /// [`Builder::causal_attention`] of queries, keys and values that one layer computed, `[batch, tokens, 3 * heads * d]`:
+    /// their gradients come as one value too, without being put in a row.
+    pub fn causal_self_attention(&mut self, qkv: Value, heads: usize) -> Value {
+        self.composite_of(&Attention { heads, causal: true }, &[qkv], |b| {
+            if !b.expect_rank(qkv, 3, "[batch, tokens, three widths]") {
+                return b.error("attention needs queries, keys and values for each token");
+            }
+            let (batch, tokens, width) = (b.dim(qkv, 0), b.dim(qkv, 1), b.fixed_dim(qkv, 2));
+            let parts = heads.checked_mul(3).filter(|parts| *parts > 0 && width % parts == 0);
+            let Some(parts) = parts else {
+                return b.error(format!("a width of {width} cannot be shared by three times {heads} heads"));
+            };
+            let split = [batch, tokens, Dim::Fixed(parts), Dim::Fixed(width / parts)];
+            let all = b.reshape(qkv, &split);
+            let [q, k, v] = [0, 1, 2].map(|i| b.slice(all, 2, i * heads, (i + 1) * heads));
+            let y = b.attention(q, k, v, true);
+            b.reshape(y, &[batch, tokens, Dim::Fixed(width / 3)])
+        })
+    }
+
+    /// What [`Builder::attention`] is, by products and a softmax: for whoever has no attention of its own.
+    pub fn attention_by_products(&mut self, q: Value, k: Value, v: Value, causal: bool) -> Value {
+        let d = self.fixed_dim(q, 3);
+        // [batch, heads, tokens, tokens]: which query, then which key.
+        let scores = self.dot(q, k, (&[0, 2], &[0, 2]), (&[3], &[3]));
+        let scores = self.mul_scalar(scores, 1.0 / (d as f64).sqrt());
+        let scores = if causal { self.mask_future(scores) } else { scores };
+        let weights = self.softmax(scores);
+        let y = self.dot(weights, v, (&[0, 1], &[0, 2]), (&[3], &[1]));
+        self.transpose(y, &[0, 2, 1, 3])
     }
 
     /// Scores `[.., queries, keys]` with those of keys after the query replaced by a large negative number.

@@ -373,6 +373,32 @@ fn regions_say_what_is_made_of_what() {
     }
 }
 
+/// However its operands come, and whether it is one op or several.
+#[test]
+fn attention_is_the_same_by_products() {
+    for causal in [true, false] {
+        let mut b = Builder::new("g");
+        let qkv = b.input("qkv", InputRole::Data, TensorType::new(DType::F64, [2usize, 5, 18]));
+        let all = b.reshape(qkv, &[2, 5, 6, 3].map(Dim::Fixed));
+        let [q, k, v] = [0, 1, 2].map(|i| b.slice(all, 2, 2 * i, 2 * i + 2));
+        let ys = [b.attention(q, k, v, causal), b.attention_by_products(q, k, v, causal)];
+        let mut ys = ys.map(|y| b.reshape(y, &[2, 5, 6].map(Dim::Fixed))).to_vec();
+        if causal {
+            let [q, k, v] = [0, 1, 2].map(|i| b.slice(qkv, 2, 6 * i, 6 * i + 6));
+            ys.extend([b.causal_attention(q, k, v, 2), b.causal_self_attention(qkv, 2)]);
+        }
+        ys.iter().enumerate().for_each(|(i, y)| b.output(&i.to_string(), *y));
+        let input = x(&[2, 5, 18]).values(RngKey::new(8));
+        let input = Tensor::from_f64(DType::F64, [2, 5, 18], |i| input.get_f64(i));
+        let outputs = interpret(&b.finish().unwrap(), &[input]).unwrap();
+        for y in &outputs[1..] {
+            for i in 0..y.elements() {
+                assert!((y.get_f64(i) - outputs[0].get_f64(i)).abs() < 1e-12, "{i}, causal: {causal}");
+            }
+        }
+    }
+}
+
 #[test]
 fn attributes_are_read_back_and_checked() {
     let mut b = Builder::new("g");

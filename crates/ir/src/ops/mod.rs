@@ -173,6 +173,8 @@ ops! {
     Conv2dGradWeight in conv2d_grad_weight,
     Pool2d in pool2d,
     MaxPool2dGrad in max_pool2d_grad,
+    Attention in attention,
+    AttentionGrad in attention_grad,
     // Indexing
     Gather in gather,
     ScatterAdd in scatter_add,

@@ -6,6 +6,7 @@
 //! themselves.
 
 mod emit;
+mod expand;
 mod ops;
 mod shapes;
 
@@ -61,6 +62,7 @@ pub fn export(
     weights: &BTreeMap<String, Tensor>,
     options: &ExportOptions,
 ) -> Result<ModelProto, Diagnostics> {
+    let graph = &*expand::expand(graph)?;
     let mut problems = Diagnostics::default();
     let mut wanted = Vec::new();
     for name in outputs {

@@ -6,23 +6,17 @@ use super::storage::Make;
 use outgrow_ir::ops::dot::Dot;
 use outgrow_ir::{Diagnostic, Diagnostics, Node, Op, OutputRole, Value};
 use outgrow_kernels::{
-    ArgMax, Conv2d, Conv2dGradInput, Conv2dGradWeight, Gather, Kernel, KernelError, Literal, MatMul,
-    MaxPool2dGrad, Pool2d, PoolKind, RandomUniform, ScatterAdd, View, Window,
+    ArgMax, Attention, AttentionGrad, Conv2d, Conv2dGradInput, Conv2dGradWeight, Gather, Kernel, KernelError,
+    Literal, MatMul, MaxPool2dGrad, Pool2d, PoolKind, RandomUniform, ScatterAdd, View, Window,
 };
 use outgrow_tensor::DType;
 
-/// A `Make` for a kernel of two operands and one result.
-fn two<K: Kernel + 'static>(make: impl FnOnce(View, View, View) -> Result<K, KernelError> + 'static) -> Make {
-    Box::new(move |reads, writes| match (<[View; 2]>::try_from(reads), <[View; 1]>::try_from(writes)) {
-        (Ok([a, b]), Ok([c])) => Ok(Box::new(make(a, b, c)?)),
-        _ => unreachable!("invariant: steps keep the number of their views"),
-    })
-}
-
-/// A `Make` for a kernel of one operand and one result.
-fn one<K: Kernel + 'static>(make: impl FnOnce(View, View) -> Result<K, KernelError> + 'static) -> Make {
-    Box::new(move |reads, writes| match (<[View; 1]>::try_from(reads), <[View; 1]>::try_from(writes)) {
-        (Ok([a]), Ok([b])) => Ok(Box::new(make(a, b)?)),
+/// A `Make` for a kernel of `N` operands and one result.
+fn several<const N: usize, K: Kernel + 'static>(
+    make: impl FnOnce([View; N], View) -> Result<K, KernelError> + 'static,
+) -> Make {
+    Box::new(move |reads, writes| match (<[View; N]>::try_from(reads), <[View; 1]>::try_from(writes)) {
+        (Ok(operands), Ok([result])) => Ok(Box::new(make(operands, result)?)),
         _ => unreachable!("invariant: steps keep the number of their views"),
     })
 }
@@ -60,7 +54,7 @@ impl Lowering<'_> {
             Op::Conv2d(op) => {
                 let (window, groups) = (window(&op.window), op.groups);
                 let together = self.is_together();
-                self.convolution(value, "conv2d", move |x, w, y| {
+                self.of_widened(value, "conv2d", move |[x, w], y| {
                     let conv = Conv2d::new(x, w, y, window, groups)?;
                     Ok(if together { conv.together() } else { conv })
                 });
@@ -68,14 +62,14 @@ impl Lowering<'_> {
             Op::Conv2dGradInput(op) => {
                 let (window, groups) = (window(&op.conv.window), op.conv.groups);
                 let together = self.is_together();
-                self.convolution(value, "conv2d_grad_input", move |dy, w, dx| {
+                self.of_widened(value, "conv2d_grad_input", move |[dy, w], dx| {
                     let conv = Conv2dGradInput::new(dy, w, dx, window, groups)?;
                     Ok(if together { conv.together() } else { conv })
                 });
             }
             Op::Conv2dGradWeight(op) => {
                 let (window, groups) = (window(&op.conv.window), op.conv.groups);
-                self.convolution(value, "conv2d_grad_weight", move |x, dy, dw| {
+                self.of_widened(value, "conv2d_grad_weight", move |[x, dy], dw| {
                     Conv2dGradWeight::new(x, dy, dw, window, groups)
                 });
             }
@@ -91,6 +85,16 @@ impl Lowering<'_> {
                 let (size, window) = (op.size, window(&op.window));
                 self.binary(value, "max_pool2d_grad", move |x, dy, dx| {
                     MaxPool2dGrad::new(x, dy, dx, size, window)
+                });
+            }
+            Op::Attention(op) => {
+                let causal = op.causal;
+                self.of_widened(value, "attention", move |[q, k, v], y| Attention::new(q, k, v, y, causal));
+            }
+            Op::AttentionGrad(op) => {
+                let causal = op.of.causal;
+                self.of_widened(value, "attention_grad", move |[q, k, v, dy], out| {
+                    AttentionGrad::new(q, k, v, dy, out, causal)
                 });
             }
             Op::Gather(_) => self.binary(value, "gather", Gather::new),
@@ -129,7 +133,7 @@ impl Lowering<'_> {
     ) {
         let x = self.view(self.graph.node(value).inputs[0]);
         let out = self.result(value);
-        self.emit(kernel, vec![x], vec![out], false, one(make));
+        self.emit(kernel, vec![x], vec![out], false, several(|[x], y| make(x, y)));
     }
 
     /// Lowers an op of two operands to one kernel.
@@ -142,20 +146,21 @@ impl Lowering<'_> {
         let (x, y) = (self.graph.node(value).inputs[0], self.graph.node(value).inputs[1]);
         let (x, y) = (self.view(x), self.view(y));
         let out = self.result(value);
-        self.emit(kernel, vec![x, y], vec![out], false, two(make));
+        self.emit(kernel, vec![x, y], vec![out], false, several(|[x, y], z| make(x, y, z)));
     }
 
-    /// Lowers a convolution, whose kernels have operands of f32 or f64: bf16 is widened before, which changes no value.
-    fn convolution<K: Kernel + 'static>(
+    /// Lowers an op of `N` operands whose kernel has operands of f32 or f64: bf16 is widened before, which changes no
+    /// value.
+    fn of_widened<const N: usize, K: Kernel + 'static>(
         &mut self,
         value: Value,
         kernel: &str,
-        make: impl FnOnce(View, View, View) -> Result<K, KernelError> + 'static,
+        make: impl FnOnce([View; N], View) -> Result<K, KernelError> + 'static,
     ) {
-        let inputs = &self.graph.node(value).inputs;
-        let operands = [inputs[0], inputs[1]].map(|input| self.widened(input));
+        let inputs = self.graph.node(value).inputs.clone();
+        let operands: Vec<View> = inputs.into_iter().map(|input| self.widened(input)).collect();
         self.sums(value, |lowering, out| {
-            lowering.emit(kernel, operands.into(), vec![out], false, two(make));
+            lowering.emit(kernel, operands, vec![out], false, several(make));
         });
     }
 
@@ -227,7 +232,7 @@ impl Lowering<'_> {
         dims.extend([a.dims[dot.lhs_batch.len()], b.dims[dot.lhs_batch.len() + 1]]);
         self.sums(value, |lowering, out| {
             let c = reshape(&out, &dims).expect("invariant: a fresh result is row-major");
-            lowering.emit("matmul", vec![a, b], vec![c], false, two(MatMul::new));
+            lowering.emit("matmul", vec![a, b], vec![c], false, several(|[a, b], c| MatMul::new(a, b, c)));
         });
     }
 }
