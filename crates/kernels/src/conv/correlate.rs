@@ -3,14 +3,15 @@
 //! the stride, with the taps that meet that phase, so that no product with an inserted zero is computed.
 //!
 //! The right operand of the product is never stored: vectors of neighbouring places are read from a padded copy of a
-//! part of the source, or packed from it panel by panel where places are too few or too far apart.
+//! part of the source, or packed from it panel by panel where places are too few or too far apart. Where windows are single
+//! elements, each on its own, it is the source itself.
 
 use super::padded::{Images, PADDED_BYTES, Part};
 use super::{Algorithm, Conv};
 use crate::error::KernelError;
 use crate::gemm::{
-    Blocks, K_BLOCK_MAX, MAX_COLUMNS, Matrix, Mode, OutColumns, Output, PackedRows, Panel, Product,
-    RightOperand, Tile, Tiles, part,
+    Blocks, Columns, K_BLOCK_MAX, MAX_COLUMNS, Matrix, Mode, OutColumns, Output, PackedRows, Panel, Plain,
+    Product, RightOperand, Tile, Tiles, part,
 };
 use crate::kernel::{Cx, Scratch};
 use crate::memory::AlignedBytes;
@@ -21,6 +22,9 @@ use crate::weight::{Layout, Packer};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Places of an image that are a part of their own, where images are right operands as they are.
+const PLAIN_PLACES: usize = 512;
 
 /// One tap of the window.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +49,8 @@ pub(super) struct Correlation {
     step: [usize; 2],
     /// Rows and columns of places.
     grid: [usize; 2],
+    /// Whether an image is the right operand as it is: one tap, which meets each element in turn.
+    plain: bool,
     /// Columns that are computed: as many as there are, or more, so that vectors of neighbours end where rows end.
     columns: usize,
     /// Strides of a weight between result channels and between source channels, and between groups.
@@ -115,11 +121,12 @@ impl Correlations {
             weight_strides: [w[0], w[1], w[0] * m as isize],
             out_start: 0,
             out_strides: [y.strides[0], y.strides[1], y.strides[2], y.strides[3]],
+            plain: false,
             columns: 0,
             blocks: Blocks::new(0, 1),
             packed_start: 0,
         };
-        Self::finish(vec![correlation])
+        Self::finish(vec![correlation], &conv.x)
     }
 
     /// The gradient by the input.
@@ -167,16 +174,17 @@ impl Correlations {
                     x.strides[2].wrapping_mul(strides[0] as isize),
                     x.strides[3].wrapping_mul(strides[1] as isize),
                 ],
+                plain: false,
                 columns: 0,
                 blocks: Blocks::new(0, 1),
                 packed_start: 0,
             });
         }
-        Self::finish(all)
+        Self::finish(all, &conv.y)
     }
 
     /// Fixes blocks and parts. `None` when a window has too many taps for a block.
-    fn finish(mut all: Vec<Correlation>) -> Option<Self> {
+    fn finish(mut all: Vec<Correlation>, source: &View) -> Option<Self> {
         let (mut packed, mut images, mut bands) = (0, usize::MAX, 1);
         for c in &mut all {
             if c.taps.len() > K_BLOCK_MAX {
@@ -186,6 +194,13 @@ impl Correlations {
             c.packed_start = packed;
             packed += c.groups * c.m * c.k();
             c.blocks = Blocks::new(c.channels, c.taps.len());
+            c.plain = c.is_plain(source);
+            if c.plain {
+                c.columns = c.grid[1];
+                images = images.min(c.batch.max(1));
+                bands = bands.max((c.grid[0] * c.grid[1] / PLAIN_PLACES).clamp(1, c.grid[0].max(1)));
+                continue;
+            }
             c.columns = c.computed_columns();
             let most = PADDED_BYTES / 4;
             let rows = (1..=c.grid[0]).rev().find(|&rows| c.part(1, rows).image() <= most).unwrap_or(1);
@@ -272,6 +287,17 @@ impl Algorithm for Correlations {
 }
 
 impl Correlation {
+    /// Whether the one tap of each place meets the element of the same number, where both are in a row for all of an image.
+    fn is_plain(&self, source: &View) -> bool {
+        let [rows, columns] = self.grid;
+        let in_a_row = |row: isize, column: isize| column == 1 && row == columns as isize;
+        matches!(self.taps.as_slice(), [Tap { shift: [0, 0], .. }])
+            && self.step == [1; 2]
+            && source.dims[2..] == [rows, columns]
+            && in_a_row(source.strides[2], source.strides[3])
+            && in_a_row(self.out_strides[2], self.out_strides[3])
+    }
+
     /// Extent of the inner dimension.
     fn k(&self) -> usize {
         self.channels * self.taps.len()
@@ -315,6 +341,9 @@ impl Correlation {
 
     /// Floats of a thread's scratch memory: the product's, a padded part, and the offsets of inner positions.
     fn scratch_floats(&self, images: usize, bands: usize) -> usize {
+        if self.plain {
+            return self.padded_start();
+        }
         let part = self.part(images, self.grid[0].div_ceil(bands));
         let floats = images.saturating_mul(part.image());
         self.offsets_start(floats).saturating_add(K_BLOCK_MAX * size_of::<usize>() / 4)
@@ -402,6 +431,10 @@ impl Correlation {
             return;
         }
         let scratch = scratch.cast::<f32>();
+        if self.plain {
+            // SAFETY: the caller's contract is the same.
+            return unsafe { self.compute_plain(&images, weights, cx.origin(out).cast(), &place, scratch) };
+        }
         let padded = self.part(place.images.len(), place.rows.len());
         let right = Patches {
             of: self,
@@ -438,6 +471,48 @@ impl Correlation {
         let columns = 0..place.images.len() * place.rows.len() * self.columns;
         // SAFETY: the caller's contract; the product's scratch memory is the first part of the thread's.
         unsafe { product.compute(place.panels, columns, scratch) };
+    }
+}
+
+impl Correlation {
+    /// Computes one part of the result where images are right operands as they are.
+    ///
+    /// # Safety
+    /// As for [`Correlation::compute`]; `images` begins with the group's channels, `out` with all channels.
+    unsafe fn compute_plain(
+        &self,
+        images: &Images,
+        weights: *const f32,
+        out: *mut f32,
+        place: &Place,
+        scratch: *mut f32,
+    ) {
+        let out = out.wrapping_offset(self.out_start + (place.group * self.m) as isize * self.out_strides[1]);
+        let packed = self.packed_start + place.group * self.m * self.k();
+        for image in place.images.clone() {
+            let start = images.start.wrapping_offset(image as isize * images.strides[0]);
+            let product = Product {
+                tiles: &self.tiles,
+                m: self.m,
+                blocks: self.blocks,
+                left: &PackedRows { start: weights.wrapping_add(packed), m: self.m },
+                right: &Columns {
+                    matrix: Matrix { start, across: 1, along: images.strides[1] },
+                    pack: self.tiles.pack.f32,
+                    // As for other products: few rows do not pay for packing.
+                    in_place: place.panels.len() <= 2 && self.tiles.masked && images.strides[1] >= 0,
+                },
+                out: &Plain {
+                    start: out.wrapping_offset(image as isize * self.out_strides[0]),
+                    row_step: self.out_strides[1],
+                    column_step: 1,
+                },
+                add: false,
+            };
+            let columns = place.rows.start * self.columns..place.rows.end * self.columns;
+            // SAFETY: the caller's contract.
+            unsafe { product.compute(place.panels.clone(), columns, scratch) };
+        }
     }
 }
 

@@ -134,7 +134,7 @@ impl Winograd {
     /// Whether the weights' values are made where they are used.
     fn is_few(&self) -> bool {
         let bytes = self.weight_floats()[1].saturating_mul(4);
-        self.ready.is_none() && self.blocks() <= FEW_BLOCKS && bytes > WEIGHT_BYTES
+        self.blocks() <= FEW_BLOCKS && bytes > WEIGHT_BYTES
     }
 
     /// Floats between points of the weights' values, and of all of them.
@@ -398,7 +398,8 @@ impl Winograd {
 
 impl Algorithm for Winograd {
     fn take_weights(&mut self, weight: &View, packer: &Packer<'_>) -> Result<(), KernelError> {
-        if !packer.holds(weight, weight.elements()) {
+        // Few tiles are quicker with values that are made of the weights than with four times as many bytes from memory.
+        if self.is_few() || !packer.holds(weight, weight.elements()) {
             return Ok(());
         }
         let layout = Layout::Winograd(WinogradLayout {
