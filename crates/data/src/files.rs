@@ -2,6 +2,7 @@
 
 use crate::download::Downloads;
 use crate::homes;
+use crate::source::image_folder::is_image;
 use flate2::read::MultiGzDecoder;
 use outgrow_env::remote::{SCHEMES, is_url};
 use outgrow_env::{StorageBackend, StorageError};
@@ -89,7 +90,11 @@ impl Finder<'_> {
                 }
             }
             if found.is_empty() {
-                return Err(self.not_found(pattern, key));
+                let is_there = self.folder_of(pattern)?;
+                return Err(match is_there {
+                    Some(folder) => self.nothing_in(&folder, key, endings)?,
+                    None => self.not_found(pattern, key),
+                });
             }
             all.extend(found);
         }
@@ -133,16 +138,55 @@ impl Finder<'_> {
             .item(key.to_owned())
             .expected("a folder on this machine"));
         }
-        for root in self.roots_of(path) {
-            let whole = root.join(path);
-            if let Some(entry) = self.entry(&whole)?
-                && entry.is_folder
-            {
-                let shown = path.trim_end_matches('/').to_owned();
-                return Ok(Found { shown, path: whole, bytes: 0 });
+        if let Some(whole) = self.folder_of(path)? {
+            let shown = path.trim_end_matches('/').to_owned();
+            return Ok(Found { shown, path: whole, bytes: 0 });
+        }
+        for whole in self.roots_of(path).iter().map(|root| root.join(path)) {
+            if self.entry(&whole)?.is_some() {
+                let diagnostic = Diagnostic::new("data.no-folder", format!("`{path}` is a file"));
+                return Err(diagnostic.file(whole).item(key.to_owned()).expected("a folder"));
             }
         }
         Err(self.not_found(path, key))
+    }
+
+    /// The folder of this name in the first of the roots that has one.
+    fn folder_of(&self, path: &str) -> Result<Option<PathBuf>, Diagnostic> {
+        for whole in self.roots_of(path).iter().map(|root| root.join(path)) {
+            if self.entry(&whole)?.is_some_and(|entry| entry.is_folder) {
+                return Ok(Some(whole));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What to say of a folder that holds no file with one of these endings.
+    fn nothing_in(&self, folder: &Path, key: &str, endings: &[&str]) -> Result<Diagnostic, Diagnostic> {
+        let list = |folder: &Path| self.storage.list(folder).map_err(|e| storage_problem(&e));
+        let inside = list(folder)?;
+        let mut has_images = inside.iter().any(|entry| !entry.is_folder && is_image(&entry.name));
+        for below in inside.iter().filter(|entry| entry.is_folder).take(FOLDERS_LOOKED_AT) {
+            let images = list(&folder.join(&below.name))?;
+            has_images |= images.iter().any(|entry| !entry.is_folder && is_image(&entry.name));
+        }
+        let names: Vec<&str> = inside.iter().take(NAMES_SHOWN).map(|entry| entry.name.as_str()).collect();
+        let more = if inside.len() > NAMES_SHOWN { " and others" } else { "" };
+        let holds = match names.as_slice() {
+            [] => "is empty".to_owned(),
+            names => format!("has {}{more}, and no file that is read", names.join(", ")),
+        };
+        let diagnostic = Diagnostic::new(NOT_FOUND, format!("the folder {holds}"))
+            .file(folder)
+            .item(key.to_owned())
+            .expected(format!("files that end in {}", endings.join(", ")));
+        Ok(match has_images {
+            true => diagnostic.hint(
+                "`source = \"image_folder\"` reads a folder that holds a folder of images for each class",
+            ),
+            false => diagnostic
+                .hint("name the file itself, or a pattern such as `logs/*.txt`, whatever it ends in"),
+        })
     }
 
     /// The file of a URL, fetched unless it is there already.
@@ -231,6 +275,10 @@ impl Finder<'_> {
         }
     }
 }
+
+/// Of a folder without files to read, so many folders are looked into, and so many names are told.
+const FOLDERS_LOOKED_AT: usize = 8;
+const NAMES_SHOWN: usize = 4;
 
 /// Bytes read from storage at a time.
 const CHUNK_BYTES: u64 = 1 << 20;

@@ -147,3 +147,25 @@ fn cifar10_is_the_same_from_parquet_and_from_a_folder() {
         assert_eq!(std::fs::read(entry.path()).unwrap(), std::fs::read(same).unwrap(), "{entry:?}");
     }
 }
+
+/// Whoever names a folder of images for a source that reads files is told so, and not that there is no such folder.
+#[test]
+fn a_folder_without_files_for_the_source_is_told_as_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &[("train/a/1.png", png(1)), ("notes/readme.md", b"#".to_vec())]);
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    for (files, problem, hint) in [
+        ("train", "the folder has a, and no file that is read", "image_folder"),
+        ("notes", "the folder has readme.md, and no file that is read", "name the file itself"),
+        ("empty", "the folder is empty", "name the file itself"),
+    ] {
+        let section = json!({ "source": "csv", "files": files, "label": "y" });
+        let found = try_prepare(section, folder.path(), &folder.path().join("cache")).unwrap_err();
+        assert_eq!(found.0[0].problem, problem, "{found}");
+        assert!(found.0[0].hint.as_ref().is_some_and(|own| own.contains(hint)), "{found}");
+        assert!(found.0[0].expected.as_ref().is_some_and(|own| own.contains(".csv")), "{found}");
+    }
+    let section = json!({ "source": "image_folder", "files": "notes/readme.md" });
+    let found = try_prepare(section, folder.path(), &folder.path().join("cache")).unwrap_err();
+    assert_eq!(found.0[0].problem, "`notes/readme.md` is a file", "{found}");
+}

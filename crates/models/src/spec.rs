@@ -24,7 +24,8 @@ pub struct ModelSpec {
     /// The list of layers, or the named architecture.
     #[serde(flatten)]
     pub architecture: ArchitectureSpec,
-    /// A safetensors file to start from; its tensors must have the model's names and shapes.
+    /// What to start from: a safetensors file, whose tensors must have the model's names and shapes, or the folder of a run
+    /// that has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
     /// What becomes of the last layer of a model that starts from weights, or from an ONNX file: `keep`, or `new` for one
@@ -282,7 +283,7 @@ pub struct Model {
     pub architecture: Architecture,
     /// What the last layer's activation said about the output.
     pub output: Output,
-    /// A safetensors file to start from, as the manifest writes it.
+    /// A safetensors file or a run's folder to start from, as the manifest writes it.
     pub weights: Option<String>,
     /// What becomes of the last layer where there are weights before training.
     pub head: Head,

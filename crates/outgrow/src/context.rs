@@ -153,8 +153,9 @@ impl Context {
         }
     }
 
-    /// Writes a result to stdout: one line of JSON with `--json`, else text.
+    /// Writes a result to stdout: one line of JSON with `--json`, else text. That is the last thing that a command does.
     pub fn answer(&self, json: &Json, text: &str) -> io::Result<()> {
+        self.interrupt.over();
         if self.json { self.print(&format!("{json}\n")) } else { self.print(text) }
     }
 
@@ -211,7 +212,7 @@ impl Context {
     /// Says how to go on with a run that was asked to end.
     fn tell_interrupted(&self, interrupted: &Interrupted) {
         let Interrupted { signal, run, step, steps } = interrupted;
-        let command = self.environment.same_command();
+        let command = self.environment.same_command(false);
         let how = command.as_deref().unwrap_or("the same command without --fresh");
         self.complain(&format!(
             "{} after step {step} of {steps}: the state is saved in {}\nto go on: {how}",
@@ -226,6 +227,23 @@ impl Context {
                 "steps": steps,
                 "go_on": command,
             });
+            let _ = self.print(&format!("{json}\n"));
+        }
+    }
+
+    /// Says that the process ends by a signal where there is no state to save: before the first step, or after the last
+    /// one. Whoever was to start anew and has not begun to is still to do so.
+    pub fn tell_ended(&self, signal: Signal, begun: bool) {
+        let command = self.environment.same_command(!begun);
+        let how = command.as_deref().unwrap_or("the same command");
+        // Where there is a bar, that stays in its line.
+        let line = if self.interactive && !self.quiet { "\n" } else { "" };
+        self.complain(&format!(
+            "{line}{}: what is prepared and saved so far is kept\nto go on: {how}",
+            signal.name()
+        ));
+        if self.json {
+            let json = json!({ "interrupted": signal.name(), "step": null, "go_on": command });
             let _ = self.print(&format!("{json}\n"));
         }
     }

@@ -31,6 +31,14 @@ pub fn main() -> ExitCode {
     };
     let environment = places::Environment::of_process();
     let context = context::Context::new(&cli.output, environment);
+    if matches!(cli.command, cli::Command::Run(_) | cli::Command::Train(_)) {
+        let told = context.clone();
+        let watched = context.interrupt.watch(move |signal, begun| told.tell_ended(signal, begun));
+        if let Err(error) = watched {
+            context.fail(error.into());
+            return ExitCode::FAILURE;
+        }
+    }
     match commands::dispatch(cli.command, &context) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

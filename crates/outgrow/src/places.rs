@@ -43,9 +43,10 @@ impl Environment {
         Self { data, cache: user_cache(given), cloud, no_color: given("NO_COLOR").is_some(), command }
     }
 
-    /// The command that goes on with what this one began, as a shell takes it; none where it is not known.
-    pub fn same_command(&self) -> Option<String> {
-        let again = self.command.iter().filter(|word| *word != "--fresh");
+    /// The command that goes on with what this one began, as a shell takes it; none where it is not known. With `fresh`, it
+    /// starts anew if this one was to.
+    pub fn same_command(&self, fresh: bool) -> Option<String> {
+        let again = self.command.iter().filter(|word| fresh || *word != "--fresh");
         let words: Vec<String> = again.map(|word| shell_word(&word.to_string_lossy())).collect();
         (!words.is_empty()).then(|| words.join(" "))
     }
@@ -231,8 +232,9 @@ mod tests {
         let environment =
             Environment { command: command.map(OsString::from).to_vec(), ..Environment::default() };
         let expect = r"./outgrow run 'my run.toml' --set train.lr=1e-3 --set 'name=it'\''s' ''";
-        assert_eq!(environment.same_command().as_deref(), Some(expect));
-        assert_eq!(Environment::default().same_command(), None);
+        assert_eq!(environment.same_command(false).as_deref(), Some(expect));
+        assert!(environment.same_command(true).is_some_and(|command| command.contains(" --fresh ")));
+        assert_eq!(Environment::default().same_command(false), None);
     }
 
     #[cfg(target_os = "linux")]

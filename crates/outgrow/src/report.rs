@@ -14,9 +14,11 @@ mod render;
 mod workers;
 
 use outgrow_data::{Dataset, Split};
+use outgrow_transform::Target;
 use serde::{Deserialize, Serialize};
 
 pub use bitmap::Bitmap;
+pub(crate) use charts::LEARNING_RATE;
 pub use folds::{FoldRow, FoldsReport, render as render_folds};
 pub use plot::{Plot, Scale, Series, Style};
 pub use render::{comparison_page, plot_page, render};
@@ -229,6 +231,8 @@ pub struct Processor {
 /// What happened to the data before training.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cleaning {
+    /// What is counted: `rows`, or `tokens` of a text.
+    pub unit: String,
     /// Rows that came in.
     pub rows_in: u64,
     /// Rows that were left.
@@ -245,15 +249,15 @@ impl Cleaning {
     /// What happened to a data set.
     pub fn of(dataset: &Dataset) -> Self {
         let report = dataset.report();
+        let is_text = matches!(dataset.schema().target, Target::Tokens { .. });
+        let splits = Split::ALL.iter().map(|split| (split.name().to_owned(), dataset.stored(*split)));
         Self {
+            unit: if is_text { "tokens" } else { "rows" }.into(),
             rows_in: report.rows_in(),
             rows_left: report.rows_out(),
             dropped: report.dropped(),
             filled: report.filled(),
-            splits: Split::ALL
-                .iter()
-                .map(|split| (split.name().to_owned(), dataset.stored(*split)))
-                .collect(),
+            splits: splits.filter(|(_, rows)| *rows > 0).collect(),
         }
     }
 }

@@ -45,6 +45,14 @@ fn a_manifest_gives_the_model_that_training_would_start_from() {
     place.json(&["export", "m.toml", "loaded.onnx", "--set", set]);
     let weights = |file: &str| read(&place, file).graph.unwrap().initializer;
     assert_eq!(weights("loaded.onnx"), weights("trained.onnx"));
+    // A run's folder stands for its weights, whatever their file is called.
+    for folder in ["r", "r/model"] {
+        place.json(&["export", "m.toml", "of-run.onnx", "--set", &format!("model.weights={folder}")]);
+        assert_eq!(weights("of-run.onnx"), weights("trained.onnx"), "{folder}");
+    }
+    std::fs::create_dir(place.path("empty")).unwrap();
+    let errors = place.refused(&["export", "m.toml", "of-run.onnx", "--set", "model.weights=empty"]);
+    assert_eq!(errors[0]["item"], "model.weights", "{errors:?}");
     assert_ne!(weights("fresh.onnx"), weights("trained.onnx"));
 }
 

@@ -152,6 +152,96 @@ fn asked_to_end_at_random_moments() {
     assert!(steps.len() > 12, "at different steps: {steps:?}");
 }
 
+/// How a run ended that was asked to end after so long from its start: nothing where that was before it listened.
+fn strike_after(place: &Place, args: &[&str], wait_for: Duration, name: &str) -> Option<Done> {
+    let child = place.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(wait_for);
+    signal(name, &child.id().to_string());
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let code = output.status.code()?;
+    Some(Done { code, stdout: text(output.stdout), stderr: text(output.stderr) })
+}
+
+/// Asks 20 times at moments spread over a whole run, from the start of the process to its end: while data is prepared,
+/// programs are compiled, steps taken, the model evaluated and the report written. The same command gives the bits of a run
+/// that nothing happened to.
+#[test]
+fn asked_to_end_at_random_moments_from_the_start_on() {
+    let place = Place::with(&MANIFEST.replace("samples = 300", "samples = 3000"));
+    let begun = Instant::now();
+    place.json(&["run", "m.toml", "--out", "calm"]);
+    let whole = begun.elapsed();
+    let expect = essence(&place, "calm");
+    let mut dice = Dice(61);
+    let (mut asked, mut runs) = (0, 0);
+    while asked < 20 {
+        runs += 1;
+        assert!(runs < 60, "runs end before they can be asked");
+        std::fs::remove_dir_all(place.path("cache")).unwrap();
+        let out = format!("r{runs}");
+        let args = ["run", "m.toml", "--out", &out, "--json"];
+        loop {
+            let name = ["INT", "TERM"][(dice.next() % 2) as usize];
+            let Some(done) = strike_after(&place, &args, whole.mul_f64(dice.fraction()), name) else {
+                asked += 1;
+                continue;
+            };
+            if done.code == 0 {
+                break;
+            }
+            asked += 1;
+            assert!(done.code == 130 || done.code == 143, "{done:?}");
+            let json: Json = serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("{e}: {done:?}"));
+            assert_eq!(json["interrupted"], format!("SIG{name}"), "{json}");
+            let go_on = json["go_on"].as_str().unwrap();
+            assert!(go_on.ends_with(&format!(" run m.toml --out {out} --json")), "{go_on}");
+            assert!(done.stderr.contains(&format!("to go on: {go_on}\n")), "{}", done.stderr);
+            assert!(!done.stderr.contains("error"), "{}", done.stderr);
+            if asked % 5 == 0 {
+                break;
+            }
+        }
+        place.run(&args).object();
+        assert_eq!(essence(&place, &out), expect, "run {runs}");
+    }
+}
+
+/// While data is prepared there is no run yet: what is prepared is kept, and who was to start anew still does.
+#[test]
+fn asked_to_end_while_data_is_prepared() {
+    let manifest = MANIFEST.replace("samples = 300", "samples = 60000").replace("batch = 24", "batch = 6000");
+    let place = Place::with(&manifest.replace("epochs = 24", "epochs = 2"));
+    place.json(&["run", "m.toml", "--out", "calm"]);
+    let expect = essence(&place, "calm");
+    place.json(&["run", "m.toml", "--out", "r"]);
+    for fresh in [true, false] {
+        std::fs::remove_dir_all(place.path("cache")).unwrap();
+        let args = ["run", "m.toml", "--out", "r", "--json", "--fresh"];
+        let args = &args[..if fresh { 6 } else { 5 }];
+        let before = common::files(&place.path("r"));
+        let mut child = place.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        while !place.path("cache/outgrow/data").exists() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        signal("INT", &child.id().to_string());
+        let done = wait(child, String::new());
+        assert_eq!(done.code, 130, "{done:?}");
+        let json: Json = serde_json::from_str(&done.stdout).unwrap();
+        assert!(json["interrupted"] == "SIGINT" && json["step"].is_null(), "{json}");
+        assert_eq!(json["go_on"].as_str().unwrap().contains("--fresh"), fresh, "{json}");
+        assert!(
+            done.stderr.contains("SIGINT: what is prepared and saved so far is kept\n"),
+            "{}",
+            done.stderr
+        );
+        common::check_kept(&before, &common::files(&place.path("r")), "asked to end before it began");
+        place.run(args).object();
+        assert_eq!(essence(&place, "r"), expect);
+    }
+}
+
 /// Asked while all work: by the terminal, which tells all processes, or by whoever knows the first one only. The whole
 /// group ends, and any number of workers goes on.
 #[test]

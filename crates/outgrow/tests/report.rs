@@ -131,6 +131,7 @@ fn classifier(classes: &[String]) -> RunReport {
             peak_memory_bytes: 214 << 20,
         }),
         cleaning: Some(Cleaning {
+            unit: "rows".into(),
             rows_in: 70_000,
             rows_left: 69_990,
             dropped: vec![("duplicate".into(), 10)],

@@ -315,6 +315,11 @@ fn find(storage: &Arc<dyn StorageBackend>, path: &Path) -> Result<Found, Diagnos
         Some(entry) => {
             Ok(Found { shown: path.display().to_string(), path: path.to_owned(), bytes: entry.bytes })
         }
+        // Who gives a language model words in place of a file.
+        None if path.extension().is_none() => Err(missing("there is no such file").hint(
+            "paths are relative to the folder that the command runs in; what a language model is to go on with may come \
+             through a pipe: echo WORDS | outgrow predict MODEL -",
+        )),
         None => Err(missing("there is no such file")
             .hint("paths are relative to the folder that the command runs in")),
     }

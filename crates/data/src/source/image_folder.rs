@@ -129,7 +129,7 @@ pub fn images_below(storage: &dyn StorageBackend, folder: &Path) -> Result<Vec<P
 }
 
 /// Whether a file is taken for an image, by its name.
-fn is_image(name: &str) -> bool {
+pub(crate) fn is_image(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ENDINGS.iter().any(|ending| name.ends_with(ending))
 }

@@ -23,6 +23,16 @@ pub struct Template {
     train: &'static [(&'static str, &'static str)],
 }
 
+/// How a network for images is trained.
+const IMAGES: &[(&str, &str)] = &[
+    ("epochs", "10"),
+    ("batch", "128"),
+    ("optimizer", "{ name = \"momentum\", momentum = 0.9 }"),
+    ("lr", "0.05"),
+    ("weight_decay", "5e-4"),
+    ("schedule", "\"cosine\""),
+];
+
 /// Every template.
 pub const TEMPLATES: &[Template] = &[
     Template {
@@ -64,6 +74,20 @@ pub const TEMPLATES: &[Template] = &[
         train: &[("epochs", "# 256"), ("batch", "# 256"), ("lr", "# 0.04")],
     },
     Template {
+        name: "folder",
+        about: "images (PNG, JPEG or WebP) in a folder for each class",
+        data: &[
+            ("source", "\"image_folder\""),
+            ("files", "\"images\""),
+            ("size", "[64, 64]"),
+            ("split", "{ validation = 0.1, test = 0.15 }"),
+            ("normalize", "\"standard\""),
+            ("augment", "{ crop = { padding = 4 }, flip = \"horizontal\" }"),
+        ],
+        model: &[("name", "\"resnet18\""), ("stem", "\"small\"")],
+        train: IMAGES,
+    },
+    Template {
         name: "images",
         about: "images (PNG or JPEG) and their classes in Parquet files, as on the Hugging Face Hub",
         data: &[
@@ -75,14 +99,7 @@ pub const TEMPLATES: &[Template] = &[
             ("normalize", "\"standard\""),
         ],
         model: &[("name", "\"resnet18\""), ("stem", "\"small\"")],
-        train: &[
-            ("epochs", "10"),
-            ("batch", "128"),
-            ("optimizer", "{ name = \"momentum\", momentum = 0.9 }"),
-            ("lr", "0.05"),
-            ("weight_decay", "5e-4"),
-            ("schedule", "\"cosine\""),
-        ],
+        train: IMAGES,
     },
     Template {
         name: "text",

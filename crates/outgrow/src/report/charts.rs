@@ -10,11 +10,11 @@ use super::frame::{self, bar, card, wide_card};
 use super::plot::{Plot, Scale, Series, Style};
 use super::{ClassRanking, Cleaning, Curve, OpTime, Processor, Regression, RunReport, SplitMetrics};
 
+/// What the curve of the learning rate is called.
+pub(crate) const LEARNING_RATE: &str = "learning rate";
+
 /// The most ops in the table; the others are added up.
 const MAX_OPS: usize = 16;
-
-/// With more metrics, their table takes the width of the page.
-const NARROW: usize = 5;
 
 /// The numbers at the top of the page.
 pub(super) fn tiles(report: &RunReport) -> Markup {
@@ -57,7 +57,7 @@ fn curve_card(curve: &Curve, best: Option<&(f64, String)>) -> Markup {
         title: format!("{} for each {}", curve.metric, curve.unit),
         x_label: curve.unit.clone(),
         series: curve.parts.iter().map(series).collect(),
-        y_scale: Scale::Linear,
+        y_scale: scale(curve),
         marks: best
             .filter(|_| curve.unit == "step")
             .map(|(step, _)| (*step, "best".to_owned()))
@@ -65,8 +65,24 @@ fn curve_card(curve: &Curve, best: Option<&(f64, String)>) -> Markup {
             .collect(),
         ..Plot::default()
     };
-    let title = format!("{} by {}", capital(metric_name(&curve.metric)), curve.unit);
+    // A curve that is alone has no legend to say what it is of.
+    let of = match curve.parts.as_slice() {
+        [(part, _)] if curve.metric != LEARNING_RATE => format!("{part} {}", metric_name(&curve.metric)),
+        _ => metric_name(&curve.metric).to_owned(),
+    };
+    let title = format!("{} by {}", capital(&of), curve.unit);
     card(&title, &PreEscaped(plot.svg()))
+}
+
+/// Of errors, values that are this many times as large as others are on a logarithmic axis.
+const DECADES: f64 = 100.0;
+
+/// How a curve's axis is divided: that of an error that falls by decades, so that it can be seen falling to its end.
+fn scale(curve: &Curve) -> Scale {
+    let falls = MetricName::of_name(&curve.metric).is_some_and(|metric| !metric.larger_is_better());
+    let values = || curve.parts.iter().flat_map(|(_, points)| points).map(|(_, y)| *y);
+    let (low, high) = values().fold((f64::INFINITY, 0.0f64), |(low, high), y| (low.min(y), high.max(y)));
+    if falls && low > 0.0 && high / low >= DECADES { Scale::Log } else { Scale::Linear }
 }
 
 /// The metrics of all parts of the data, as a table.
@@ -85,26 +101,35 @@ pub(super) fn metrics(metrics: &[SplitMetrics], baseline: Option<&SplitMetrics>)
         let found = split.values.iter().find(|(mine, _)| mine == name);
         found.map_or("–".to_owned(), |(_, value)| metric(name, *value))
     };
+    // What a baseline answers takes more room than its column has.
+    let head = |split: &SplitMetrics| {
+        let (name, rest) = split.split.split_once(": ").unwrap_or((&split.split, ""));
+        (capital(name), (!rest.is_empty()).then(|| format!("{}: {rest}.", capital(name))))
+    };
+    let heads: Vec<(String, Option<String>)> = metrics.iter().map(|split| head(split)).collect();
+    // A line for each metric: there may be many of them, and there are few parts of the data.
     let table = html! {
         div.scroll {
-            table {
+            table.dense {
                 tr {
                     th {}
-                    th.n { "Samples" }
-                    @for name in &names { th.n { (capital(metric_name(name))) } }
+                    @for (name, _) in &heads { th.n { (name) } }
                 }
-                @for split in &metrics {
+                tr {
+                    th { "Samples" }
+                    @for split in &metrics { td.n { (count(split.samples)) } }
+                }
+                @for name in &names {
                     tr {
-                        th { (capital(&split.split)) }
-                        td.n { (count(split.samples)) }
-                        @for name in &names { td.n { (value(split, name)) } }
+                        th { (capital(metric_name(name))) }
+                        @for split in &metrics { td.n { (value(split, name)) } }
                     }
                 }
             }
         }
+        @for note in heads.iter().filter_map(|(_, note)| note.as_ref()) { p.note { (note) } }
     };
-    let framed = if names.len() > NARROW { wide_card } else { card };
-    framed("Final weights", &table)
+    card("Final weights", &table)
 }
 
 /// Most classes whose curves are in one plot.
@@ -247,8 +272,8 @@ pub(super) fn ops(ops: &[OpTime]) -> Markup {
     let longest = sorted.iter().map(|op| op.total_ms).fold(0.0, f64::max);
     let table = html! {
         div.scroll {
-            table.ops {
-                tr { th {} th {} th.n { "Share" } th.n { "Time" } th.n { "Calls" } th.n { "GFLOP/s" } }
+            table.ops.dense.times {
+                tr { th {} th.bar {} th.n { "Share" } th.n { "Time" } th.n { "Calls" } th.n { "GFLOP/s" } }
                 @for op in &sorted {
                     tr {
                         th.op title=(op.name) { code { (op.name) } }
@@ -291,14 +316,15 @@ pub(super) fn processor(processor: &Processor, threads: usize) -> Markup {
 
 /// What happened to the data before training.
 pub(super) fn cleaning(cleaning: &Cleaning) -> Markup {
+    let unit = capital(&cleaning.unit);
     let tables = [
-        ("Part", "Rows", &cleaning.splits),
-        ("Left out because", "Rows", &cleaning.dropped),
+        ("Part", unit.as_str(), &cleaning.splits),
+        ("Left out because", unit.as_str(), &cleaning.dropped),
         ("Filled in", "Values", &cleaning.filled),
     ];
     let body = html! {
         p.fact {
-            b { (count(cleaning.rows_in)) } " rows came in, " b { (count(cleaning.rows_left)) } " are used."
+            b { (count(cleaning.rows_in)) } " " (cleaning.unit) " came in, " b { (count(cleaning.rows_left)) } " are used."
         }
         @for (title, what, entries) in tables {
             @if !entries.is_empty() {

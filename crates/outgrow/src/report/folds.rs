@@ -46,7 +46,9 @@ pub struct FoldRow {
 pub fn render(report: &FoldsReport) -> String {
     let folds = report.each.len();
     let subtitle = format!("{folds} folds of {} rows", count(report.rows));
-    let named = |(name, value): &(String, String)| (value.clone(), format!("test {}", metric_name(name)));
+    let named = |(name, value): &(String, String)| {
+        (value.replace("± ", "±\u{a0}"), format!("test {}", metric_name(name)))
+    };
     let mut tiles: Vec<(String, String)> = report.tiles.iter().map(named).collect();
     tiles.push((seconds(report.train_seconds), "training time".to_owned()));
     let body = html! {
@@ -68,7 +70,7 @@ pub fn render(report: &FoldsReport) -> String {
 fn table(report: &FoldsReport) -> Markup {
     html! {
         div.scroll {
-            table {
+            table.dense.folds {
                 tr {
                     th {}
                     th.n { "Rows" }

@@ -12,7 +12,9 @@ use super::{MemoryChart, PlannedBuffer};
 const MAX_BUFFERS: usize = 1500;
 const WIDTH: f64 = 1040.0;
 const HEIGHT: f64 = 380.0;
-const LEFT: f64 = 72.0;
+/// Labels are larger where the drawing is small.
+const LEFT: f64 = 118.0;
+const TOP: f64 = 24.0;
 const BOTTOM: f64 = 34.0;
 
 /// The section.
@@ -51,7 +53,7 @@ fn chart(plan: &MemoryChart) -> Option<String> {
     let top = buffers.iter().map(|buffer| buffer.offset.saturating_add(buffer.bytes)).max().unwrap_or(1);
     let step = (WIDTH - LEFT - 8.0) / (last + 1) as f64;
     let base = HEIGHT - BOTTOM;
-    let y = |at: u64| base - at as f64 / top as f64 * (base - 12.0);
+    let y = |at: u64| base - at as f64 / top as f64 * (base - TOP);
     let mut svg = format!(
         r#"<svg class="plot memory" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="which value lies where during which steps" xmlns="http://www.w3.org/2000/svg">"#
     );
@@ -68,7 +70,7 @@ fn chart(plan: &MemoryChart) -> Option<String> {
         );
     }
     for (i, buffer) in buffers.iter().enumerate() {
-        let (bottom, height) = (y(buffer.offset), buffer.bytes as f64 / top as f64 * (base - 12.0));
+        let (bottom, height) = (y(buffer.offset), buffer.bytes as f64 / top as f64 * (base - TOP));
         let _ = write!(
             svg,
             r#"<rect class="fill s{}" x="{:.2}" y="{:.2}" width="{:.2}" height="{:.2}"><title>{}: {}, steps {} to {}</title></rect>"#,
@@ -85,9 +87,9 @@ fn chart(plan: &MemoryChart) -> Option<String> {
     }
     let _ = write!(
         svg,
-        r#"<line class="axis" x1="{LEFT}" x2="{0}" y1="{base}" y2="{base}"/><text x="{LEFT}" y="{1}">step 0</text><text x="{0}" y="{1}" text-anchor="end">step {last}</text></svg>"#,
+        r#"<line class="axis" x1="{LEFT}" x2="{0}" y1="{base}" y2="{base}"/><text x="{LEFT}" y="{1}" dominant-baseline="hanging">step 0</text><text x="{0}" y="{1}" dominant-baseline="hanging" text-anchor="end">step {last}</text></svg>"#,
         WIDTH - 8.0,
-        base + 18.0,
+        base + 7.0,
     );
     Some(svg)
 }

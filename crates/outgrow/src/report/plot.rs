@@ -10,12 +10,19 @@ use super::format::{escape, number};
 const MAX_POINTS: usize = 800;
 const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 58.0;
 const RIGHT: f64 = 14.0;
-const TOP: f64 = 30.0;
-/// Where nothing stands above the plot.
+/// What is above a plot in any case, and the height of each line of text there.
 const BARE_TOP: f64 = 10.0;
+const TEXT_LINE: f64 = 20.0;
 const BOTTOM: f64 = 42.0;
+/// The least room for the labels at the left, and how wide a character may be: in a small drawing text is larger.
+const LEFT_MIN: f64 = 48.0;
+const CHARACTER: f64 = 10.9;
+/// Most series that are drawn.
+const SERIES_MAX: usize = 6;
+/// What stands before a name in the legend, and behind it.
+const LEGEND_LINE: f64 = 20.0;
+const LEGEND_GAP: f64 = 14.0;
 
 /// How an axis is divided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +78,11 @@ pub struct Plot {
     pub marks: Vec<(f64, String)>,
     /// Whether the line y = x is drawn, and both axes show the same range.
     pub diagonal: bool,
+}
+
+/// How wide a text may be.
+fn width(text: &str) -> f64 {
+    text.chars().count() as f64 * CHARACTER
 }
 
 /// One axis: from a range of values to a range of the drawing.
@@ -139,7 +151,6 @@ impl Plot {
                 y_range.1 + pad,
             );
         }
-        let x = Axis { scale: self.x_scale, from: x_range.0, to: x_range.1, start: LEFT, end: WIDTH - RIGHT };
         let y = Axis {
             scale: self.y_scale,
             from: y_range.0,
@@ -147,12 +158,15 @@ impl Plot {
             start: HEIGHT - BOTTOM,
             end: self.top(),
         };
+        let labels = y.ticks().into_iter().map(|(_, label)| width(&label) + 9.0);
+        let left = labels.fold(LEFT_MIN, f64::max);
+        let x = Axis { scale: self.x_scale, from: x_range.0, to: x_range.1, start: left, end: WIDTH - RIGHT };
         let mut svg = format!(
             r#"<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{0}" xmlns="http://www.w3.org/2000/svg"><title>{0}</title>"#,
             escape(&self.title)
         );
         self.draw_frame(&mut svg, &x, &y);
-        for (i, series) in self.series.iter().take(6).enumerate() {
+        for (i, series) in self.series.iter().take(SERIES_MAX).enumerate() {
             draw_series(&mut svg, series, i + 1, &x, &y);
         }
         self.draw_legend(&mut svg);
@@ -161,18 +175,38 @@ impl Plot {
     }
 
     fn top(&self) -> f64 {
-        if self.y_label.is_empty() && self.series.len() < 2 { BARE_TOP } else { TOP }
+        let legend = self.legend().len().max(usize::from(!self.y_label.is_empty()));
+        BARE_TOP + TEXT_LINE * (legend + usize::from(!self.marks.is_empty())) as f64
+    }
+
+    /// The series by the lines of the legend, each with the width of its entry; one that is alone needs none. The label of
+    /// the side axis stands at the left of the first line.
+    fn legend(&self) -> Vec<Vec<(usize, f64)>> {
+        if self.series.len() < 2 {
+            return Vec::new();
+        }
+        let (mut lines, mut room) = (vec![Vec::new()], WIDTH - RIGHT - width(&self.y_label) - LEGEND_GAP);
+        for (i, series) in self.series.iter().take(SERIES_MAX).enumerate() {
+            let own = LEGEND_LINE + width(&series.name) + LEGEND_GAP;
+            if own > room && lines.last().is_some_and(|line| !line.is_empty()) {
+                lines.push(Vec::new());
+                room = WIDTH - RIGHT;
+            }
+            room -= own;
+            lines.last_mut().unwrap_or(&mut Vec::new()).push((i, own));
+        }
+        lines
     }
 
     fn draw_frame(&self, svg: &mut String, x: &Axis, y: &Axis) {
-        let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
+        let (bottom, left, right) = (HEIGHT - BOTTOM, x.start, WIDTH - RIGHT);
         for (value, label) in y.ticks() {
             let at = y.at(value);
-            let _ = write!(svg, r#"<line class="grid" x1="{LEFT}" x2="{right}" y1="{at:.1}" y2="{at:.1}"/>"#);
+            let _ = write!(svg, r#"<line class="grid" x1="{left}" x2="{right}" y1="{at:.1}" y2="{at:.1}"/>"#);
             let _ = write!(
                 svg,
                 r#"<text x="{:.1}" y="{:.1}" text-anchor="end">{label}</text>"#,
-                LEFT - 7.0,
+                left - 7.0,
                 at + 4.0
             );
         }
@@ -183,10 +217,15 @@ impl Plot {
                 r#"<line class="tick" x1="{at:.1}" x2="{at:.1}" y1="{bottom}" y2="{}"/>"#,
                 bottom + 4.0
             );
-            let _ =
-                write!(svg, r#"<text x="{at:.1}" y="{}" text-anchor="middle">{label}</text>"#, bottom + 17.0);
+            // What would stand over the edge is moved from it.
+            let middle = at.min(WIDTH - width(&label) / 2.0);
+            let _ = write!(
+                svg,
+                r#"<text x="{middle:.1}" y="{}" text-anchor="middle">{label}</text>"#,
+                bottom + 20.0
+            );
         }
-        let _ = write!(svg, r#"<line class="axis" x1="{LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>"#);
+        let _ = write!(svg, r#"<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>"#);
         if self.diagonal {
             let (from, to) = (x.from.max(y.from), x.to.min(y.to));
             let _ = write!(
@@ -204,20 +243,20 @@ impl Plot {
             let _ = write!(
                 svg,
                 r#"<line class="mark" x1="{at:.1}" x2="{at:.1}" y1="{}" y2="{bottom}"/>"#,
-                self.top()
+                self.top() - TEXT_LINE + 4.0
             );
             let _ = write!(
                 svg,
                 r#"<text class="strong" x="{:.1}" y="{}" text-anchor="{anchor}">{}</text>"#,
                 at + dx,
-                self.top() + 12.0,
+                self.top() - 5.0,
                 escape(label)
             );
         }
         let _ = write!(
             svg,
             r#"<text x="{:.1}" y="{}" text-anchor="middle">{}</text><text x="4" y="14">{}</text>"#,
-            (LEFT + right) / 2.0,
+            (left + right) / 2.0,
             HEIGHT - 6.0,
             escape(&self.x_label),
             escape(&self.y_label)
@@ -225,23 +264,23 @@ impl Plot {
     }
 
     fn draw_legend(&self, svg: &mut String) {
-        if self.series.len() < 2 {
-            return;
-        }
-        let mut at = WIDTH - RIGHT;
-        for (i, series) in self.series.iter().take(6).enumerate().rev() {
-            let width = series.name.chars().count() as f64 * 9.0;
-            at -= width;
-            let _ = write!(svg, r#"<text x="{at:.1}" y="14">{}</text>"#, escape(&series.name));
-            at -= 20.0;
-            let _ = write!(
-                svg,
-                r#"<line class="line s{} {}" x1="{at:.1}" x2="{:.1}" y1="10" y2="10"/>"#,
-                i + 1,
-                if i == 1 { "dashed" } else { "" },
-                at + 15.0
-            );
-            at -= 14.0;
+        for (line, entries) in self.legend().iter().enumerate() {
+            let base = 14.0 + TEXT_LINE * line as f64;
+            let mut at = WIDTH - RIGHT + LEGEND_GAP - entries.iter().map(|(_, width)| width).sum::<f64>();
+            for (i, width) in entries {
+                let _ = write!(
+                    svg,
+                    r#"<line class="line s{} {}" x1="{at:.1}" x2="{:.1}" y1="{}" y2="{}"/><text x="{:.1}" y="{base}">{}</text>"#,
+                    i + 1,
+                    if *i == 1 { "dashed" } else { "" },
+                    at + LEGEND_LINE - 5.0,
+                    base - 4.0,
+                    base - 4.0,
+                    at + LEGEND_LINE,
+                    escape(&self.series[*i].name)
+                );
+                at += width;
+            }
         }
     }
 }

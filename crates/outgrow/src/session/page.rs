@@ -12,6 +12,7 @@ use super::best::Best;
 use super::outcome::{RunResult, Usage};
 use super::process::cpu_name;
 use super::{Session, decision, known};
+use crate::report::LEARNING_RATE;
 use crate::report::format::counted;
 use crate::report::{
     Bitmap, ClassRanking, Cleaning, ConfusionSample, ConfusionTable, CourseSpan, Curve, Machine, MemoryChart,
@@ -116,7 +117,7 @@ fn curves(lines: &[Json]) -> Vec<Curve> {
     let rates = series("lr", "train");
     if rates.windows(2).any(|w| w[0].1 != w[1].1) {
         curves.push(Curve {
-            metric: "learning rate".into(),
+            metric: LEARNING_RATE.into(),
             unit: "step".into(),
             parts: vec![("train".into(), rates)],
         });

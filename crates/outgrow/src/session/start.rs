@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::spec::Architecture;
+use outgrow_predict::Package;
 use outgrow_store::{safetensors, sha256};
 use outgrow_tensor::Tensor;
 
@@ -50,17 +51,24 @@ impl Session<'_> {
     }
 
     fn read_weights(&self, file: &str) -> Result<FirstWeights, Diagnostics> {
-        let roots = self.roots();
-        let Some(path) = roots.iter().map(|root| root.join(file)).find(|path| path.is_file()) else {
+        let (roots, storage) = (self.roots(), &*self.context.world.storage);
+        let candidates: Vec<PathBuf> = roots.iter().map(|root| root.join(file)).collect();
+        // In a package the file may have any name: who names its folder, or that of the run, need not know.
+        if let Some(folder) = candidates.iter().find(|path| path.exists()).filter(|path| path.is_dir()) {
+            let package = Package::find(storage, folder)
+                .map_err(|found| self.manifest.locate(found.item("model.weights").into()))?;
+            let tensors = Package::load(storage, &package)?.weights;
+            return Ok(FirstWeights { path: package, tensors });
+        }
+        let Some(path) = candidates.into_iter().find(|path| path.is_file()) else {
             let places = roots.iter().map(|r| r.display().to_string()).collect::<Vec<_>>().join(", ");
             let diagnostic =
                 Diagnostic::new("model.weights", format!("there is no file `{file}`")).item("model.weights");
-            return Err(self
-                .manifest
-                .locate(diagnostic.expected(format!("a safetensors file in one of: {places}")).into()));
+            let expected =
+                format!("a safetensors file, or the folder of a run that has ended, in one of: {places}");
+            return Err(self.manifest.locate(diagnostic.expected(expected).into()));
         };
-        let tensors =
-            safetensors::read(&*self.context.world.storage, &path).map_err(|e| e.into_diagnostics())?.tensors;
+        let tensors = safetensors::read(storage, &path).map_err(|e| e.into_diagnostics())?.tensors;
         Ok(FirstWeights { path, tensors })
     }
 

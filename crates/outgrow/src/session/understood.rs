@@ -4,7 +4,7 @@ use outgrow_data::{Dataset, Split};
 use outgrow_train::spec::{Interval, Train};
 use outgrow_transform::{ColumnKind, Role, Target};
 
-use crate::report::format::{count, counted, number};
+use crate::report::format::{count, counted, metric_name, number};
 
 /// Most names that stand in a line.
 const NAMES_MAX: usize = 10;
@@ -26,7 +26,7 @@ pub fn pretuned(train: &Train, rows: u64) -> String {
         Interval::Steps(steps) => counted(steps, "step"),
     };
     let kept = train.early_stopping.filter(|stop| stop.restore_best).map_or(String::new(), |stop| {
-        format!("; the epoch with the best validation {} is kept", stop.metric.name())
+        format!("; the epoch with the best validation {} is kept", metric_name(stop.metric.name()))
     });
     let (batch, lr) = (counted(train.batch as u64, "row"), number(train.lr));
     format!(

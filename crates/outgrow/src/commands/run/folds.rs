@@ -289,13 +289,19 @@ fn report(manifest: &Manifest, all: &Json, tested: &[Tested]) -> FoldsReport {
         manifest: manifest.resolved_toml(None),
         rows: all["test"]["samples"].as_u64().unwrap_or_default(),
         train_seconds: all["train_seconds"].as_f64().unwrap_or_default(),
-        tiles: chief(all, "test"),
+        tiles: {
+            // The most telling one comes first: one that is not the loss.
+            let (loss, mut others): (Vec<_>, Vec<_>) =
+                chief(all, "test").into_iter().partition(|(name, _)| name == MetricName::Loss.name());
+            others.extend(loss);
+            others
+        },
         each: each.iter().enumerate().map(row).collect(),
         all: vec![
             ("Mean".into(), values(&all["test"])),
             ("Deviation".into(), values(&all["deviation"]["test"])),
-            ("Mean of the training data".into(), values(&all["train"])),
-            ("Mean of the baseline".into(), values(&all["baseline"]["test"])),
+            ("On training data".into(), values(&all["train"])),
+            ("Baseline".into(), values(&all["baseline"]["test"])),
         ],
         confusion: confusion(tested),
         regression: regression(tested),
