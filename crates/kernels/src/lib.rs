@@ -57,6 +57,7 @@ mod matmul;
 mod memory;
 mod number;
 mod path;
+pub mod peak;
 mod pool2d;
 mod pool_pairs;
 mod pool_rows;

@@ -340,6 +340,8 @@ pub enum BenchAction {
     Infer(BenchInferArgs),
     /// Measure what messages between workers cost: latency, seconds per byte, seconds per byte added
     Links(BenchLinksArgs),
+    /// Measure this machine: arithmetic, memory traffic, and how near to their limits kernels come
+    Machine(BenchMachineArgs),
     /// Put a server of the Open Inference Protocol under load: requests per second, latencies, refusals, errors
     Serve(BenchServeArgs),
     /// Time training steps of models that other systems are timed with
@@ -377,6 +379,29 @@ pub struct BenchInferArgs {
     /// Then time every kernel of some runs too, and say what takes the time
     #[arg(long)]
     pub profile: bool,
+    /// How the processor is used.
+    #[command(flatten)]
+    pub processor: ProcessorArgs,
+}
+
+/// How to measure this machine.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+What is measured of the processor and the memory is written as the machine's profile, against which costs are read. The
+limit of a kernel is the longer of its arithmetic at the peak and its traffic at the rate of the level of memory that holds
+its operands; algorithms with fewer operations than the definition (Winograd's) can pass it.
+
+Examples:
+  outgrow bench machine
+  outgrow bench machine --threads 1 --kernel-path avx2 --output one.json --json")]
+pub struct BenchMachineArgs {
+    /// For how long to time each kernel
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.3)]
+    pub seconds: f64,
+    /// Where the profile is written [default: outgrow/machine.json in the user's cache folder, for all threads and the
+    /// fastest kernels only]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
     /// How the processor is used.
     #[command(flatten)]
     pub processor: ProcessorArgs,

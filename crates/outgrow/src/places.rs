@@ -151,6 +151,11 @@ pub fn data_cache(manifest: &Manifest, args: &ManifestArgs, environment: &Enviro
     args.cache.clone().or_else(usual).unwrap_or_else(|| manifest.folder().join(".outgrow-cache"))
 }
 
+/// Where what was measured of this machine is kept: in the user's cache folder, if there is one.
+pub fn machine_file(environment: &Environment) -> Option<PathBuf> {
+    environment.cache.as_ref().map(|cache| cache.join("outgrow").join("machine.json"))
+}
+
 /// Where a run is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunPlace {

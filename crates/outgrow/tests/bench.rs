@@ -39,6 +39,38 @@ fn links_of_every_kind_are_measured() {
 }
 
 #[test]
+fn the_machine_is_measured_and_its_profile_kept() {
+    let place = Place::new();
+    let args = ["bench", "machine", "--seconds", "0.001", "--threads", "2"];
+    // Of so many threads as somebody said it is not what others are to read by default.
+    let found = place.json(&args);
+    assert_eq!(found["file"], Json::Null);
+    let found = place.json(&args[..4]);
+    let usual = place.path("cache/outgrow/machine.json");
+    assert_eq!(found["file"].as_str(), usual.to_str());
+    assert!(usual.exists());
+    let found = place.json(&[&args[..], &["--output", "deep/machine.json"]].concat());
+    assert_eq!(found["file"].as_str(), Some("deep/machine.json"));
+    let kept: Json = serde_json::from_str(&place.read("deep/machine.json")).unwrap();
+    assert_eq!(kept, found["profile"]);
+    let number = |of: &Json, key: &str| of[key].as_f64().unwrap_or_else(|| panic!("{key}: {of}"));
+    let peaks = kept["peaks"].as_array().unwrap();
+    let threads: Vec<_> = peaks.iter().map(|peak| peak["threads"].as_u64().unwrap()).collect();
+    assert_eq!(threads, [1, 2]);
+    assert!(peaks.iter().all(|peak| number(peak, "f32_flops_per_s") > 1e8), "{kept}");
+    let memory = kept["memory"].as_array().unwrap();
+    assert!(memory.windows(2).all(|two| number(&two[0], "bytes") < number(&two[1], "bytes")), "{kept}");
+    for key in ["read_bytes_per_s", "write_bytes_per_s", "copy_bytes_per_s"] {
+        assert!(memory.iter().all(|level| number(level, key) > 1e7), "{key}: {kept}");
+    }
+    let kernels = found["kernels"].as_array().unwrap();
+    assert!(kernels.len() > 20, "{found}");
+    for kernel in kernels {
+        assert!(number(kernel, "ms") > 0.0 && number(kernel, "limit_ms") > 0.0, "{kernel}");
+    }
+}
+
+#[test]
 fn steps_are_timed_and_profiled() {
     let place = Place::new();
     for (work, batch) in [("mlp", 128.0), ("lenet", 128.0), ("gpt", 16.0)] {
@@ -57,6 +89,7 @@ fn steps_are_timed_and_profiled() {
         assert!(products.iter().map(|one| one["number"].as_u64().unwrap()).sum::<u64>() >= 8, "{found}");
         let whole: f64 = kernels.iter().map(|one| one["ms"].as_f64().unwrap()).sum();
         assert!(whole > 0.0, "{found}");
+        assert!(kernels.iter().all(|one| one["limit_ms"].as_f64().unwrap() > 0.0), "{found}");
     }
 }
 

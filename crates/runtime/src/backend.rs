@@ -36,7 +36,7 @@ pub struct Work {
 }
 
 /// One step of an executable, for reports.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct StepInfo {
     /// The kernel.
     pub kernel: String,
@@ -46,6 +46,8 @@ pub struct StepInfo {
     pub origin: Arc<str>,
     /// Arithmetic and memory traffic.
     pub cost: Cost,
+    /// Whether all that it reads is bf16.
+    pub bf16: bool,
 }
 
 /// Something that was compiled, known to its backend. It never changes, so any number of threads run it at once, each

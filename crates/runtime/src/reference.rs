@@ -35,6 +35,7 @@ pub(crate) fn node_steps(graph: &Graph) -> Vec<StepInfo> {
         ops: node.op.rule().name().into(),
         origin: node.origin.clone(),
         cost: graph.node_cost(value),
+        ..StepInfo::default()
     };
     graph.iter().map(step).collect()
 }

@@ -16,7 +16,7 @@ pub(crate) use pack::{Matrix, PackFn, Panel, Source};
 pub(crate) use packed::{PackedColumns, PackedRows};
 pub(crate) use tile::{MAX_COLUMNS, MAX_ROWS, Mode, Tile, Tiles, prefetch};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use vector::{Avx2, Avx512};
+pub(crate) use vector::{Avx2, Avx512, Avx512Pairs};
 pub(crate) use vector::{Portable, Vector};
 
 use std::ops::Range;

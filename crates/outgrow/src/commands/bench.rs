@@ -2,6 +2,7 @@
 
 mod infer;
 mod links;
+mod machine;
 mod made_up;
 mod profile;
 mod serve;
@@ -19,6 +20,7 @@ pub fn run(args: &BenchArgs, context: &Context) -> Result<(), Failure> {
     match &args.action {
         BenchAction::Infer(args) => infer::run(args, context),
         BenchAction::Links(args) => links::run(args, context),
+        BenchAction::Machine(args) => machine::run(args, context),
         BenchAction::Serve(args) => serve::run(args, context),
         BenchAction::Train(args) => train::run(args, context),
     }

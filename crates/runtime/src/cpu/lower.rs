@@ -51,12 +51,7 @@ pub fn lower(graph: &Graph, bindings: &Bindings, weights: &Weights) -> Result<Lo
         weights: Vec::new(),
         output_of: vec![None; graph.nodes.len()],
         over: Vec::new(),
-        info: StepInfo {
-            kernel: String::new(),
-            ops: String::new(),
-            origin: "".into(),
-            cost: Cost::default(),
-        },
+        info: StepInfo::default(),
         units,
         unit_of,
         exported,
@@ -80,8 +75,7 @@ pub fn lower(graph: &Graph, bindings: &Bindings, weights: &Weights) -> Result<Lo
 fn copy_back(storages: &[Storage], input: usize, output: usize) -> Step {
     let bytes = storages[input].bytes;
     let view = |storage: usize| View::whole(storage as u32, DType::U8, [bytes]);
-    let info =
-        StepInfo { kernel: "map".into(), ops: "copy".into(), origin: "".into(), cost: Cost::default() };
+    let info = StepInfo { kernel: "map".into(), ops: "copy".into(), ..StepInfo::default() };
     let (reads, writes) = (vec![view(output)], vec![view(input)]);
     Step { reads, writes, in_place: true, make: make_copy(), info }
 }
@@ -177,7 +171,7 @@ impl Lowering<'_> {
         ops.dedup();
         let node = self.graph.node(nodes[0]);
         let cost = nodes.iter().map(|v| self.graph.node_cost(*v)).sum();
-        self.info = StepInfo { kernel: String::new(), ops: ops.join("+"), origin: node.origin.clone(), cost };
+        self.info = StepInfo { ops: ops.join("+"), origin: node.origin.clone(), cost, ..StepInfo::default() };
     }
 
     fn constant(&mut self, tensor: &Tensor) -> Location {
@@ -270,7 +264,8 @@ impl Lowering<'_> {
         let bytes = |views: &[View]| views.iter().map(View::distinct_bytes).fold(0, u64::saturating_add);
         let (bytes_read, bytes_written) = (bytes(&reads), bytes(&writes));
         let cost = Cost { bytes_read, bytes_written, ..self.info.cost };
-        let info = StepInfo { kernel: kernel.into(), cost, ..self.info.clone() };
+        let bf16 = !reads.is_empty() && reads.iter().all(|view| view.dtype == DType::BF16);
+        let info = StepInfo { kernel: kernel.into(), cost, bf16, ..self.info.clone() };
         // What is computed once must not be counted for the copies around it.
         self.info.cost = Cost::default();
         self.steps.push(Step { reads, writes, in_place, make, info });
@@ -324,8 +319,7 @@ impl Lowering<'_> {
     /// output) of what is to be written in place.
     fn finish_outputs(&mut self, bindings: &Bindings) -> Vec<(usize, usize)> {
         let (mut pairs, mut taken) = (Vec::new(), HashSet::new());
-        self.info =
-            StepInfo { kernel: String::new(), ops: "copy".into(), origin: "".into(), cost: Cost::default() };
+        self.info = StepInfo { ops: "copy".into(), ..StepInfo::default() };
         for (o, Output { value, .. }) in self.graph.outputs.iter().enumerate() {
             if let Some(input) = self.over[o] {
                 let mut result = self.output_copy(*value);

@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use outgrow_env::Clock;
-use outgrow_ir::{Diagnostic, Diagnostics, Problem, counted};
+use outgrow_ir::{Diagnostic, Diagnostics, MachineProfile, Problem, counted};
 use outgrow_predict::{Extent, Model, ModelOptions, Port};
 use outgrow_tensor::{RngKey, Tensor};
 use serde_json::{Value as Json, json};
 
+use super::machine::limits;
 use super::made_up::{BYTES_MAX, made_up};
 use super::name;
 use super::profile::Profile;
@@ -55,7 +56,8 @@ fn measure(args: &BenchInferArgs, sizes: &[(&str, usize)], context: &Context) ->
     let (storage, clock) = (&context.world.storage, &*context.world.clock);
     let cpu = cpu_backend(&args.processor)?;
     let (threads, kernels) = (cpu.pool.threads(), cpu.path.name());
-    let options = ModelOptions { narrow: args.precision == PrecisionName::Bf16, ..model_options(cpu) };
+    let options =
+        ModelOptions { narrow: args.precision == PrecisionName::Bf16, ..model_options(cpu.clone()) };
     let before = peak_memory_bytes();
     let begun = clock.now_ns();
     let model = Model::open(storage, &args.model, options)?;
@@ -73,7 +75,8 @@ fn measure(args: &BenchInferArgs, sizes: &[(&str, usize)], context: &Context) ->
         once()?;
     }
     let times = time(args.seconds, context, FEWEST_RUNS, &mut once)?;
-    let profile = if args.profile { Some(profile(&model, &inputs, &outputs)?) } else { None };
+    let profile =
+        if args.profile { Some(profile(&model, &inputs, &outputs, &limits(&cpu, context))?) } else { None };
     Ok(Timed { model, inputs, load_s, first_s, times, before, profile, threads, kernels })
 }
 
@@ -81,14 +84,19 @@ fn seconds_since(clock: &dyn Clock, begun: u64) -> f64 {
     (clock.now_ns() - begun) as f64 * 1e-9
 }
 
-fn profile(model: &Model, inputs: &[Tensor], outputs: &[usize]) -> Result<Profile, Diagnostics> {
+fn profile(
+    model: &Model,
+    inputs: &[Tensor],
+    outputs: &[usize],
+    machine: &MachineProfile,
+) -> Result<Profile, Diagnostics> {
     let mut steps = model.profile(inputs, outputs)?;
     for _ in 1..PROFILED_RUNS {
         for (step, (_, ns)) in steps.iter_mut().zip(model.profile(inputs, outputs)?) {
             step.1 += ns;
         }
     }
-    Ok(Profile::of(steps.iter().map(|(step, ns)| (step, *ns)), PROFILED_RUNS))
+    Ok(Profile::of(steps.iter().map(|(step, ns)| (step, *ns)), PROFILED_RUNS, machine))
 }
 
 /// What names of dimensions are to stand for.

@@ -1,5 +1,7 @@
-//! What takes the time of a step of training, or of a batch: its kernels, those alike put together.
+//! What takes the time of a step of training, or of a batch: its kernels, those alike put together, beside the least time
+//! that this machine could do them in.
 
+use outgrow_ir::MachineProfile;
 use outgrow_runtime::StepInfo;
 use serde_json::{Value as Json, json};
 
@@ -11,6 +13,8 @@ const LINES: usize = 40;
 /// The kernels of a run, those that take most time first.
 pub struct Profile {
     kinds: Vec<Kind>,
+    /// Seconds of kernels that take at least twice their limit.
+    slow: f64,
 }
 
 /// Kernels alike: of the same name, the same primitives and as much work.
@@ -23,13 +27,19 @@ struct Kind {
     number: u64,
     /// Of all of them, in a run.
     seconds: f64,
+    /// The least that they could take.
+    least: f64,
     flops: u64,
     bytes: u64,
 }
 
 impl Profile {
     /// What the steps of a program took, in nanoseconds, in so many profiled runs.
-    pub fn of<'a>(steps: impl IntoIterator<Item = (&'a StepInfo, u64)>, runs: u64) -> Self {
+    pub fn of<'a>(
+        steps: impl IntoIterator<Item = (&'a StepInfo, u64)>,
+        runs: u64,
+        machine: &MachineProfile,
+    ) -> Self {
         let mut kinds: Vec<Kind> = Vec::new();
         for (step, nanoseconds) in steps {
             let cost = step.cost;
@@ -40,17 +50,33 @@ impl Profile {
             };
             let at = kinds.iter().position(alike).unwrap_or_else(|| {
                 let (kernel, ops, origin) = (step.kernel.clone(), step.ops.clone(), step.origin.to_string());
-                kinds.push(Kind { kernel, ops, origin, number: 0, seconds: 0.0, flops: 0, bytes: 0 });
+                kinds.push(Kind {
+                    kernel,
+                    ops,
+                    origin,
+                    number: 0,
+                    seconds: 0.0,
+                    least: 0.0,
+                    flops: 0,
+                    bytes: 0,
+                });
                 kinds.len() - 1
             });
             let kind = &mut kinds[at];
             kind.number += 1;
             kind.seconds += nanoseconds as f64 * 1e-9 / runs.max(1) as f64;
+            kind.least += machine.least_seconds(&cost, step.bf16);
             kind.flops += cost.flops;
             kind.bytes += bytes;
         }
         kinds.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-        Self { kinds }
+        let slow = kinds.iter().filter(|kind| kind.least < kind.seconds / 2.0);
+        let slow = slow.map(|kind| kind.seconds).sum();
+        Self { kinds, slow }
+    }
+
+    fn whole(&self) -> f64 {
+        self.kinds.iter().map(|kind| kind.seconds).sum()
     }
 
     /// All of it.
@@ -62,6 +88,7 @@ impl Profile {
                 "first_layer": kind.origin,
                 "number": kind.number,
                 "ms": kind.seconds * 1e3,
+                "limit_ms": kind.least * 1e3,
                 "flops": kind.flops,
                 "bytes": kind.bytes,
             })
@@ -71,8 +98,9 @@ impl Profile {
 
     /// A table for people; `of` is what the kernels are of.
     pub fn text(&self, of: &str) -> String {
-        let whole: f64 = self.kinds.iter().map(|kind| kind.seconds).sum();
-        let titles = ["ms", "%", "times", "GFLOP/s", "GB/s", "kernel", "what it computes", "first for"];
+        let whole = self.whole();
+        let titles =
+            ["ms", "%", "times", "GFLOP/s", "GB/s", "% of limit", "kernel", "what it computes", "first for"];
         let mut table = vec![titles.map(str::to_owned).to_vec()];
         let part = |seconds: f64| format!("{:.1}", 100.0 * seconds / whole.max(f64::MIN_POSITIVE));
         let rate = |amount: u64, seconds: f64| match amount {
@@ -86,6 +114,7 @@ impl Profile {
                 kind.number.to_string(),
                 rate(kind.flops, kind.seconds),
                 rate(kind.bytes, kind.seconds),
+                format!("{:.0}", 100.0 * kind.least / kind.seconds.max(f64::MIN_POSITIVE)),
                 kind.kernel.clone(),
                 shortened(&kind.ops),
                 kind.origin.clone(),
@@ -96,10 +125,15 @@ impl Profile {
             let seconds: f64 = others.iter().map(|kind| kind.seconds).sum();
             let number: u64 = others.iter().map(|kind| kind.number).sum();
             let cells = [format!("{:.3}", seconds * 1e3), part(seconds), number.to_string()];
-            let rest = [String::new(), String::new(), format!("{} kinds more", others.len())];
+            let rest = [String::new(), String::new(), String::new(), format!("{} kinds more", others.len())];
             table.push(cells.into_iter().chain(rest).collect());
         }
-        format!("{}{:.3} ms in all kernels of {of}\n", aligned(&table), whole * 1e3)
+        format!(
+            "{}{:.3} ms in all kernels of {of}, {}% of it in kernels under half of their limit\n",
+            aligned(&table),
+            whole * 1e3,
+            part(self.slow),
+        )
     }
 }
 

@@ -14,6 +14,7 @@ use outgrow_transform::{Batch, TrainingData};
 use serde_json::json;
 
 use self::works::{Samples, Work, work};
+use super::machine::limits;
 use super::name;
 use super::profile::Profile;
 use super::timing::{Times, check_seconds, time};
@@ -33,8 +34,7 @@ const FEWEST_EPOCHS: usize = 3;
 /// What was timed.
 struct Timed {
     trainer: Trainer,
-    threads: usize,
-    kernels: &'static str,
+    cpu: CpuBackend,
     /// Of each step, or of each epoch.
     times: Times,
     /// Samples of each of them.
@@ -63,8 +63,8 @@ pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
     let mut json = json!({
         "work": name(&args.work),
         "precision": name(&args.precision),
-        "threads": timed.threads,
-        "kernels": timed.kernels,
+        "threads": timed.cpu.pool.threads(),
+        "kernels": timed.cpu.path.name(),
         "samples_per_s": rate,
         "process_before_mib": mib(timed.before),
         "process_peak_mib": mib(peak),
@@ -85,15 +85,15 @@ pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
         text,
         "{}, {}, {} kernels; {} MiB of memory at most, {} of them before there was a model, {} planned",
         name(&args.precision),
-        counted(timed.threads, "thread"),
-        timed.kernels,
+        counted(timed.cpu.pool.threads(), "thread"),
+        timed.cpu.path.name(),
         mib(peak),
         mib(timed.before),
         mib(timed.trainer.memory_bytes()),
     );
     if args.profile {
         let (steps, runs) = timed.trainer.profile();
-        let profile = Profile::of(steps, runs);
+        let profile = Profile::of(steps, runs, &limits(&timed.cpu, context));
         json["profile"] = profile.json();
         text.push('\n');
         text.push_str(&profile.text("the gradients"));
@@ -129,8 +129,7 @@ fn steps(
     }
     trainer.forget_profile();
     let times = time(args.seconds, context, FEWEST_STEPS, &mut || step(&mut trainer, &batch, lr))?;
-    let (threads, kernels) = (cpu.pool.threads(), cpu.path.name());
-    Ok(Timed { trainer, threads, kernels, times, samples: rows as u64, before })
+    Ok(Timed { trainer, cpu, times, samples: rows as u64, before })
 }
 
 /// Times epochs over the manifest's own data, which is loaded as in a run.
@@ -165,8 +164,7 @@ fn epochs(manifest: &str, args: &BenchTrainArgs, context: &Context) -> Result<Ti
     trainer.forget_profile();
     let times = time(args.seconds, context, FEWEST_EPOCHS, &mut || epoch(&mut trainer))?;
     drop(batches);
-    let (threads, kernels) = (session.cpu.pool.threads(), session.cpu.path.name());
-    Ok(Timed { trainer, threads, kernels, times, samples, before })
+    Ok(Timed { trainer, cpu: session.cpu.clone(), times, samples, before })
 }
 
 fn ended() -> Diagnostic {
