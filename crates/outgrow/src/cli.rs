@@ -259,6 +259,10 @@ pub struct RunArgs {
     /// of compiled programs, what took how long
     #[arg(long, conflicts_with = "quiet")]
     pub verbose: bool,
+    /// Time every kernel in one of eight steps, and say at the end what takes the time; trace.json in the run's folder has it
+    /// for Perfetto or chrome://tracing
+    #[arg(long)]
+    pub profile: bool,
     /// Who works.
     #[command(flatten)]
     pub workers: GroupArgs,

@@ -16,7 +16,7 @@ mod run;
 mod runs;
 mod schema;
 mod serve;
-mod table;
+pub(crate) mod table;
 mod tune_lr;
 mod worker;
 

@@ -105,6 +105,8 @@ pub struct Context {
     pub quiet: bool,
     /// Say what helps to find out why something is as it is.
     pub verbose: bool,
+    /// Whether a run times every kernel in many of its steps, and keeps what it found.
+    pub profile: bool,
     /// Colours for stderr.
     pub palette: Palette,
     /// Whether stderr is a terminal.
@@ -130,6 +132,7 @@ impl Context {
             json: output.json,
             quiet: output.quiet,
             verbose: false,
+            profile: false,
             palette: Palette::new(colour),
             interactive,
             environment,

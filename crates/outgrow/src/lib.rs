@@ -13,6 +13,7 @@ pub mod latest;
 mod log;
 pub mod manifest;
 pub mod places;
+mod profile;
 pub mod progress;
 pub mod report;
 pub mod session;

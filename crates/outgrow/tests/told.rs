@@ -6,6 +6,7 @@ mod common;
 use std::fmt::Write as _;
 
 use common::{Dice, Place};
+use serde_json::Value as Json;
 
 const MANIFEST: &str = "[data]\nsource = \"csv\"\nfiles = \"d.csv\"\nlabel = \"kind\"\nsplit = { validation = 0.2, test = 0.2 }\n\
     [model]\nname = \"mlp\"\nhidden = [8]\n[train]\nepochs = 100\nbatch = 32\nlr = 0.01\n";
@@ -70,6 +71,32 @@ fn verbose_says_what_and_where() {
     }
     assert_eq!(first.object()["weights_sha256"], silent.object()["weights_sha256"]);
     assert_eq!(place.run(&["run", "m.toml", "--verbose", "--quiet"]).code, 2);
+}
+
+/// Alone and with others, whose steps are profiled too.
+#[test]
+fn a_profile_is_a_table_and_a_trace_and_changes_nothing() {
+    let place = place();
+    let set = ["--set", "train.epochs=20", "--set", "train.micro_shards=2"];
+    let run = |more: &[&str]| place.run(&[&["run", "m.toml", "--json"], &set[..], more].concat());
+    let plain = run(&["--out", "r"]).object();
+    assert!(plain.get("trace").is_none() && !place.path("r/trace.json").exists());
+    for (out, workers) in [("s", "1"), ("t", "2")] {
+        let done = run(&["--out", out, "--profile", "--workers", workers]);
+        assert!(done.stderr.contains("% of limit") && done.stderr.contains("matmul"), "{}", done.stderr);
+        let found = done.object();
+        assert_eq!(found["weights_sha256"], plain["weights_sha256"], "{workers} workers");
+        let trace: Json = serde_json::from_str(&place.read(found["trace"].as_str().unwrap())).unwrap();
+        let events = trace["traceEvents"].as_array().unwrap();
+        let kernels: Vec<&Json> = events.iter().filter(|event| event["ph"] == "X").collect();
+        assert!(kernels.iter().any(|kernel| kernel["cat"] == "matmul"), "{trace}");
+        let number = |event: &Json, key: &str| event[key].as_f64().unwrap();
+        for pair in kernels.windows(2) {
+            let end = number(pair[0], "ts") + number(pair[0], "dur");
+            assert!((end - number(pair[1], "ts")).abs() < 1e-3, "{trace}");
+        }
+        assert!(kernels.iter().map(|kernel| number(kernel, "dur")).sum::<f64>() > 0.0, "{trace}");
+    }
 }
 
 /// The events of a file: each the bytes of a message.

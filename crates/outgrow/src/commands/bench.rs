@@ -4,7 +4,6 @@ mod infer;
 mod links;
 mod machine;
 mod made_up;
-mod profile;
 mod serve;
 mod timing;
 mod train;

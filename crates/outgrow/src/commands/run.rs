@@ -29,7 +29,8 @@ pub fn train(args: &RunArgs, context: &Context) -> Result<(), Failure> {
 }
 
 fn go(args: &RunArgs, context: &Context, evaluate: bool) -> Result<(), Failure> {
-    let context = &Context { verbose: args.verbose && !context.quiet, ..context.clone() };
+    let context =
+        &Context { verbose: args.verbose && !context.quiet, profile: args.profile, ..context.clone() };
     if let Some(count) = args.folds {
         return folds::run(args, count, context, evaluate);
     }

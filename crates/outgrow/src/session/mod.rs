@@ -229,7 +229,7 @@ impl<'a> Session<'a> {
             checkpoints,
             fingerprint: self.fingerprint(data)?,
             seed: self.manifest.seed,
-            profile_every: 64,
+            profile_every: if self.context.profile { 8 } else { 64 },
         };
         let train = &self.train(data);
         let saved = options.checkpoints.is_some();

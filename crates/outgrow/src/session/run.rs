@@ -2,14 +2,15 @@
 
 use outgrow_data::Split;
 use outgrow_data::replicas::Fault;
-use outgrow_ir::Diagnostic;
+use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_predict::MODEL_FOLDER;
 use outgrow_runtime::collective::Group;
+use outgrow_train::Trainer;
 use serde_json::{Value as Json, json};
 
 use super::best::Best;
 use super::estimate::{Estimate, line};
-use super::folder::{Ending, REPORT};
+use super::folder::{Ending, REPORT, RunFolder};
 use super::group::{EVALUATED, FINISHED, TRAINED, measure_links, timelines};
 use super::{
     Recorder, RunResult, Session, decision, early_stopping, evaluate_run, known, package, page, usage,
@@ -18,7 +19,11 @@ use super::{
 use crate::context::{Failure, Interrupted};
 use crate::latest;
 use crate::places::RunPlace;
+use crate::profile::{Profile, limits, trace};
 use crate::report::render;
+
+/// The file of the trace.
+const TRACE: &str = "trace.json";
 
 impl Session<'_> {
     /// Runs the manifest into a folder, or goes on with what an earlier process began there, and gives the result for
@@ -146,6 +151,9 @@ impl Session<'_> {
         if let Some(group) = &group {
             self.add_group(&mut json, &group.lock(), &during);
         }
+        if context.profile {
+            json["trace"] = json!(keep_profile(self, &trainer, &folder)?);
+        }
         if evaluate {
             let mut report = page::report(self, &data, &trainer, &result, &lines, &usage, &json);
             report.workers = timelines.iter().map(page::course).collect();
@@ -163,4 +171,15 @@ impl Session<'_> {
         }
         Ok(json)
     }
+}
+
+/// Writes what the profiled steps took as a trace, says it as a table, and gives the trace's path.
+fn keep_profile(session: &Session<'_>, trainer: &Trainer, folder: &RunFolder) -> Result<String, Diagnostics> {
+    let machine = limits(&session.cpu, session.context);
+    let (steps, runs) = trainer.profile();
+    let events = trace(steps, runs, &session.manifest.name, &machine);
+    folder.write(TRACE, format!("{events}\n").as_bytes())?;
+    let (steps, runs) = trainer.profile();
+    session.context.note(Profile::of(steps, runs, &machine).text("the gradients").trim_end());
+    Ok(folder.file(TRACE).display().to_string())
 }

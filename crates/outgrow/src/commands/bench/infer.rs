@@ -8,14 +8,13 @@ use outgrow_predict::{Extent, Model, ModelOptions, Port};
 use outgrow_tensor::{RngKey, Tensor};
 use serde_json::{Value as Json, json};
 
-use super::machine::limits;
 use super::made_up::{BYTES_MAX, made_up};
 use super::name;
-use super::profile::Profile;
 use super::timing::{Times, check_seconds, time};
 use crate::cli::{BenchInferArgs, PrecisionName};
 use crate::commands::infer::arrays::{Array, named, read_array};
 use crate::context::{Context, Failure};
+use crate::profile::{Profile, limits};
 use crate::session::process::peak_memory_bytes;
 use crate::session::{cpu_backend, model_options};
 

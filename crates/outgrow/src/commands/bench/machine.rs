@@ -33,11 +33,6 @@ struct Timed {
     least: f64,
 }
 
-/// The limits of this machine, measured in about half a second.
-pub fn limits(cpu: &CpuBackend, context: &Context) -> MachineProfile {
-    measure(cpu, &cpu_name(), Effort::QUICK, &|| context.world.clock.now_ns())
-}
-
 /// Measures the machine.
 pub fn run(args: &BenchMachineArgs, context: &Context) -> Result<(), Failure> {
     check_seconds(args.seconds)?;

@@ -14,13 +14,12 @@ use outgrow_transform::{Batch, TrainingData};
 use serde_json::json;
 
 use self::works::{Samples, Work, work};
-use super::machine::limits;
 use super::name;
-use super::profile::Profile;
 use super::timing::{Times, check_seconds, time};
 use crate::cli::{BenchTrainArgs, ManifestArgs};
 use crate::context::{Context, Failure};
 use crate::manifest::{self, Manifest};
+use crate::profile::{Profile, limits};
 use crate::session::process::{memory_bytes, peak_memory_bytes};
 use crate::session::{Session, cpu_backend};
 

@@ -2,13 +2,59 @@
 //! that this machine could do them in.
 
 use outgrow_ir::MachineProfile;
-use outgrow_runtime::StepInfo;
+use outgrow_runtime::machine::{Effort, measure};
+use outgrow_runtime::{CpuBackend, StepInfo};
 use serde_json::{Value as Json, json};
 
 use crate::commands::table::aligned;
+use crate::context::Context;
+use crate::session::process::cpu_name;
 
 /// Lines of the table; what takes less time is one more.
 const LINES: usize = 40;
+
+/// The limits of this machine, measured in about half a second.
+pub fn limits(cpu: &CpuBackend, context: &Context) -> MachineProfile {
+    measure(cpu, &cpu_name(), Effort::QUICK, &|| context.world.clock.now_ns())
+}
+
+/// What the steps of a program took, in nanoseconds, in so many profiled runs, as one run in the format of Chrome's traces,
+/// which Perfetto reads too: one kernel after the other, each with the mean of its times. `of` names what was run.
+pub fn trace<'a>(
+    steps: impl IntoIterator<Item = (&'a StepInfo, u64)>,
+    runs: u64,
+    of: &str,
+    machine: &MachineProfile,
+) -> Json {
+    let name = |kind: &str, name: String| json!({ "ph": "M", "pid": 1, "tid": 1, "name": kind, "args": { "name": name } });
+    let mut events = vec![
+        name("process_name", of.to_owned()),
+        name("thread_name", format!("{} threads, mean of {runs} profiled runs", machine.threads)),
+    ];
+    let mut at = 0.0;
+    for (step, nanoseconds) in steps {
+        let took = nanoseconds as f64 * 1e-3 / runs.max(1) as f64;
+        events.push(json!({
+            "ph": "X",
+            "pid": 1,
+            "tid": 1,
+            "ts": at,
+            "dur": took,
+            "name": format!("{} {}", step.kernel, shortened(&step.ops)),
+            "cat": step.kernel,
+            "args": {
+                "layer": &*step.origin,
+                "ops": step.ops,
+                "flops": step.cost.flops,
+                "bytes_read": step.cost.bytes_read,
+                "bytes_written": step.cost.bytes_written,
+                "limit_us": machine.least_seconds(&step.cost, step.bf16) * 1e6,
+            },
+        }));
+        at += took;
+    }
+    json!({ "displayTimeUnit": "ms", "traceEvents": events })
+}
 
 /// The kernels of a run, those that take most time first.
 pub struct Profile {
@@ -144,5 +190,45 @@ fn shortened(ops: &str) -> String {
         ops.to_owned()
     } else {
         format!("{}...", ops.chars().take(MOST).collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use outgrow_ir::{Cost, Peak};
+
+    #[test]
+    fn a_trace_has_kernels_one_after_the_other_with_the_means_of_their_times() {
+        let machine = MachineProfile {
+            processor: String::new(),
+            kernels: String::new(),
+            threads: 2,
+            peaks: vec![Peak { threads: 2, f32_flops_per_s: 1e9, bf16_flops_per_s: 2e9 }],
+            memory: Vec::new(),
+            hand_over_seconds: 0.0,
+        };
+        let step = |kernel: &str, bf16| StepInfo {
+            kernel: kernel.into(),
+            cost: Cost { flops: 4000, ..Cost::default() },
+            bf16,
+            ..StepInfo::default()
+        };
+        let steps = [(step("matmul", false), 20_000), (step("map", true), 10_000)];
+        let found = trace(steps.iter().map(|(step, ns)| (step, *ns)), 2, "a model", &machine);
+        let events = found["traceEvents"].as_array().unwrap();
+        let kernels: Vec<_> = events.iter().filter(|event| event["ph"] == "X").collect();
+        let number = |i: usize, key: &str| kernels[i][key].as_f64().unwrap();
+        assert_eq!((number(0, "ts"), number(0, "dur")), (0.0, 10.0));
+        assert_eq!((number(1, "ts"), number(1, "dur")), (10.0, 5.0));
+        let limit = |i: usize| kernels[i]["args"]["limit_us"].as_f64().unwrap();
+        assert!((limit(0) - 4.0).abs() < 1e-9 && (limit(1) - 2.0).abs() < 1e-9, "{found}");
+
+        let profile = Profile::of(steps.iter().map(|(step, ns)| (step, *ns)), 2, &machine);
+        assert!(
+            profile.text("steps").contains("100.0% of it in kernels under half"),
+            "{}",
+            profile.text("steps")
+        );
     }
 }
