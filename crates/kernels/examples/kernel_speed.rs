@@ -8,7 +8,7 @@
 use outgrow_kernels::{
     ArgMax, Attention, AttentionGrad, BinaryOp, BufferRef, Conv2d, Conv2dGradInput, Conv2dGradWeight, Instr,
     Kernel, KernelPath, Literal, Map, MatMul, MaxPool2dGrad, Pool2d, PoolKind, ProgramBuilder, RandomUniform,
-    Reduce, ReduceOp, ReduceSpec, ThreadPool, UnaryOp, View, Window,
+    Reduce, ReduceOp, ReduceSpec, ThreadPool, UnaryOp, View, Window, copy,
 };
 use outgrow_tensor::{DType, RngKey};
 use std::time::Instant;
@@ -267,7 +267,7 @@ impl Bench {
         }
         self.line("map transpose 2048x2048", &[n, n], Unit::Bytes, || {
             let from = View::whole(0, DType::F32, [2048, 2048]).permuted(&[1, 0]);
-            Box::new(Map::copy(from, View::whole(1, DType::F32, [2048, 2048])).expect("valid"))
+            copy(from, View::whole(1, DType::F32, [2048, 2048])).expect("valid")
         });
         self.line("map adam, 1048576", &[n / 4; 4], Unit::Bytes, || Box::new(adam(n / 4)));
     }

@@ -14,10 +14,11 @@ mod types;
 
 pub(crate) use code::{BLOCK, BlockCode, BlockRun, BlockSource, fill, register_bytes};
 pub(crate) use fold::{Fold, LANES};
-pub(crate) use load::{narrow, widen};
+pub(crate) use load::{MAX_RANK, narrow, walk, widen};
 pub(crate) use math::exp;
 pub(crate) use ops::round_bf16;
 pub(crate) use simd::{Fused, LaneMode, OpFn, Separate, mul_add};
+pub(crate) use space::collapse;
 use types::check_code;
 
 use outgrow_tensor::{DType, bf16, to_odd};

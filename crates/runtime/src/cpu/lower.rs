@@ -6,7 +6,7 @@ use super::storage::{Home, Lowered, Make, Step, Storage};
 use crate::backend::StepInfo;
 use crate::{Bindings, Place, Weights};
 use outgrow_ir::{Cost, Diagnostics, Graph, Op, Output, Value};
-use outgrow_kernels::{Instr, Literal, Map, Slot, View, Weight};
+use outgrow_kernels::{Instr, Literal, Map, Slot, Transpose, View, Weight, copy};
 use outgrow_tensor::{DType, Tensor};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -82,7 +82,7 @@ fn copy_back(storages: &[Storage], input: usize, output: usize) -> Step {
 
 /// Makes the copy of the one view that is read to the one that is written.
 fn make_copy() -> Make {
-    Box::new(|mut reads, mut writes| Ok(Box::new(Map::copy(reads.swap_remove(0), writes.swap_remove(0))?)))
+    Box::new(|mut reads, mut writes| copy(reads.swap_remove(0), writes.swap_remove(0)))
 }
 
 impl Lowering<'_> {
@@ -273,7 +273,8 @@ impl Lowering<'_> {
 
     /// Emits a copy of `from` to `to`, of the same extents.
     pub fn copy(&mut self, from: View, to: View) {
-        self.emit("map", vec![from], vec![to], true, make_copy());
+        let kernel = if Transpose::of(&from, &to).is_some() { "transpose" } else { "map" };
+        self.emit(kernel, vec![from], vec![to], true, make_copy());
     }
 
     /// Emits a step that sets every element of `to`.
