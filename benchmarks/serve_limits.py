@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""What a server does at its limits, in three parts that print Markdown, each with what it is to show and whether it does.
+"""What a server does at its limits, in four parts that print Markdown, each with what it is to show and whether it does.
 serve_limits.py OUTGROW_BINARY batching MODEL.onnx [--target-ms 100] [--seconds 4]
 serve_limits.py OUTGROW_BINARY overload MODEL.onnx [--target-ms 100] [--seconds 60] [--capacity PER_S]
 serve_limits.py OUTGROW_BINARY swaps MODEL [MODEL] [--swaps 200] [--rate PER_S] [--rounds 3]
+serve_limits.py OUTGROW_BINARY soak MODEL [MODEL] [--seconds 1800] [--rate 50]
 
 batching: the highest rate of which 99 of 100 requests are answered within the target, one row a batch and with batching.
 overload: three times the rate that the model bears, for a minute; then half of it. Goodput is what is answered within the
     target, of requests that ask for it (--timeout-ms). Memory is what the server holds.
 swaps: two versions of a model take turns while it is asked; latencies beside those of the same load without swaps.
+soak: for half an hour requests in binary and JSON, of one row and of several, bodies that are no requests, clients that go
+    away, versions that take turns, and a second model that comes and goes; memory and open files over time.
 All loads are open loops of `outgrow bench serve`, of one row in binary data. Run it on an idle machine: the load shares it."""
 import argparse
 import http.client
@@ -15,6 +18,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import statistics
 import subprocess
 import tempfile
@@ -61,6 +65,25 @@ class Server:
         said = answer.read()
         connection.close()
         return answer.status, said
+
+
+    def swap(self, name, i):
+        """Puts one of two versions in the place of the other."""
+        config = json.dumps({"version_policy": {"specific": {"versions": [1 + i % 2]}}})
+        status, said = self.post(f"/v2/repository/models/{name}/load", {"parameters": {"config": config}})
+        assert status == 200, said
+
+
+def repository(folder, name, models):
+    """Two versions of a model as a folder that servers take."""
+    versions = [pathlib.Path(models[i % len(models)]) for i in range(2)]
+    for number, model in enumerate(versions, 1):
+        at = pathlib.Path(folder) / name / str(number)
+        if model.is_dir():
+            shutil.copytree(model / "model" if (model / "model").is_dir() else model, at)
+        else:
+            at.mkdir(parents=True)
+            shutil.copy(model, at / "model.onnx")
 
 
 class Watch:
@@ -129,21 +152,12 @@ def overload(args):
 
 def swaps(args):
     with tempfile.TemporaryDirectory() as folder:
-        versions = [pathlib.Path(args.models[i % len(args.models)]) for i in range(2)]
-        for number, model in enumerate(versions, 1):
-            at = pathlib.Path(folder) / "m" / str(number)
-            if model.is_dir():
-                shutil.copytree(model / "model" if (model / "model").is_dir() else model, at)
-            else:
-                at.mkdir(parents=True)
-                shutil.copy(model, at / "model.onnx")
+        repository(folder, "m", args.models)
         with Server(args.outgrow, [folder]) as server:
             name = "m"
 
             def swap(i):
-                config = json.dumps({"version_policy": {"specific": {"versions": [1 + i % 2]}}})
-                status, said = server.post(f"/v2/repository/models/{name}/load", {"parameters": {"config": config}})
-                assert status == 200, said
+                server.swap(name, i)
 
             for i in range(4):
                 swap(i)
@@ -187,21 +201,103 @@ def swaps(args):
             print(f"| open files before, after | {files}, {server.files()} | where it was | {verdict(server.files() <= files)} |")
 
 
+def soak(args):
+    over = threading.Event()
+    counts = {"requests": 0, "refused": 0, "errors": 0, "bodies that are none": 0, "clients gone": 0, "swaps": 0, "loads": 0}
+    wrong = []
+    with tempfile.TemporaryDirectory() as folder:
+        repository(folder, "m", args.models)
+        repository(folder, "other", args.models)
+        with Server(args.outgrow, [folder]) as server:
+
+            def again(pause, work):
+                def loop():
+                    i = 0
+                    while not over.is_set():
+                        try:
+                            work(i)
+                        except Exception as problem:
+                            wrong.append(repr(problem))
+                        i += 1
+                        over.wait(pause)
+
+                thread = threading.Thread(target=loop)
+                thread.start()
+                return thread
+
+            def ask(*flags):
+                def work(_):
+                    found = server.load("--model", "m", "--rate", args.rate, "--warm-up", 0, "--seconds", 10, *flags)
+                    counts["requests"] += found["answered"]
+                    counts["refused"] += found["refused"]
+                    counts["errors"] += sum(found["errors"].values()) + found["unsent"]
+
+                return work
+
+            def nonsense(i):
+                bodies = [b"{", b"[" * 10000, b'{"inputs":[{"name":"x","shape":[1,-1],"datatype":"FP32","data":[1e999]}]}', os.urandom(2000)]
+                connection = http.client.HTTPConnection(server.url.split("://")[1], timeout=60)
+                connection.request("POST", "/v2/models/m/infer", bodies[i % len(bodies)])
+                answer = connection.getresponse()
+                answer.read()
+                connection.close()
+                assert 400 <= answer.status < 500, answer.status
+                counts["bodies that are none"] += 1
+
+            def gone(i):
+                host, port = server.url.split("://")[1].split(":")
+                with socket.create_connection((host, int(port)), timeout=60) as connection:
+                    connection.sendall(b"POST /v2/models/m/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n\r\n" + b"{" * (i % 5000))
+                counts["clients gone"] += 1
+
+            def swap(i):
+                server.swap("m", i)
+                counts["swaps"] += 1
+
+            def other(i):
+                status, said = server.post(f"/v2/repository/models/other/{'load' if i % 2 else 'unload'}", {})
+                assert status == 200, said
+                counts["loads"] += i % 2
+
+            works = [(0, ask()), (0, ask("--json-body")), (0, ask("--batch", 5)), (0.3, nonsense), (0.2, gone), (1, swap), (2, other)]
+            threads = [again(pause, work) for pause, work in works]
+            begun, seen = time.monotonic(), []
+            while time.monotonic() - begun < args.seconds:
+                time.sleep(min(5, args.seconds / 40))
+                seen.append((server.mib(), server.files()))
+            over.set()
+            for thread in threads:
+                thread.join()
+    # Of the second quarter, when all has been there once, and of the last.
+    quarter = len(seen) // 4
+    early, late = seen[quarter : 2 * quarter], seen[-quarter:]
+    middle = lambda part, i: statistics.median(one[i] for one in part)
+    print("| | | to show | holds |\n|---|---|---|---|")
+    print(f"| what came in {args.seconds:.0f} s | {', '.join(f'{n} {name}' for name, n in counts.items())} | no error | {verdict(not counts['errors'] and not wrong)} |")
+    for i, name in enumerate(["memory, MiB", "open files"]):
+        grown = middle(late, i) - middle(early, i)
+        told = f"{middle(early, i):.0f} in the second quarter, {middle(late, i):.0f} in the last; {min(one[i] for one in seen):.0f} to {max(one[i] for one in seen):.0f} in all"
+        print(f"| {name} | {told} | does not grow | {verdict(grown <= (8, 4)[i])} |")
+    for problem in wrong[:5]:
+        print(f"\n{problem}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("outgrow")
-    parser.add_argument("part", choices=["batching", "overload", "swaps"])
+    parser.add_argument("part", choices=["batching", "overload", "swaps", "soak"])
     parser.add_argument("models", nargs="+")
     parser.add_argument("--target-ms", type=float, default=100)
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--capacity", type=float)
     parser.add_argument("--swaps", type=int, default=200)
-    parser.add_argument("--rate", type=float, default=1000)
+    parser.add_argument("--rate", type=float)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     args.outgrow = str(pathlib.Path(args.outgrow).resolve())
-    args.seconds = args.seconds or {"batching": 4, "overload": 60, "swaps": 3}[args.part]
-    {"batching": batching, "overload": overload, "swaps": swaps}[args.part](args)
+    args.seconds = args.seconds or {"batching": 4, "overload": 60, "swaps": 3, "soak": 1800}[args.part]
+    args.rate = args.rate or {"soak": 50}.get(args.part, 1000)
+    {"batching": batching, "overload": overload, "swaps": swaps, "soak": soak}[args.part](args)
 
 
 if __name__ == "__main__":
