@@ -48,14 +48,7 @@ pub(crate) fn prepare(
     let block_records = (BLOCK_BYTES / record_bytes.max(1)).clamp(1, BLOCK_RECORDS);
     let mut notes = source.notes();
     notes.extend(target_fit::notes(work.spec, source, &transform));
-    let name = |i: usize| transform.columns.0.get(i).map_or("?", |column| &column.name);
-    notes.extend(
-        transform
-            .chain
-            .left_out()
-            .into_iter()
-            .map(|(i, why)| format!("column `{}` is left out: {why}", name(i))),
-    );
+    notes.extend(transform.chain.notes(&transform.columns));
     let mut storing = Storing {
         transform: &transform,
         columns: &columns,

@@ -321,8 +321,9 @@ fn texts_that_nearly_every_record_has_of_its_own_are_left_out_of_a_group() {
     assert_eq!(names, &["price", "city=Basel", "city=Bern"]);
     let notes = data.report().notes.join("\n");
     for words in [
-        "`sold` is left out: it has 31 different texts in 40 records; the step `date` makes numbers of it",
-        "`buyer` is left out: it has 40 different texts in 40 records; name it in a step of its own",
+        "`sold` is left out: it has 31 different texts in 40 training records; \
+         { date = { columns = [\"sold\"] } } in `clean`, before `one_hot`, makes numbers of it if it is of use",
+        "`buyer` is left out: it has 40 different texts in 40 training records; name it in a step of its own",
     ] {
         assert!(notes.contains(words), "{notes}");
     }
@@ -337,6 +338,28 @@ fn texts_that_nearly_every_record_has_of_its_own_are_left_out_of_a_group() {
     let named = json!([{ "one_hot": { "columns": ["buyer"] } }, { "one_hot": { "columns": "text" } }]);
     let data = csv(&sales("7"), json!({ "label": "y", "clean": named })).unwrap();
     assert_eq!(data.transform().assembly.features.as_ref().unwrap().names.len(), 1 + 40 + 2);
+}
+
+/// Where few dates come again and again they are features like other texts, and it is said that they could be numbers;
+/// not to who has named them.
+#[test]
+fn dates_among_a_group_are_told() {
+    let rows: String =
+        (0..60).map(|i| format!("{}.07.20{},{},{i}\n", 13 + i % 4, 10 + i % 3, i % 5)).collect();
+    let table = format!("day,x,y\n{rows}");
+    let notes = |clean: Value| {
+        csv(&table, json!({ "label": "y", "clean": clean })).unwrap().report().notes.join("\n")
+    };
+    let of_group = notes(json!([{ "one_hot": { "columns": "text" } }]));
+    assert_eq!(
+        of_group,
+        "column `day` holds dates, and each of 12 becomes a feature of its own; \
+         { date = { columns = [\"day\"], order = \"day_month_year\" } } in `clean`, before `one_hot`, makes year, month, \
+         day and weekday of them"
+    );
+    assert_eq!(notes(json!([{ "one_hot": { "columns": ["day"] } }])), "");
+    let date = json!({ "columns": ["day"], "order": "day_month_year" });
+    assert_eq!(notes(json!([{ "date": date }, { "one_hot": { "columns": "text" } }])), "");
 }
 
 #[test]

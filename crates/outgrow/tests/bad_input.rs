@@ -163,6 +163,22 @@ fn csv_files() {
     check(CSV, &[("t.csv", csv(0, ""))], &[Case { files: &latin, set: &[], code: "data.csv.utf8", words }]);
 }
 
+/// Files of other kinds under the name of a table of text are told as what they are, with the source that reads them.
+#[test]
+fn tables_that_are_no_text() {
+    for (start, words) in [
+        (&b"PAR1\x15\x04\x15"[..], &["of Parquet", "`source = \\\"parquet\\\"`"][..]),
+        (b"ARROW1\0\0\xff", &["of Arrow", "`source = \\\"arrow\\\"`"]),
+        (b"\x93NUMPY\x01\0", &["of NumPy", "`source = \\\"npy\\\"`"]),
+        (b"PK\x03\x04\x14\0", &["workbook", "as CSV"]),
+    ] {
+        let files = [("t.csv", start.to_vec())];
+        let lines = &["data.source=\"json_lines\"", "data.files=\"t.csv\""][..];
+        let cases = [&[][..], lines].map(|set| Case { files: &files, set, code: "data.not-text", words });
+        check(CSV, &[("t.csv", csv(0, ""))], &cases);
+    }
+}
+
 /// In a file whose lines end in CRLF, as spreadsheets write them, the line that is named and quoted is the one at fault:
 /// in training and in predicting.
 #[test]
@@ -245,7 +261,7 @@ const GLYPHS: &str = "[data]\nsource = \"synthetic:glyphs\"\nsamples = 60\n\
 /// Keys that are unknown, contradict each other, or ask for what cannot be.
 #[test]
 fn manifests() {
-    let cases: [(&[&str], &str, &[&str]); 23] = [
+    let cases: [(&[&str], &str, &[&str]); 24] = [
         (
             &["train.early_stopping={ patience = 3 }"],
             "train.early-stopping",
@@ -271,6 +287,7 @@ fn manifests() {
             "data.split",
             &["contradict", "data.split.test"],
         ),
+        (&["data.test=\"t.csv\""], "manifest.value", &["name the key: { files = \\\"t.csv\\\" }"]),
         (&["data.label=\"y\""], "data.key", &["synthetic:glyphs", "label"]),
         (&["data.samples=0"], "data.samples", &[]),
         (&["train.batch=64", "train.micro_shards=64"], "train.batch-too-large", &["64", "60", "at most 60"]),

@@ -130,6 +130,25 @@ fn an_evaluation_goes_on_where_it_ended() {
     assert_eq!((&one["test"], &one["deviation"]), (&two["test"], &two["deviation"]));
 }
 
+/// What a model makes of the data stands in the manifest that is kept of all folds, which is the same evaluation.
+#[test]
+fn the_manifest_of_all_folds_is_whole() {
+    let place = place();
+    let text = MANIFEST.split("[model]").next().unwrap();
+    place.write("m.toml", format!("{text}[model]\nname = \"realmlp\"\nhidden = [8]\n[train]\nepochs = 2\n"));
+    let all = place.json(&["run", "m.toml", "--folds", "2", "--out", "r"]);
+    let kept = place.read("r/manifest.toml");
+    for line in ["lr = 0.04", "batch = 256", "label_smoothing = 0.1", "metric = \"accuracy\"", "beta2 = 0.95"]
+    {
+        assert!(kept.lines().any(|own| own == line), "{line}: {kept}");
+    }
+    let page = place.read("r/report.html");
+    assert!(page.contains("label_smoothing"), "{page}");
+    let again = place.run(&["run", "r/manifest.toml", "--folds", "2", "--out", "r", "--json"]);
+    assert!(again.stderr.contains("is finished; --fresh starts it anew"), "{}", again.stderr);
+    assert_eq!(again.object(), all);
+}
+
 #[test]
 fn what_cannot_be_divided_is_refused() {
     let place = place();

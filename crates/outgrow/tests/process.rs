@@ -74,7 +74,7 @@ fn init_writes_a_manifest_once() {
         exit 1
         ---
         error: there is no template `csvs` [init.template]
-           = expected: one of: glyphs (drawings of ten characters, made up on the spot: needs no files); csv (a table in a CSV file, one column of which is predicted); folder (images (PNG, JPEG or WebP) in a folder for each class); images (images (PNG or JPEG) and their classes in Parquet files, as on the Hugging Face Hub); text (a language model over the characters of a text)
+           = expected: one of: glyphs (drawings of ten characters, made up on the spot: needs no files); csv (a table in a CSV file, one column of which is predicted); parquet (a table in a Parquet file, one column of which is predicted); folder (images (PNG, JPEG or WebP) in a folder for each class); images (images (PNG or JPEG) and their classes in Parquet files, as on the Hugging Face Hub); text (a language model over the characters of a text)
     "#]],
     );
     check(

@@ -74,9 +74,20 @@ impl Chain {
         self.0.iter().fold(before.clone(), |columns, step| step.columns(columns))
     }
 
-    /// Numbers of the columns that its steps found to be of no use to the model, with the reason of each for people.
-    pub fn left_out(&self) -> Vec<(usize, String)> {
+    /// Numbers of the columns that its steps found to be of no use to the model.
+    pub fn left_out(&self) -> Vec<usize> {
         self.0.iter().flat_map(Fitted::left_out).collect()
+    }
+
+    /// What people should know of what its steps found in records of these columns.
+    pub fn notes(&self, before: &Columns) -> Vec<String> {
+        let mut columns = before.clone();
+        let mut notes = Vec::new();
+        for step in &self.0 {
+            notes.extend(step.notes(&columns));
+            columns = step.columns(columns);
+        }
+        notes
     }
 
     /// Runs the chain while preparing data: answers whether the record stays, and counts in `run` what was done.
@@ -112,7 +123,7 @@ impl Chain {
         let mut columns = before.clone();
         for step in &self.0 {
             let touched = step.touches().iter().copied();
-            if touched.chain(step.left_out().into_iter().map(|(i, _)| i)).any(|i| i >= columns.0.len()) {
+            if touched.chain(step.left_out()).any(|i| i >= columns.0.len()) {
                 return Err(Diagnostic::new(
                     "transform.column",
                     "a step of the transform names a column that is not there",

@@ -144,7 +144,7 @@ impl Transform {
 
     /// Numbers of the columns that a record to be predicted must have a value in.
     pub fn feature_columns(&self) -> Vec<usize> {
-        let left_out: Vec<usize> = self.chain.left_out().into_iter().map(|(column, _)| column).collect();
+        let left_out = self.chain.left_out();
         self.columns.with_role(Role::Feature).into_iter().filter(|i| !left_out.contains(i)).collect()
     }
 }

@@ -8,6 +8,7 @@ pub use lines::Lines;
 
 use kinds::Seen;
 
+use super::file_table;
 use super::part_files::PartFiles;
 use super::rows::check_names;
 use super::{Context, Opened, Part, RecordSource, Records, SourceKind};
@@ -262,6 +263,7 @@ fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
     let files = PartFiles::find(spec, context, KIND.name, ENDINGS)?;
     let mut format = CsvFormat { known: context.kinds.clone(), ..CsvFormat::of(spec)? };
     let storage = context.finder.storage.clone();
+    file_table::text_only(&storage, files.first(), KIND.name)?;
     let notes = guess::complete(&storage, files.first(), spec.delimiter.is_some(), &mut format)?;
     let columns = columns(lines(&storage, &format, files.first())?, &format)?;
     if columns.0.is_empty() {

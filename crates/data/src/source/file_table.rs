@@ -63,6 +63,36 @@ pub fn endings() -> impl Iterator<Item = &'static str> {
     [parquet::ENDINGS, arrow::ENDINGS, npy::ENDINGS].into_iter().flatten().copied()
 }
 
+/// Refuses a file that is none of text, whatever its name: a reader of lines would only find that its first is odd.
+///
+/// # Errors
+/// When it is another kind of table, or cannot be read.
+pub(super) fn text_only(
+    storage: &Arc<dyn StorageBackend>,
+    file: &Found,
+    source: &str,
+) -> Result<(), Diagnostic> {
+    let n = file.bytes.min(MAGIC_BYTES) as usize;
+    let start = storage.read_range(&file.path, 0, n).map_err(|e| storage_problem(&e))?;
+    let is_archive = npy::ARCHIVES.iter().any(|magic| start.starts_with(magic));
+    let (what, hint) = match Kind::of(&start) {
+        _ if is_archive => {
+            let hint = "save a workbook of Excel as CSV; archives of NumPy are read by `source = \"npy\"`";
+            ("an archive (ZIP), as workbooks of Excel are".to_owned(), hint.to_owned())
+        }
+        Some(kind) => {
+            let source = kind.name().to_lowercase();
+            let source = if kind == Kind::Npy { "npy" } else { &source };
+            (format!("of {}", kind.name()), format!("say `source = \"{source}\"` in `[data]`"))
+        }
+        None => return Ok(()),
+    };
+    Err(Diagnostic::new("data.not-text", format!("the file is {what}"))
+        .file(&file.path)
+        .expected(format!("text, which the source `{source}` reads"))
+        .hint(hint))
+}
+
 /// Opens a file for the columns that are wanted. None for a file of another kind.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 //! Numbers and truth values (0 and 1) make a column of numbers; a text anywhere in the first records makes it one of
 //! text. `null`, an absent field, an empty text and the texts of `data.missing` are missing values.
 
+use super::file_table;
 use super::part_files::PartFiles;
 use super::rows::check_names;
 use super::{Context, Opened, Part, RecordSource, Records, SourceKind};
@@ -410,6 +411,7 @@ fn open(spec: &DataSpec, context: &Context<'_>) -> Result<Opened, Diagnostics> {
         },
     };
     let storage = context.finder.storage.clone();
+    file_table::text_only(&storage, files.first(), KIND.name)?;
     let layout = Layout::of(lines(&storage, files.first())?, &format)?;
     if layout.columns.0.is_empty() {
         return Err(crate::problems::empty().file(&files.first().path).into());

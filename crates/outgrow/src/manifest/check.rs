@@ -57,7 +57,10 @@ impl<'s> Checker<'s> {
         let kind = Kind::of(node);
         let fitting: Vec<_> = all.iter().filter(|leaf| leaf.takes(kind)).cloned().collect();
         match &node.value {
-            _ if fitting.is_empty() => self.wrong(node, path, &all, hint_for(node, &all)),
+            _ if fitting.is_empty() => {
+                let hint = hint_for(node, &all).or_else(|| self.key_for(node, &all));
+                self.wrong(node, path, &all, hint);
+            }
             Value::Table(_) => self.table(fitting, node, key_origin, path),
             Value::Array(items) => self.array(&all, &fitting, node, items, path),
             _ => {
@@ -74,6 +77,17 @@ impl<'s> Checker<'s> {
                 }
             }
         }
+    }
+
+    /// For a text where there is to be a table of one kind: the first of its keys that takes a text.
+    fn key_for(&self, node: &Node, all: &[Leaf<'s>]) -> Option<String> {
+        let (Value::String(_), [table]) = (&node.value, all) else { return None };
+        let takes = |schema| {
+            let found = leaves(self.root, schema);
+            found.iter().any(|leaf| leaf.takes(Kind::String) && holds(leaf, node))
+        };
+        let (key, _) = table.properties().find(|(_, schema)| takes(schema))?;
+        Some(format!("name the key: {{ {key} = {} }}", show(node)))
     }
 
     fn wrong(&mut self, node: &Node, path: &str, expected: &[Leaf<'_>], hint: Option<String>) {

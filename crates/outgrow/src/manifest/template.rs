@@ -33,6 +33,13 @@ const IMAGES: &[(&str, &str)] = &[
     ("schedule", "\"cosine\""),
 ];
 
+/// How a table is cleaned, where nothing is known of it.
+const CLEAN: &str = "[\n  { fill = { columns = \"numeric\", with = \"median\" } },\n  \
+     { normalize = { columns = \"numeric\", with = \"robust\", smooth_clip = 3 } },\n  \
+     { one_hot = { columns = \"text\", signed_pairs = true } },\n]";
+/// How a model for tables is trained: it knows by itself.
+const TABLES: &[(&str, &str)] = &[("epochs", "# 256"), ("batch", "# 256"), ("lr", "# 0.04")];
+
 /// Every template.
 pub const TEMPLATES: &[Template] = &[
     Template {
@@ -63,15 +70,24 @@ pub const TEMPLATES: &[Template] = &[
             ("task", "# \"classify\""),
             ("missing", "[\"?\", \"NA\"]"),
             ("split", "{ validation = 0.15, test = 0.2 }"),
-            (
-                "clean",
-                "[\n  { fill = { columns = \"numeric\", with = \"median\" } },\n  \
-                 { normalize = { columns = \"numeric\", with = \"robust\", smooth_clip = 3 } },\n  \
-                 { one_hot = { columns = \"text\", signed_pairs = true } },\n]",
-            ),
+            ("clean", CLEAN),
         ],
         model: &[("name", "\"realmlp\"")],
-        train: &[("epochs", "# 256"), ("batch", "# 256"), ("lr", "# 0.04")],
+        train: TABLES,
+    },
+    Template {
+        name: "parquet",
+        about: "a table in a Parquet file, one column of which is predicted",
+        data: &[
+            ("source", "\"parquet\""),
+            ("files", "\"table.parquet\""),
+            ("label", "\"class\""),
+            ("task", "# \"classify\""),
+            ("split", "{ validation = 0.15, test = 0.2 }"),
+            ("clean", CLEAN),
+        ],
+        model: &[("name", "\"realmlp\"")],
+        train: TABLES,
     },
     Template {
         name: "folder",

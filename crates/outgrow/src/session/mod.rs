@@ -270,7 +270,7 @@ fn train_on(manifest: &Manifest, data: &Dataset) -> Train {
 }
 
 /// What models with a training of their own have to know of this data.
-fn known(data: &Dataset) -> Known {
+pub fn known(data: &Dataset) -> Known {
     let numbers = matches!(data.schema().target, Target::Regression { .. });
     Known { rows: data.samples(Split::Train), numbers, validated: data.samples(Split::Validation) > 0 }
 }

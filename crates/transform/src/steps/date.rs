@@ -32,6 +32,26 @@ pub enum Order {
     MonthDayYear,
 }
 
+impl Order {
+    const ALL: [Self; 3] = [Self::YearMonthDay, Self::DayMonthYear, Self::MonthDayYear];
+
+    /// The first order in which all texts are dates; none for no texts.
+    pub(super) fn of(texts: &[String]) -> Option<Self> {
+        let fits = |order: &Self| texts.iter().all(|text| parse(text, *order).is_some());
+        Self::ALL.into_iter().find(|order| !texts.is_empty() && fits(order))
+    }
+
+    /// The step, as a manifest has it, for a column of such dates.
+    pub(super) fn line(self, column: &str) -> String {
+        let text = |value: serde_json::Result<String>| value.unwrap_or_default();
+        let order = match self {
+            Self::YearMonthDay => String::new(),
+            _ => format!(", order = {}", text(serde_json::to_string(&self))),
+        };
+        format!("{{ date = {{ columns = [{}]{order} }} }}", text(serde_json::to_string(column)))
+    }
+}
+
 /// Makes new columns of `columns`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DateFitted {
@@ -142,16 +162,22 @@ fn weekday(year: i32, month: i32, day: i32) -> i32 {
     (from_sunday + 6).rem_euclid(7)
 }
 
-/// Whether a text is a date in one of the orders.
-pub(super) fn is_date(text: &str) -> bool {
-    [Order::YearMonthDay, Order::DayMonthYear, Order::MonthDayYear]
-        .into_iter()
-        .any(|order| parse(text, order).is_some())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_order_of_dates_is_that_in_which_all_are_dates() {
+        let of = |texts: &[&str]| Order::of(&texts.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(of(&["2024-02-29", "2023-01-01"]), Some(Order::YearMonthDay));
+        assert_eq!(of(&["01.02.2024", "29.02.2024"]), Some(Order::DayMonthYear));
+        assert_eq!(of(&["01/02/2024", "02/29/2024"]), Some(Order::MonthDayYear));
+        assert_eq!(of(&["29.02.2024", "02.29.2024"]), None);
+        assert_eq!(of(&[]), None);
+        assert_eq!(Order::YearMonthDay.line("a \"b\""), r#"{ date = { columns = ["a \"b\""] } }"#);
+        let line = Order::DayMonthYear.line("sold");
+        assert_eq!(line, r#"{ date = { columns = ["sold"], order = "day_month_year" } }"#);
+    }
 
     #[test]
     fn dates_have_parts() {

@@ -77,8 +77,13 @@ pub trait Fitted {
         false
     }
 
-    /// Numbers of the columns that the step found to be of no use to the model, with the reason of each for people.
-    fn left_out(&self) -> Vec<(usize, String)> {
+    /// Numbers of the columns that the step found to be of no use to the model.
+    fn left_out(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
+    /// What people should know of what the step found in these columns: sentences for a run's beginning.
+    fn notes(&self, _before: &Columns) -> Vec<String> {
         Vec::new()
     }
 
@@ -176,8 +181,11 @@ impl Fitted for FittedStep {
     fn selects_rows(&self) -> bool {
         self.inner().selects_rows()
     }
-    fn left_out(&self) -> Vec<(usize, String)> {
+    fn left_out(&self) -> Vec<usize> {
         self.inner().left_out()
+    }
+    fn notes(&self, before: &Columns) -> Vec<String> {
+        self.inner().notes(before)
     }
     fn touches(&self) -> &[usize] {
         self.inner().touches()

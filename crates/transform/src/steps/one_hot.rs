@@ -1,6 +1,6 @@
 //! A 0/1 feature for every value of a column.
 
-use super::date::is_date;
+use super::date::Order;
 use super::selector::is_scalar;
 use super::{Fit, Fitted, FittedStep, Fitting, Plan, Selector, Step};
 use crate::{ColumnKind, Columns, Record, Role, Run, Value};
@@ -33,6 +33,17 @@ pub struct OneHotFitted {
     /// Columns in which nearly every record has a value of its own: names, numbers of orders, dates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     left_out: Vec<LeftOut>,
+    /// Columns of dates among those of a group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    dates: Vec<Dates>,
+}
+
+/// A column of dates, which says little as so many 0/1 features.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Dates {
+    column: usize,
+    values: u64,
+    order: Order,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
@@ -47,8 +58,9 @@ pub struct LeftOut {
     /// How many different values it has, in how many records.
     values: u64,
     records: u64,
-    /// Whether they are dates.
-    dates: bool,
+    /// In which order year, month and day stand, if they are dates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    order: Option<Order>,
 }
 
 /// Of so many records or more, a column of a group is left out when more than half of them have a value of their own.
@@ -59,7 +71,8 @@ impl Step for OneHot {
         let selected = self.columns.resolve(columns, "one_hot", "text or numbers", is_scalar)?;
         let levels = vec![Vec::new(); selected.len()];
         let signed_pairs = self.signed_pairs;
-        let step = OneHotFitted { levels, columns: selected.clone(), signed_pairs, left_out: Vec::new() };
+        let (left_out, dates) = (Vec::new(), Vec::new());
+        let step = OneHotFitted { levels, columns: selected.clone(), signed_pairs, left_out, dates };
         let counts = vec![0; selected.len()];
         let chosen = !self.columns.is_group(columns);
         Ok(Plan {
@@ -154,15 +167,17 @@ impl Fit for OneHotFit {
             levels: Vec::new(),
             signed_pairs: self.signed_pairs,
             left_out: Vec::new(),
+            dates: Vec::new(),
         };
         for ((column, levels), records) in all.into_iter().zip(levels).zip(self.counts) {
             let values = levels.len() as u64;
+            let order = if self.chosen { None } else { Order::of(&levels) };
             if self.chosen || records < RECORDS_MIN || values * 2 <= records {
+                step.dates.extend(order.map(|order| Dates { column, values, order }));
                 step.columns.push(column);
                 step.levels.push(levels);
             } else {
-                let dates = levels.iter().all(|level| is_date(level));
-                step.left_out.push(LeftOut { column, values, records, dates });
+                step.left_out.push(LeftOut { column, values, records, order });
             }
         }
         Ok(FittedStep::OneHot(step))
@@ -189,20 +204,34 @@ impl Fitted for OneHotFitted {
         before
     }
 
-    fn left_out(&self) -> Vec<(usize, String)> {
-        let one = |out: &LeftOut| {
-            let use_it = if out.dates {
-                "the step `date` makes numbers of it"
-            } else {
-                "name it in a step of its own"
+    fn left_out(&self) -> Vec<usize> {
+        self.left_out.iter().map(|out| out.column).collect()
+    }
+
+    fn notes(&self, before: &Columns) -> Vec<String> {
+        let name = |column: usize| before.0.get(column).map_or("?", |column| &column.name);
+        let out = self.left_out.iter().map(|out| {
+            let (name, LeftOut { values, records, .. }) = (name(out.column), out);
+            let use_it = match out.order {
+                Some(order) => {
+                    format!("{} in `clean`, before `one_hot`, makes numbers of it", order.line(name))
+                }
+                None => "name it in a step of its own".to_owned(),
             };
-            let LeftOut { values, records, .. } = out;
-            (
-                out.column,
-                format!("it has {values} different texts in {records} records; {use_it} if it is of use"),
+            format!(
+                "column `{name}` is left out: it has {values} different texts in {records} training records; \
+                 {use_it} if it is of use"
             )
-        };
-        self.left_out.iter().map(one).collect()
+        });
+        let dates = self.dates.iter().map(|Dates { column, values, order }| {
+            let name = name(*column);
+            format!(
+                "column `{name}` holds dates, and each of {values} becomes a feature of its own; {} in `clean`, before \
+                 `one_hot`, makes year, month, day and weekday of them",
+                order.line(name)
+            )
+        });
+        out.chain(dates).collect()
     }
 
     fn touches(&self) -> &[usize] {

@@ -20,7 +20,7 @@ use crate::report::format::{count, metric, metric_name};
 use crate::report::{ConfusionTable, FoldRow, FoldsReport, Regression, render_folds};
 use crate::session::estimate::line;
 use crate::session::folder::{Ending, PREDICTIONS, REPORT, fold_folder, result};
-use crate::session::{Session, Tested, TestedRow};
+use crate::session::{Session, Tested, TestedRow, known};
 
 /// Keys that a fold takes the place of, or that are of no use in it.
 const LEFT_OUT: [(&str, &str); 3] = [
@@ -62,7 +62,9 @@ pub(super) fn run(args: &RunArgs, folds: u32, context: &Context, evaluate: bool)
             return Ok(context.answer(&all, &summary(&all))?);
         }
     }
-    folder.begin(&manifest.resolved_toml(None), &session.roots())?;
+    // What a model makes of the data is the same in all folds, which differ by a row or so; the first one's stands.
+    let manifest_text = manifest.resolved_toml(Some(known(&data)));
+    folder.begin(&manifest_text, &session.roots())?;
     latest::point(context, folder.path());
     drop(session);
     let (mut results, mut tested) = (Vec::new(), Vec::new());
@@ -77,7 +79,7 @@ pub(super) fn run(args: &RunArgs, folds: u32, context: &Context, evaluate: bool)
     }
     folder.write(PREDICTIONS, &predictions(&tested)?)?;
     let all = together(folder.path(), &manifest, &results);
-    folder.write(REPORT, render_folds(&report(&manifest, &all, &tested)).as_bytes())?;
+    folder.write(REPORT, render_folds(&report(&manifest, manifest_text, &all, &tested)).as_bytes())?;
     folder.finish(&all)?;
     Ok(context.answer(&all, &summary(&all))?)
 }
@@ -273,7 +275,7 @@ fn summary(all: &Json) -> String {
 }
 
 /// What the page shows.
-fn report(manifest: &Manifest, all: &Json, tested: &[Tested]) -> FoldsReport {
+fn report(manifest: &Manifest, text: String, all: &Json, tested: &[Tested]) -> FoldsReport {
     let names: Vec<String> = chief(all, "test").into_iter().map(|(name, _)| name).collect();
     let value =
         |of: &Json, name: &str| of[name].as_f64().map_or("–".to_owned(), |value| metric(name, value));
@@ -286,7 +288,7 @@ fn report(manifest: &Manifest, all: &Json, tested: &[Tested]) -> FoldsReport {
     let each = all["each"].as_array().map_or(&[][..], Vec::as_slice);
     FoldsReport {
         name: manifest.name.clone(),
-        manifest: manifest.resolved_toml(None),
+        manifest: text,
         rows: all["test"]["samples"].as_u64().unwrap_or_default(),
         train_seconds: all["train_seconds"].as_f64().unwrap_or_default(),
         tiles: {
