@@ -25,7 +25,7 @@ use std::ops::Range;
 const K_BLOCK: usize = 512;
 /// The largest block there can be.
 pub(crate) const K_BLOCK_MAX: usize = K_BLOCK + K_BLOCK / 2;
-/// Panels of the left operand that are packed at a time: a block of them is most of a mebibyte.
+/// Panels of the left operand that are packed at a time, of the longest block: most of a mebibyte.
 const PANEL_CHUNK: usize = 24;
 /// Panels of the right operand that are packed at a time, so that its rows are read in longer runs.
 const GROUP: usize = 4;
@@ -194,9 +194,16 @@ impl Product<'_> {
         let right_buffer = if in_place { scratch } else { unsafe { scratch.add(LEFT_FLOATS) } };
         let tile_buffer = right_buffer.wrapping_add(GROUP * PANEL_FLOATS);
         let group_columns = self.tiles.columns() * if self.right.in_place() { 1 } else { GROUP };
+        // The right operand is packed anew for each chunk: where blocks are short, more panels are as large together.
+        let longest = (0..self.blocks.count).map(|i| self.blocks.get(i).len()).max().unwrap_or(0);
+        let chunk_panels = if in_place {
+            PANEL_CHUNK
+        } else {
+            (LEFT_FLOATS - 16) / (self.tiles.rows * longest.div_ceil(unit).max(1))
+        };
         let (mut tile, mut out) = (Tile::new(), OutColumns::new());
-        for chunk in panels.clone().step_by(PANEL_CHUNK) {
-            let chunk = chunk..panels.end.min(chunk + PANEL_CHUNK);
+        for chunk in panels.clone().step_by(chunk_panels) {
+            let chunk = chunk..panels.end.min(chunk + chunk_panels);
             let first = part(self.m, chunk.start, count).start;
             for block in 0..self.blocks.count {
                 let block = self.blocks.get(block);
@@ -208,7 +215,7 @@ impl Product<'_> {
                     for panel in chunk.clone() {
                         let rows = part(self.m, panel, count);
                         let buffer = scratch.wrapping_add((rows.start - first) * units);
-                        // SAFETY: panels are packed one behind the other, `PANEL_CHUNK` of them in all.
+                        // SAFETY: panels are packed one behind the other, as many as there is room for.
                         unsafe { self.left.pack(rows.start, rows.len(), p, k, buffer) };
                     }
                 }
