@@ -18,7 +18,7 @@ use outgrow_transform::Target;
 use serde::{Deserialize, Serialize};
 
 pub use bitmap::Bitmap;
-pub(crate) use charts::LEARNING_RATE;
+pub(crate) use charts::{LEARNING_RATE, scale};
 pub use folds::{FoldRow, FoldsReport, render as render_folds};
 pub use plot::{Plot, Scale, Series, Style};
 pub use render::{comparison_page, plot_page, render};

@@ -177,6 +177,9 @@ fn tables_that_are_no_text() {
         let cases = [&[][..], lines].map(|set| Case { files: &files, set, code: "data.not-text", words });
         check(CSV, &[("t.csv", csv(0, ""))], &cases);
     }
+    let set = &["data.source=\"parquet\""][..];
+    let case = Case { files: &[], set, code: "data.parquet.read", words: &["no Parquet file", "`csv`"] };
+    check(CSV, &[("t.csv", csv(0, ""))], &[case]);
 }
 
 /// In a file whose lines end in CRLF, as spreadsheets write them, the line that is named and quoted is the one at fault:

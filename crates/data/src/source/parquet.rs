@@ -254,7 +254,17 @@ type Reader = SerializedFileReader<Chunks>;
 
 fn open_file(storage: &Arc<dyn StorageBackend>, file: &Found) -> Result<Reader, Diagnostic> {
     let chunks = Chunks { storage: storage.clone(), file: file.clone() };
-    guarded(&file.path, || SerializedFileReader::new(chunks))
+    guarded(&file.path, || SerializedFileReader::new(chunks)).map_err(|problem| {
+        // `PARE` begins one whose end is encrypted.
+        let start = storage.read_range(&file.path, 0, file.bytes.min(4) as usize).unwrap_or_default();
+        if start.is_empty() || [b"PAR1", b"PARE"].iter().any(|magic| start == *magic) {
+            return problem;
+        }
+        Diagnostic::new("data.parquet.read", "the file is no Parquet file")
+            .file(&file.path)
+            .expected("a file that begins with `PAR1`, which the source `parquet` reads")
+            .hint("`source` in `[data]` says how files are read, such as `csv` or `json_lines`")
+    })
 }
 
 fn leaves(reader: &Reader) -> Vec<Leaf> {

@@ -57,7 +57,7 @@ fn curve_card(curve: &Curve, best: Option<&(f64, String)>) -> Markup {
         title: format!("{} for each {}", curve.metric, curve.unit),
         x_label: curve.unit.clone(),
         series: curve.parts.iter().map(series).collect(),
-        y_scale: scale(curve),
+        y_scale: scale(&curve.metric, curve.parts.iter().map(|(_, points)| points.as_slice())),
         marks: best
             .filter(|_| curve.unit == "step")
             .map(|(step, _)| (*step, "best".to_owned()))
@@ -78,10 +78,12 @@ fn curve_card(curve: &Curve, best: Option<&(f64, String)>) -> Markup {
 const DECADES: f64 = 100.0;
 
 /// How a curve's axis is divided: that of an error that falls by decades, so that it can be seen falling to its end.
-fn scale(curve: &Curve) -> Scale {
-    let falls = MetricName::of_name(&curve.metric).is_some_and(|metric| !metric.larger_is_better());
-    let values = || curve.parts.iter().flat_map(|(_, points)| points).map(|(_, y)| *y);
-    let (low, high) = values().fold((f64::INFINITY, 0.0f64), |(low, high), y| (low.min(y), high.max(y)));
+pub fn scale<'a>(metric: &str, curves: impl Iterator<Item = &'a [(f64, f64)]>) -> Scale {
+    let falls = MetricName::of_name(metric).is_some_and(|metric| !metric.larger_is_better());
+    let (low, high) = curves
+        .flatten()
+        .map(|(_, y)| *y)
+        .fold((f64::INFINITY, 0.0f64), |(low, high), y| (low.min(y), high.max(y)));
     if falls && low > 0.0 && high / low >= DECADES { Scale::Log } else { Scale::Linear }
 }
 

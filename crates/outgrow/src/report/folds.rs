@@ -47,7 +47,8 @@ pub fn render(report: &FoldsReport) -> String {
     let folds = report.each.len();
     let subtitle = format!("{folds} folds of {} rows", count(report.rows));
     let named = |(name, value): &(String, String)| {
-        (value.replace("± ", "±\u{a0}"), format!("test {}", metric_name(name)))
+        // A number is not broken at its sign, nor at that of its power.
+        (value.replace("± ", "±\u{a0}").replace("e-", "e-\u{2060}"), format!("test {}", metric_name(name)))
     };
     let mut tiles: Vec<(String, String)> = report.tiles.iter().map(named).collect();
     tiles.push((seconds(report.train_seconds), "training time".to_owned()));

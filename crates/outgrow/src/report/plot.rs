@@ -179,14 +179,15 @@ impl Plot {
         BARE_TOP + TEXT_LINE * (legend + usize::from(!self.marks.is_empty())) as f64
     }
 
-    /// The series by the lines of the legend, each with the width of its entry; one that is alone needs none. The label of
-    /// the side axis stands at the left of the first line.
+    /// The series by the lines of the legend, each with the width of its entry; one that is alone needs none. Of one
+    /// without points only the colour is kept free. The label of the side axis stands at the left of the first line.
     fn legend(&self) -> Vec<Vec<(usize, f64)>> {
         if self.series.len() < 2 {
             return Vec::new();
         }
         let (mut lines, mut room) = (vec![Vec::new()], WIDTH - RIGHT - width(&self.y_label) - LEGEND_GAP);
-        for (i, series) in self.series.iter().take(SERIES_MAX).enumerate() {
+        let shown = self.series.iter().take(SERIES_MAX).enumerate().filter(|(_, one)| !one.points.is_empty());
+        for (i, series) in shown {
             let own = LEGEND_LINE + width(&series.name) + LEGEND_GAP;
             if own > room && lines.last().is_some_and(|line| !line.is_empty()) {
                 lines.push(Vec::new());
@@ -287,6 +288,9 @@ impl Plot {
 
 fn draw_series(svg: &mut String, series: &Series, colour: usize, x: &Axis, y: &Axis) {
     let points: Vec<_> = series.points.iter().copied().filter(|(a, b)| x.shows(*a) && y.shows(*b)).collect();
+    if points.is_empty() {
+        return;
+    }
     let dashed = if colour == 2 { " dashed" } else { "" };
     let path = |points: &[(f64, f64)]| {
         let steps = points.iter().map(|(a, b)| format!("{:.1},{:.1}", x.at(*a), y.at(*b)));
@@ -428,6 +432,22 @@ mod tests {
         ] {
             assert_eq!(ticks(scale, from, to), expect, "{from} to {to}");
         }
+    }
+
+    /// Of several series each has its name and its colour, also where the others have no points.
+    #[test]
+    fn a_series_without_points_keeps_its_colour() {
+        let series = |name: &str, points: &[(f64, f64)]| Series {
+            name: name.into(),
+            points: points.to_vec(),
+            style: Style::Line,
+        };
+        let of = |series: Vec<Series>| Plot { series, ..Plot::default() }.svg();
+        let there = [(0.0, 1.0), (1.0, 2.0)];
+        let svg = of(vec![series("one", &[]), series("two", &there)]);
+        assert!(svg.contains(">two</text>") && !svg.contains(">one</text>"), "{svg}");
+        assert!(svg.contains("<polyline class=\"line s2 ") && !svg.contains("line s1"), "{svg}");
+        assert!(!of(vec![series("two", &there)]).contains(">two</text>"));
     }
 
     #[test]

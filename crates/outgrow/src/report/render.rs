@@ -64,7 +64,7 @@ pub fn comparison_page(
     let table = |lines: &[Vec<String>]| {
         html! {
             div.scroll {
-                table {
+                table.runs {
                     @for (i, line) in lines.iter().enumerate() {
                         tr { @for cell in line { @if i == 0 { th { (cell) } } @else { td { (cell) } } } }
                     }

@@ -15,7 +15,7 @@ use crate::commands::table::aligned;
 use crate::context::{Context, Failure};
 use crate::latest::followed;
 use crate::report::format::metric_name;
-use crate::report::{Plot, Series, Style, comparison_page};
+use crate::report::{Plot, Series, Style, comparison_page, scale};
 
 /// Most runs whose curves are in one plot.
 const DRAWN: usize = 6;
@@ -129,10 +129,12 @@ fn plot(runs: &[PastRun], split: &str, metric: &str) -> Option<Plot> {
         let style = if points.len() > 60 { Style::Smoothed } else { Style::DottedLine };
         Series { name: run.name(), points, style }
     };
-    let series: Vec<Series> = runs.iter().map(series).filter(|series| !series.points.is_empty()).collect();
-    (!series.is_empty()).then(|| Plot {
+    // A run has its colour in all plots, also where others have no such metric.
+    let series: Vec<Series> = runs.iter().map(series).collect();
+    series.iter().any(|one| !one.points.is_empty()).then(|| Plot {
         title: format!("{split} {} by step", metric_name(metric)),
         x_label: "step".into(),
+        y_scale: scale(metric, series.iter().map(|one| one.points.as_slice())),
         series,
         ..Plot::default()
     })
