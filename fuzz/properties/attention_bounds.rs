@@ -142,7 +142,8 @@ impl Operands<'_> {
         let by: Vec<Near> = (0..weights.len()).map(|j| self.product((3, i), (2, j), b, h)).collect();
         let mean = self.sum(weights.iter().copied().zip(by.iter().copied()));
         let slope = |(weight, by): (&Near, &Near)| {
-            let difference = Near { size: by.size + mean.size, error: by.error + mean.error };
+            let (size, error) = (by.size + mean.size, by.error + mean.error);
+            let difference = Near { size, error: error + self.rounding * (size + error) };
             let product = self.sum(std::iter::once((*weight, difference)));
             Near { size: scale * product.size, error: scale * product.error * (1.0 + 4.0 * self.rounding) }
         };

@@ -310,6 +310,8 @@ impl NodeBounds<'_> {
             // Where an exact operand gives infinity or NaN, so does everybody.
             _ if exact && !y.is_finite() && !matches!(&self.node.op, Op::Pow(_)) => 0.0,
             Op::Exp(_) => function(if exact { 0.0 } else { within(f64::exp) }),
+            // Below zero it is NaN, which is no bound.
+            Op::Log(_) if !exact && x(0) <= e(0) => ANY,
             Op::Log(_) => function(if exact { 0.0 } else { within(f64::ln) }),
             Op::Tanh(_) | Op::Sin(_) | Op::Cos(_) => function(e(0)),
             // The greatest slope is 2 / sqrt(pi).
