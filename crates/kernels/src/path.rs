@@ -24,6 +24,47 @@ pub enum KernelPath {
     Amx,
 }
 
+/// Declares a function that picks, for a path, one of three bodies of the same signature, each compiled for the instructions
+/// of its vectors. Calling what it gives demands a processor that supports the path.
+macro_rules! by_vectors {
+    (
+        $(#[$about:meta])*
+        $vis:vis fn $pick:ident -> fn($($arg:ident: $ty:ty),*) $(-> $result:ty)?;
+        portable $portable:expr; avx2 $avx2:expr; avx512 $avx512:expr;
+    ) => {
+        $(#[$about])*
+        $vis fn $pick(path: $crate::path::KernelPath) -> unsafe fn($($ty),*) $(-> $result)? {
+            unsafe fn portable($($arg: $ty),*) $(-> $result)? {
+                // SAFETY: the caller's contract is the same.
+                #[allow(unused_unsafe)]
+                unsafe { $portable }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2($($arg: $ty),*) $(-> $result)? {
+                // SAFETY: the caller's contract is the same.
+                #[allow(unused_unsafe)]
+                unsafe { $avx2 }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            unsafe fn avx512($($arg: $ty),*) $(-> $result)? {
+                // SAFETY: the caller's contract is the same.
+                #[allow(unused_unsafe)]
+                unsafe { $avx512 }
+            }
+            match path.vectors() {
+                #[cfg(target_arch = "x86_64")]
+                $crate::path::KernelPath::Avx512 => avx512,
+                #[cfg(target_arch = "x86_64")]
+                $crate::path::KernelPath::Avx2 => avx2,
+                _ => portable,
+            }
+        }
+    };
+}
+pub(crate) use by_vectors;
+
 impl KernelPath {
     /// Every path, slowest first.
     pub const ALL: [Self; 5] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];

@@ -4,7 +4,7 @@
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::{Avx2, Avx512, Avx512Pairs};
 use crate::gemm::{Portable, Vector};
-use crate::path::KernelPath;
+use crate::path::{KernelPath, by_vectors};
 use std::hint::black_box;
 
 /// Sums that run beside each other: as many as the latency of two multiply-adds in every cycle needs.
@@ -23,12 +23,6 @@ pub enum Traffic {
     Copy,
 }
 
-/// The loops of a path.
-struct Loops {
-    multiply_adds: unsafe fn(rounds: usize) -> u64,
-    traffic: unsafe fn(traffic: Traffic, from: &[f32], to: &mut [f32]),
-}
-
 /// Computes `rounds` rounds of multiply-adds on the calling thread, by the vectors of a path, and says how many operations
 /// that was, a multiply-add counting as two. With `bf16`, products of pairs of bf16 that are added to floats: nothing where
 /// the path has no instruction for them.
@@ -37,14 +31,14 @@ struct Loops {
 /// When the processor does not support the path.
 pub fn multiply_adds(path: KernelPath, bf16: bool, rounds: usize) -> Option<u64> {
     assert!(path.is_supported(), "the path {path} is not supported");
-    let loops = match (path, bf16) {
+    let chains: unsafe fn(usize) -> u64 = match (path, bf16) {
         #[cfg(target_arch = "x86_64")]
-        (KernelPath::Avx512Bf16, true) => pairs_loops(),
+        (KernelPath::Avx512Bf16, true) => pairs,
         (_, true) => return None,
-        _ => loops(path),
+        _ => chains_fn(path),
     };
     // SAFETY: the processor supports the path.
-    Some(unsafe { (loops.multiply_adds)(black_box(rounds)) })
+    Some(unsafe { chains(black_box(rounds)) })
 }
 
 /// Reads, writes or copies floats by the vectors of a path; a rest that fills no eight vectors is left out.
@@ -55,17 +49,7 @@ pub fn traffic(path: KernelPath, traffic: Traffic, from: &[f32], to: &mut [f32])
     assert!(path.is_supported(), "the path {path} is not supported");
     assert_eq!(from.len(), to.len(), "two buffers of one length");
     // SAFETY: the processor supports the path.
-    unsafe { (loops(path).traffic)(traffic, from, to) };
-}
-
-fn loops(path: KernelPath) -> Loops {
-    match path.vectors() {
-        #[cfg(target_arch = "x86_64")]
-        KernelPath::Avx512 => avx512_loops(),
-        #[cfg(target_arch = "x86_64")]
-        KernelPath::Avx2 => avx2_loops(),
-        _ => portable_loops(),
-    }
+    unsafe { moved_fn(path)(traffic, from, to) };
 }
 
 /// # Safety
@@ -118,52 +102,42 @@ unsafe fn moved<V: Vector>(traffic: Traffic, from: &[f32], to: &mut [f32]) {
     black_box(to);
 }
 
-macro_rules! path_loops {
-    ($loops:ident, $chains:ident, $moved:ident, $vector:ty, $lane:literal $(, $features:literal)?) => {
-        $(#[target_feature(enable = $features)])?
-        unsafe fn $chains(rounds: usize) -> u64 {
-            // SAFETY: the caller's contract is the same.
-            unsafe { chains::<$vector>(rounds, $lane) }
-        }
-
-        $(#[target_feature(enable = $features)])?
-        unsafe fn $moved(traffic: Traffic, from: &[f32], to: &mut [f32]) {
-            // SAFETY: the caller's contract is the same. Each kind has a loop of its own.
-            unsafe {
-                match traffic {
-                    Traffic::Read => moved::<$vector>(Traffic::Read, from, to),
-                    Traffic::Write => moved::<$vector>(Traffic::Write, from, to),
-                    Traffic::Copy => moved::<$vector>(Traffic::Copy, from, to),
-                }
-            }
-        }
-
-        fn $loops() -> Loops {
-            Loops { multiply_adds: $chains, traffic: $moved }
-        }
-    };
+by_vectors! {
+    /// Chains of multiply-adds on a path.
+    fn chains_fn -> fn(rounds: usize) -> u64;
+    portable chains::<Portable>(rounds, 2);
+    avx2 chains::<Avx2>(rounds, 2);
+    avx512 chains::<Avx512>(rounds, 2);
 }
-path_loops!(portable_loops, portable_chains, portable_moved, Portable, 2);
+by_vectors! {
+    /// What moves floats on a path, each kind in a loop of its own.
+    fn moved_fn -> fn(traffic: Traffic, from: &[f32], to: &mut [f32]);
+    portable each_kind::<Portable>(traffic, from, to);
+    avx2 each_kind::<Avx2>(traffic, from, to);
+    avx512 each_kind::<Avx512>(traffic, from, to);
+}
+
+/// # Safety
+/// As for [`moved`].
+#[inline(always)]
+unsafe fn each_kind<V: Vector>(traffic: Traffic, from: &[f32], to: &mut [f32]) {
+    // SAFETY: the caller's contract is the same.
+    unsafe {
+        match traffic {
+            Traffic::Read => moved::<V>(Traffic::Read, from, to),
+            Traffic::Write => moved::<V>(Traffic::Write, from, to),
+            Traffic::Copy => moved::<V>(Traffic::Copy, from, to),
+        }
+    }
+}
+
+/// Chains of products of pairs of bf16 that are added to floats.
 #[cfg(target_arch = "x86_64")]
-path_loops!(avx2_loops, avx2_chains, avx2_moved, Avx2, 2, "avx2,fma");
-#[cfg(target_arch = "x86_64")]
-path_loops!(
-    avx512_loops,
-    avx512_chains,
-    avx512_moved,
-    Avx512,
-    2,
-    "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
-);
-#[cfg(target_arch = "x86_64")]
-path_loops!(
-    pairs_loops,
-    pairs_chains,
-    pairs_moved,
-    Avx512Pairs,
-    4,
-    "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma"
-);
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+unsafe fn pairs(rounds: usize) -> u64 {
+    // SAFETY: the caller's contract is the same.
+    unsafe { chains::<Avx512Pairs>(rounds, 4) }
+}
 
 #[cfg(test)]
 mod tests {

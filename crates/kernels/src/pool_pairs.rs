@@ -1,7 +1,7 @@
 //! Pooling of f32 planes by windows of 2x2 that lie side by side: the usual ones. Results are those of the general loops,
 //! bit for bit, but every window is computed alike, so that the compiler takes several at once.
 
-use crate::path::KernelPath;
+use crate::path::{KernelPath, by_vectors};
 
 /// Windows that are computed at a time.
 const MANY: usize = 8;
@@ -130,30 +130,22 @@ fn grad(planes: &Planes, x: &[f32], dy: &[f32], dx: &mut [f32]) {
     dx[2 * height * pitch..][..(rows - 2 * height) * pitch].fill(0.0);
 }
 
-/// The two loops, compiled for a path.
-macro_rules! compiled {
-    ($max:ident, $grad:ident $(, $features:literal)?) => {
-        $(#[cfg(target_arch = "x86_64")] #[target_feature(enable = $features)])?
-        unsafe fn $max(planes: &Planes, x: &[f32], y: &mut [f32]) {
-            max(planes, x, y);
-        }
-        $(#[cfg(target_arch = "x86_64")] #[target_feature(enable = $features)])?
-        unsafe fn $grad(planes: &Planes, x: &[f32], dy: &[f32], dx: &mut [f32]) {
-            grad(planes, x, dy, dx);
-        }
-    };
+by_vectors! {
+    /// The maxima of pairs, for a path.
+    fn max_fn -> fn(planes: &Planes, x: &[f32], y: &mut [f32]);
+    portable max(planes, x, y);
+    avx2 max(planes, x, y);
+    avx512 max(planes, x, y);
 }
-compiled!(max_portable, grad_portable);
-compiled!(max_avx2, grad_avx2, "avx2,fma");
-compiled!(max_avx512, grad_avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
+by_vectors! {
+    /// Their gradient, for a path.
+    fn grad_fn -> fn(planes: &Planes, x: &[f32], dy: &[f32], dx: &mut [f32]);
+    portable grad(planes, x, dy, dx);
+    avx2 grad(planes, x, dy, dx);
+    avx512 grad(planes, x, dy, dx);
+}
 
 /// The loops for a path. Calling them demands a processor that supports it.
 pub(crate) fn pick(path: KernelPath) -> (MaxFn, GradFn) {
-    match path.vectors() {
-        #[cfg(target_arch = "x86_64")]
-        KernelPath::Avx2 => (max_avx2, grad_avx2),
-        #[cfg(target_arch = "x86_64")]
-        KernelPath::Avx512 => (max_avx512, grad_avx512),
-        _ => (max_portable, grad_portable),
-    }
+    (max_fn(path), grad_fn(path))
 }

@@ -3,7 +3,7 @@
 use crate::error::KernelError;
 use crate::kernel::sealed::Sealed;
 use crate::kernel::{Cx, Kernel};
-use crate::path::KernelPath;
+use crate::path::{KernelPath, by_vectors};
 use crate::view::View;
 use outgrow_tensor::{DType, RngKey};
 
@@ -69,34 +69,18 @@ impl Kernel for RandomUniform {
                 let start = cx.origin(&self.out).cast::<f32>().add(numbers.start);
                 std::slice::from_raw_parts_mut(start, numbers.len())
             };
-            fill(key, (numbers.start / 4) as u64, out, self.path);
+            // SAFETY: the program's builder found the path supported.
+            unsafe { fill(self.path)(key, (numbers.start / 4) as u64, out) };
         });
     }
 }
 
-/// Fills `out` with the numbers from position `4 * first` on.
-fn fill(key: RngKey, first: u64, out: &mut [f32], path: KernelPath) {
-    match path.vectors() {
-        // SAFETY: the program's builder found the path supported.
-        #[cfg(target_arch = "x86_64")]
-        KernelPath::Avx512 => unsafe { fill_avx512(key, first, out) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        KernelPath::Avx2 => unsafe { fill_avx2(key, first, out) },
-        _ => fill_blocks(key, first, out),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn fill_avx2(key: RngKey, first: u64, out: &mut [f32]) {
-    fill_blocks(key, first, out);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2")]
-fn fill_avx512(key: RngKey, first: u64, out: &mut [f32]) {
-    fill_blocks(key, first, out);
+by_vectors! {
+    /// What fills `out` with the numbers from position `4 * first` on.
+    fn fill -> fn(key: RngKey, first: u64, out: &mut [f32]);
+    portable fill_blocks(key, first, out);
+    avx2 fill_blocks(key, first, out);
+    avx512 fill_blocks(key, first, out);
 }
 
 /// Blocks of the stream that are computed side by side.

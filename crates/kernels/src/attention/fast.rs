@@ -6,9 +6,11 @@
 
 use super::{Attention, AttentionGrad, Extents};
 use crate::block::{Fused, LaneMode, Separate, exp, mul_add};
-use crate::gemm::{Blocks, Matrix, PackedColumns, Panel, Plain, Product, RightOperand, Rows, Tile, Tiles};
+use crate::gemm::{
+    Blocks, Matrix, PackedColumns, Panel, Plain, Product, RightOperand, Rows, Tile, Tiles, left_stays,
+};
 use crate::kernel::Cx;
-use crate::path::KernelPath;
+use crate::path::{KernelPath, by_vectors};
 use crate::view::View;
 use std::ops::Range;
 
@@ -61,8 +63,16 @@ impl Plan {
         let tokens = extents.tokens;
         let pitch = tokens.checked_next_multiple_of(tiles.lanes).unwrap_or(tokens);
         let groups = (BLOCK_FLOATS / pitch.max(1) / group).max(1);
-        let (soften, slopes) = pick(path);
-        Self { tiles, soften, slopes, group, block: groups * group, pitch, tokens, d: extents.d }
+        Self {
+            tiles,
+            soften: soften_fn(path),
+            slopes: slopes_fn(path),
+            group,
+            block: groups * group,
+            pitch,
+            tokens,
+            d: extents.d,
+        }
     }
 
     /// Bytes of scratch memory that a thread needs for the result, or for gradients.
@@ -99,8 +109,7 @@ impl Plan {
     /// As for [`Product::compute`].
     unsafe fn compute(&self, factors: Factors<'_>, out: Plain, add: bool, scratch: *mut f32) {
         let Factors { m, k, n, left, right } = factors;
-        let in_place =
-            (left.across == 1 || left.along == 1) && left.along >= 0 && n.div_ceil(self.tiles.columns()) <= 2;
+        let in_place = left_stays([left.across, left.along], n.div_ceil(self.tiles.columns()));
         let left = Rows { matrix: left, pack: self.tiles.pack.f32, in_place };
         let blocks = Blocks::of(k, 1);
         let product = Product { tiles: &self.tiles, m, blocks, left: &left, right, out: &out, add };
@@ -394,30 +403,17 @@ fn slopes<M: LaneMode>(weights: &[f32], by: &mut [f32], seen: usize, scale: f32)
     hidden.fill(0.0);
 }
 
-macro_rules! on_path {
-    ($soften:ident, $slopes:ident, $mode:ty $(, $features:literal)?) => {
-        $(#[target_feature(enable = $features)])?
-        unsafe fn $soften(scores: &mut [f32], seen: usize, scale: f32) {
-            soften::<$mode>(scores, seen, scale);
-        }
-        $(#[target_feature(enable = $features)])?
-        unsafe fn $slopes(weights: &[f32], by: &mut [f32], seen: usize, scale: f32) {
-            slopes::<$mode>(weights, by, seen, scale);
-        }
-    };
+by_vectors! {
+    /// For a path.
+    fn soften_fn -> fn(scores: &mut [f32], seen: usize, scale: f32);
+    portable soften::<Separate>(scores, seen, scale);
+    avx2 soften::<Fused>(scores, seen, scale);
+    avx512 soften::<Fused>(scores, seen, scale);
 }
-on_path!(soften_portable, slopes_portable, Separate);
-#[cfg(target_arch = "x86_64")]
-on_path!(soften_avx2, slopes_avx2, Fused, "avx2,fma");
-#[cfg(target_arch = "x86_64")]
-on_path!(soften_avx512, slopes_avx512, Fused, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma");
-
-fn pick(path: KernelPath) -> (SoftenFn, SlopesFn) {
-    match path.vectors() {
-        #[cfg(target_arch = "x86_64")]
-        KernelPath::Avx512 => (soften_avx512, slopes_avx512),
-        #[cfg(target_arch = "x86_64")]
-        KernelPath::Avx2 => (soften_avx2, slopes_avx2),
-        _ => (soften_portable, slopes_portable),
-    }
+by_vectors! {
+    /// For a path.
+    fn slopes_fn -> fn(weights: &[f32], by: &mut [f32], seen: usize, scale: f32);
+    portable slopes::<Separate>(weights, by, seen, scale);
+    avx2 slopes::<Fused>(weights, by, seen, scale);
+    avx512 slopes::<Fused>(weights, by, seen, scale);
 }

@@ -71,6 +71,17 @@ impl Extents {
         if self.causal { all / 2 } else { all }
     }
 
+    /// How the fast kernels run it, where they do: operands in f32.
+    fn plan(&self, operand: &View, path: KernelPath) -> Option<fast::Plan> {
+        (operand.dtype == DType::F32).then(|| fast::Plan::new(path, self))
+    }
+
+    /// What a thread needs for the result, or for gradients.
+    fn scratch(&self, plan: Option<&fast::Plan>, gradient: bool) -> Scratch {
+        let bytes = plan.map_or_else(|| loops::scratch_bytes(self), |plan| plan.scratch_bytes(gradient));
+        Scratch { per_thread: bytes, shared: 0 }
+    }
+
     /// Elements from a view's origin to the first token of a head, counted over samples and heads, of part `part` of
     /// the heads.
     fn head(&self, view: &View, task: usize, part: usize) -> isize {
@@ -110,14 +121,10 @@ impl Kernel for Attention {
         "attention"
     }
     fn prepare(&mut self, path: KernelPath) {
-        self.plan = (self.q.dtype == DType::F32).then(|| fast::Plan::new(path, &self.extents));
+        self.plan = self.extents.plan(&self.q, path);
     }
     fn scratch(&self) -> Scratch {
-        let bytes = match &self.plan {
-            Some(plan) => plan.scratch_bytes(false),
-            None => loops::scratch_bytes(&self.extents),
-        };
-        Scratch { per_thread: bytes, shared: 0 }
+        self.extents.scratch(self.plan.as_ref(), false)
     }
     fn reads(&self) -> Vec<&View> {
         vec![&self.q, &self.k, &self.v]
@@ -168,14 +175,10 @@ impl Kernel for AttentionGrad {
         "attention_grad"
     }
     fn prepare(&mut self, path: KernelPath) {
-        self.plan = (self.q.dtype == DType::F32).then(|| fast::Plan::new(path, &self.extents));
+        self.plan = self.extents.plan(&self.q, path);
     }
     fn scratch(&self) -> Scratch {
-        let bytes = match &self.plan {
-            Some(plan) => plan.scratch_bytes(true),
-            None => loops::scratch_bytes(&self.extents),
-        };
-        Scratch { per_thread: bytes, shared: 0 }
+        self.extents.scratch(self.plan.as_ref(), true)
     }
     fn reads(&self) -> Vec<&View> {
         vec![&self.q, &self.k, &self.v, &self.dy]

@@ -4,7 +4,7 @@ use super::load::{narrow, widen};
 use super::math;
 use super::simd::{LaneMode, Lanewise, OpFn, pick, plain};
 use super::{BinaryOp, CompareOp, Instr, UnaryOp};
-use crate::path::KernelPath;
+use crate::path::{KernelPath, by_vectors};
 use outgrow_tensor::{DType, to_odd};
 use std::marker::PhantomData;
 
@@ -357,38 +357,23 @@ macro_rules! odd_casts {
 }
 odd_casts!(i32, i64, f64);
 
-/// Rounds f32 registers to bf16 in place; only the result's pointer is used.
-unsafe fn round_portable(dst: *mut u8, _a: *const u8, _b: *const u8, _c: *const u8, n: usize) {
-    // SAFETY: the caller vouches for `n` registers of f32.
-    let block = unsafe { std::slice::from_raw_parts_mut(dst.cast::<f32>(), n) };
+/// Rounds `n` registers of f32 to bf16 in place.
+///
+/// # Safety
+/// There are as many.
+#[inline(always)]
+unsafe fn round(block: *mut u8, n: usize) {
+    // SAFETY: the caller's contract.
+    let block = unsafe { std::slice::from_raw_parts_mut(block.cast::<f32>(), n) };
     block.iter_mut().for_each(|x| *x = widen(narrow(*x)));
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-unsafe fn round_avx2(dst: *mut u8, _a: *const u8, _b: *const u8, _c: *const u8, n: usize) {
-    // SAFETY: the caller vouches for `n` registers of f32.
-    let block = unsafe { std::slice::from_raw_parts_mut(dst.cast::<f32>(), n) };
-    block.iter_mut().for_each(|x| *x = widen(narrow(*x)));
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2")]
-unsafe fn round_avx512(dst: *mut u8, _a: *const u8, _b: *const u8, _c: *const u8, n: usize) {
-    // SAFETY: the caller vouches for `n` registers of f32.
-    let block = unsafe { std::slice::from_raw_parts_mut(dst.cast::<f32>(), n) };
-    block.iter_mut().for_each(|x| *x = widen(narrow(*x)));
-}
-
-/// The loop that rounds a register to bf16 in place.
-pub(crate) fn round_bf16(path: KernelPath) -> OpFn {
-    match path.vectors() {
-        #[cfg(target_arch = "x86_64")]
-        KernelPath::Avx2 => round_avx2,
-        #[cfg(target_arch = "x86_64")]
-        KernelPath::Avx512 => round_avx512,
-        _ => round_portable,
-    }
+by_vectors! {
+    /// The loop that rounds a register to bf16 in place; only the result's pointer is used.
+    pub(crate) fn round_bf16 -> fn(dst: *mut u8, _a: *const u8, _b: *const u8, _c: *const u8, n: usize);
+    portable round(dst, n);
+    avx2 round(dst, n);
+    avx512 round(dst, n);
 }
 
 /// Whether an instruction on bf16 values gives a bf16 value without rounding.

@@ -8,9 +8,9 @@
 use super::{Algorithm, Conv};
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::{Avx2, Avx512};
-use crate::gemm::{Portable, Vector};
+use crate::gemm::{Portable, Tiles, Vector};
 use crate::kernel::{Cx, Scratch};
-use crate::path::KernelPath;
+use crate::path::{KernelPath, by_vectors};
 use crate::view::View;
 use crate::window::Window;
 use outgrow_tensor::DType;
@@ -71,14 +71,14 @@ impl Depthwise {
         if !fits || taps == 0 || y.elements() == 0 {
             return None;
         }
-        let (sums, lanes) = sums(path);
+        let lanes = Tiles::new(path).lanes;
         let [_, stride] = conv.window.strides;
         let dilation = conv.window.dilation;
         let reach = |axis: usize| (kernel[axis] - 1).checked_mul(dilation[axis]);
         // Whole vectors of places, and what the last tap reaches beyond.
         let pitch = y.dims[3].next_multiple_of(lanes).checked_add(reach(1)? / stride)?.checked_add(1)?;
         let mut plan = Self {
-            sums,
+            sums: sums(path),
             window: conv.window,
             batch: x.dims[0],
             channels: x.dims[1],
@@ -294,32 +294,10 @@ unsafe fn tile<V: Vector, const R: usize, const N: usize>(
     }
 }
 
-/// What sums the taps of a band on a path, and the lanes of its vectors.
-fn sums(path: KernelPath) -> (unsafe fn(&Band<'_>), usize) {
-    match path.vectors() {
-        #[cfg(target_arch = "x86_64")]
-        KernelPath::Avx512 => (on_avx512, Avx512::LANES),
-        #[cfg(target_arch = "x86_64")]
-        KernelPath::Avx2 => (on_avx2, Avx2::LANES),
-        _ => (on_portable, Portable::LANES),
-    }
-}
-
-unsafe fn on_portable(b: &Band<'_>) {
-    // SAFETY: the caller's contract is the same.
-    unsafe { band::<Portable>(b) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn on_avx2(b: &Band<'_>) {
-    // SAFETY: the caller's contract is the same.
-    unsafe { band::<Avx2>(b) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-unsafe fn on_avx512(b: &Band<'_>) {
-    // SAFETY: the caller's contract is the same.
-    unsafe { band::<Avx512>(b) }
+by_vectors! {
+    /// What sums the taps of a band on a path.
+    fn sums -> fn(b: &Band<'_>);
+    portable band::<Portable>(b);
+    avx2 band::<Avx2>(b);
+    avx512 band::<Avx512>(b);
 }

@@ -335,6 +335,12 @@ impl Product<'_> {
     }
 }
 
+/// Whether a left operand of these strides (between rows, and along the inner dimension) is better read where it is: it can
+/// be, and few panels of columns would use a packed copy.
+pub(crate) fn left_stays([across, along]: [isize; 2], column_panels: usize) -> bool {
+    (across == 1 || along == 1) && along >= 0 && column_panels <= 2
+}
+
 /// A plain matrix as the left operand.
 pub(crate) struct Rows<T> {
     pub matrix: Matrix<T>,

@@ -4,7 +4,7 @@ use super::MatMul;
 use super::loops::batch_offset;
 use crate::error::KernelError;
 use crate::gemm::{
-    Blocks, Columns, Matrix, PackedColumns, Plain, Product, RightOperand, Rows, Source, Tiles,
+    Blocks, Columns, Matrix, PackedColumns, Plain, Product, RightOperand, Rows, Source, Tiles, left_stays,
 };
 use crate::kernel::Cx;
 use crate::memory::AlignedBytes;
@@ -199,8 +199,7 @@ impl Oriented {
         let lanes = tiles.lanes as f64;
         let (row_panels, column_panels) = (self.m.div_ceil(tiles.rows), self.n.div_ceil(tiles.columns()));
         let single = single && tiles.parts == 0;
-        let left_in_place =
-            single && (self.left[0] == 1 || self.left[1] == 1) && self.left[1] >= 0 && column_panels <= 2;
+        let left_in_place = single && left_stays(self.left, column_panels);
         let right_in_place = single
             && self.right[0] == 1
             && self.right[1] >= 0
