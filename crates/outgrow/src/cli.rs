@@ -264,7 +264,7 @@ pub struct RunArgs {
     pub verbose: bool,
     /// Time every kernel in one of eight steps, and say at the end what takes the time; trace.json in the run's folder has it
     /// for Perfetto or chrome://tracing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dry_run")]
     pub profile: bool,
     /// Who works.
     #[command(flatten)]

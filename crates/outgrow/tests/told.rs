@@ -81,6 +81,8 @@ fn a_profile_is_a_table_and_a_trace_and_changes_nothing() {
     let run = |more: &[&str]| place.run(&[&["run", "m.toml", "--json"], &set[..], more].concat());
     let plain = run(&["--out", "r"]).object();
     assert!(plain.get("trace").is_none() && !place.path("r/trace.json").exists());
+    // Where no step is taken, none can be timed.
+    assert_eq!(place.run(&["run", "m.toml", "--profile", "--dry-run"]).code, 2);
     for (out, workers) in [("s", "1"), ("t", "2")] {
         let done = run(&["--out", out, "--profile", "--workers", workers]);
         assert!(done.stderr.contains("% of limit") && done.stderr.contains("matmul"), "{}", done.stderr);

@@ -1,7 +1,7 @@
 //! Mixed precision: the products of a graph get bf16 operands, and everything else stays as it is.
 //!
 //! Products (`dot` and the convolutions with their gradients) are nearly all of the arithmetic, and processors compute
-//! them in bf16 at two to sixteen times the rate. Their sums are f32, as are parameters, normalisation, softmax, losses
+//! them in bf16 at two to sixteen times the rate. Their sums are f32, as are parameters, normalisation, attention, losses
 //! and the optimiser ("Mixed Precision Training", Micikevicius et al. 2018; Kalamkar et al. 2019, "A Study of BFLOAT16
 //! for Deep Learning Training"). bf16 has the range of f32, so that gradients do not vanish in it and losses need not
 //! be scaled.

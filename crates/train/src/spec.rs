@@ -294,7 +294,7 @@ pub enum Precision {
     #[default]
     F32,
     /// Mixed: matrix products and convolutions, forward and backward, take operands rounded to bf16 (8 bits of
-    /// mantissa) and sum in f32. All else is f32, and the loss needs no scaling.
+    /// mantissa) and sum in f32. All else is f32, attention included, and the loss needs no scaling.
     Bf16,
 }
 
