@@ -62,6 +62,8 @@ struct State {
     number: Arc<AtomicUsize>,
     /// Whether the next signal ends the process at once.
     ends: Arc<AtomicBool>,
+    /// Whether each of [`Signal::ALL`] has come.
+    came: [Arc<AtomicBool>; 2],
     /// Whether signals come here, and not to the system's own handlers.
     registered: AtomicBool,
     /// Whether somebody waits for them while no work does that has a state to save.
@@ -124,10 +126,14 @@ impl Interrupt {
         if self.0.registered.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        for signal in Signal::ALL {
+        for (i, signal) in Signal::ALL.into_iter().enumerate() {
             // In this order: what the first signal sets is what the second one finds.
             let code = i32::from(signal.exit_code());
             flag::register_conditional_shutdown(signal.number(), code, self.0.ends.clone())?;
+            // Two threads may handle one signal each at the same moment, and neither find what the other one sets at its
+            // end. Each says that it is there before it looks for the other: so at least one of them finds the other.
+            flag::register(signal.number(), self.0.came[i].clone())?;
+            flag::register_conditional_shutdown(signal.number(), code, self.0.came[1 - i].clone())?;
             flag::register(signal.number(), self.0.ends.clone())?;
             let number = usize::try_from(signal.number()).unwrap_or_default();
             flag::register_usize(signal.number(), self.0.number.clone(), number)?;
