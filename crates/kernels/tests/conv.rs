@@ -4,7 +4,8 @@ mod common;
 
 use common::{Case, Data, Value, close, indices, kernel_case, position, run_case};
 use outgrow_kernels::{
-    Conv2d, Conv2dGradInput, Conv2dGradWeight, MaxPool2dGrad, Pool2d, PoolKind, ProgramBuilder, View, Window,
+    BinaryOp, Conv2d, Conv2dGradInput, Conv2dGradWeight, Finish, Instr, Literal, Map, MaxPool2dGrad, Pool2d,
+    PoolKind, ProgramBuilder, View, Window,
 };
 use outgrow_tensor::{DType, RngKey};
 
@@ -321,6 +322,94 @@ fn images_are_computed_alike_alone_and_together() {
                 }
             }
         }
+    }
+}
+
+/// What follows a convolution element by element gives the same bits with it as after it, whichever way it is computed.
+#[test]
+fn finished_sums_have_the_bits_of_separate_steps() {
+    let mut rng = RngKey::new(35).stream();
+    for (channels, image, out, kernel, groups, window) in [
+        // Depthwise: whole and ragged vectors, both strides, and windows of another extent.
+        (6, [9, 21], 6, 3, 6, Window::new(1, 1)),
+        (6, [16, 7], 12, 3, 6, Window::new(2, 1)),
+        (6, [9, 21], 6, 5, 6, Window::new(1, 2)),
+        // Products: with the image as it is, in one and several blocks, and with patches.
+        (20, [9, 7], 37, 1, 1, Window::default()),
+        (900, [5, 7], 50, 1, 1, Window::default()),
+        (20, [9, 8], 37, 1, 1, Window::new(2, 0)),
+        (12, [24, 30], 20, 3, 2, Window::new(2, 1)),
+        // Tiles, and loops.
+        (64, [12, 13], 64, 3, 1, Window::new(1, 1)),
+        (4, [6, 6], 4, 2, 2, Window::default()),
+    ] {
+        let sizes = Sizes { batch: 3, channels, image, out, kernel: [kernel; 2], groups, window };
+        let (x, w, y) = (sizes.x(), sizes.weight(), sizes.y().unwrap());
+        let count = |d: [usize; 4]| d.iter().product::<usize>();
+        for (bias, residual, low, high) in [
+            (true, false, f32::NEG_INFINITY, f32::INFINITY),
+            (false, true, 0.0, f32::INFINITY),
+            (true, true, 0.0, 3.0),
+        ] {
+            let mut data: Vec<Data> =
+                [count(x), count(w), out, count(y)].map(|n| Data::random(DType::F32, n, &mut rng)).to_vec();
+            data[0].set(1, Value::Float(f64::NAN));
+            data.extend([count(y), count(y), count(y)].map(|n| Data::zeros(DType::F32, n)));
+            let view = |i: u32, d: [usize; 4]| View::whole(i, DType::F32, d);
+            let bias_view = View::whole(2, DType::F32, [out]);
+            let build = |b: &mut ProgramBuilder| {
+                let conv = |to| Conv2d::new(view(0, x), view(1, w), view(to, y), window, groups).unwrap();
+                b.push(conv(4));
+                let mut code = vec![Instr::Load(0)];
+                let mut inputs = vec![view(4, y)];
+                let mut add = |input: View, code: &mut Vec<Instr>| {
+                    inputs.push(input);
+                    code.push(Instr::Load(inputs.len() - 1));
+                    code.push(Instr::Binary(BinaryOp::Add, code.len() - 2, code.len() - 1));
+                };
+                if bias {
+                    add(bias_view.broadcast(&y, &[1]), &mut code);
+                }
+                if residual {
+                    add(view(3, y), &mut code);
+                }
+                code.push(Instr::Const(Literal::F32(low)));
+                code.push(Instr::Binary(BinaryOp::Max, code.len() - 1, code.len() - 2));
+                code.push(Instr::Const(Literal::F32(high)));
+                code.push(Instr::Binary(BinaryOp::Min, code.len() - 2, code.len() - 1));
+                b.push(Map::new(&y, &code, inputs, vec![(code.len() - 1, view(5, y))]).unwrap());
+                let finish = Finish {
+                    bias: bias.then(|| bias_view.clone()),
+                    residual: residual.then(|| view(3, y)),
+                    low,
+                    zero_is_positive: false,
+                    high,
+                };
+                b.push(conv(6).finished(finish).unwrap());
+            };
+            for (path, after) in run_case(&Case { data: data.clone(), build: &build }).unwrap() {
+                assert!(after[5].as_bytes() == after[6].as_bytes(), "{sizes:?} {bias} {residual} on {path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_the_sums_is_refused() {
+    let view = |d: &[usize]| View::whole(0, DType::F32, d);
+    let conv = || {
+        let (x, w, y) = (view(&[1, 2, 5, 5]), view(&[3, 2, 3, 3]), View::whole(1, DType::F32, [1, 3, 3, 3]));
+        Conv2d::new(x, w, y, Window::default(), 1).unwrap()
+    };
+    let finish = Finish { bias: None, residual: None, low: 0.0, zero_is_positive: true, high: 6.0 };
+    assert!(conv().finished(finish.clone()).is_ok());
+    for (bias, residual) in [
+        (Some(view(&[2])), None),
+        (Some(view(&[3, 1])), None),
+        (None, Some(view(&[1, 3, 3, 2]))),
+        (None, Some(view(&[1, 3, 3, 3]).permuted(&[0, 1, 3, 2]))),
+    ] {
+        assert!(conv().finished(Finish { bias, residual, ..finish.clone() }).is_err());
     }
 }
 

@@ -112,7 +112,8 @@ impl Plan {
         let in_place = left_stays([left.across, left.along], n.div_ceil(self.tiles.columns()));
         let left = Rows { matrix: left, pack: self.tiles.pack.f32, in_place };
         let blocks = Blocks::of(k, 1);
-        let product = Product { tiles: &self.tiles, m, blocks, left: &left, right, out: &out, add };
+        let product =
+            Product { tiles: &self.tiles, m, blocks, left: &left, right, out: &out, add, finish: None };
         // SAFETY: the caller's contract.
         unsafe { product.compute(0..m.div_ceil(self.tiles.rows), 0..n, scratch) };
     }

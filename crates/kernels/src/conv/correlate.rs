@@ -9,6 +9,7 @@
 use super::padded::{Images, PADDED_BYTES, Part};
 use super::{Algorithm, Conv};
 use crate::error::KernelError;
+use crate::finish::Finisher;
 use crate::gemm::{
     Blocks, Columns, K_BLOCK_MAX, MAX_COLUMNS, Matrix, Mode, OutColumns, Output, PackedRows, Panel, Plain,
     Product, RightOperand, Tile, Tiles, part,
@@ -255,7 +256,24 @@ impl Algorithm for Correlations {
         Scratch { per_thread: floats.saturating_mul(4), shared: packed.saturating_mul(4) }
     }
 
-    fn run(&self, cx: &Cx<'_>, [source, weight]: [&View; 2], out: &View, cost_ns: usize) {
+    fn run(&self, cx: &Cx<'_>, reads: [&View; 2], out: &View, cost_ns: usize) {
+        self.run_with(cx, reads, out, cost_ns, None);
+    }
+
+    fn run_finished(&self, cx: &Cx<'_>, reads: [&View; 2], out: &View, cost_ns: usize, finisher: &Finisher) {
+        self.run_with(cx, reads, out, cost_ns, Some(finisher));
+    }
+}
+
+impl Correlations {
+    fn run_with(
+        &self,
+        cx: &Cx<'_>,
+        [source, weight]: [&View; 2],
+        out: &View,
+        cost_ns: usize,
+        finisher: Option<&Finisher>,
+    ) {
         if self.ready.is_none() {
             self.pack_now(cx, weight);
         }
@@ -279,7 +297,10 @@ impl Algorithm for Correlations {
                         group,
                     };
                     // SAFETY: parts of the result are disjoint; the scratch memory is this thread's.
-                    unsafe { c.compute(cx, source, self.weights(cx), out, place, cx.scratch(thread)) };
+                    unsafe {
+                        let weights = self.weights(cx);
+                        c.compute(cx, source, weights, out, place, cx.scratch(thread), finisher);
+                    }
                 }
             }
         });
@@ -316,16 +337,24 @@ impl Correlation {
 
     /// The largest padded part for `images` images and `rows` rows of places.
     fn part(&self, images: usize, rows: usize) -> Part {
-        let extent = |axis: usize, places: usize| {
+        let [rows_met, columns_met] = [0, 1].map(|axis| {
             let [low, high] = self.reach(axis);
-            places.saturating_sub(1) * self.step[axis] + (high - low) as usize + 1
-        };
+            (high - low) as usize + 1
+        });
+        // Columns that are as far apart as places lie next to each other.
+        let step = self.step[1];
+        let pitch = self.columns.saturating_sub(1).saturating_add(columns_met.div_ceil(step));
         let channels = self.channels.div_ceil(self.blocks.count());
         Part {
             batch: [0, images],
             channels: [0, channels],
             corner: [self.reach(0)[0], self.reach(1)[0]],
-            extents: [extent(0, rows), extent(1, self.columns)],
+            extents: [
+                rows.saturating_sub(1) * self.step[0] + rows_met,
+                pitch.saturating_mul(step.min(columns_met)),
+            ],
+            step,
+            pitch,
         }
     }
 
@@ -335,7 +364,7 @@ impl Correlation {
         [self.tiles.lanes, 8, 4, 2]
             .into_iter()
             .map(|unit| columns.next_multiple_of(unit))
-            .find(|&computed| self.step[1] == 1 && (computed - columns) * 6 <= columns)
+            .find(|&computed| (computed - columns) * 6 <= columns)
             .unwrap_or(columns)
     }
 
@@ -411,6 +440,7 @@ impl Correlation {
     ///
     /// # Safety
     /// The views were checked, the weights are packed, nobody else computes this part, and `scratch` is a thread's own.
+    #[allow(clippy::too_many_arguments)]
     unsafe fn compute(
         &self,
         cx: &Cx<'_>,
@@ -419,6 +449,7 @@ impl Correlation {
         out: &View,
         place: Place,
         scratch: *mut u8,
+        finisher: Option<&Finisher>,
     ) {
         let s = &source.strides;
         let start = cx.origin(source).cast::<f32>().cast_const();
@@ -433,7 +464,16 @@ impl Correlation {
         let scratch = scratch.cast::<f32>();
         if self.plain {
             // SAFETY: the caller's contract is the same.
-            return unsafe { self.compute_plain(&images, weights, cx.origin(out).cast(), &place, scratch) };
+            unsafe {
+                self.compute_plain(&images, weights, cx.origin(out).cast(), &place, scratch, finisher);
+            }
+            if self.tiles.parts > 0
+                && let Some(finisher) = finisher
+            {
+                // SAFETY: the part was computed by this thread.
+                unsafe { self.finish(cx.origin(out).cast(), &place, finisher) };
+            }
+            return;
         }
         let padded = self.part(place.images.len(), place.rows.len());
         let right = Patches {
@@ -467,10 +507,37 @@ impl Correlation {
             right: &right,
             out: &places,
             add: false,
+            finish: None,
         };
         let columns = 0..place.images.len() * place.rows.len() * self.columns;
         // SAFETY: the caller's contract; the product's scratch memory is the first part of the thread's.
-        unsafe { product.compute(place.panels, columns, scratch) };
+        unsafe { product.compute(place.panels.clone(), columns, scratch) };
+        if let Some(finisher) = finisher {
+            // SAFETY: the part was computed by this thread.
+            unsafe { self.finish(cx.origin(out).cast(), &place, finisher) };
+        }
+    }
+
+    /// Finishes a part of the result, which is row-major and begins at `out`.
+    ///
+    /// # Safety
+    /// The part is computed, nobody else works on it, and the processor supports the path.
+    unsafe fn finish(&self, out: *mut f32, place: &Place, finisher: &Finisher) {
+        let of = |panel| part(self.m, panel, self.panels());
+        let channels = of(place.panels.start).start..of(place.panels.end - 1).end;
+        let first = place.group * self.m + channels.start;
+        let [across_images, across_channels, row, _] = self.out_strides;
+        for image in place.images.clone() {
+            let at = image as isize * across_images
+                + first as isize * across_channels
+                + place.rows.start as isize * row;
+            let columns = place.rows.len() * self.grid[1];
+            // SAFETY: the caller's contract.
+            unsafe {
+                let to = out.wrapping_offset(self.out_start + at);
+                finisher.run(first, channels.len(), to, across_channels, columns);
+            }
+        }
     }
 }
 
@@ -486,6 +553,7 @@ impl Correlation {
         out: *mut f32,
         place: &Place,
         scratch: *mut f32,
+        finisher: Option<&Finisher>,
     ) {
         let out = out.wrapping_offset(self.out_start + (place.group * self.m) as isize * self.out_strides[1]);
         let packed = self.packed_start + place.group * self.m * self.k();
@@ -508,6 +576,7 @@ impl Correlation {
                     column_step: 1,
                 },
                 add: false,
+                finish: finisher.map(|it| (it, place.group * self.m)),
             };
             let columns = place.rows.start * self.columns..place.rows.end * self.columns;
             // SAFETY: the caller's contract.
@@ -552,10 +621,10 @@ impl Patches<'_> {
     /// The distance in the padded copy of the corner of place `j`.
     #[inline(always)]
     fn corner(&self, j: usize) -> usize {
-        let (columns, step) = (self.of.columns, self.of.step);
+        let (columns, step) = (self.of.columns, self.of.step[0]);
         let (v, rest) = (j % columns, j / columns);
         let (u, image) = (rest % self.rows, rest / self.rows);
-        image * self.state(2) + u * step[0] * self.state(1) + v * step[1]
+        image * self.state(2) + u * step * self.state(1) + v
     }
 
     /// Packs runs of `N` neighbouring places at a time.
@@ -597,7 +666,7 @@ impl Patches<'_> {
 
 impl RightOperand for Patches<'_> {
     fn in_place(&self) -> bool {
-        self.of.step[1] == 1 && self.of.columns.is_multiple_of(self.of.tiles.lanes)
+        self.of.columns.is_multiple_of(self.of.tiles.lanes)
     }
 
     unsafe fn begin(&self, block: Range<usize>, _tile: &mut Tile) {
@@ -613,8 +682,9 @@ impl RightOperand for Patches<'_> {
             self.images.copy(&part, self.padded);
             for p in 0..block.len() {
                 let shift = of.taps[p % taps].shift;
-                let distance = (shift[0] - low) as usize * part.extents[1] + (shift[1] - left) as usize;
-                *self.offsets.add(p) = p / taps * part.plane() + distance;
+                let (row, column) = ((shift[0] - low) as usize, (shift[1] - left) as usize);
+                let column = column % part.step * part.pitch + column / part.step;
+                *self.offsets.add(p) = p / taps * part.plane() + row * part.extents[1] + column;
             }
         }
         for (state, value) in self.block.iter().zip([block.start, part.extents[1], part.image()]) {
@@ -623,10 +693,9 @@ impl RightOperand for Patches<'_> {
     }
 
     unsafe fn pack(&self, p: usize, k: usize, j: usize, columns: usize, width: usize, buffer: *mut f32) {
-        let run = if self.of.step[1] == 1 { self.of.columns } else { 1 };
         // SAFETY: the caller's contract; panels start at multiples of their width, so that runs are not cut.
         unsafe {
-            match run.trailing_zeros() {
+            match self.of.columns.trailing_zeros() {
                 3.. => self.pack_runs::<8>(p, k, j, columns, width, buffer),
                 2 => self.pack_runs::<4>(p, k, j, columns, width, buffer),
                 1 => self.pack_runs::<2>(p, k, j, columns, width, buffer),

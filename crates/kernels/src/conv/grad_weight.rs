@@ -89,11 +89,14 @@ impl GradWeight {
         let extent = |axis: usize, places: usize| {
             places.saturating_sub(1) * self.step[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
         };
+        let columns = extent(1, self.grid[1]);
         Part {
             batch: [0, images],
             channels: [channels.start, channels.len()],
             corner: [self.corner[0] + (row * self.step[0]) as isize, self.corner[1]],
-            extents: [extent(0, rows), extent(1, self.grid[1])],
+            extents: [extent(0, rows), columns],
+            step: 1,
+            pitch: columns,
         }
     }
 

@@ -5,12 +5,14 @@
 
 mod correlate;
 mod depthwise;
+mod depthwise_3x3;
 mod grad_weight;
 mod loops;
 mod padded;
 mod winograd;
 
 use crate::error::KernelError;
+use crate::finish::{Finish, Finisher};
 use crate::kernel::sealed::Sealed;
 use crate::kernel::{Cx, Kernel, Scratch};
 use crate::path::KernelPath;
@@ -20,6 +22,7 @@ use crate::window::{Window, four};
 use correlate::Correlations;
 pub(crate) use correlate::WeightLayout;
 use depthwise::Depthwise;
+use depthwise_3x3::Depthwise3x3;
 use grad_weight::GradWeight;
 use outgrow_tensor::DType;
 use winograd::{Winograd, WinogradGradWeight};
@@ -35,6 +38,9 @@ struct Conv {
     groups: usize,
     /// Whether the images always come together, so that their bits may hang on how many there are.
     together: bool,
+    /// What follows element by element, forwards.
+    finish: Option<Finish>,
+    path: KernelPath,
 }
 
 impl Conv {
@@ -65,7 +71,7 @@ impl Conv {
                 "f32 or f64 for all",
             ));
         }
-        Ok(Self { x, weight, y, window, groups, together: false })
+        Ok(Self { x, weight, y, window, groups, together: false, finish: None, path: KernelPath::Portable })
     }
 
     fn flops(&self) -> u64 {
@@ -90,6 +96,12 @@ trait Algorithm: std::fmt::Debug + Send + Sync {
 
     /// Computes `out` from what the direction reads, which is estimated to take so long.
     fn run(&self, cx: &Cx<'_>, reads: [&View; 2], out: &View, cost_ns: usize);
+
+    /// Does so and finishes `out`.
+    fn run_finished(&self, cx: &Cx<'_>, reads: [&View; 2], out: &View, cost_ns: usize, finisher: &Finisher) {
+        self.run(cx, reads, out, cost_ns);
+        finisher.over(cx, out);
+    }
 }
 
 /// Makes an algorithm for a direction, if it can run that (better than those that come after it).
@@ -146,6 +158,7 @@ macro_rules! direction {
                 $text
             }
             fn prepare(&mut self, path: KernelPath) {
+                self.conv.path = path;
                 let all: &[Make] = &[$(|conv, path| Some(Box::new($make(conv, path)?))),*];
                 self.algorithm = all.iter().find_map(|make| make(&self.conv, path));
             }
@@ -153,7 +166,8 @@ macro_rules! direction {
                 self.algorithm.as_ref().map_or_else(Scratch::default, |it| it.scratch())
             }
             fn reads(&self) -> Vec<&View> {
-                vec![&self.conv.$a, &self.conv.$b]
+                let finish = self.conv.finish.iter().flat_map(Finish::reads);
+                [&self.conv.$a, &self.conv.$b].into_iter().chain(finish).collect()
             }
             fn writes(&self) -> Vec<&View> {
                 vec![&self.conv.$out]
@@ -163,9 +177,15 @@ macro_rules! direction {
             }
             fn run(&self, cx: &Cx<'_>) {
                 let conv = &self.conv;
-                match &self.algorithm {
-                    Some(it) => it.run(cx, [&conv.$a, &conv.$b], &conv.$out, conv.cost_ns()),
-                    None => conv.$loops(cx),
+                let (reads, out, cost_ns) = ([&conv.$a, &conv.$b], &conv.$out, conv.cost_ns());
+                let finisher = conv.finish.as_ref().map(|finish| finish.start(cx, conv.path, out));
+                match (&self.algorithm, &finisher) {
+                    (Some(it), Some(finisher)) => it.run_finished(cx, reads, out, cost_ns, finisher),
+                    (Some(it), None) => it.run(cx, reads, out, cost_ns),
+                    (None, _) => {
+                        conv.$loops(cx);
+                        finisher.iter().for_each(|finisher| finisher.over(cx, out));
+                    }
                 }
             }
         }
@@ -175,7 +195,7 @@ macro_rules! direction {
 direction! {
     /// `y[b, o, h, w] = sum over c, i, j of x[b, c, h * stride + i * dilation - top, ...] * weight[o, c, i, j]`.
     Conv2d, "conv2d", (x, weight, y), roles x weight y, reads x weight, writes y,
-    algorithms Depthwise::forward, Winograd::forward, Correlations::forward; loops forward_loops
+    algorithms Depthwise3x3::forward, Depthwise::forward, Winograd::forward, Correlations::forward; loops forward_loops
 }
 direction! {
     /// The gradient of a convolution by its input: from the gradient `y` of its result and the weights to `x`.
@@ -186,6 +206,24 @@ direction! {
     /// The gradient of a convolution by its weights: from its input `x` and the gradient `y` of its result.
     Conv2dGradWeight, "conv2d_grad_weight", (x, y, weight), roles x weight y, reads x y, writes weight,
     algorithms WinogradGradWeight::new, GradWeight::new; loops grad_weight_loops
+}
+
+impl Conv2d {
+    /// With what follows element by element; the result is row-major and of f32.
+    ///
+    /// # Errors
+    /// When the views do not fit the result.
+    pub fn finished(mut self, finish: Finish) -> Result<Self, KernelError> {
+        let y = &self.conv.y;
+        let fits = |view: &View, dims: &[usize]| view.dtype == DType::F32 && view.dims == dims;
+        let bias = finish.bias.as_ref().is_none_or(|bias| fits(bias, &y.dims[1..2]));
+        let residual = finish.residual.as_ref().is_none_or(|it| fits(it, &y.dims) && it.is_row_major());
+        if !(bias && residual && fits(y, &y.dims) && y.is_row_major()) {
+            return Err(KernelError::operand("conv2d", format!("{finish:?} does not fit the result {y}")));
+        }
+        self.conv.finish = Some(finish);
+        Ok(self)
+    }
 }
 
 /// What may look at how many images there are.

@@ -25,8 +25,12 @@ pub(super) struct Part {
     pub channels: [usize; 2],
     /// Row and column of the image that the part starts at.
     pub corner: [isize; 2],
-    /// Rows and columns of the part.
+    /// Rows of the part, and elements of each.
     pub extents: [usize; 2],
+    /// Columns of the image between neighbouring elements of a row, which holds so many elements from the first column on,
+    /// then as many from the second one on, and so on.
+    pub step: usize,
+    pub pitch: usize,
 }
 
 impl Part {
@@ -43,16 +47,16 @@ impl Part {
 }
 
 impl Images {
-    /// Copies the part to `to`, as row-major `[images, channels, rows, columns]` with zeros outside the images.
+    /// Copies the part to `to`, as row-major `[images, channels, rows, elements of a row]` with zeros outside the images.
     ///
     /// # Safety
     /// The images and channels exist; `to` is good for the part.
     pub unsafe fn copy(&self, part: &Part, to: *mut f32) {
         let [rows, columns] = part.extents;
-        // The columns before, in and after the image.
-        let before = part.corner[1].saturating_neg().clamp(0, columns as isize) as usize;
-        let last =
-            (self.extents[1] as isize - part.corner[1]).clamp(before as isize, columns as isize) as usize;
+        let count = |columns: isize| {
+            let columns = columns.max(0) as usize;
+            (if part.step == 1 { columns } else { columns.div_ceil(part.step) }).min(part.pitch)
+        };
         let mut to = to;
         for image in part.batch[0]..part.batch[0] + part.batch[1] {
             for channel in part.channels[0]..part.channels[0] + part.channels[1] {
@@ -60,14 +64,28 @@ impl Images {
                 for row in 0..rows as isize {
                     let h = part.corner[0] + row;
                     let inside = (0..self.extents[0] as isize).contains(&h);
-                    let (low, high) = if inside { (before, last) } else { (columns, columns) };
-                    let at = plane + h * self.strides[2] + part.corner[1] * self.strides[3];
-                    // SAFETY: elements of the images between `low` and `high`, and a row of the part.
-                    unsafe {
-                        zero(to, low);
-                        copy_row(self.start.wrapping_offset(at), self.strides[3], low, high, to);
-                        zero(to.add(high), columns - high);
-                        to = to.add(columns);
+                    if !inside {
+                        // SAFETY: a row of the part.
+                        unsafe {
+                            zero(to, columns);
+                            to = to.add(columns);
+                        }
+                        continue;
+                    }
+                    for first in 0..columns / part.pitch {
+                        // The elements before, in and after the image.
+                        let column = part.corner[1] + first as isize;
+                        let low = count(column.saturating_neg());
+                        let high = count(self.extents[1] as isize - column).max(low);
+                        let at = plane + h * self.strides[2] + column * self.strides[3];
+                        let step = (part.step as isize).wrapping_mul(self.strides[3]);
+                        // SAFETY: elements of the images between `low` and `high`, and the part of a row.
+                        unsafe {
+                            zero(to, low);
+                            copy_row(self.start.wrapping_offset(at), step, low, high, to);
+                            zero(to.add(high), part.pitch - high);
+                            to = to.add(part.pitch);
+                        }
                     }
                 }
             }

@@ -19,6 +19,7 @@ pub(crate) use tile::{MAX_COLUMNS, MAX_ROWS, Mode, Tile, Tiles, prefetch};
 pub(crate) use vector::{Avx2, Avx512, Avx512Pairs};
 pub(crate) use vector::{Portable, Vector};
 
+use crate::finish::Finisher;
 use std::ops::Range;
 
 /// The inner dimension is cut into `k / K_BLOCK` blocks, rounded, of nearly equal extent.
@@ -159,6 +160,8 @@ pub(crate) struct Product<'a> {
     pub out: &'a dyn Output,
     /// Whether it is added to what the result holds.
     pub add: bool,
+    /// What finishes the result, whose rows are channels from this one on and whose columns are neighbours. Not on AMX.
+    pub finish: Option<(&'a Finisher, usize)>,
 }
 
 /// The `i`-th of `parts` nearly equal parts of `0..total`.
@@ -206,6 +209,7 @@ impl Product<'_> {
             let chunk = chunk..panels.end.min(chunk + chunk_panels);
             let first = part(self.m, chunk.start, count).start;
             for block in 0..self.blocks.count {
+                let finish = self.finish.filter(|_| block + 1 == self.blocks.count);
                 let block = self.blocks.get(block);
                 // What packed panels have `units` elements of along the inner dimension.
                 let (p, k, units) = (block.start, block.len(), block.len().div_ceil(unit));
@@ -246,7 +250,14 @@ impl Product<'_> {
                                     (scratch.wrapping_add((rows.start - first) * units), rows.len());
                             }
                             // SAFETY: the operands are packed, or in place.
-                            unsafe { self.tile(rows, vectors, &mut tile, &out, tile_buffer) };
+                            unsafe { self.tile(rows.clone(), vectors, &mut tile, &out, tile_buffer) };
+                            if let Some((finisher, channel)) = finish {
+                                let first = rows.start as isize * self.out.row_step();
+                                let to = out.vectors[0].0.wrapping_offset(first);
+                                let step = self.out.row_step();
+                                // SAFETY: the tile's elements, which are complete.
+                                unsafe { finisher.run(channel + rows.start, rows.len(), to, step, width) };
+                            }
                         }
                     }
                 }

@@ -14,6 +14,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn load(from: *const f32) -> Self;
     /// The first `n` lanes; the others are zero.
     unsafe fn load_first(from: *const f32, n: usize) -> Self;
+    /// The lanes from `start` to `end`; the others are zero, and need not be there.
+    unsafe fn load_range(from: *const f32, start: usize, end: usize) -> Self;
     /// As [`Vector::load`], of bf16.
     unsafe fn load_bf16(from: *const u16) -> Self;
     /// As [`Vector::load_first`], of bf16.
@@ -23,10 +25,16 @@ pub(crate) trait Vector: Copy {
     /// `self + a * b`.
     unsafe fn mul_add(self, a: Self, b: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
+    /// The bound where it is greater, and otherwise what is there.
+    unsafe fn at_least(self, bound: Self) -> Self;
+    /// The bound where it is less, and otherwise what is there.
+    unsafe fn at_most(self, bound: Self) -> Self;
     /// Four times as many floats in order, taken apart: lane `l` of vector `i` is float `4 * l + i`.
     unsafe fn deinterleave(four: [Self; 4]) -> [Self; 4];
     /// The inverse of [`Vector::deinterleave`].
     unsafe fn interleave(four: [Self; 4]) -> [Self; 4];
+    /// Of twice as many floats in order, those at even places and those at odd ones.
+    unsafe fn unzip(two: [Self; 2]) -> [Self; 2];
     unsafe fn store(self, to: *mut f32);
     /// Writes the first `n` lanes.
     unsafe fn store_first(self, to: *mut f32, n: usize);
@@ -78,6 +86,15 @@ impl Vector for Portable {
         Self(lanes)
     }
     #[inline(always)]
+    unsafe fn load_range(from: *const f32, start: usize, end: usize) -> Self {
+        let mut lanes = [0.0; 8];
+        for (i, lane) in lanes.iter_mut().enumerate().take(end).skip(start) {
+            // SAFETY: the caller vouches for these elements.
+            *lane = unsafe { *from.wrapping_add(i) };
+        }
+        Self(lanes)
+    }
+    #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self {
         // SAFETY: the caller vouches for 8 elements.
         Self(unsafe { from.cast::<[u16; 8]>().read_unaligned() }.map(widen))
@@ -109,12 +126,24 @@ impl Vector for Portable {
         Self(sum)
     }
     #[inline(always)]
+    unsafe fn at_least(self, bound: Self) -> Self {
+        Self(std::array::from_fn(|i| if bound.0[i] > self.0[i] { bound.0[i] } else { self.0[i] }))
+    }
+    #[inline(always)]
+    unsafe fn at_most(self, bound: Self) -> Self {
+        Self(std::array::from_fn(|i| if bound.0[i] < self.0[i] { bound.0[i] } else { self.0[i] }))
+    }
+    #[inline(always)]
     unsafe fn deinterleave(four: [Self; 4]) -> [Self; 4] {
         std::array::from_fn(|i| Self(std::array::from_fn(|l| four[(4 * l + i) / 8].0[(4 * l + i) % 8])))
     }
     #[inline(always)]
     unsafe fn interleave(four: [Self; 4]) -> [Self; 4] {
         std::array::from_fn(|i| Self(std::array::from_fn(|l| four[(8 * i + l) % 4].0[(8 * i + l) / 4])))
+    }
+    #[inline(always)]
+    unsafe fn unzip(two: [Self; 2]) -> [Self; 2] {
+        std::array::from_fn(|i| Self(std::array::from_fn(|l| two[l / 4].0[2 * (l % 4) + i])))
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
@@ -193,6 +222,14 @@ mod x86 {
             Self(unsafe { _mm256_maskload_ps(from, first8(n)) })
         }
         #[inline(always)]
+        unsafe fn load_range(from: *const f32, start: usize, end: usize) -> Self {
+            // SAFETY: the path has AVX2; masked lanes are not touched, the caller vouches for the others.
+            unsafe {
+                let mask = _mm256_andnot_si256(first8(start), first8(end));
+                Self(_mm256_maskload_ps(from, mask))
+            }
+        }
+        #[inline(always)]
         unsafe fn load_bf16(from: *const u16) -> Self {
             // SAFETY: the path has AVX2; the caller vouches for 8 elements.
             unsafe {
@@ -221,6 +258,16 @@ mod x86 {
             Self(unsafe { _mm256_add_ps(self.0, other.0) })
         }
         #[inline(always)]
+        unsafe fn at_least(self, bound: Self) -> Self {
+            // SAFETY: the path has AVX2. Where neither is greater, the second operand is taken.
+            Self(unsafe { _mm256_max_ps(bound.0, self.0) })
+        }
+        #[inline(always)]
+        unsafe fn at_most(self, bound: Self) -> Self {
+            // SAFETY: the path has AVX2. Where neither is less, the second operand is taken.
+            Self(unsafe { _mm256_min_ps(bound.0, self.0) })
+        }
+        #[inline(always)]
         unsafe fn deinterleave(four: [Self; 4]) -> [Self; 4] {
             // SAFETY: the path has AVX2.
             unsafe {
@@ -246,6 +293,15 @@ mod x86 {
                     _mm256_permute2f128_ps::<0x31>(c, d),
                 ]
                 .map(Self)
+            }
+        }
+        #[inline(always)]
+        unsafe fn unzip([a, b]: [Self; 2]) -> [Self; 2] {
+            // SAFETY: the path has AVX2.
+            unsafe {
+                let by_half = [_mm256_shuffle_ps::<0x88>(a.0, b.0), _mm256_shuffle_ps::<0xDD>(a.0, b.0)];
+                let [even, odd] = by_half.map(|v| _mm256_permute4x64_pd::<0xD8>(_mm256_castps_pd(v)));
+                [Self(_mm256_castpd_ps(even)), Self(_mm256_castpd_ps(odd))]
             }
         }
         #[inline(always)]
@@ -297,6 +353,11 @@ mod x86 {
             Self(unsafe { _mm512_maskz_loadu_ps(first16(n), from) })
         }
         #[inline(always)]
+        unsafe fn load_range(from: *const f32, start: usize, end: usize) -> Self {
+            // SAFETY: the path has AVX-512; masked lanes are not touched, the caller vouches for the others.
+            Self(unsafe { _mm512_maskz_loadu_ps(first16(end) & !first16(start), from) })
+        }
+        #[inline(always)]
         unsafe fn load_bf16(from: *const u16) -> Self {
             // SAFETY: the caller's contract is the same.
             unsafe { Self::load_bf16_first(from, 16) }
@@ -330,6 +391,16 @@ mod x86 {
         unsafe fn add(self, other: Self) -> Self {
             // SAFETY: the path has AVX-512.
             Self(unsafe { _mm512_add_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn at_least(self, bound: Self) -> Self {
+            // SAFETY: the path has AVX-512. Where neither is greater, the second operand is taken.
+            Self(unsafe { _mm512_max_ps(bound.0, self.0) })
+        }
+        #[inline(always)]
+        unsafe fn at_most(self, bound: Self) -> Self {
+            // SAFETY: the path has AVX-512. Where neither is less, the second operand is taken.
+            Self(unsafe { _mm512_min_ps(bound.0, self.0) })
         }
         #[inline(always)]
         unsafe fn deinterleave(four: [Self; 4]) -> [Self; 4] {
@@ -368,6 +439,15 @@ mod x86 {
                     _mm512_permutex2var_ps(ab2, rest, cd2),
                 ]
                 .map(Self)
+            }
+        }
+        #[inline(always)]
+        unsafe fn unzip([a, b]: [Self; 2]) -> [Self; 2] {
+            // SAFETY: the path has AVX-512.
+            unsafe {
+                let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+                let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+                [Self(_mm512_permutex2var_ps(a.0, even, b.0)), Self(_mm512_permutex2var_ps(a.0, odd, b.0))]
             }
         }
         #[inline(always)]

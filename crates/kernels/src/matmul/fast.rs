@@ -169,6 +169,7 @@ impl MatMul {
                     right: packed.as_ref().map_or(&right as &dyn RightOperand, |packed| packed),
                     out: &Plain { start: c, row_step: o.out[0], column_step: o.out[1] },
                     add: false,
+                    finish: None,
                 };
                 let panels = share(o.m.div_ceil(plan.tiles.rows), row, row_parts);
                 let tiles = share(o.n.div_ceil(plan.tiles.columns()), column, column_parts);

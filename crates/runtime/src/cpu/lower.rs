@@ -24,6 +24,10 @@ pub struct Lowering<'a> {
     pub unit_of: Vec<usize>,
     /// Which values something outside their unit reads.
     pub exported: Vec<bool>,
+    /// The nodes that read each value, each once.
+    pub users: Vec<Vec<Value>>,
+    /// Which units have been lowered.
+    done: Vec<bool>,
     /// For a value that is to be written straight to where the caller wants an output: which place.
     output_of: Vec<Option<Place>>,
     /// By output, the storage of the input that it is to be written over, if it is.
@@ -37,8 +41,14 @@ pub fn lower(graph: &Graph, bindings: &Bindings, weights: &Weights) -> Result<Lo
     let units = outgrow_passes::units(graph);
     let mut unit_of = vec![0; graph.nodes.len()];
     units.iter().enumerate().for_each(|(u, nodes)| nodes.iter().for_each(|v| unit_of[v.index()] = u));
-    let mut exported = vec![false; graph.nodes.len()];
+    let (mut exported, mut users) = (vec![false; graph.nodes.len()], vec![Vec::new(); graph.nodes.len()]);
     for (value, node) in graph.iter() {
+        for input in &node.inputs {
+            let of: &mut Vec<Value> = &mut users[input.index()];
+            if of.last() != Some(&value) {
+                of.push(value);
+            }
+        }
         let outside = node.inputs.iter().filter(|v| unit_of[v.index()] != unit_of[value.index()]);
         outside.for_each(|v| exported[v.index()] = true);
     }
@@ -52,13 +62,17 @@ pub fn lower(graph: &Graph, bindings: &Bindings, weights: &Weights) -> Result<Lo
         output_of: vec![None; graph.nodes.len()],
         over: Vec::new(),
         info: StepInfo::default(),
+        done: vec![false; units.len()],
         units,
         unit_of,
         exported,
+        users,
     };
     lowering.declare(bindings, weights);
     for unit in lowering.order() {
-        lowering.unit(unit)?;
+        if !lowering.done[unit] {
+            lowering.unit(unit)?;
+        }
     }
     let targets = lowering.finish_outputs(bindings);
     let Lowering { storages, steps, weights, .. } = lowering;
@@ -78,6 +92,17 @@ fn copy_back(storages: &[Storage], input: usize, output: usize) -> Step {
     let info = StepInfo { kernel: "map".into(), ops: "copy".into(), ..StepInfo::default() };
     let (reads, writes) = (vec![view(output)], vec![view(input)]);
     Step { reads, writes, in_place: true, make: make_copy(), info }
+}
+
+/// Whether what an op computes is only another view of its input.
+fn is_view(op: &Op) -> bool {
+    match op {
+        Op::Reshape(_) | Op::Broadcast(_) | Op::Transpose(_) | Op::Slice(_) | Op::Reverse(_) => true,
+        Op::StopGradient(_) => true,
+        Op::ReduceSum(r) => r.axes.is_empty(),
+        Op::ReduceMax(r) => r.axes.is_empty(),
+        _ => false,
+    }
 }
 
 /// Makes the copy of the one view that is read to the one that is written.
@@ -148,6 +173,7 @@ impl Lowering<'_> {
 
     fn unit(&mut self, unit: usize) -> Result<(), Diagnostics> {
         let nodes = self.units[unit].clone();
+        self.done[unit] = true;
         self.describe(&nodes);
         let first = nodes[0];
         if self.graph.node(first).group.is_some() {
@@ -165,7 +191,30 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    fn describe(&mut self, nodes: &[Value]) {
+    /// Notes that a unit has been lowered with another one.
+    pub fn is_done(&mut self, unit: usize) {
+        self.done[unit] = true;
+    }
+
+    /// Whether a value has its place, or gets it by lowering only constants and views.
+    pub fn is_ready(&self, value: Value) -> bool {
+        let node = self.graph.node(value);
+        self.places[value.index()].is_some()
+            || node.group.is_none()
+                && (is_view(&node.op) || matches!(node.op, Op::Constant(_)))
+                && node.inputs.iter().all(|input| self.is_ready(*input))
+    }
+
+    /// Gives a value that is ready its place.
+    pub fn make_ready(&mut self, value: Value) -> Result<(), Diagnostics> {
+        if self.places[value.index()].is_some() {
+            return Ok(());
+        }
+        self.graph.node(value).inputs.iter().try_for_each(|input| self.make_ready(*input))?;
+        self.unit(self.unit_of[value.index()])
+    }
+
+    pub fn describe(&mut self, nodes: &[Value]) {
         let names = nodes.iter().map(|v| self.graph.node(*v).op.rule().name());
         let mut ops: Vec<&str> = names.collect();
         ops.dedup();
@@ -194,17 +243,7 @@ impl Lowering<'_> {
         let node = self.graph.node(value);
         let input = *node.inputs.first()?;
         let dims = self.dims(value);
-        let moves = matches!(
-            op,
-            Op::Reshape(_)
-                | Op::Broadcast(_)
-                | Op::Transpose(_)
-                | Op::Slice(_)
-                | Op::Reverse(_)
-                | Op::StopGradient(_)
-        ) || matches!(op, Op::ReduceSum(r) if r.axes.is_empty())
-            || matches!(op, Op::ReduceMax(r) if r.axes.is_empty());
-        if !moves {
+        if !is_view(op) {
             return None;
         }
         let view = match self.place(input) {

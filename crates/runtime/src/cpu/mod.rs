@@ -1,6 +1,7 @@
 //! The CPU backend: lowers a graph to kernels over one planned arena.
 
 mod block;
+mod finish;
 mod location;
 mod lower;
 mod ops;

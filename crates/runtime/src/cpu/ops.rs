@@ -54,10 +54,17 @@ impl Lowering<'_> {
             Op::Conv2d(op) => {
                 let (window, groups) = (window(&op.window), op.groups);
                 let together = self.is_together();
-                self.of_widened(value, "conv2d", move |[x, w], y| {
+                let make = move |[x, w, y]: [View; 3]| {
                     let conv = Conv2d::new(x, w, y, window, groups)?;
                     Ok(if together { conv.together() } else { conv })
-                });
+                };
+                if node.ty.dtype == DType::F32 {
+                    let operands = [self.widened(node.inputs[0]), self.widened(node.inputs[1])];
+                    if self.finished(value, operands, make)? {
+                        return Ok(());
+                    }
+                }
+                self.of_widened(value, "conv2d", move |[x, w], y| make([x, w, y]));
             }
             Op::Conv2dGradInput(op) => {
                 let (window, groups) = (window(&op.conv.window), op.conv.groups);

@@ -10,6 +10,7 @@ use super::{ALL_POINTS, Grid, WINDOW, fits, point_step};
 use crate::conv::padded::Images;
 use crate::conv::{Algorithm, Conv};
 use crate::error::KernelError;
+use crate::finish::Finisher;
 use crate::gemm::{Mode, Tile, Tiles, part};
 use crate::kernel::{Cx, Scratch};
 use crate::memory::AlignedBytes;
@@ -66,6 +67,13 @@ pub(crate) struct WinogradLayout {
     strides: [isize; 4],
     /// Rows of a panel.
     rows: usize,
+}
+
+/// The result, and what finishes it.
+#[derive(Clone, Copy)]
+struct To<'a> {
+    view: &'a View,
+    finisher: Option<&'a Finisher>,
 }
 
 impl Winograd {
@@ -253,12 +261,12 @@ impl Winograd {
     unsafe fn collect(
         &self,
         cx: &Cx<'_>,
-        out: &View,
+        out: To<'_>,
         tiles: Range<usize>,
         rows: &Range<usize>,
         (from, point_step): (*const f32, usize),
     ) {
-        let o = &out.strides;
+        let o = &out.view.strides;
         let collect = Collect {
             from,
             point_step,
@@ -267,7 +275,8 @@ impl Winograd {
             runs: &self.grid.runs(tiles.clone()),
             grid: self.grid,
             tiles: tiles.len(),
-            to: cx.origin(out).cast::<f32>().wrapping_offset(rows.start as isize * o[1]),
+            to: cx.origin(out.view).cast::<f32>().wrapping_offset(rows.start as isize * o[1]),
+            finish: out.finisher.map(|finisher| (finisher, rows.start)),
             strides: [o[0], o[1], o[2], o[3]],
         };
         // SAFETY: the caller's contract.
@@ -281,7 +290,7 @@ impl Winograd {
     unsafe fn compute(
         &self,
         cx: &Cx<'_>,
-        (source, out): (&View, &View),
+        (source, out): (&View, To<'_>),
         weights: *const f32,
         tiles: Range<usize>,
         panels: Range<usize>,
@@ -323,7 +332,7 @@ impl Winograd {
     unsafe fn compute_few(
         &self,
         cx: &Cx<'_>,
-        (weight, out): (&View, &View),
+        (weight, out): (&View, To<'_>),
         group: &Range<usize>,
         scratch: *mut f32,
     ) {
@@ -372,7 +381,7 @@ impl Winograd {
         block * width..self.grid.count(self.batch).min((block + 1) * width)
     }
 
-    fn run_few(&self, cx: &Cx<'_>, source: &View, weight: &View, out: &View, cost_ns: usize) {
+    fn run_few(&self, cx: &Cx<'_>, source: &View, weight: &View, out: To<'_>, cost_ns: usize) {
         let step = self.step(self.channels) * ALL_POINTS;
         cx.parallel(self.blocks() * self.channels, cost_ns, &|_, range| {
             let mut at = range.start;
@@ -432,7 +441,17 @@ impl Algorithm for Winograd {
         }
     }
 
-    fn run(&self, cx: &Cx<'_>, [source, weight]: [&View; 2], out: &View, cost_ns: usize) {
+    fn run(&self, cx: &Cx<'_>, reads: [&View; 2], out: &View, cost_ns: usize) {
+        self.run_to(cx, reads, To { view: out, finisher: None }, cost_ns);
+    }
+
+    fn run_finished(&self, cx: &Cx<'_>, reads: [&View; 2], out: &View, cost_ns: usize, finisher: &Finisher) {
+        self.run_to(cx, reads, To { view: out, finisher: Some(finisher) }, cost_ns);
+    }
+}
+
+impl Winograd {
+    fn run_to(&self, cx: &Cx<'_>, [source, weight]: [&View; 2], out: To<'_>, cost_ns: usize) {
         if self.is_few() {
             return self.run_few(cx, source, weight, out, cost_ns);
         }

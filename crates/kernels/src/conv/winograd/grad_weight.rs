@@ -206,6 +206,7 @@ impl WinogradGradWeight {
             right: &Columns { matrix: self.values(cx, &places, 0, point), pack, in_place: false },
             out: &Plain { start: sums, row_step: places.sums_pitch as isize, column_step: 1 },
             add: chunk.start > 0,
+            finish: None,
         };
         // SAFETY: the caller's contract.
         unsafe { product.compute(panels, 0..self.channels, scratch) };
@@ -241,6 +242,7 @@ impl WinogradGradWeight {
                 right: &self.packed(cx, &places, point),
                 out: &Plain { start, row_step: pitch as isize, column_step: 1 },
                 add: false,
+                finish: None,
             };
             // SAFETY: the caller's contract.
             unsafe { product.compute(panels.clone(), columns.clone(), scratch) };

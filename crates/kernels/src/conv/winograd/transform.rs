@@ -2,6 +2,7 @@
 
 use super::super::padded::Images;
 use super::{Grid, POINTS, Run, TILE, WINDOW};
+use crate::finish::{Finisher, OfChannel};
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::{Avx2, Avx512};
 use crate::gemm::{MAX_COLUMNS, Matrix, PackFn, Panel, Portable, Vector, prefetch};
@@ -59,6 +60,8 @@ pub(super) struct Collect<'a> {
     pub to: *mut f32,
     /// Elements between images, channels, rows and columns.
     pub strides: [isize; 4],
+    /// What finishes the images, whose columns are neighbours then, and the number of the first channel.
+    pub finish: Option<(&'a Finisher, usize)>,
 }
 
 /// A panel of weights, and where their values at the points go: those of row `r` and channel `c` to `to[t * point_step + c
@@ -362,6 +365,16 @@ unsafe fn spread<V: Vector, const R: usize>(s: &Spread<'_>) {
     }
 }
 
+/// The first `n` values as they are stored at the place `at` of a plane.
+#[inline(always)]
+unsafe fn finished<V: Vector>(values: V, finish: Option<OfChannel>, at: isize, n: usize) -> V {
+    match finish {
+        // SAFETY: as above.
+        Some(finish) => unsafe { finish.vector(values, at, n) },
+        None => values,
+    }
+}
+
 #[inline(always)]
 unsafe fn collect<V: Vector>(c: &Collect<'_>) {
     // SAFETY: as above.
@@ -390,20 +403,23 @@ unsafe fn collect<V: Vector>(c: &Collect<'_>) {
             for run in c.runs {
                 let plane =
                     c.to.wrapping_offset(run.image as isize * image_step + channel as isize * channel_step);
+                let finish = c.finish.map(|(finisher, first)| finisher.of_channel(first + channel, plane));
                 let (top, left) = (TILE * run.row, TILE * run.first);
                 let width = (TILE * run.count).min(c.grid.extents[1] - left);
                 for r in 0..TILE.min(c.grid.extents[0] - top) {
                     let from = rows.add(r * PITCH + TILE * run.at);
-                    let to =
-                        plane.wrapping_offset((top + r) as isize * row_step + left as isize * column_step);
+                    let place = (top + r) as isize * row_step + left as isize * column_step;
+                    let to = plane.wrapping_offset(place);
                     if column_step == 1 {
                         let mut i = 0;
                         while i + V::LANES <= width {
-                            V::load(from.add(i)).store(to.add(i));
+                            let values = V::load(from.add(i));
+                            finished(values, finish, place + i as isize, V::LANES).store(to.add(i));
                             i += V::LANES;
                         }
                         if i < width {
-                            V::load_first(from.add(i), width - i).store_first(to.add(i), width - i);
+                            let (values, n) = (V::load_first(from.add(i), width - i), width - i);
+                            finished(values, finish, place + i as isize, n).store_first(to.add(i), n);
                         }
                     } else {
                         for i in 0..width {

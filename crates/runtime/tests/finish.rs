@@ -1,0 +1,127 @@
+//! Convolutions take the bias, the shortcut and the bounds that follow them, and only those.
+
+use outgrow_ir::{Builder, Graph, InputRole, TensorType, Value, interpret};
+use outgrow_runtime::{Backend, CompileOptions, CpuBackend, KernelPath, ThreadPool, compile, run_tensors};
+use outgrow_tensor::{DType, RngKey, Tensor};
+use std::sync::Arc;
+
+const DIMS: [usize; 4] = [2, 8, 9, 10];
+
+/// A convolution of the image with itself as its shortcut, and what `follows` makes of its sums.
+fn graph(groups: usize, follows: impl FnOnce(&mut Builder, Value, Value) -> Value) -> Graph {
+    let mut b = Builder::new("convolution");
+    let x = b.input("x", InputRole::Data, TensorType::new(DType::F32, DIMS));
+    let w = b.param("w", DType::F32, &[8, 8 / groups, 3, 3]);
+    let window = outgrow_ir::ops::Window { padding: [1; 4], ..Default::default() };
+    let sums = b.conv2d(x, w, window, groups);
+    let y = follows(&mut b, x, sums);
+    b.output("y", y);
+    b.finish().unwrap()
+}
+
+fn biased(b: &mut Builder, sums: Value) -> Value {
+    let bias = b.param("bias", DType::F32, &[8]);
+    let spread = b.broadcast_axis(bias, &b.dims(sums), 1);
+    b.add(sums, spread)
+}
+
+fn bounded(b: &mut Builder, x: Value, low: f64, high: f64) -> Value {
+    let (low, high) = (b.scalar(low, DType::F32), b.scalar(high, DType::F32));
+    let x = b.max(x, low);
+    b.min(x, high)
+}
+
+/// Runs the graph on every path and by several threads against the reference; the program has so many steps.
+fn check(graph: &Graph, steps: usize) {
+    let values = |(i, v): (usize, &Value)| {
+        let mut stream = RngKey::new(i as u64).stream();
+        let ty = graph.ty(*v);
+        Tensor::from_f64(ty.dtype, ty.static_shape().unwrap(), |_| stream.normal())
+    };
+    let inputs: Vec<Tensor> = graph.inputs.iter().enumerate().map(values).collect();
+    let expected = interpret(graph, &inputs).unwrap();
+    for path in KernelPath::supported() {
+        let run = |threads| {
+            let backend = CpuBackend { path, ..CpuBackend::new(Arc::new(ThreadPool::new(threads))) };
+            let compiled = compile(&backend as &dyn Backend, graph, 1, &CompileOptions::default()).unwrap();
+            assert_eq!(compiled.steps.len(), steps, "{:?}\n{graph}", compiled.steps);
+            run_tensors(&backend, &compiled, &inputs).unwrap()
+        };
+        let outputs = run(1);
+        for (output, expected) in outputs.iter().zip(&expected) {
+            for i in 0..expected.elements() {
+                let (got, right) = (output.get_f64(i), expected.get_f64(i));
+                assert!(
+                    (got - right).abs() <= 1e-5 * right.abs().max(10.0),
+                    "element {i} on {path} is {got}, expected {right}\n{graph}"
+                );
+            }
+        }
+        assert!(run(2).iter().zip(&outputs).all(|(a, b)| a.same_bits(b)), "{path}");
+    }
+}
+
+#[test]
+fn biases_shortcuts_and_bounds_are_one_step_with_their_convolution() {
+    for groups in [1, 8] {
+        check(&graph(groups, |b, _, sums| biased(b, sums)), 1);
+        check(&graph(groups, |b, x, sums| b.add(x, sums)), 1);
+        check(
+            &graph(groups, |b, _, sums| {
+                let y = biased(b, sums);
+                bounded(b, y, 0.0, 1.0)
+            }),
+            1,
+        );
+        check(
+            &graph(groups, |b, x, sums| {
+                let y = biased(b, sums);
+                let y = b.add(y, x);
+                b.relu(y)
+            }),
+            1,
+        );
+    }
+}
+
+#[test]
+fn other_work_is_a_step_of_its_own() {
+    // Another order, another function, a result that is read twice.
+    check(
+        &graph(1, |b, x, sums| {
+            let y = b.relu(sums);
+            b.add(y, x)
+        }),
+        2,
+    );
+    check(
+        &graph(1, |b, _, sums| {
+            let y = biased(b, sums);
+            b.tanh(y)
+        }),
+        2,
+    );
+    check(
+        &graph(1, |b, _, sums| {
+            let y = biased(b, sums);
+            b.output("sums", sums);
+            y
+        }),
+        2,
+    );
+    check(
+        &graph(1, |b, _, sums| {
+            let y = b.relu(sums);
+            b.mul(y, sums)
+        }),
+        2,
+    );
+    // A bound that would change the sign of zero.
+    check(
+        &graph(1, |b, _, sums| {
+            let zero = b.scalar(-0.0, DType::F32);
+            b.max(sums, zero)
+        }),
+        2,
+    );
+}
