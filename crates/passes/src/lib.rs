@@ -1,5 +1,7 @@
-//! Graph to graph passes: gradient, mixed precision, simplification, recomputation and fusion. The verifier runs after each.
+//! Graph to graph passes: gradient, mixed precision, attention found among products, simplification, recomputation and
+//! fusion. The verifier runs after each.
 
+mod attention;
 mod dead_code;
 mod fuse;
 mod gradient;
@@ -9,6 +11,7 @@ mod reach;
 mod recompute;
 mod simplify;
 
+pub use attention::FindAttention;
 pub use dead_code::DeadCode;
 pub use fuse::{Fuse, units};
 pub use gradient::{add_gradients, gradient};

@@ -1,6 +1,6 @@
 //! The pipeline: which passes run, in which order, and why.
 
-use crate::{DeadCode, Fuse, Recompute, Simplify};
+use crate::{DeadCode, FindAttention, Fuse, Recompute, Simplify};
 use outgrow_ir::{Diagnostic, Diagnostics, Graph};
 use std::fmt::Debug;
 
@@ -55,6 +55,8 @@ pub fn prepare() -> PassManager {
     PassManager::new(vec![
         // First, so that no time goes into what nobody reads: gradients leave much of that behind.
         Box::new(DeadCode),
+        // Before what it leaves dead is simplified. (For gradients and narrow products, it has to come before these.)
+        Box::new(FindAttention),
         // Before fusion, which would otherwise carry identities and repeated expressions into its kernels.
         Box::new(Simplify),
         // Simplification leaves the nodes behind that it found another value for.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_onnx::{FolderData, OnnxModel};
-use outgrow_passes::narrow_products;
+use outgrow_passes::{FindAttention, Pass as _, narrow_products};
 use outgrow_runtime::{Backend, CompileOptions, StepInfo, Weights};
 use outgrow_tensor::Tensor;
 
@@ -265,7 +265,8 @@ impl Model {
         let make = || {
             let mut task = make()?;
             if self.narrow {
-                task.graph = narrow_products(&task.graph)?;
+                // Attention stays f32, also where it is written as products.
+                task.graph = narrow_products(&FindAttention.run(&task.graph)?)?;
             }
             Program::new(&*self.backend, task, &self.options)
         };

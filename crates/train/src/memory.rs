@@ -5,16 +5,16 @@ use crate::program::{Interface, Outputs, layouts};
 use crate::spec::{Precision, Train};
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, OutputRole};
 use outgrow_models::BuiltModel;
-use outgrow_passes::{add_gradients, narrow_products};
+use outgrow_passes::{FindAttention, Pass as _, add_gradients, narrow_products};
 use outgrow_runtime::{Backend, CompileOptions, plan};
 
 /// The graph of a step of a micro-shard in the given precision. Its gradients come first: they are then laid out as the
-/// parameters are.
+/// parameters are. Attention that is written as products is found before, so that its gradient is that of attention.
 ///
 /// # Errors
 /// When the model has no loss that could be differentiated.
 pub fn step_graph(model: &BuiltModel, precision: Precision) -> Result<Graph, Diagnostics> {
-    let mut graph = add_gradients(&model.train)?;
+    let mut graph = add_gradients(&FindAttention.run(&model.train)?)?;
     match precision {
         Precision::F32 => {}
         Precision::Bf16 => graph = narrow_products(&graph)?,
