@@ -2,6 +2,7 @@
 
 use crate::bindings::Bindings;
 use crate::buffer::{Argument, Buffer, host_buffer};
+use crate::fold::folded;
 use crate::{MemoryPlan, Weights};
 use outgrow_ir::{Cost, Diagnostic, Diagnostics, Graph, Sizes, TensorType};
 use std::any::Any;
@@ -200,7 +201,7 @@ pub(crate) fn known<T: Executable>(compiled: &Compiled) -> Result<Arc<T>, Diagno
     })
 }
 
-/// Binds symbols, and compiles.
+/// Binds symbols, computes what depends on weights alone, unless it is known, and compiles.
 ///
 /// # Errors
 /// When the bindings or weights do not fit the graph, or the backend cannot compile it.
@@ -210,7 +211,7 @@ pub fn compile(
     sizes: impl Into<Sizes>,
     options: &CompileOptions,
 ) -> Result<Compiled, Diagnostics> {
-    backend.compile(bound(graph, sizes.into(), options)?)
+    backend.compile(folded(backend, bound(graph, sizes.into(), options)?)?)
 }
 
 /// Binds symbols, and plans the memory of the program that [`compile`] would make.

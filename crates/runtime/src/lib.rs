@@ -10,6 +10,7 @@ mod bindings;
 mod buffer;
 pub mod collective;
 mod cpu;
+mod fold;
 pub mod machine;
 mod memory;
 mod reference;

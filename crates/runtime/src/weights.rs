@@ -4,34 +4,60 @@ use outgrow_ir::{Diagnostic, Diagnostics, Graph, Value};
 use outgrow_kernels::Weight;
 use outgrow_tensor::{DType, Tensor};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Tensors that stay as they are, by the names of the inputs that they are bound to. All programs that are compiled with
 /// them, for whatever batch sizes, and all their instances share them, and the copies in the layouts that kernels want:
-/// each is made once.
+/// each is made once. So is what graphs compute of weights alone.
 #[derive(Debug, Default)]
-pub struct Weights(BTreeMap<String, Arc<Weight>>);
+pub struct Weights {
+    tensors: BTreeMap<String, Arc<Weight>>,
+    derived: Mutex<Vec<Derived>>,
+}
+
+/// What a graph of weights alone gives, and that graph.
+pub(crate) type Derived = (Graph, Arc<Weight>);
 
 impl Weights {
     /// Weights by the names of inputs.
     pub fn new(tensors: impl IntoIterator<Item = (String, Tensor)>) -> Self {
-        Self(tensors.into_iter().map(|(name, tensor)| (name, Arc::new(Weight::new(tensor)))).collect())
+        Self::sharing(
+            tensors.into_iter().map(|(name, tensor)| (name, Arc::new(Weight::new(tensor)))).collect(),
+        )
+    }
+
+    /// Weights that others may have too.
+    pub(crate) fn sharing(tensors: BTreeMap<String, Arc<Weight>>) -> Self {
+        Self { tensors, derived: Mutex::default() }
+    }
+
+    /// All of them, by name.
+    pub(crate) fn tensors(&self) -> &BTreeMap<String, Arc<Weight>> {
+        &self.tensors
+    }
+
+    /// What was computed of them so far. Who else wants to compute something of them waits.
+    pub(crate) fn derived(&self) -> MutexGuard<'_, Vec<Derived>> {
+        self.derived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The weight that is bound to an input of this name.
     pub fn get(&self, name: &str) -> Option<&Arc<Weight>> {
-        self.0.get(name)
+        self.tensors.get(name)
     }
 
-    /// Bytes of the tensors, and of the copies of them that kernels have asked for so far.
+    /// Bytes of the tensors, and of what was computed of them and packed for kernels so far.
     pub fn bytes(&self) -> (usize, usize) {
-        let tensors = self.0.values().map(|w| w.tensor().bytes()).sum();
-        (tensors, self.0.values().map(|w| w.packed_bytes()).sum())
+        let tensors = self.tensors.values().map(|w| w.tensor().bytes()).sum();
+        let packed: usize = self.tensors.values().map(|w| w.packed_bytes()).sum();
+        let derived =
+            self.derived().iter().map(|(_, w)| w.tensor().bytes() + w.packed_bytes()).sum::<usize>();
+        (tensors, packed + derived)
     }
 
     /// The weight that is bound to an input of a graph.
     pub fn bound(&self, graph: &Graph, input: Value) -> Option<&Arc<Weight>> {
-        if self.0.is_empty() { None } else { self.get(graph.input_name(input)) }
+        if self.tensors.is_empty() { None } else { self.get(graph.input_name(input)) }
     }
 
     /// Bytes that a packed copy of a weight takes at most: as many as matrices and filters have as f32, or four times as
