@@ -27,6 +27,9 @@ pub(crate) struct GraphBody {
 type RunOnce<'a> =
     &'a dyn Fn(&[Tensor], &dyn Fn() -> Result<Task, Diagnostics>) -> Result<Vec<Tensor>, Diagnostics>;
 
+/// Runs some rows, and is told how many there are.
+type RunPart<'a> = &'a dyn Fn(&[Tensor], usize) -> Result<Vec<Tensor>, Diagnostics>;
+
 pub(crate) fn unfit(problem: impl Into<String>) -> Diagnostic {
     Diagnostic::new("predict.package", problem)
         .hint("the parts of the model do not belong together; train it again, or take it from a whole run")
@@ -116,17 +119,7 @@ impl GraphBody {
         if !self.by_rows || (rows <= ROWS_MAX && rows.is_power_of_two()) {
             return run(inputs, rows);
         }
-        let mut parts = Vec::new();
-        for start in (0..rows).step_by(ROWS_MAX) {
-            let real = ROWS_MAX.min(rows - start);
-            let filled = real.next_power_of_two();
-            let part = inputs.iter().map(|tensor| part(tensor, rows, start, real, filled));
-            let part = part.collect::<Result<Vec<_>, _>>()?;
-            parts.push((run(&part, filled)?, real, filled));
-        }
-        let join =
-            |output| joined(parts.iter().map(|(tensors, real, filled)| (&tensors[output], *real, *filled)));
-        Ok((0..outputs.len()).map(join).collect::<Result<_, _>>()?)
+        in_parts(inputs, outputs.len(), rows, ROWS_MAX, &run)
     }
 
     /// What the graph's symbols are for these inputs.
@@ -151,6 +144,27 @@ impl GraphBody {
         let feeds = (0..self.inputs.len()).collect();
         Task { graph, sizes, feeds, known: Vec::new() }
     }
+}
+
+/// Runs at most `most` rows at a time, filled up to a power of two with zeros, and puts the outputs together.
+pub(crate) fn in_parts(
+    inputs: &[Tensor],
+    outputs: usize,
+    rows: usize,
+    most: usize,
+    run: RunPart<'_>,
+) -> Result<Vec<Tensor>, Diagnostics> {
+    let mut parts = Vec::new();
+    for start in (0..rows).step_by(most) {
+        let real = most.min(rows - start);
+        let filled = real.next_power_of_two();
+        let part = inputs.iter().map(|tensor| part(tensor, rows, start, real, filled));
+        let part = part.collect::<Result<Vec<_>, _>>()?;
+        parts.push((run(&part, filled)?, real, filled));
+    }
+    let join =
+        |output| joined(parts.iter().map(|(tensors, real, filled)| (&tensors[output], *real, *filled)));
+    Ok((0..outputs).map(join).collect::<Result<_, _>>()?)
 }
 
 /// Some rows of a tensor, with zeros behind them until there are `filled`.

@@ -20,6 +20,7 @@ mod onnx_graphs;
 mod package;
 mod programs;
 mod reader;
+mod rows;
 mod signature;
 mod text;
 mod together;

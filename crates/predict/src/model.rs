@@ -11,7 +11,7 @@ use outgrow_passes::{FindAttention, Pass as _, narrow_products};
 use outgrow_runtime::{Backend, CompileOptions, StepInfo, Weights};
 use outgrow_tensor::Tensor;
 
-use crate::graph_body::GraphBody;
+use crate::graph_body::{GraphBody, in_parts};
 use crate::interpretation::Interpretation;
 use crate::onnx_graphs::OnnxGraphs;
 use crate::programs::{Key, Program, Programs, Task};
@@ -218,7 +218,16 @@ impl Model {
             Body::Graph(body) => {
                 body.run(inputs, outputs, &|inputs, make| self.run_once(inputs, outputs, make, run))
             }
-            Body::Onnx(body) => self.run_once(inputs, outputs, &|| body.task(inputs, outputs), run),
+            Body::Onnx(body) => {
+                let once =
+                    |inputs: &[Tensor]| self.run_once(inputs, outputs, &|| body.task(inputs, outputs), run);
+                match body.in_parts(&key(inputs, outputs), inputs)? {
+                    Some((rows, most)) => {
+                        in_parts(inputs, outputs.len(), rows, most, &|inputs, _| once(inputs))
+                    }
+                    None => once(inputs),
+                }
+            }
         }
     }
 
@@ -260,8 +269,7 @@ impl Model {
         make: &dyn Fn() -> Result<Task, Diagnostics>,
         run: RunProgram<'_>,
     ) -> Result<Vec<Tensor>, Diagnostics> {
-        let shapes = inputs.iter().map(|tensor| tensor.shape().dims().to_vec()).collect();
-        let key = Key { shapes, outputs: outputs.to_vec() };
+        let key = key(inputs, outputs);
         let make = || {
             let mut task = make()?;
             if self.narrow {
@@ -273,4 +281,10 @@ impl Model {
         let program = self.programs.get(&key, inputs, make)?;
         Ok(run(&program, inputs)?)
     }
+}
+
+/// What a program for these inputs is known by.
+fn key(inputs: &[Tensor], outputs: &[usize]) -> Key {
+    let shapes = inputs.iter().map(|tensor| tensor.shape().dims().to_vec()).collect();
+    Key { shapes, outputs: outputs.to_vec() }
 }

@@ -5,13 +5,23 @@ use outgrow_ir::{Diagnostics, Dim, Sizes, Value};
 use outgrow_onnx::{Given, InitialiserRole, OnnxModel};
 use outgrow_runtime::Weights;
 use outgrow_tensor::Tensor;
+use std::sync::{Mutex, PoisonError};
 
 use crate::Port;
-use crate::programs::Task;
+use crate::graph_body::part;
+use crate::programs::{Key, Task};
+use crate::rows::{is_by_rows, rows_at_a_time, rows_of};
+
+/// Shapes for which it is remembered how many rows run at a time.
+const KNOWN_MAX: usize = 32;
 
 /// A model from a file.
 #[derive(Debug)]
-pub(crate) struct OnnxGraphs(OnnxModel);
+pub(crate) struct OnnxGraphs {
+    model: OnnxModel,
+    /// Of the shapes that were asked for last, how many rows run at a time if not all of them.
+    at_a_time: Mutex<Vec<(Key, Option<usize>)>>,
+}
 
 impl OnnxGraphs {
     /// The model, and its weights, which all its graphs share.
@@ -19,12 +29,12 @@ impl OnnxGraphs {
         let weights =
             model.initialisers().filter(|(name, read)| model.role(name, read) != InitialiserRole::Constant);
         let weights = Weights::new(weights.map(|(name, read)| (name.to_owned(), read.tensor.clone())));
-        (Self(model), weights)
+        (Self { model, at_a_time: Mutex::default() }, weights)
     }
 
     /// What the file declares.
     pub fn inputs(&self) -> Vec<Port> {
-        self.0.inputs.iter().map(Port::of_file).collect()
+        self.model.inputs.iter().map(Port::of_file).collect()
     }
 
     /// The outputs as the file declares them, which need not say more than their names.
@@ -33,7 +43,35 @@ impl OnnxGraphs {
             Some(info) => Port::of_file(info),
             None => Port { name: name.clone(), dtype: None, dims: None },
         };
-        self.0.outputs.iter().zip(&self.0.output_infos).map(port).collect()
+        self.model.outputs.iter().zip(&self.model.output_infos).map(port).collect()
+    }
+
+    /// How many rows these inputs have, and how many of them are to run at a time, where that is fewer: the model answers
+    /// for each row by itself, and what it computes of fewer rows stays in the cache.
+    pub fn in_parts(&self, key: &Key, inputs: &[Tensor]) -> Result<Option<(usize, usize)>, Diagnostics> {
+        let Some(rows) = rows_of(inputs).filter(|rows| *rows > 1) else { return Ok(None) };
+        let known = || self.at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, most)) = known().iter().find(|(known, _)| known == key) {
+            return Ok(most.map(|most| (rows, most)));
+        }
+        let whole = self.task(inputs, &key.outputs)?;
+        let mut most = rows_at_a_time(&whole.graph, rows).filter(|_| whole.known.is_empty());
+        if let Some(few) = most {
+            let inputs = inputs.iter().map(|tensor| part(tensor, rows, 0, few, few));
+            // What cannot be made for fewer rows is no model of rows.
+            let fewer = self.task(&inputs.collect::<Result<Vec<_>, _>>()?, &key.outputs);
+            most = most.filter(|few| {
+                fewer.is_ok_and(|fewer| {
+                    fewer.known.is_empty() && is_by_rows([&whole.graph, &fewer.graph], [rows, *few])
+                })
+            });
+        }
+        let mut known = known();
+        if known.len() == KNOWN_MAX {
+            known.remove(0);
+        }
+        known.push((key.clone(), most));
+        Ok(most.map(|most| (rows, most)))
     }
 
     /// The graph for these inputs, with the outputs of these numbers.
@@ -43,7 +81,7 @@ impl OnnxGraphs {
         let mut known = Vec::new();
         // Inputs that decide shapes are bound; each round binds at least one more.
         let (mut graph, imported) = loop {
-            match self.0.graph(&given) {
+            match self.model.graph(&given) {
                 Ok(built) => break built,
                 Err(refused) => {
                     let open = refused.bind.into_iter().filter(|i| matches!(given[*i], Given::Dims(_)));

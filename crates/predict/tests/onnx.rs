@@ -47,6 +47,63 @@ fn model() -> Model {
     Model::of_onnx(OnnxModel::parse(file.into(), &NoExternalData).unwrap(), options(1))
 }
 
+/// Images through a convolution, of which so many are more than a cache holds.
+fn convolution() -> Model {
+    let dim = |value| DimensionProto { value: Some(value) };
+    let mut dims = vec![dim(DimensionValue::Param("rows".into()))];
+    dims.extend([32, 64, 64].map(|extent| dim(DimensionValue::Value(extent))));
+    let tensor_type = TensorTypeProto { elem_type: 1, shape: Some(TensorShapeProto { dim: dims }) };
+    let info = |name: &str, tensor_type| ValueInfoProto {
+        name: name.into(),
+        r#type: Some(TypeProto { tensor_type: Some(tensor_type) }),
+    };
+    let w = TensorProto {
+        name: "w".into(),
+        dims: vec![32, 32, 1, 1],
+        data_type: 1,
+        float_data: (0..1024).map(|i| (i % 7) as f32 - 3.0).collect(),
+        ..TensorProto::default()
+    };
+    let node = NodeProto {
+        op_type: "Conv".into(),
+        input: vec!["x".into(), "w".into()],
+        output: vec!["y".into()],
+        ..NodeProto::default()
+    };
+    let graph = GraphProto {
+        node: vec![node],
+        initializer: vec![w],
+        input: vec![info("x", tensor_type)],
+        output: vec![info("y", TensorTypeProto { elem_type: 1, shape: None })],
+        ..GraphProto::default()
+    };
+    let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 17 }];
+    let file = ModelProto { graph: Some(graph), opset_import, ..ModelProto::default() }.encode_to_vec();
+    Model::of_onnx(OnnxModel::parse(file.into(), &NoExternalData).unwrap(), options(2))
+}
+
+#[test]
+fn what_does_not_stay_in_the_cache_runs_in_parts_with_the_same_bits() {
+    let model = convolution();
+    let row = 32 * 64 * 64;
+    let images = |first: usize, rows: usize| {
+        let values = (first * row..(first + rows) * row).map(|i| (i % 1013) as f32 / 64.0 - 8.0);
+        Tensor::new([rows, 32, 64, 64], values.collect::<Vec<_>>()).unwrap()
+    };
+    let run = |x: Tensor| model.run(&[x], &[0]).unwrap().remove(0);
+    let together = run(images(0, 19));
+    assert_eq!((together.shape().dims(), model.program_count()), ([19, 32, 64, 64].as_slice(), 2));
+    // Eight at a time, and the other three as four.
+    run(images(0, 8));
+    run(images(0, 4));
+    assert_eq!(model.program_count(), 2);
+    let bytes = together.le_bytes();
+    for i in [0, 7, 8, 18] {
+        let alone = run(images(i, 1));
+        assert!(alone.le_bytes()[..] == bytes[i * row * 4..(i + 1) * row * 4], "image {i}");
+    }
+}
+
 #[test]
 fn shapes_may_follow_from_what_inputs_hold() {
     let model = model();
