@@ -55,7 +55,7 @@ pub fn run_tensors(
     let tensor = |((_, ty), place): (&(String, TensorType), &Place)| {
         let mut bytes = vec![0; shape(ty).elements() * ty.dtype.bytes()];
         backend.download(&*owned[place.buffer], place.offset, &mut bytes)?;
-        Tensor::from_le_bytes(ty.dtype, shape(ty), &bytes)
+        Tensor::from_shared(ty.dtype, shape(ty), bytes.into())
             .map_err(|e| Diagnostic::fault("runtime.output", e.to_string()))
     };
     compiled.outputs.iter().zip(&bindings.outputs).map(tensor).collect()
