@@ -84,9 +84,27 @@ fn biases_shortcuts_and_bounds_are_one_step_with_their_convolution() {
     }
 }
 
+/// Each of two convolutions takes its own bias, and the second the sum with the first.
+#[test]
+fn two_convolutions_whose_sum_is_bounded_are_two_steps() {
+    check(
+        &graph(1, |b, x, sums| {
+            let y = biased(b, sums);
+            let w = b.param("w2", DType::F32, &[8, 8, 1, 1]);
+            let other = b.conv2d(x, w, outgrow_ir::ops::Window::default(), 1);
+            let bias = b.param("bias2", DType::F32, &[8]);
+            let spread = b.broadcast_axis(bias, &b.dims(other), 1);
+            let other = b.add(other, spread);
+            let y = b.add(y, other);
+            b.relu(y)
+        }),
+        2,
+    );
+}
+
 #[test]
 fn other_work_is_a_step_of_its_own() {
-    // Another order, another function, a result that is read twice.
+    // Another order, another function, a result that is read twice: what is before it is still done to the sums.
     check(
         &graph(1, |b, x, sums| {
             let y = b.relu(sums);

@@ -6,30 +6,28 @@ use super::lower::Lowering;
 use super::storage::Make;
 use outgrow_ir::{Diagnostics, Op, Value};
 use outgrow_kernels::{Conv2d, Finish, KernelError, Literal, View};
-use outgrow_tensor::DType;
 
-/// A group that is done to the sums of a convolution.
+/// The first nodes of a group, which are done to the sums of a convolution.
 struct Follower {
-    unit: usize,
-    /// What it computes.
-    last: Value,
+    nodes: Vec<Value>,
     finish: Finish,
 }
 
 impl Lowering<'_> {
-    /// Lowers a convolution, with the group that follows it if there is one that it can finish its sums with.
+    /// Lowers a convolution with what follows it, if there is anything that it can finish its sums with.
     pub fn finished(
         &mut self,
         value: Value,
         [x, weight]: [View; 2],
         make: impl FnOnce([View; 3]) -> Result<Conv2d, KernelError> + 'static,
     ) -> Result<bool, Diagnostics> {
-        let Some(Follower { unit, last, finish }) = self.follower(value)? else { return Ok(false) };
-        self.is_done(unit);
-        self.describe(&[&[value], self.units[unit].clone().as_slice()].concat());
+        let Follower { nodes, finish } = self.follower(value)?;
+        let Some(last) = nodes.last() else { return Ok(false) };
+        self.without(&nodes);
+        self.describe(&[&[value], nodes.as_slice()].concat());
         let mut reads = vec![x, weight];
         reads.extend(finish.bias.iter().chain(&finish.residual).cloned());
-        let out = self.result(last);
+        let out = self.result(*last);
         let make: Make = Box::new(move |reads, mut writes| {
             let mut reads = reads.into_iter();
             let mut next = || reads.next().expect("invariant: steps keep the number of their views");
@@ -42,43 +40,28 @@ impl Lowering<'_> {
         Ok(true)
     }
 
-    /// The group that alone reads a convolution, if it adds and bounds only, in the order of [`Finish`], and reads nothing
-    /// else that is not there yet.
-    fn follower(&mut self, value: Value) -> Result<Option<Follower>, Diagnostics> {
-        let Some(unit) = self.only_user(value).map(|user| self.unit_of[user.index()]) else {
-            return Ok(None);
-        };
-        let nodes = self.units[unit].clone();
-        if self.graph.ty(value).dtype != DType::F32 || self.graph.node(nodes[0]).group.is_none() {
-            return Ok(None);
-        }
-        // A chain of nodes, each the only one that reads what is before it, with what else they read.
-        let (mut last, mut others) = (value, Vec::new());
-        for node in &nodes {
-            let inputs = &self.graph.node(*node).inputs;
-            let other = match inputs.as_slice() {
-                [a, b] if (*a == last) != (*b == last) => {
-                    if *a == last {
-                        *b
-                    } else {
-                        *a
-                    }
-                }
-                _ => return Ok(None),
-            };
-            if self.only_user(last) != Some(*node) || !self.is_ready(other) {
-                return Ok(None);
-            }
-            others.push((*node, inputs[0] == last, other));
-            last = *node;
-        }
-        others.iter().try_for_each(|(.., other)| self.make_ready(*other))?;
+    /// The nodes of the group that reads a convolution, one after the other, as far as each is alone to read what is before
+    /// it, adds or bounds in the order of [`Finish`], and reads nothing else that is not there yet.
+    fn follower(&mut self, value: Value) -> Result<Follower, Diagnostics> {
         let (low, high) = (f32::NEG_INFINITY, f32::INFINITY);
         let mut finish = Finish { bias: None, residual: None, low, zero_is_positive: false, high };
-        let fits = others.iter().all(|(node, first, other)| {
-            self.add_to(&mut finish, &self.graph.node(*node).op, *first, &self.place(*other))
-        });
-        Ok(fits.then_some(Follower { unit, last, finish }))
+        let (mut last, mut nodes) = (value, Vec::new());
+        while let Some(node) = self.only_user(last) {
+            let unit = self.unit_of[node.index()];
+            let same_group = nodes.first().is_none_or(|first: &Value| self.unit_of[first.index()] == unit);
+            let [a, b] = self.graph.node(node).inputs[..] else { break };
+            let other = if a == last { b } else { a };
+            if !same_group || self.graph.node(node).group.is_none() || a == b || !self.is_ready(other) {
+                break;
+            }
+            self.make_ready(other)?;
+            if !self.add_to(&mut finish, &self.graph.node(node).op, a == last, &self.place(other)) {
+                break;
+            }
+            nodes.push(node);
+            last = node;
+        }
+        Ok(Follower { nodes, finish })
     }
 
     /// Adds an op on the sums and another value to what is done to them; `first` says whether the sums are its first operand.
@@ -94,8 +77,9 @@ impl Lowering<'_> {
                     finish.bias = Some(View { dims, strides, ..view.clone() });
                     return true;
                 }
-                finish.residual = Some(view.clone());
-                view.dims.len() == 4 && view.is_row_major()
+                let fits = view.dims.len() == 4 && view.is_row_major();
+                finish.residual = fits.then(|| view.clone());
+                fits
             }
             (Op::Max(_) | Op::Min(_), Location::Splat(Literal::F32(bound))) => {
                 // Of two zeros, a maximum or minimum gives the second operand.

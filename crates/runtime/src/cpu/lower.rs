@@ -191,9 +191,11 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Notes that a unit has been lowered with another one.
-    pub fn is_done(&mut self, unit: usize) {
-        self.done[unit] = true;
+    /// Leaves the first nodes of a group out of it, since they are lowered with another unit.
+    pub fn without(&mut self, nodes: &[Value]) {
+        let Some(unit) = nodes.first().map(|first| self.unit_of[first.index()]) else { return };
+        self.units[unit].retain(|node| !nodes.contains(node));
+        self.done[unit] = self.units[unit].is_empty();
     }
 
     /// Whether a value has its place, or gets it by lowering only constants and views.
