@@ -8,6 +8,7 @@ mod check;
 mod cluster;
 mod fingerprint;
 pub mod kept;
+mod limits;
 mod overrides;
 mod report;
 mod schema;
@@ -29,6 +30,7 @@ use serde_json::Value as Json;
 
 use check::Finding;
 pub use cluster::{Cluster, ClusterSpec, TransportName};
+pub use limits::LimitsSpec;
 pub use report::ReportSpec;
 pub use schema::json_schema;
 pub use template::{TEMPLATES, Template, commented};
@@ -63,6 +65,9 @@ pub struct ManifestSpec {
     pub model: ModelSpec,
     /// How it is trained.
     pub train: TrainSpec,
+    /// What it may take. What comes out does not depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsSpec>,
     /// Who trains it: workers that share each step. What comes out does not depend on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterSpec>,
@@ -133,6 +138,7 @@ fn parse_sources(sources: Sources) -> Result<Manifest, Diagnostics> {
     let train = section(&tree, "train", &mut found, |spec: &TrainSpec| filled(spec).validate());
     let data = section(&tree, "data", &mut found, |_: &DataSpec| Ok(()));
     section(&tree, "report", &mut found, |_: &ReportSpec| Ok(()));
+    section(&tree, "limits", &mut found, LimitsSpec::validate);
     section(&tree, "cluster", &mut found, ClusterSpec::validate);
     let (Some(model), Some(train), Some(_), true) = (model, train, data, found.is_empty()) else {
         return Err(sorted(found, &sources));
@@ -259,7 +265,12 @@ impl Manifest {
 
     fn mentions(&self, item: &str) -> bool {
         let section = item.split(['.', '[']).next().unwrap_or(item);
-        ["name", "seed", "data", "model", "train", "cluster", "report"].contains(&section)
+        ["name", "seed", "data", "model", "train", "limits", "cluster", "report"].contains(&section)
+    }
+
+    /// The most memory that training may take, in bytes, if the manifest says.
+    pub fn memory_bytes_max(&self) -> Option<u64> {
+        self.spec.limits.as_ref().and_then(LimitsSpec::memory_bytes_max)
     }
 
     /// How such data is trained on, where the model may have a say in it.

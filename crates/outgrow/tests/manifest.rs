@@ -225,18 +225,20 @@ fn named_models_are_told_apart_by_name() {
 
 #[test]
 fn sections_that_are_missing_or_not_there_yet() {
-    let text = format!("{DATA}{TRAIN}[limits]\nworkers = 4\n[serv]\n");
+    let text = format!("{DATA}{TRAIN}[compress]\nworkers = 4\n[limits]\nmemory = 2\n[serv]\n");
     refused(
         &text,
         &[],
         expect![[r#"
             m.toml:1:1: section `[model]` is missing [manifest.missing-key]
               expected: The model.
-            m.toml:5:2: limits: `[limits]` is not available yet [manifest.reserved]
-              expected: the sections [data], [model], [train], [cluster] and [report]
-              help: remove the section; it is kept for planning under limits of memory, latency and cost, which this version cannot do
-            m.toml:7:2: serv: unknown key `serv` [manifest.unknown-key]
-              expected: one of the keys extends, name, seed, data, model, train, cluster, report
+            m.toml:5:2: compress: `[compress]` is not available yet [manifest.reserved]
+              expected: the sections [data], [model], [train], [limits], [cluster] and [report]
+              help: remove the section; it is kept for pruning, quantisation and distillation, which this version cannot do
+            m.toml:8:1: limits.memory: unknown key `memory` [manifest.unknown-key]
+              expected: one of the keys memory_gib_max
+            m.toml:9:2: serv: unknown key `serv` [manifest.unknown-key]
+              expected: one of the keys extends, name, seed, data, model, train, limits, cluster, report
         "#]],
     );
     refused(

@@ -323,7 +323,7 @@ fn mistakes_that_only_the_data_shows_point_into_the_manifest() {
                |
             10 | [serve]
                |  ^^^^^
-               = expected: the sections [data], [model], [train], [cluster] and [report]
+               = expected: the sections [data], [model], [train], [limits], [cluster] and [report]
                = help: remove the section; it is kept for serving, which this version cannot do
         "#]],
     );

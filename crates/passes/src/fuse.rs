@@ -8,7 +8,8 @@
 use crate::Pass;
 use crate::reach::Reach;
 use outgrow_ir::{Diagnostics, Dim, Graph, GroupId, Op, Value};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 
 /// Marks nodes to be run as one kernel.
 #[derive(Debug)]
@@ -153,7 +154,7 @@ impl Fuser<'_> {
             leaves.iter().filter_map(|leaf| self.readers.get(leaf)).flatten().copied().collect();
         found.sort_unstable();
         found.dedup();
-        found.sort_by_key(|g| std::cmp::Reverse(self.groups[*g].leaves.intersection(leaves).count()));
+        found.sort_by_key(|g| Reverse(self.groups[*g].leaves.intersection(leaves).count()));
         found
     }
 
@@ -244,6 +245,36 @@ pub fn units(graph: &Graph) -> Vec<Vec<Value>> {
         }
     }
     units
+}
+
+/// The order in which [`units`] run: each after those it reads, otherwise as early as its first node stands in the graph.
+pub fn schedule(graph: &Graph, units: &[Vec<Value>]) -> Vec<usize> {
+    let mut unit_of = vec![0; graph.nodes.len()];
+    units.iter().enumerate().for_each(|(u, nodes)| nodes.iter().for_each(|v| unit_of[v.index()] = u));
+    let mut waits = vec![0usize; units.len()];
+    let mut readers = vec![Vec::new(); units.len()];
+    for (u, nodes) in units.iter().enumerate() {
+        let inputs = nodes.iter().flat_map(|v| &graph.node(*v).inputs);
+        let mut from: Vec<usize> = inputs.map(|v| unit_of[v.index()]).filter(|f| *f != u).collect();
+        from.sort_unstable();
+        from.dedup();
+        waits[u] = from.len();
+        from.into_iter().for_each(|f| readers[f].push(u));
+    }
+    let key = |u: usize| Reverse((units[u][0], u));
+    let mut ready: BinaryHeap<_> = (0..units.len()).filter(|u| waits[*u] == 0).map(key).collect();
+    let mut order = Vec::new();
+    while let Some(Reverse((_, u))) = ready.pop() {
+        order.push(u);
+        for reader in &readers[u] {
+            waits[*reader] -= 1;
+            if waits[*reader] == 0 {
+                ready.push(key(*reader));
+            }
+        }
+    }
+    assert_eq!(order.len(), units.len(), "invariant: fusion groups form no cycle");
+    order
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Graph to graph passes: gradient, mixed precision, attention found among products, simplification, recomputation and
-//! fusion. The verifier runs after each.
+//! Graph to graph passes: gradient, mixed precision, attention found among products, simplification, recomputation,
+//! rematerialisation and fusion. The verifier runs after each.
 
 mod attention;
 mod dead_code;
@@ -9,13 +9,15 @@ mod narrow;
 mod pipeline;
 mod reach;
 mod recompute;
+mod rematerialize;
 mod simplify;
 
 pub use attention::FindAttention;
 pub use dead_code::DeadCode;
-pub use fuse::{Fuse, units};
+pub use fuse::{Fuse, schedule, units};
 pub use gradient::{add_gradients, gradient};
 pub use narrow::narrow_products;
-pub use pipeline::{Pass, PassManager, prepare};
+pub use pipeline::{Pass, PassManager, prepare, prepare_within};
 pub use recompute::Recompute;
+pub use rematerialize::Rematerialize;
 pub use simplify::Simplify;

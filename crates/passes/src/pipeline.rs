@@ -1,6 +1,6 @@
 //! The pipeline: which passes run, in which order, and why.
 
-use crate::{DeadCode, FindAttention, Fuse, Recompute, Simplify};
+use crate::{DeadCode, FindAttention, Fuse, Recompute, Rematerialize, Simplify};
 use outgrow_ir::{Diagnostic, Diagnostics, Graph};
 use std::fmt::Debug;
 
@@ -52,7 +52,12 @@ impl PassManager {
 
 /// The passes that make a graph ready for a backend.
 pub fn prepare() -> PassManager {
-    PassManager::new(vec![
+    prepare_within(None)
+}
+
+/// The same, with values computed again until no more than this many bytes are alive at once, as far as that goes.
+pub fn prepare_within(live_bytes_max: Option<u64>) -> PassManager {
+    let mut passes: Vec<Box<dyn Pass>> = vec![
         // First, so that no time goes into what nobody reads: gradients leave much of that behind.
         Box::new(DeadCode),
         // Before what it leaves dead is simplified. (For gradients and narrow products, it has to come before these.)
@@ -65,7 +70,13 @@ pub fn prepare() -> PassManager {
         Box::new(Recompute::default()),
         // What is computed again may not be needed where it was computed first.
         Box::new(DeadCode),
-        // Last: it only marks nodes, and any rewriting after it would have to keep the groups sound.
-        Box::new(Fuse),
-    ])
+    ];
+    if let Some(live_bytes_max) = live_bytes_max {
+        // After what makes a program faster, for this makes it slower.
+        passes.push(Box::new(Rematerialize { live_bytes_max }));
+        passes.push(Box::new(DeadCode));
+    }
+    // Last: it only marks nodes, and any rewriting after it would have to keep the groups sound.
+    passes.push(Box::new(Fuse));
+    PassManager::new(passes)
 }

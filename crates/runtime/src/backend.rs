@@ -21,6 +21,9 @@ pub struct CompileOptions {
     /// Bytes that the memory of a program with one instance may take, where it is known. A program that is planned to
     /// take more is refused before any of it is asked for.
     pub memory: Option<u64>,
+    /// Bytes that this memory is to be fitted into: where it would be more, values are forgotten and computed again, as far
+    /// as that helps. Results keep their bits; where a run may be cut into parts may change.
+    pub fit: Option<u64>,
 }
 
 /// What a backend compiles: a graph with static shapes, and what it is compiled for, which fits it.
@@ -34,6 +37,8 @@ pub struct Work {
     pub weights: Arc<Weights>,
     /// As [`CompileOptions::memory`].
     pub memory: Option<u64>,
+    /// As [`CompileOptions::fit`].
+    pub fit: Option<u64>,
 }
 
 /// One step of an executable, for reports.
@@ -239,5 +244,5 @@ fn bound(graph: &Graph, sizes: Sizes, options: &CompileOptions) -> Result<Work, 
     let separate = || Bindings::separate(&graph, &weights, &[]);
     let bindings = options.bindings.clone().unwrap_or_else(separate);
     bindings.check(&graph, &weights)?;
-    Ok(Work { graph, bindings, weights, memory: options.memory })
+    Ok(Work { graph, bindings, weights, memory: options.memory, fit: options.fit })
 }

@@ -113,7 +113,7 @@ fn computed(
     let values: Vec<Value> = missing.iter().map(|(value, _)| *value).collect();
     let graph = part(&work.graph, &values);
     let bindings = Bindings::separate(&graph, &work.weights, &[]);
-    let once = Work { graph, bindings, weights: Arc::clone(&work.weights), memory: work.memory };
+    let once = Work { graph, bindings, weights: Arc::clone(&work.weights), memory: work.memory, fit: None };
     let tensors = run_tensors(backend, &backend.compile(once)?, &[])?;
     for ((value, alone), tensor) in missing.into_iter().zip(tensors) {
         let weight = Arc::new(Weight::new(tensor));

@@ -46,7 +46,7 @@ pub(crate) fn gradient_bytes(config: &Train, outputs: &Outputs) -> u64 {
     outputs.layout.bytes().saturating_mul(1 + u64::from(config.micro_shards.ilog2()))
 }
 
-/// Bytes that training takes at the least.
+/// Bytes that training takes, if it is fitted into `most` as well as it can be; as fast as it can be, without.
 ///
 /// # Errors
 /// When the graphs cannot be compiled.
@@ -55,27 +55,41 @@ pub fn memory_needed(
     config: &Train,
     backend: &dyn Backend,
     checkpoints: bool,
+    most: Option<u64>,
 ) -> Result<u64, Diagnostics> {
-    let planned = |graph: &Graph, wanted: fn(&OutputRole) -> bool, rows: usize| {
-        let Interface { graph, bindings, outputs, .. } = Interface::new(model, graph, wanted, rows)?;
-        let options = CompileOptions { bindings: Some(bindings), ..CompileOptions::default() };
-        Ok::<_, Diagnostics>((plan(backend, &graph, rows, &options)?.bytes(), outputs))
+    let planned = |interface: Interface, rows: usize, fit: Option<u64>| {
+        let Interface { graph, bindings, .. } = interface;
+        let options = CompileOptions { bindings: Some(bindings), fit, ..CompileOptions::default() };
+        Ok::<_, Diagnostics>(plan(backend, &graph, rows, &options)?.bytes())
     };
-    let (step, gradients) =
-        planned(&step_graph(model, config.precision)?, in_step, config.batch / config.micro_shards)?;
-    let (evaluation, outputs) = planned(&model.eval, in_evaluation, config.batch)?;
-    let kept = [gradient_bytes(config, &gradients), outputs.layout.bytes(), step, evaluation];
-    Ok(kept.into_iter().fold(state_bytes(model, config, checkpoints), u64::saturating_add))
+    let shard = config.batch / config.micro_shards;
+    let step = Interface::new(model, &step_graph(model, config.precision)?, in_step, shard)?;
+    let evaluation = Interface::new(model, &model.eval, in_evaluation, config.batch)?;
+    let kept = [gradient_bytes(config, &step.outputs), evaluation.outputs.layout.bytes()];
+    let kept = kept.into_iter().fold(state_bytes(model, config, checkpoints), u64::saturating_add);
+    let kept = kept.saturating_add(planned(evaluation, config.batch, None)?);
+    Ok(kept.saturating_add(planned(step, shard, most.map(|most| most.saturating_sub(kept)))?))
 }
 
-/// What is left of the memory there is while a trainer is put together; unlimited where nothing says how much there is.
+/// What is left of the memory while a trainer is put together.
 #[derive(Debug)]
-pub(crate) struct Budget(pub Option<u64>);
+pub(crate) struct Budget {
+    /// Of what there is; unlimited where nothing says how much there is.
+    pub there: Option<u64>,
+    /// Of what all is to be fitted into.
+    fit: Option<u64>,
+}
 
 impl Budget {
+    /// At most what there is, and what all is to be fitted into.
+    pub fn new(there: Option<u64>, fit: Option<u64>) -> Self {
+        Self { there: [there, fit].into_iter().flatten().min(), fit }
+    }
+
     /// Takes memory for `what`.
     pub fn take(&mut self, bytes: u64, what: &str) -> Result<(), Diagnostic> {
-        let Some(there) = &mut self.0 else { return Ok(()) };
+        self.fit = self.fit.map(|fit| fit.saturating_sub(bytes));
+        let Some(there) = &mut self.there else { return Ok(()) };
         let Some(left) = there.checked_sub(bytes) else {
             let problem = format!("{what} need {bytes} bytes of memory, and {there} are left");
             return Err(no_memory(problem));
@@ -86,7 +100,7 @@ impl Budget {
 
     /// The options of a program that gets what is left.
     pub fn options(&self) -> CompileOptions {
-        CompileOptions { memory: self.0, ..CompileOptions::default() }
+        CompileOptions { memory: self.there, fit: self.fit, ..CompileOptions::default() }
     }
 }
 

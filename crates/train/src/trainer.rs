@@ -5,7 +5,7 @@ use crate::evaluate::Evaluator;
 use crate::memory::{Budget, gradient_bytes, in_step, state_bytes, step_graph};
 use crate::metrics::Metrics;
 use crate::optim::from_spec;
-use crate::program::{ModelProgram, layouts};
+use crate::program::{Interface, ModelProgram, layouts};
 use crate::saving::Saver;
 use crate::spec::Train;
 use crate::state::TrainState;
@@ -30,6 +30,9 @@ pub struct TrainerOptions {
     pub backend: Arc<dyn Backend>,
     /// Bytes that all of training may take, where it is known.
     pub memory: Option<u64>,
+    /// Bytes that all of training is to be fitted into: where it would take more, values of a step are computed again
+    /// instead of being kept. The same for all workers of a group, for what they exchange when depends on it.
+    pub memory_max: Option<u64>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Where checkpoints are kept, if they are.
@@ -94,17 +97,24 @@ impl Trainer {
     ) -> Result<Self, Diagnostics> {
         let backend = options.backend.clone();
         // Everything is taken from what memory there is before it is asked for.
-        let mut budget = Budget(options.memory);
-        let state_bytes = state_bytes(&model, &config, options.checkpoints.is_some());
+        let saves = options.checkpoints.is_some();
+        let state = |saves| state_bytes(&model, &config, saves);
+        let state_bytes = state(saves);
+        // All workers compile the same program, so what the first one needs for checkpoints counts for all.
+        let others = if group.is_some() && !saves { state(true) - state_bytes } else { 0 };
+        let fit = options.memory_max.map(|most| most.saturating_sub(others));
+        let mut budget = Budget::new(options.memory, fit);
         budget.take(state_bytes, "weights and their state")?;
         let step_graph = step_graph(&model, config.precision)?;
         let shard = config.batch / config.micro_shards;
-        let program = ModelProgram::new(&model, &step_graph, in_step, shard, &*backend, &budget.options())?;
-        budget.take(program.compiled.memory.bytes(), "the values of a step")?;
-        let gradient_bytes = gradient_bytes(&config, &program.outputs);
+        let outputs = Interface::new(&model, &step_graph, in_step, shard)?.outputs;
+        let gradient_bytes = gradient_bytes(&config, &outputs);
         budget.take(gradient_bytes, "gradients")?;
         let evaluator = Evaluator::new(&model, config.batch, &backend, &budget.options())?;
         budget.take(evaluator.bytes(), "the values of an evaluation")?;
+        // Last, for it can do with what is left: what it would keep else is computed again.
+        let program = ModelProgram::new(&model, &step_graph, in_step, shard, &*backend, &budget.options())?;
+        budget.take(program.compiled.memory.bytes(), "the values of a step")?;
         let kept = [gradient_bytes, program.compiled.memory.bytes(), evaluator.bytes()];
         let memory_bytes = kept.into_iter().fold(state_bytes, u64::saturating_add);
         let (gradients, elements) = (layouts(&model).0.total(), program.outputs.layout.total());
@@ -120,7 +130,7 @@ impl Trainer {
         let added: Vec<_> = plan.buckets().iter().map(|bucket| bucket.elements.clone()).collect();
         let stretches = Stretches { added: &added, looked_at: &own };
         let sums = Sums::new(&model, &config, &program.outputs, stretches, &backend, &budget.options())?;
-        options.memory = budget.0;
+        options.memory = budget.there;
         let step = WorkerStep::new(
             &config,
             program,

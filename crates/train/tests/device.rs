@@ -77,6 +77,7 @@ fn trained(backend: &Arc<dyn Backend>, train: &str) -> (String, String) {
     let trainer = |epochs: u64| {
         let spec: TrainSpec = serde_json::from_str(&train.replace("EPOCHS", &epochs.to_string())).unwrap();
         let options = TrainerOptions {
+            memory_max: None,
             backend: backend.clone(),
             memory: None,
             clock: Arc::new(SimClock::new(0)),

@@ -107,6 +107,9 @@ pub struct BenchTrainArgs {
     /// What numbers are computed with
     #[arg(long, value_name = "NAME", default_value = "f32")]
     pub precision: PrecisionName,
+    /// Fit training into so much memory: values are computed again instead of being kept
+    #[arg(long, value_name = "GIB")]
+    pub memory_gib_max: Option<f64>,
     /// For how long to time; at least eight steps or three epochs are
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     pub seconds: f64,

@@ -25,11 +25,8 @@ const MAX_FINDINGS: usize = 500;
 const MAX_KEYS: usize = 64;
 
 /// Sections that have a meaning in the design, but not yet in this version.
-const RESERVED: &[(&str, &str)] = &[
-    ("limits", "planning under limits of memory, latency and cost"),
-    ("compress", "pruning, quantisation and distillation"),
-    ("serve", "serving"),
-];
+const RESERVED: &[(&str, &str)] =
+    &[("compress", "pruning, quantisation and distillation"), ("serve", "serving")];
 
 /// Everything in `node` that does not fit `schema`.
 pub(super) fn check(root: &Json, node: &Node) -> Vec<Finding> {
@@ -258,7 +255,7 @@ impl<'s> Checker<'s> {
     ) -> Option<&'s str> {
         if let Some((_, purpose)) = RESERVED.iter().find(|(name, _)| *name == path) {
             let diagnostic = Diagnostic::new("manifest.reserved", format!("`[{path}]` is not available yet"))
-                .expected("the sections [data], [model], [train], [cluster] and [report]")
+                .expected("the sections [data], [model], [train], [limits], [cluster] and [report]")
                 .hint(format!("remove the section; it is kept for {purpose}, which this version cannot do"));
             self.report(&entry.origin, path, diagnostic);
             return None;

@@ -8,6 +8,7 @@ use super::ManifestSpec;
 /// Keys that say how or how often something is done, but have no part in the result.
 const NOT_COUNTED: &[&str] = &[
     "/name",
+    "/limits",
     "/cluster",
     "/report",
     "/data/storage",

@@ -14,6 +14,15 @@ const REFUSALS: [&str; 2] = ["runtime.memory", "train.memory"];
 /// Graphs with more nodes are not planned again and again in search of what would fit.
 const SEARCHED_NODES: usize = 20_000;
 
+/// The memory that training may take, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory {
+    /// What there is, where that is known.
+    pub there: Option<u64>,
+    /// What the manifest allows.
+    pub limit: Option<u64>,
+}
+
 /// What is told of a trainer that could not be put together: if it was for want of memory, how much it needs and what
 /// would do with less.
 pub(super) fn explained(
@@ -21,23 +30,32 @@ pub(super) fn explained(
     model: &BuiltModel,
     train: &Train,
     backend: &dyn Backend,
-    there: Option<u64>,
+    Memory { there, limit }: Memory,
     checkpoints: bool,
 ) -> Diagnostics {
     if !found.0.iter().any(|d| REFUSALS.contains(&d.code)) {
         return found;
     }
-    let needs = |train: &Train| memory_needed(model, train, backend, checkpoints).ok();
-    let (Some(there), Some(needed)) = (there, needs(train)) else { return found };
-    if needed <= there {
+    let needs = |train: &Train, fit| memory_needed(model, train, backend, checkpoints, fit).ok();
+    let most = [there, limit].into_iter().flatten().min();
+    let (Some(most), Some(needed)) = (most, needs(train, limit)) else { return found };
+    if needed <= most {
         return found;
     }
-    let problem = format!(
-        "the run needs at least {} of memory, and this process can have {}",
-        bytes(needed),
-        bytes(there)
-    );
-    let fits = |train: &Train| needs(train).is_some_and(|needed| needed <= there);
+    let limited = limit == Some(most);
+    let problem = match limited {
+        true => format!(
+            "the run needs at least {} of memory, and `limits.memory_gib_max` allows {}",
+            bytes(needed),
+            bytes(most)
+        ),
+        false => format!(
+            "the run needs at least {} of memory, and this process can have {}",
+            bytes(needed),
+            bytes(most)
+        ),
+    };
+    let fits = |train: &Train| needs(train, limit).is_some_and(|needed| needed <= most);
     let hint = if model.train.nodes.len() > SEARCHED_NODES {
         "take a smaller model or batch, or more `train.micro_shards`".into()
     } else if let Some(parts) = fewest_parts(train, fits) {
@@ -47,8 +65,19 @@ pub(super) fn explained(
     } else {
         "no batch is small enough for this model: take a smaller one".into()
     };
-    let expected = format!("at most {}", bytes(there));
-    Diagnostic::new("run.memory", problem).item("model").expected(expected).hint(hint).into()
+    // Values that are computed again take time, but change nothing.
+    let squeezed = !limited && needs(train, Some(most)).is_some_and(|needed| needed <= most);
+    let hint = if squeezed {
+        let gib = (most as f64 / (1u64 << 30) as f64 * 100.0).floor() / 100.0;
+        format!(
+            "`limits.memory_gib_max = {gib}` would fit, with values computed again instead of kept; or {hint}"
+        )
+    } else {
+        hint
+    };
+    let expected = format!("at most {}", bytes(most));
+    let item = if limited { "limits.memory_gib_max" } else { "model" };
+    Diagnostic::new("run.memory", problem).item(item).expected(expected).hint(hint).into()
 }
 
 /// The fewest micro-shards of the same batch that fit.

@@ -221,10 +221,12 @@ impl<'a> Session<'a> {
         group: Option<Group>,
     ) -> Result<Trainer, Diagnostics> {
         // As much as there is now: the data is there already.
-        let there = process::memory_bytes();
+        let (there, limit) = (process::memory_bytes(), self.manifest.memory_bytes_max());
+        let memory = memory::Memory { there, limit };
         let options = TrainerOptions {
             backend: self.backend.clone(),
             memory: there,
+            memory_max: limit,
             clock: self.context.world.clock.clone(),
             checkpoints,
             fingerprint: self.fingerprint(data)?,
@@ -235,7 +237,7 @@ impl<'a> Session<'a> {
         let saved = options.checkpoints.is_some();
         let mut trainer =
             Trainer::of_group(model.clone(), train.clone(), options, group).map_err(|found| {
-                self.manifest.locate(memory::explained(found, &model, train, &*self.backend, there, saved))
+                self.manifest.locate(memory::explained(found, &model, train, &*self.backend, memory, saved))
             })?;
         trainer.set_threshold(decision::given(train));
         if let Some(body) = self.onnx()? {

@@ -8,8 +8,7 @@ use crate::{Bindings, Place, Weights};
 use outgrow_ir::{Cost, Diagnostics, Graph, Op, Output, Value};
 use outgrow_kernels::{Instr, Literal, Map, Slot, Transpose, View, Weight, copy};
 use outgrow_tensor::{DType, Tensor};
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The state of lowering.
@@ -69,7 +68,7 @@ pub fn lower(graph: &Graph, bindings: &Bindings, weights: &Weights) -> Result<Lo
         users,
     };
     lowering.declare(bindings, weights);
-    for unit in lowering.order() {
+    for unit in outgrow_passes::schedule(graph, &lowering.units) {
         if !lowering.done[unit] {
             lowering.unit(unit)?;
         }
@@ -141,34 +140,6 @@ impl Lowering<'_> {
                 self.output_of[value.index()] = Some(bindings.outputs[o]);
             }
         }
-    }
-
-    /// The order of units: each after those it reads, otherwise as early as its first node stands in the graph.
-    fn order(&self) -> Vec<usize> {
-        let mut waits = vec![0usize; self.units.len()];
-        let mut readers = vec![Vec::new(); self.units.len()];
-        for (u, nodes) in self.units.iter().enumerate() {
-            let inputs = nodes.iter().flat_map(|v| &self.graph.node(*v).inputs);
-            let mut from: Vec<usize> = inputs.map(|v| self.unit_of[v.index()]).filter(|f| *f != u).collect();
-            from.sort_unstable();
-            from.dedup();
-            waits[u] = from.len();
-            from.into_iter().for_each(|f| readers[f].push(u));
-        }
-        let key = |u: usize| Reverse((self.units[u][0], u));
-        let mut ready: BinaryHeap<_> = (0..self.units.len()).filter(|u| waits[*u] == 0).map(key).collect();
-        let mut order = Vec::new();
-        while let Some(Reverse((_, u))) = ready.pop() {
-            order.push(u);
-            for reader in &readers[u] {
-                waits[*reader] -= 1;
-                if waits[*reader] == 0 {
-                    ready.push(key(*reader));
-                }
-            }
-        }
-        assert_eq!(order.len(), self.units.len(), "invariant: fusion groups form no cycle");
-        order
     }
 
     fn unit(&mut self, unit: usize) -> Result<(), Diagnostics> {

@@ -7,11 +7,12 @@ mod lower;
 mod ops;
 mod storage;
 
+use self::storage::Lowered;
 use crate::MemoryPlan;
 use crate::backend::{Backend, Compiled, Executable, Instance, Work, known};
 use crate::buffer::{Argument, no_memory, only_host};
 use crate::reference::interface;
-use outgrow_ir::{Diagnostic, Diagnostics};
+use outgrow_ir::{Diagnostic, Diagnostics, Graph};
 use outgrow_kernels::{self as kernels, BufferRef, KernelError, KernelPath, Program, RunError, ThreadPool};
 use std::ops::Range;
 use std::sync::Arc;
@@ -62,22 +63,66 @@ fn refusal(error: &KernelError) -> Diagnostic {
     )
 }
 
+/// A graph that is ready to be built.
+#[derive(Debug)]
+struct Planned {
+    graph: Graph,
+    lowered: Lowered,
+    memory: MemoryPlan,
+}
+
+/// A plan that leaves less than this part of the memory there is unused is not looked for a better one.
+const UNUSED: u64 = 32;
+/// So often it is tried how much must be computed again for a program to fit into the memory there is.
+const TRIES: usize = 5;
+
+impl Planned {
+    fn new(work: &Work, live_bytes_max: Option<u64>) -> Result<Self, Diagnostics> {
+        let graph = outgrow_passes::prepare_within(live_bytes_max).run(&work.graph)?;
+        let lowered = lower::lower(&graph, &work.bindings, &work.weights)?;
+        let memory = lowered.plan();
+        Ok(Self { graph, lowered, memory })
+    }
+
+    /// As fast as it can be, or where that takes more memory than it is to fit into, with so much computed again that it
+    /// does; if it cannot be made to fit, the least that was found.
+    fn fitted(work: &Work) -> Result<Self, Diagnostics> {
+        let mut best = Self::new(work, None)?;
+        let Some(fit) = work.fit.filter(|fit| best.memory.bytes() > *fit) else { return Ok(best) };
+        // What is alive is not yet what is planned: buffers have to be laid out, and may be written over.
+        let mut live = fit.saturating_sub((best.memory.constant_bytes + best.memory.packed_bytes) as u64);
+        for _ in 0..TRIES {
+            let found = Self::new(work, Some(live))?;
+            let (bytes, least) = (found.memory.bytes(), best.memory.bytes());
+            let better = match (bytes <= fit, least <= fit) {
+                (true, true) => bytes > least,
+                (fits, _) => fits || bytes < least,
+            };
+            if better {
+                best = found;
+            }
+            if bytes <= fit && fit - bytes <= fit / UNUSED || bytes > fit && live == 0 {
+                break;
+            }
+            live = live.saturating_add(fit).saturating_sub(bytes);
+        }
+        Ok(best)
+    }
+}
+
 impl Backend for CpuBackend {
     fn name(&self) -> &'static str {
         "cpu"
     }
 
     fn plan(&self, work: &Work) -> Result<MemoryPlan, Diagnostics> {
-        let graph = outgrow_passes::prepare().run(&work.graph)?;
-        Ok(lower::lower(&graph, &work.bindings, &work.weights)?.plan())
+        Ok(Planned::fitted(work)?.memory)
     }
 
     fn compile(&self, work: Work) -> Result<Compiled, Diagnostics> {
-        let Work { graph, bindings, weights, memory: there } = work;
-        let graph = outgrow_passes::prepare().run(&graph)?;
+        let Planned { graph, lowered, memory } = Planned::fitted(&work)?;
+        let Work { bindings, weights, memory: there, .. } = work;
         let (inputs, outputs) = interface(&graph, &weights);
-        let lowered = lower::lower(&graph, &bindings, &weights)?;
-        let memory = lowered.plan();
         if let Some(there) = there.filter(|there| memory.bytes() > *there) {
             let problem =
                 format!("the program needs {} bytes of memory, and may take {there}", memory.bytes());

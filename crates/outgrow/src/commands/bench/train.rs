@@ -18,7 +18,7 @@ use super::name;
 use super::timing::{Times, check_seconds, time};
 use crate::cli::{BenchTrainArgs, ManifestArgs};
 use crate::context::{Context, Failure};
-use crate::manifest::{self, Manifest};
+use crate::manifest::{self, LimitsSpec, Manifest};
 use crate::profile::{Profile, limits};
 use crate::session::process::{memory_bytes, peak_memory_bytes};
 use crate::session::{Session, cpu_backend};
@@ -68,6 +68,7 @@ pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
         "process_before_mib": mib(timed.before),
         "process_peak_mib": mib(peak),
         "planned_mib": mib(timed.trainer.memory_bytes()),
+        "step_mib": mib(timed.trainer.program().compiled.memory.planned_bytes as u64),
     });
     json[key] = json!(median * scale);
     json[least_key] = json!(least * scale);
@@ -82,13 +83,14 @@ pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
     );
     let _ = writeln!(
         text,
-        "{}, {}, {} kernels; {} MiB of memory at most, {} of them before there was a model, {} planned",
+        "{}, {}, {} kernels; {} MiB of memory at most, {} of them before there was a model, {} planned, {} for the values of a step",
         name(&args.precision),
         counted(timed.cpu.pool.threads(), "thread"),
         timed.cpu.path.name(),
         mib(peak),
         mib(timed.before),
         mib(timed.trainer.memory_bytes()),
+        mib(timed.trainer.program().compiled.memory.planned_bytes as u64),
     );
     if args.profile {
         let (steps, runs) = timed.trainer.profile();
@@ -103,6 +105,9 @@ pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
 fn parse(manifest: &str, args: &BenchTrainArgs) -> Result<Manifest, Failure> {
     let mut manifest = manifest::parse(manifest)?;
     manifest.train.precision = args.precision.into();
+    let limits = LimitsSpec { memory_gib_max: args.memory_gib_max };
+    limits.validate()?;
+    manifest.spec.limits = Some(limits);
     Ok(manifest)
 }
 
@@ -179,6 +184,7 @@ fn options(
     TrainerOptions {
         backend: Arc::new(cpu.clone()),
         memory: memory_bytes(),
+        memory_max: manifest.memory_bytes_max(),
         clock: context.world.clock.clone(),
         checkpoints: None,
         fingerprint: String::new(),
