@@ -1,7 +1,9 @@
 //! Convolutions take the bias, the shortcut and the bounds that follow them, and only those.
 
 use outgrow_ir::{Builder, Graph, InputRole, TensorType, Value, interpret};
-use outgrow_runtime::{Backend, CompileOptions, CpuBackend, KernelPath, ThreadPool, compile, run_tensors};
+use outgrow_runtime::{
+    Backend, CompileOptions, CpuBackend, KernelPath, StepInfo, ThreadPool, compile, run_tensors,
+};
 use outgrow_tensor::{DType, RngKey, Tensor};
 use std::sync::Arc;
 
@@ -29,6 +31,12 @@ fn bounded(b: &mut Builder, x: Value, low: f64, high: f64) -> Value {
     let (low, high) = (b.scalar(low, DType::F32), b.scalar(high, DType::F32));
     let x = b.max(x, low);
     b.min(x, high)
+}
+
+/// The steps that the graph becomes, on the best path.
+fn steps(graph: &Graph) -> Vec<StepInfo> {
+    let backend = CpuBackend::new(Arc::new(ThreadPool::new(1)));
+    compile(&backend as &dyn Backend, graph, 1, &CompileOptions::default()).unwrap().steps
 }
 
 /// Runs the graph on every path and by several threads against the reference; the program has so many steps.
@@ -142,4 +150,37 @@ fn other_work_is_a_step_of_its_own() {
         }),
         2,
     );
+}
+
+/// A scale is looked at before it is found to be nothing that a convolution can do: its step is described as what it is.
+#[test]
+fn convolutions_that_take_nothing_are_described_as_convolutions() {
+    let graph = graph(1, |b, _, sums| {
+        let scale = b.param("scale", DType::F32, &[8]);
+        let spread = b.broadcast_axis(scale, &b.dims(sums), 1);
+        b.mul(sums, spread)
+    });
+    check(&graph, 2);
+    let steps = steps(&graph);
+    let step = steps.iter().find(|step| step.kernel == "conv2d").unwrap();
+    let flops = 2 * DIMS.iter().product::<usize>() * 8 * 9;
+    assert_eq!((step.ops.as_str(), step.cost.flops), ("conv2d", flops as u64), "{steps:?}");
+}
+
+/// Operands of bf16 are widened once, whether or not the convolution takes what follows.
+#[test]
+fn operands_of_bf16_are_widened_once() {
+    let of = |follows: fn(&mut Builder, Value) -> Value| {
+        let mut b = Builder::new("convolution");
+        let x = b.input("x", InputRole::Data, TensorType::new(DType::BF16, DIMS));
+        let w = b.param("w", DType::BF16, &[8, 8, 3, 3]);
+        let sums = b.conv2d_as(DType::F32, x, w, outgrow_ir::ops::Window::default(), 1);
+        let y = follows(&mut b, sums);
+        b.output("y", y);
+        b.finish().unwrap()
+    };
+    // Both operands, and the convolution; what it does not take is one step more.
+    check(&of(|_, sums| sums), 3);
+    check(&of(|b, sums| b.relu(sums)), 3);
+    check(&of(|b, sums| b.tanh(sums)), 4);
 }

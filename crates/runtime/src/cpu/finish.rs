@@ -18,14 +18,18 @@ impl Lowering<'_> {
     pub fn finished(
         &mut self,
         value: Value,
-        [x, weight]: [View; 2],
+        operands: &[View; 2],
         make: impl FnOnce([View; 3]) -> Result<Conv2d, KernelError> + 'static,
     ) -> Result<bool, Diagnostics> {
         let Follower { nodes, finish } = self.follower(value)?;
-        let Some(last) = nodes.last() else { return Ok(false) };
+        let Some(last) = nodes.last() else {
+            // What was made ready has a description of its own.
+            self.describe(&[value]);
+            return Ok(false);
+        };
         self.without(&nodes);
         self.describe(&[&[value], nodes.as_slice()].concat());
-        let mut reads = vec![x, weight];
+        let mut reads = operands.to_vec();
         reads.extend(finish.bias.iter().chain(&finish.residual).cloned());
         let out = self.result(*last);
         let make: Make = Box::new(move |reads, mut writes| {

@@ -58,13 +58,14 @@ impl Lowering<'_> {
                     let conv = Conv2d::new(x, w, y, window, groups)?;
                     Ok(if together { conv.together() } else { conv })
                 };
-                if node.ty.dtype == DType::F32 {
-                    let operands = [self.widened(node.inputs[0]), self.widened(node.inputs[1])];
-                    if self.finished(value, operands, make)? {
-                        return Ok(());
-                    }
+                let operands = [self.widened(node.inputs[0]), self.widened(node.inputs[1])];
+                if node.ty.dtype == DType::F32 && self.finished(value, &operands, make)? {
+                    return Ok(());
                 }
-                self.of_widened(value, "conv2d", move |[x, w], y| make([x, w, y]));
+                self.sums(value, |lowering, y| {
+                    let make = several(move |[x, w], y| make([x, w, y]));
+                    lowering.emit("conv2d", operands.into(), vec![y], false, make);
+                });
             }
             Op::Conv2dGradInput(op) => {
                 let (window, groups) = (window(&op.conv.window), op.conv.groups);
