@@ -4,8 +4,8 @@ mod common;
 
 use common::{Case, Data, Value, close, indices, kernel_case, position, run_case};
 use outgrow_kernels::{
-    BinaryOp, Conv2d, Conv2dGradInput, Conv2dGradWeight, Finish, Instr, Literal, Map, MaxPool2dGrad, Pool2d,
-    PoolKind, ProgramBuilder, View, Window,
+    BinaryOp, Conv2d, Conv2dGradInput, Conv2dGradWeight, Finish, Instr, KernelPath, Literal, Map,
+    MaxPool2dGrad, Pool2d, PoolKind, ProgramBuilder, View, Window,
 };
 use outgrow_tensor::{DType, RngKey};
 
@@ -196,6 +196,12 @@ fn channels_by_themselves() {
             check(sizes(2, 3, image, 3, 3, window), DType::F32, false);
             check(sizes(1, 2, image, 6, 5, window), DType::F32, false);
             check(sizes(1, 3, image, 3, 3, window), DType::F32, true);
+        }
+    }
+    // Images of which windows see more than there is.
+    for window in [Window::new(1, 1), Window::new(1, 5), Window::new(2, 1), Window::new(2, 4)] {
+        for image in [[1, 1], [1, 3], [3, 1], [2, 2], [5, 2], [1, 17]] {
+            check(sizes(2, 3, image, 6, 3, window), DType::F32, false);
         }
     }
     check(sizes(1, 2, [300, 130], 2, 3, Window::new(1, 1)), DType::F32, false);
@@ -389,6 +395,43 @@ fn finished_sums_have_the_bits_of_separate_steps() {
             };
             for (path, after) in run_case(&Case { data: data.clone(), build: &build }).unwrap() {
                 assert!(after[5].as_bytes() == after[6].as_bytes(), "{sizes:?} {bias} {residual} on {path}");
+            }
+        }
+    }
+}
+
+/// Of two zeros a maximum gives its second operand, and so do bounds, whichever operand the sums are.
+#[test]
+fn bounded_zeros_have_the_sign_that_a_separate_step_gives_them() {
+    for (kernel, groups) in [(1, 1), (3, 4), (5, 4)] {
+        let (window, image) = (Window::default(), [6, 21]);
+        let sizes = Sizes { batch: 1, channels: 4, image, out: 4, kernel: [kernel; 2], groups, window };
+        let (x, w, y) = (sizes.x(), sizes.weight(), sizes.y().unwrap());
+        let count = |d: [usize; 4]| d.iter().product::<usize>();
+        // Products too small to be counted: where they are added unrounded, the sums are minus zero.
+        let tiny = |d: [usize; 4], sign: f64| Data::floats(DType::F32, vec![sign * 1e-30; count(d)]);
+        for sums_first in [false, true] {
+            let mut data = vec![tiny(x, 1.0), tiny(w, -1.0)];
+            data.extend([count(y); 3].map(|n| Data::floats(DType::F32, vec![9.0; n])));
+            let view = |i: u32, d: [usize; 4]| View::whole(i, DType::F32, d);
+            let build = |b: &mut ProgramBuilder| {
+                let conv = |to| Conv2d::new(view(0, x), view(1, w), view(to, y), window, groups).unwrap();
+                b.push(conv(2));
+                let operands = if sums_first { [0, 1] } else { [1, 0] };
+                let max = Instr::Binary(BinaryOp::Max, operands[0], operands[1]);
+                let code = [Instr::Load(0), Instr::Const(Literal::F32(0.0)), max];
+                b.push(Map::new(&y, &code, vec![view(2, y)], vec![(2, view(3, y))]).unwrap());
+                let high = f32::INFINITY;
+                let finish =
+                    Finish { bias: None, residual: None, low: 0.0, zero_is_positive: sums_first, high };
+                b.push(conv(4).finished(finish).unwrap());
+            };
+            for (path, after) in run_case(&Case { data: data.clone(), build: &build }).unwrap() {
+                assert!(after[3].as_bytes() == after[4].as_bytes(), "{sizes:?} {sums_first} on {path}");
+                // There each sum is one chain from zero on.
+                if path == KernelPath::Avx2 && kernel == 3 {
+                    assert_eq!(after[4].get(0).float().is_sign_negative(), !sums_first, "{sizes:?}");
+                }
             }
         }
     }
