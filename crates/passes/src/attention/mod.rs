@@ -182,7 +182,7 @@ impl<'a> Finder<'a> {
         let &[a, b] = node.inputs.as_slice() else { return None };
         let sums = |exp: Value, sum: Value| self.sums_rows(sum, exp).then_some(exp);
         let inverse = |exp: Value, inverse: Value| {
-            let node = self.graph.node(self.row_value(inverse));
+            let node = self.graph.node(self.row_value(inverse, false));
             let over = matches!(node.op, Op::Div(_)) && splat(self.graph, node.inputs[0]) == Some(1.0);
             over.then(|| sums(exp, node.inputs[1])).flatten()
         };
@@ -196,7 +196,8 @@ impl<'a> Finder<'a> {
         if !matches!(shifted.op, Op::Sub(_)) {
             return None;
         }
-        let (x, max) = (shifted.inputs[0], self.graph.node(self.row_value(shifted.inputs[1])));
+        // The maximum may carry no gradient: the result does not depend on it.
+        let (x, max) = (shifted.inputs[0], self.graph.node(self.row_value(shifted.inputs[1], true)));
         let last = self.graph.ty(x).rank() - 1;
         let of = |v: Value| self.without_stop(v) == self.without_stop(x);
         matches!(&max.op, Op::ReduceMax(r) if r.axes == [last] && of(max.inputs[0])).then_some(x)
@@ -204,7 +205,7 @@ impl<'a> Finder<'a> {
 
     /// Whether a value is the sum of the rows of `x` over their last dimension, repeated over them.
     fn sums_rows(&self, value: Value, x: Value) -> bool {
-        let node = self.graph.node(self.row_value(value));
+        let node = self.graph.node(self.row_value(value, false));
         let last = self.graph.ty(x).rank().checked_sub(1);
         matches!(&node.op, Op::ReduceSum(r) if r.axes.first().copied() == last && r.axes.len() == 1 && node.inputs[0] == x)
     }
@@ -216,8 +217,9 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// What a value repeats for the elements of each row: no dimension moves, and the last one comes or goes.
-    fn row_value(&self, mut value: Value) -> Value {
+    /// What a value repeats for the elements of each row: no dimension moves, and the last one comes or goes. Where it may
+    /// be `constant`, gradients may end on the way.
+    fn row_value(&self, mut value: Value, constant: bool) -> Value {
         loop {
             let node = self.graph.node(value);
             let Some(&before) = node.inputs.first() else { return value };
@@ -228,7 +230,7 @@ impl<'a> Finder<'a> {
             let same = match &node.op {
                 Op::Broadcast(repeat) => repeat.axes.iter().copied().eq(0..from.len()),
                 Op::Reshape(_) => longer(from, to) || longer(to, from),
-                Op::StopGradient(_) => true,
+                Op::StopGradient(_) => constant,
                 _ => false,
             };
             if !same {

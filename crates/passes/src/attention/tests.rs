@@ -251,6 +251,80 @@ fn masks_that_are_not_causal_stay() {
     });
 }
 
+/// Scores of queries and keys, and attention by what `weights` makes of them, with the last dimension of the weights as that
+/// of keys.
+fn by_weights(
+    b: &mut Builder,
+    [q, k, v]: [Value; 3],
+    weights: impl Fn(&mut Builder, Value) -> Value,
+) -> Value {
+    let [q, k, v] = [q, k, v].map(|x| by_heads(b, x));
+    let scores = b.dot(q, k, (&[0, 1], &[0, 1]), (&[3], &[3]));
+    let weights = weights(b, scores);
+    let y = b.matmul(weights, v);
+    joined(b, y)
+}
+
+/// A softmax step by step, of which `sum` sees the sum of each row.
+fn softmax(b: &mut Builder, x: Value, sum: impl Fn(&mut Builder, Value) -> Value) -> Value {
+    let dims = b.dims(x);
+    let constant = b.stop_gradient(x);
+    let max = b.reduce_max(constant, &[3]);
+    let max = b.broadcast(max, &dims, &[0, 1, 2]);
+    let shifted = b.sub(x, max);
+    let exp = b.exp(shifted);
+    let all = b.reduce_sum(exp, &[3]);
+    let all = sum(b, all);
+    let all = b.broadcast(all, &dims, &[0, 1, 2]);
+    b.div(exp, all)
+}
+
+#[test]
+fn what_is_no_softmax_over_keys_stays() {
+    check(Some(false), Dim::Fixed(2), |b, parts| {
+        by_weights(b, parts, |b, scores| softmax(b, scores, |_, sum| sum))
+    });
+    // Sums of which no gradient is taken have another gradient.
+    check(None, Dim::Fixed(2), |b, parts| {
+        by_weights(b, parts, |b, scores| softmax(b, scores, |b, sum| b.stop_gradient(sum)))
+    });
+    // Over the queries, and over the keys but with a product over the queries: there are as many of both.
+    check(None, Dim::Fixed(2), |b, parts| {
+        by_weights(b, parts, |b, scores| {
+            let turned = b.transpose(scores, &[0, 1, 3, 2]);
+            let weights = b.softmax(turned);
+            b.transpose(weights, &[0, 1, 3, 2])
+        })
+    });
+    check(None, Dim::Fixed(2), |b, parts| {
+        let [q, k, v] = parts.map(|x| by_heads(b, x));
+        let scores = b.dot(q, k, (&[0, 1], &[0, 1]), (&[3], &[3]));
+        let weights = b.softmax(scores);
+        let y = b.dot(weights, v, (&[0, 1], &[0, 1]), (&[2], &[2]));
+        joined(b, y)
+    });
+    // A scale that the data decide.
+    check(None, Dim::Fixed(2), |b, parts| {
+        let data = parts[0];
+        by_weights(b, parts, |b, scores| {
+            let dims = b.dims(scores);
+            let scale = b.slice(data, 2, 0, 1);
+            let scale = b.reshape(scale, &fixed(&[2, 1, TOKENS, 1]));
+            let scale = b.broadcast(scale, &dims, &[0, 1, 2, 3]);
+            let scores = b.mul(scores, scale);
+            b.softmax(scores)
+        })
+    });
+    // Weights that are an output.
+    check(None, Dim::Fixed(2), |b, parts| {
+        by_weights(b, parts, |b, scores| {
+            let weights = b.softmax(scores);
+            b.output("weights", weights);
+            weights
+        })
+    });
+}
+
 #[test]
 fn weights_that_are_read_and_keys_that_are_fewer_stay() {
     check(None, Dim::Fixed(2), |b, parts| {
