@@ -19,7 +19,7 @@ const KNOWN_MAX: usize = 32;
 #[derive(Debug)]
 pub(crate) struct OnnxGraphs {
     model: OnnxModel,
-    /// Of the shapes that were asked for last, how many rows run at a time if not all of them.
+    /// Of the last shapes that were new, how many rows run at a time if not all of them.
     at_a_time: Mutex<Vec<(Key, Option<usize>)>>,
 }
 
@@ -57,14 +57,15 @@ impl OnnxGraphs {
         let whole = self.task(inputs, &key.outputs)?;
         let mut most = rows_at_a_time(&whole.graph, rows).filter(|_| whole.known.is_empty());
         if let Some(few) = most {
-            let inputs = inputs.iter().map(|tensor| part(tensor, rows, 0, few, few));
-            // What cannot be made for fewer rows is no model of rows.
-            let fewer = self.task(&inputs.collect::<Result<Vec<_>, _>>()?, &key.outputs);
-            most = most.filter(|few| {
-                fewer.is_ok_and(|fewer| {
-                    fewer.known.is_empty() && is_by_rows([&whole.graph, &fewer.graph], [rows, *few])
-                })
-            });
+            // As many as each part has, and as the last one has where it has fewer: what is said of some numbers of rows
+            // need not be so of another.
+            let last = Some(rows % few).filter(|left| *left > 0).map(usize::next_power_of_two);
+            for part_rows in [Some(few), last.filter(|last| *last != few)].into_iter().flatten() {
+                if !self.is_whole_in_parts(&whole, key, inputs, [rows, part_rows])? {
+                    most = None;
+                    break;
+                }
+            }
         }
         let mut known = known();
         if known.len() == KNOWN_MAX {
@@ -72,6 +73,22 @@ impl OnnxGraphs {
         }
         known.push((key.clone(), most));
         Ok(most.map(|most| (rows, most)))
+    }
+
+    /// Whether the graph for so many of these rows computes of each what the whole graph does, and of no other.
+    fn is_whole_in_parts(
+        &self,
+        whole: &Task,
+        key: &Key,
+        inputs: &[Tensor],
+        [rows, few]: [usize; 2],
+    ) -> Result<bool, Diagnostics> {
+        let inputs = inputs.iter().map(|tensor| part(tensor, rows, 0, few, few));
+        // What cannot be made for fewer rows is no model of rows.
+        let fewer = self.task(&inputs.collect::<Result<Vec<_>, _>>()?, &key.outputs);
+        Ok(fewer.is_ok_and(|fewer| {
+            fewer.known.is_empty() && is_by_rows([&whole.graph, &fewer.graph], [rows, few])
+        }))
     }
 
     /// The graph for these inputs, with the outputs of these numbers.
