@@ -1,6 +1,6 @@
 //! Convolutions take the bias, the shortcut and the bounds that follow them, and only those.
 
-use outgrow_ir::{Builder, Graph, InputRole, TensorType, Value, interpret};
+use outgrow_ir::{Builder, Dim, Graph, InputRole, TensorType, Value, interpret};
 use outgrow_runtime::{
     Backend, CompileOptions, CpuBackend, KernelPath, StepInfo, ThreadPool, compile, run_tensors,
 };
@@ -183,4 +183,19 @@ fn operands_of_bf16_are_widened_once() {
     check(&of(|_, sums| sums), 3);
     check(&of(|b, sums| b.relu(sums)), 3);
     check(&of(|b, sums| b.tanh(sums)), 4);
+}
+
+/// No images: what is added has no elements, and is no bias, whatever its strides.
+#[test]
+fn no_images_have_no_bias() {
+    let mut b = Builder::new("convolution");
+    let dims = [0, 8, 9, 10].map(Dim::Fixed);
+    let x = b.input("x", InputRole::Data, TensorType::new(DType::F32, dims));
+    let flat = b.input("flat", InputRole::Data, TensorType::new(DType::F32, [0usize, 720]));
+    let w = b.param("w", DType::F32, &[8, 8, 1, 1]);
+    let sums = b.conv2d(x, w, outgrow_ir::ops::Window::default(), 1);
+    let shortcut = b.reshape(flat, &dims);
+    let y = b.add(sums, shortcut);
+    b.output("y", y);
+    check(&b.finish().unwrap(), 1);
 }

@@ -74,8 +74,10 @@ impl Lowering<'_> {
         let is_bounded = finish.low != f32::NEG_INFINITY || finish.high != f32::INFINITY;
         match (op, other) {
             (Op::Add(_), Location::View(view)) if !is_bounded && finish.residual.is_none() => {
+                // What has no elements may have any strides, and no number for a channel.
                 if let [0, step, 0, 0] = view.strides[..]
                     && finish.bias.is_none()
+                    && view.elements() > 0
                 {
                     let (dims, strides) = (vec![view.dims[1]], vec![step]);
                     finish.bias = Some(View { dims, strides, ..view.clone() });
