@@ -219,7 +219,8 @@ pub fn compile(
     backend.compile(folded(backend, bound(graph, sizes.into(), options)?)?)
 }
 
-/// Binds symbols, and plans the memory of the program that [`compile`] would make.
+/// Binds symbols, and plans the memory of the program that [`compile`] would make. Plans compute nothing: what depends on
+/// weights alone counts as work of the program.
 ///
 /// # Errors
 /// As [`compile`].

@@ -1,8 +1,9 @@
 //! What a graph computes of weights alone is computed once, when it is first compiled with them, and is a weight itself
-//! from then on: weights that are rounded to bf16, scales of normalisations, rows of a table at fixed places. Programs
-//! for other sizes find it again.
+//! as long as a program reads it: weights that are rounded to bf16, scales of normalisations, rows of a table at fixed
+//! places. Programs for other sizes find it again, where it does not hang on these.
 
 use crate::backend::{Backend, Work};
+use crate::buffer::no_memory;
 use crate::{Bindings, Weights, run_tensors};
 use outgrow_ir::{Diagnostics, Graph, InputRole, Node, Op, Output, OutputRole, Rewriter, Value, prune};
 use outgrow_kernels::Weight;
@@ -90,19 +91,24 @@ fn foldable(graph: &Graph, weights: &Weights) -> Vec<Value> {
 }
 
 /// The weights that these values are, found or computed.
+///
+/// # Errors
+/// When there is not the memory for them, or they cannot be computed.
 fn computed(
     backend: &dyn Backend,
     work: &Work,
     values: &[Value],
 ) -> Result<BTreeMap<Value, Arc<Weight>>, Diagnostics> {
     let mut derived = work.weights.derived();
+    derived.retain(|(_, weight)| weight.strong_count() > 0);
     let mut found = BTreeMap::new();
     let mut missing = Vec::new();
     for value in values {
         let alone = part(&work.graph, &[*value]);
-        match derived.iter().find(|(graph, _)| *graph == alone) {
-            Some((_, weight)) => {
-                found.insert(*value, Arc::clone(weight));
+        let known = derived.iter().find(|(graph, _)| *graph == alone);
+        match known.and_then(|(_, weight)| weight.upgrade()) {
+            Some(weight) => {
+                found.insert(*value, weight);
             }
             None => missing.push((*value, alone)),
         }
@@ -112,12 +118,23 @@ fn computed(
     }
     let values: Vec<Value> = missing.iter().map(|(value, _)| *value).collect();
     let graph = part(&work.graph, &values);
+    // What the run writes and the tensors read back from that are there at the same time.
+    let bytes = values.iter().map(|value| work.graph.ty(*value).unit_bytes() as u64);
+    let bytes = bytes.fold(0, u64::saturating_add).saturating_mul(2);
+    let left = |there: u64| {
+        there.checked_sub(bytes).ok_or_else(|| {
+            no_memory(format!(
+                "what weights alone decide takes {bytes} bytes of memory, and may take {there}"
+            ))
+        })
+    };
+    let memory = work.memory.map(left).transpose()?;
     let bindings = Bindings::separate(&graph, &work.weights, &[]);
-    let once = Work { graph, bindings, weights: Arc::clone(&work.weights), memory: work.memory, fit: None };
+    let once = Work { graph, bindings, weights: Arc::clone(&work.weights), memory, fit: None };
     let tensors = run_tensors(backend, &backend.compile(once)?, &[])?;
     for ((value, alone), tensor) in missing.into_iter().zip(tensors) {
         let weight = Arc::new(Weight::new(tensor));
-        derived.push((alone, Arc::clone(&weight)));
+        derived.push((alone, Arc::downgrade(&weight)));
         found.insert(value, weight);
     }
     Ok(found)

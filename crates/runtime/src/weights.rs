@@ -4,19 +4,20 @@ use outgrow_ir::{Diagnostic, Diagnostics, Graph, Value};
 use outgrow_kernels::Weight;
 use outgrow_tensor::{DType, Tensor};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Tensors that stay as they are, by the names of the inputs that they are bound to. All programs that are compiled with
 /// them, for whatever batch sizes, and all their instances share them, and the copies in the layouts that kernels want:
-/// each is made once. So is what graphs compute of weights alone.
+/// each is made once. So is what graphs compute of weights alone, which is there as long as one of the programs is.
 #[derive(Debug, Default)]
 pub struct Weights {
     tensors: BTreeMap<String, Arc<Weight>>,
     derived: Mutex<Vec<Derived>>,
 }
 
-/// What a graph of weights alone gives, and that graph.
-pub(crate) type Derived = (Graph, Arc<Weight>);
+/// What a graph of weights alone gives, and that graph. Programs hold it: what is computed may depend on the sizes that they
+/// are compiled for, of which there may be any number in turn.
+pub(crate) type Derived = (Graph, Weak<Weight>);
 
 impl Weights {
     /// Weights by the names of inputs.
@@ -36,7 +37,8 @@ impl Weights {
         &self.tensors
     }
 
-    /// What was computed of them so far. Who else wants to compute something of them waits.
+    /// What was computed of them, some of which nobody may hold any more. Who else wants to compute something of them
+    /// waits.
     pub(crate) fn derived(&self) -> MutexGuard<'_, Vec<Derived>> {
         self.derived.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -46,12 +48,12 @@ impl Weights {
         self.tensors.get(name)
     }
 
-    /// Bytes of the tensors, and of what was computed of them and packed for kernels so far.
+    /// Bytes of the tensors, and of what programs that are there have computed of them and kernels have packed so far.
     pub fn bytes(&self) -> (usize, usize) {
         let tensors = self.tensors.values().map(|w| w.tensor().bytes()).sum();
         let packed: usize = self.tensors.values().map(|w| w.packed_bytes()).sum();
-        let derived =
-            self.derived().iter().map(|(_, w)| w.tensor().bytes() + w.packed_bytes()).sum::<usize>();
+        let derived: Vec<Arc<Weight>> = self.derived().iter().filter_map(|(_, w)| w.upgrade()).collect();
+        let derived: usize = derived.iter().map(|w| w.tensor().bytes() + w.packed_bytes()).sum();
         (tensors, packed + derived)
     }
 

@@ -83,6 +83,45 @@ fn programs_share_what_is_computed_of_weights_and_its_bits_are_the_same() {
     }
 }
 
+/// Sequences of many lengths may be asked for in turn, each of which takes other rows of a table.
+#[test]
+fn what_no_program_reads_any_more_gives_its_memory_back() {
+    for backend in backends() {
+        let weights = weights();
+        let before = weights.bytes();
+        for row in 0..4 {
+            let compiled = bound(&*backend, &graph(f64::from(row)), 1, &weights);
+            assert!(weights.bytes().1 > before.1, "{}", backend.name());
+            drop(compiled);
+            assert_eq!(weights.bytes(), before, "{}", backend.name());
+        }
+    }
+}
+
+/// Where there is not the memory for all of it at once, it is left to programs, which have one after the other.
+#[test]
+fn what_does_not_fit_is_computed_in_each_run() {
+    let [cpu, _] = backends();
+    let names: Vec<String> = (0..4).map(|i| format!("w{i}")).collect();
+    let mut b = Builder::new("net");
+    let mut x = b.input("x", InputRole::Data, TensorType::new(DType::F32, [2usize, 64]));
+    for name in &names {
+        let weight = b.param(name, DType::F32, &[64, 64]);
+        let weight = b.tanh(weight);
+        x = b.matmul(x, weight);
+    }
+    b.output("y", x);
+    let graph = b.finish().unwrap();
+    // The four take 64 KiB, and as much again while they are computed.
+    for (memory, folded) in [(None, true), (Some(256 << 10), true), (Some(110 << 10), false)] {
+        let all = names.iter().enumerate().map(|(i, name)| (name.clone(), tensor(i as u64, &[64, 64])));
+        let options =
+            CompileOptions { weights: Arc::new(Weights::new(all)), memory, ..CompileOptions::default() };
+        let compiled = compile(&*cpu, &graph, 1, &options).unwrap();
+        assert_eq!(!ops(&compiled.graph).contains(&"tanh"), folded, "{memory:?}");
+    }
+}
+
 /// Who repeats a weight many times leaves that to programs, and who only reads it in another order computes nothing.
 #[test]
 fn repetition_and_order_are_left_to_programs() {
