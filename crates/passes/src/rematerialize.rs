@@ -266,7 +266,7 @@ impl<'a> Life<'a> {
         for bytes in &self.passing[time] {
             (first, second) = (first.max(*bytes), second.max(*bytes.min(&first)));
         }
-        self.live[time].saturating_add(first + second)
+        self.live[time].saturating_add(first).saturating_add(second)
     }
 
     /// Changes a version, and what is alive with it.
@@ -424,38 +424,48 @@ impl<'a> Life<'a> {
 
     /// Adds a version that is computed before the kernel of `again`, for these uses.
     fn compute(&mut self, base: usize, again: usize, at: (usize, u64), uses: Uses) {
-        let id = self.add(Version { base, from: again, uses, copy: true });
-        for input in self.kept[&base].inputs.clone() {
+        // A stack of its own: chains of values are as long as networks are deep.
+        let mut open = Vec::new();
+        self.add_copy(base, again, uses, &mut open);
+        while let Some((id, input)) = open.pop() {
             let reads = (again, Reader::Version(id));
-            match self.source(input, again, at, self.bytes(base)) {
-                Source::There(there) | Source::Keep(there) => {
-                    self.read(there, reads);
-                }
+            match self.source(input, again, at, self.bytes(self.versions[id].base)) {
+                Source::There(there) | Source::Keep(there) => self.read(there, reads),
                 Source::Earlier(later) => {
                     self.advance(later, again);
                     self.read(later, reads);
                 }
-                Source::Again => self.compute(input, again, at, BTreeSet::from([reads])),
+                Source::Again => self.add_copy(input, again, BTreeSet::from([reads]), &mut open),
             }
         }
     }
 
+    /// Adds a copy, and with its number puts on top of `open` what it is computed from, the first one last.
+    fn add_copy(&mut self, base: usize, again: usize, uses: Uses, open: &mut Vec<(usize, usize)>) {
+        let id = self.add(Version { base, from: again, uses, copy: true });
+        open.extend(self.kept[&base].inputs.iter().rev().map(|input| (id, *input)));
+    }
+
     /// Computes a copy at an earlier time, with all that it is computed from.
     fn advance(&mut self, id: usize, to: usize) {
-        let from = self.versions[id].from;
-        let inputs: Vec<usize> = (0..self.versions.len())
-            .filter(|input| self.versions[*input].uses.contains(&(from, Reader::Version(id))))
-            .collect();
-        for input in inputs {
-            if self.versions[input].from > to {
-                self.advance(input, to);
+        let mut open = vec![id];
+        while let Some(id) = open.pop() {
+            let from = self.versions[id].from;
+            if from <= to {
+                continue;
             }
-            self.change(input, |version| {
-                version.uses.remove(&(from, Reader::Version(id)));
-                version.uses.insert((to, Reader::Version(id)));
-            });
+            let read = |input: &usize| self.versions[*input].uses.contains(&(from, Reader::Version(id)));
+            let inputs = self.kept[&self.versions[id].base].inputs.iter().flat_map(|base| &self.of[base]);
+            let inputs: Vec<usize> = inputs.copied().filter(read).collect();
+            for input in inputs {
+                self.change(input, |version| {
+                    version.uses.remove(&(from, Reader::Version(id)));
+                    version.uses.insert((to, Reader::Version(id)));
+                });
+                open.push(input);
+            }
+            self.change(id, |version| version.from = to);
         }
-        self.change(id, |version| version.from = to);
     }
 }
 
@@ -514,23 +524,46 @@ impl<'a> Rebuild<'a> {
 
     /// An old value as this version has it: of its own node, of what that is computed from in the node's kernel, or a view.
     fn copy(&mut self, value: Value, version: usize) -> Value {
-        if let Some(copy) = self.copies.get(&(version, value)) {
-            return *copy;
+        // A stack of its own: chains of values are as long as networks are deep.
+        let mut open = vec![(version, value)];
+        while let Some(wanted) = open.last().copied() {
+            if self.copies.contains_key(&wanted) {
+                open.pop();
+                continue;
+            }
+            let (version, value) = wanted;
+            let inputs = self.inputs(value, version);
+            let (before, missing) = (open.len(), |copy: &(usize, Value)| !self.copies.contains_key(copy));
+            open.extend(inputs.iter().rev().filter_map(|(of, v)| Some(((*of)?, *v))).filter(missing));
+            if open.len() > before {
+                continue;
+            }
+            let new = |(of, v): (Option<usize>, Value)| match of {
+                Some(of) => self.copies[&(of, v)],
+                None => self.rewriter.new_value(v),
+            };
+            let inputs: Vec<Value> = inputs.into_iter().map(new).collect();
+            let node = self.life.graph.node(value);
+            let b = &mut self.rewriter.b;
+            let copy = b.with_origin(node.origin.clone(), |b| b.push(node.op.clone(), &inputs));
+            self.copies.insert(wanted, copy);
+            open.pop();
         }
+        self.copies[&(version, value)]
+    }
+
+    /// What an old value is computed from, as this version has it: each with the version that is read, where that is a
+    /// copy.
+    fn inputs(&self, value: Value, version: usize) -> Vec<(Option<usize>, Value)> {
         let life = self.life;
         let Version { base, from, .. } = life.versions[version];
-        let node = life.graph.node(value);
+        let (node, unit) = (life.graph.node(value), life.unit_of[base]);
         let is_base_view = is_view(&node.op) && life.base(value).index() == base;
-        let inputs: Vec<Value> = (node.inputs.iter())
-            .map(|v| match is_base_view || life.unit_of[v.index()] == life.unit_of[base] {
-                true => self.copy(*v, version),
-                false => self.value(*v, life.unit_of[base], (from, Reader::Version(version))),
-            })
-            .collect();
-        let b = &mut self.rewriter.b;
-        let copy = b.with_origin(node.origin.clone(), |b| b.push(node.op.clone(), &inputs));
-        self.copies.insert((version, value), copy);
-        copy
+        let of = |v: &Value| match is_base_view || life.unit_of[v.index()] == unit {
+            true => Some(version),
+            false => self.copy_of(*v, unit, (from, Reader::Version(version))),
+        };
+        node.inputs.iter().map(|v| (of(v), *v)).collect()
     }
 }
 
@@ -604,6 +637,17 @@ mod tests {
         let graph = layers(4);
         let same = Rematerialize { live_bytes_max: live(&graph) }.run(&graph).unwrap();
         assert_eq!(same.to_string(), graph.to_string());
+    }
+
+    /// Chains of values that are computed again are as long as networks are deep; the stacks of threads are not.
+    #[test]
+    fn deep_networks_need_no_deep_stack() {
+        let graph = layers(600);
+        let most = live(&graph) / 3;
+        let nodes = graph.nodes.len();
+        let run = move || Rematerialize { live_bytes_max: most }.run(&graph).unwrap().nodes.len();
+        let thread = std::thread::Builder::new().stack_size(256 << 10).spawn(run).unwrap();
+        assert!(thread.join().unwrap() > nodes, "something is computed again");
     }
 
     /// What cannot be reached is come near to, and ends.
