@@ -336,18 +336,20 @@ impl<'a> Life<'a> {
             return None;
         }
         let again = version.next(time)?;
-        let (kept, effort) = self.price(version.base, again, (time, most), DEPTH)?;
+        let (kept, effort) = self.price(version.base, again, (time, most), DEPTH, &mut BTreeSet::new())?;
         let saved = bytes.checked_sub(kept).filter(|saved| *saved > 0)?;
         Some(Candidate { version: id, saved, effort: effort.max(1) })
     }
 
-    /// What it takes to compute a node again at `again`: the bytes that are kept across `time` for it, and effort.
+    /// What it takes to compute a node again at `again`: the bytes that are kept across `time` for it, and effort. What was
+    /// `met` on the way is kept or computed once, however many read it.
     fn price(
         &self,
         base: usize,
         again: usize,
         (time, most): (usize, u64),
         depth: usize,
+        met: &mut BTreeSet<usize>,
     ) -> Option<(u64, u64)> {
         let of = &self.kept[&base];
         let (mut kept, mut effort) = (0u64, of.effort);
@@ -355,13 +357,16 @@ impl<'a> Life<'a> {
             match self.source(input, again, (time, most), self.bytes(base)) {
                 Source::There(_) | Source::Earlier(_) => {}
                 Source::Keep(version) => {
-                    if self.versions[version].last() < time {
+                    if self.versions[version].last() < time && met.insert(input) {
                         kept = kept.saturating_add(self.bytes(input));
                     }
                 }
                 Source::Again => {
-                    let (more_kept, more) = self.price(input, again, (time, most), depth.checked_sub(1)?)?;
-                    (kept, effort) = (kept.saturating_add(more_kept), effort.saturating_add(more));
+                    if met.insert(input) {
+                        let less = depth.checked_sub(1)?;
+                        let (more_kept, more) = self.price(input, again, (time, most), less, met)?;
+                        (kept, effort) = (kept.saturating_add(more_kept), effort.saturating_add(more));
+                    }
                 }
             }
         }
