@@ -106,7 +106,9 @@ dropout = 0.1
 steps = 3
 batch = 16
 micro_shards = 2
-optimizer = "adam"
+optimizer = "lamb"
+clip_norm = 1.0
+clip_value = 1.0
 "#;
 
 /// What a run came to, but for how its memory was planned.

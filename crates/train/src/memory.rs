@@ -3,6 +3,8 @@
 use crate::optim::from_spec;
 use crate::program::{Interface, Outputs, layouts};
 use crate::spec::{Precision, Train};
+use crate::step::Sums;
+use crate::update::Update;
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, OutputRole};
 use outgrow_models::BuiltModel;
 use outgrow_passes::{FindAttention, Pass as _, add_gradients, narrow_products};
@@ -46,6 +48,24 @@ pub(crate) fn gradient_bytes(config: &Train, outputs: &Outputs) -> u64 {
     outputs.layout.bytes().saturating_mul(1 + u64::from(config.micro_shards.ilog2()))
 }
 
+/// Bytes of the programs around that of a step: they add its vectors, look at them, and update what follows from them.
+///
+/// # Errors
+/// When one cannot be compiled.
+pub(crate) fn around_bytes(
+    model: &BuiltModel,
+    config: &Train,
+    outputs: &Outputs,
+    backend: &dyn Backend,
+) -> Result<u64, Diagnostics> {
+    // Vectors of which nobody can count the bytes are refused as such.
+    if layouts(model).0.bytes().max(outputs.layout.bytes()) > u64::MAX / 16 {
+        return Ok(0);
+    }
+    let sums = Sums::bytes(model, config, outputs, backend)?;
+    Ok(sums.saturating_add(Update::bytes(config, model, backend)?))
+}
+
 /// Bytes that training takes, if it is fitted into `most` as well as it can be; as fast as it can be, without.
 ///
 /// # Errors
@@ -65,7 +85,8 @@ pub fn memory_needed(
     let shard = config.batch / config.micro_shards;
     let step = Interface::new(model, &step_graph(model, config.precision)?, in_step, shard)?;
     let evaluation = Interface::new(model, &model.eval, in_evaluation, config.batch)?;
-    let kept = [gradient_bytes(config, &step.outputs), evaluation.outputs.layout.bytes()];
+    let around = around_bytes(model, config, &step.outputs, backend)?;
+    let kept = [gradient_bytes(config, &step.outputs), around, evaluation.outputs.layout.bytes()];
     let kept = kept.into_iter().fold(state_bytes(model, config, checkpoints), u64::saturating_add);
     let kept = kept.saturating_add(planned(evaluation, config.batch, None)?);
     Ok(kept.saturating_add(planned(step, shard, most.map(|most| most.saturating_sub(kept)))?))

@@ -2,7 +2,7 @@
 //! writes and reads checkpoints, `watch.rs` stops early, `nonfinite.rs` finds what went wrong.
 
 use crate::evaluate::Evaluator;
-use crate::memory::{Budget, gradient_bytes, in_step, state_bytes, step_graph};
+use crate::memory::{Budget, around_bytes, gradient_bytes, in_step, state_bytes, step_graph};
 use crate::metrics::Metrics;
 use crate::optim::from_spec;
 use crate::program::{Interface, ModelProgram, layouts};
@@ -15,7 +15,7 @@ use outgrow_env::Clock;
 use outgrow_ir::{Diagnostics, Graph};
 use outgrow_models::BuiltModel;
 use outgrow_runtime::collective::{Group, Links};
-use outgrow_runtime::{Backend, StepInfo};
+use outgrow_runtime::{Backend, CompileOptions, StepInfo};
 use outgrow_store::CheckpointStore;
 use outgrow_store::sha256::Hasher;
 use outgrow_tensor::RngKey;
@@ -110,12 +110,14 @@ impl Trainer {
         let outputs = Interface::new(&model, &step_graph, in_step, shard)?.outputs;
         let gradient_bytes = gradient_bytes(&config, &outputs);
         budget.take(gradient_bytes, "gradients")?;
+        let around_bytes = around_bytes(&model, &config, &outputs, &*backend)?;
+        budget.take(around_bytes, "the sums of a step and the update")?;
         let evaluator = Evaluator::new(&model, config.batch, &backend, &budget.options())?;
         budget.take(evaluator.bytes(), "the values of an evaluation")?;
         // Last, for it can do with what is left: what it would keep else is computed again.
         let program = ModelProgram::new(&model, &step_graph, in_step, shard, &*backend, &budget.options())?;
         budget.take(program.compiled.memory.bytes(), "the values of a step")?;
-        let kept = [gradient_bytes, program.compiled.memory.bytes(), evaluator.bytes()];
+        let kept = [gradient_bytes, around_bytes, program.compiled.memory.bytes(), evaluator.bytes()];
         let memory_bytes = kept.into_iter().fold(state_bytes, u64::saturating_add);
         let (gradients, elements) = (layouts(&model).0.total(), program.outputs.layout.total());
         let vector = Combined { gradients, elements, finals: program.finals() };
@@ -123,13 +125,15 @@ impl Trainer {
         let links = group.as_ref().map_or_else(|| Links::usual("none", 1), links);
         let plan = StepPlan::new(config.micro_shards, &vector, can_be_cut(&config), links)?;
         let own = plan.updated(group.as_ref().map_or(0, |group| group.lock().worker()));
-        let update = Update::new(&config, &model, &own, &*backend, &budget.options())?;
+        // Their memory has been taken.
+        let around = CompileOptions::default();
+        let update = Update::new(&config, &model, &own, &*backend, &around)?;
         let key = RngKey::new(options.seed);
         let slots = from_spec(&config.optimizer, config.weight_decay).slots();
         let state = TrainState::initial(&model, &slots, key, &backend)?;
         let added: Vec<_> = plan.buckets().iter().map(|bucket| bucket.elements.clone()).collect();
         let stretches = Stretches { added: &added, looked_at: &own };
-        let sums = Sums::new(&model, &config, &program.outputs, stretches, &backend, &budget.options())?;
+        let sums = Sums::new(&model, &config, &program.outputs, stretches, &backend, &around)?;
         options.memory = budget.there;
         let step = WorkerStep::new(
             &config,
@@ -155,7 +159,7 @@ impl Trainer {
     }
 
     /// Bytes of memory that training was found to take before it was asked for: weights and their state, gradients, the
-    /// values of a step and of an evaluation, and the copy that a checkpoint is written from.
+    /// values of a step, of the update and of an evaluation, and the copy that a checkpoint is written from.
     pub fn memory_bytes(&self) -> u64 {
         self.memory_bytes
     }

@@ -9,9 +9,9 @@ use crate::spec::{ParamGroup, Train};
 use crate::state::TrainState;
 use outgrow_ir::{Diagnostic, Diagnostics, Graph};
 use outgrow_models::BuiltModel;
-use outgrow_runtime::{Argument, Backend, Bindings, Buffer, CompileOptions, Instance, Place, compile};
+use outgrow_runtime::{Argument, Backend, Bindings, Buffer, CompileOptions, Instance, Place, compile, plan};
 use smallvec::{SmallVec, smallvec};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 /// The update of some ranges of the parameters.
@@ -65,6 +65,46 @@ impl Update {
         options: &CompileOptions,
     ) -> Result<Self, Diagnostics> {
         let (layout, _) = layouts(model);
+        let (mut update, of_tensor) = Self::without_programs(config, &layout)?;
+        let mut compiled: HashMap<(usize, usize), usize> = HashMap::new();
+        for (range, group) in update.stretches(&layout, &of_tensor, ranges) {
+            let program = match compiled.get(&(range.len(), group)) {
+                Some(program) => *program,
+                None => {
+                    let (graph, bindings) =
+                        update.program(config, &layout, &of_tensor, (range.len(), group))?;
+                    let options = CompileOptions { bindings: Some(bindings), ..options.clone() };
+                    update.programs.push(backend.instance(&compile(backend, &graph, 1, &options)?)?);
+                    compiled.insert((range.len(), group), update.programs.len() - 1);
+                    update.programs.len() - 1
+                }
+            };
+            update.parts.push(Part { range, group, program });
+        }
+        Ok(update)
+    }
+
+    /// Bytes of the programs that update all parameters, besides what they are given. Where workers update a range each,
+    /// theirs take no more.
+    ///
+    /// # Errors
+    /// As [`Update::new`].
+    pub fn bytes(config: &Train, model: &BuiltModel, backend: &dyn Backend) -> Result<u64, Diagnostics> {
+        let (layout, _) = layouts(model);
+        let (update, of_tensor) = Self::without_programs(config, &layout)?;
+        let whole = 0..layout.total();
+        let stretches = update.stretches(&layout, &of_tensor, std::slice::from_ref(&whole));
+        let programs: BTreeSet<_> =
+            stretches.into_iter().map(|(range, group)| (range.len(), group)).collect();
+        programs.into_iter().try_fold(0u64, |sum, program| {
+            let (graph, bindings) = update.program(config, &layout, &of_tensor, program)?;
+            let options = CompileOptions { bindings: Some(bindings), ..CompileOptions::default() };
+            Ok(sum.saturating_add(plan(backend, &graph, 1, &options)?.bytes()))
+        })
+    }
+
+    /// The groups of the manifest without anything to run, and which of them each tensor is in.
+    fn without_programs(config: &Train, layout: &Layout) -> Result<(Self, Vec<usize>), Diagnostics> {
         let names: Vec<&str> = layout.entries().iter().map(|entry| entry.name.as_str()).collect();
         let of_tensor: Vec<usize> = ParamGroup::of_names(&config.param_groups, &names)?
             .into_iter()
@@ -76,25 +116,20 @@ impl Update {
         };
         let mut groups = vec![group(1.0, config.weight_decay)];
         groups.extend(config.param_groups.iter().map(|own| group(own.lr_factor, own.weight_decay)));
-        let mut update = Self { groups, programs: Vec::new(), parts: Vec::new() };
+        Ok((Self { groups, programs: Vec::new(), parts: Vec::new() }, of_tensor))
+    }
+
+    /// What updates so many elements of a group.
+    fn program(
+        &self,
+        config: &Train,
+        layout: &Layout,
+        of_tensor: &[usize],
+        (elements, group): (usize, usize),
+    ) -> Result<(Graph, Bindings), Diagnostics> {
         let clipping = Clipping { value: config.clip_value, scale: config.clip_norm.is_some() };
-        let mut compiled: HashMap<(usize, usize), usize> = HashMap::new();
-        for (range, group) in update.stretches(&layout, &of_tensor, ranges) {
-            let program = match compiled.get(&(range.len(), group)) {
-                Some(program) => *program,
-                None => {
-                    let optimizer = &*update.groups[group].optimizer;
-                    let tensors = (0..of_tensor.len()).filter(|i| of_tensor[*i] == group);
-                    let (graph, bindings) = program(optimizer, clipping, &layout, tensors, range.len())?;
-                    let options = CompileOptions { bindings: Some(bindings), ..options.clone() };
-                    update.programs.push(backend.instance(&compile(backend, &graph, 1, &options)?)?);
-                    compiled.insert((range.len(), group), update.programs.len() - 1);
-                    update.programs.len() - 1
-                }
-            };
-            update.parts.push(Part { range, group, program });
-        }
-        Ok(update)
+        let tensors = (0..of_tensor.len()).filter(|i| of_tensor[*i] == group);
+        program(&*self.groups[group].optimizer, clipping, layout, tensors, elements)
     }
 
     /// The ranges cut where another group begins: for each stretch the number of its group. An optimiser that looks at

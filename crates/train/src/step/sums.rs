@@ -10,7 +10,7 @@ use outgrow_ir::{
 };
 use outgrow_kernels::{SUM_BLOCK, tree_sum};
 use outgrow_models::BuiltModel;
-use outgrow_runtime::{Argument, Backend, Bindings, Buffer, CompileOptions, Instance, Place, compile};
+use outgrow_runtime::{Argument, Backend, Bindings, Buffer, CompileOptions, Instance, Place, compile, plan};
 use outgrow_tensor::DType;
 use std::ops::Range;
 use std::sync::Arc;
@@ -113,6 +113,29 @@ impl Sums {
     ) -> Result<Self, Diagnostics> {
         let follow = follow(model, &layouts(model).1, outputs)?;
         Self::over(stretches, follow, config, outputs, backend, options)
+    }
+
+    /// Bytes of the programs for all of the vectors, besides what they are given. Where workers work on a part each, theirs
+    /// take no more.
+    ///
+    /// # Errors
+    /// When one cannot be compiled.
+    pub fn bytes(
+        model: &BuiltModel,
+        config: &Train,
+        outputs: &Outputs,
+        backend: &dyn Backend,
+    ) -> Result<u64, Diagnostics> {
+        let (gradients, statistics) = layouts(model);
+        let mut programs = vec![add(outputs.layout.total())?];
+        if gradients.total() > 0 {
+            programs.extend([judge(config, gradients.total())?, largest(gradients.total())?]);
+        }
+        programs.extend(follow(model, &statistics, outputs)?);
+        programs.into_iter().try_fold(0u64, |sum, (graph, bindings)| {
+            let options = CompileOptions { bindings: Some(bindings), ..CompileOptions::default() };
+            Ok(sum.saturating_add(plan(backend, &graph, 1, &options)?.bytes()))
+        })
     }
 
     /// The same, with the program of the running statistics.
