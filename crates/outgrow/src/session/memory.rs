@@ -7,12 +7,17 @@ use outgrow_runtime::Backend;
 use outgrow_train::memory_needed;
 use outgrow_train::spec::Train;
 
+use crate::manifest::LimitsSpec;
 use crate::report::format::bytes;
 
 /// What refuses a program or a trainer for the memory that it needs.
 const REFUSALS: [&str; 2] = ["runtime.memory", "train.memory"];
 /// Graphs with more nodes are not planned again and again in search of what would fit.
 const SEARCHED_NODES: usize = 20_000;
+/// Nor are graphs with more nodes than this where each plan is fitted into a limit, which takes several.
+const SQUEEZED_NODES: usize = 4_000;
+/// Limits are told in GiB to so many parts of one.
+const GIB_PARTS: f64 = 1000.0;
 
 /// The memory that training may take, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +61,9 @@ pub(super) fn explained(
         ),
     };
     let fits = |train: &Train| needs(train, limit).is_some_and(|needed| needed <= most);
-    let hint = if model.train.nodes.len() > SEARCHED_NODES {
+    let nodes = model.train.nodes.len();
+    let searched = if limit.is_some() { SQUEEZED_NODES } else { SEARCHED_NODES };
+    let hint = if nodes > searched {
         "take a smaller model or batch, or more `train.micro_shards`".into()
     } else if let Some(parts) = fewest_parts(train, fits) {
         format!("`train.micro_shards = {parts}` would fit; so would a smaller model or batch")
@@ -66,9 +73,11 @@ pub(super) fn explained(
         "no batch is small enough for this model: take a smaller one".into()
     };
     // Values that are computed again take time, but change nothing.
-    let squeezed = !limited && needs(train, Some(most)).is_some_and(|needed| needed <= most);
-    let hint = if squeezed {
-        let gib = (most as f64 / (1u64 << 30) as f64 * 100.0).floor() / 100.0;
+    let gib = (most as f64 / (1u64 << 30) as f64 * GIB_PARTS).floor() / GIB_PARTS;
+    let told = LimitsSpec { memory_gib_max: Some(gib) };
+    let would_fit = |most: u64| needs(train, Some(most)).is_some_and(|needed| needed <= most);
+    let tried = !limited && gib > 0.0 && nodes <= SQUEEZED_NODES;
+    let hint = if tried && told.memory_bytes_max().is_some_and(would_fit) {
         format!(
             "`limits.memory_gib_max = {gib}` would fit, with values computed again instead of kept; or {hint}"
         )
