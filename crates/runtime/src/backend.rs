@@ -122,7 +122,7 @@ pub struct Compiled {
     pub memory: MemoryPlan,
     /// The steps.
     pub steps: Vec<StepInfo>,
-    /// By output, after how many of the steps it is final, if a run is cut there.
+    /// By output, after how many of the steps it is final, if a run is cut there: none of the later ones writes or reads it.
     pub finals: Vec<usize>,
     /// The graph after all passes, from which the executable was made.
     pub graph: Graph,

@@ -80,11 +80,12 @@ impl Lowered {
         users
     }
 
-    /// By output, after how many steps nothing is written any more to where it lies.
+    /// By output, after how many steps nothing is written any more to where it lies, nor read from there: who gets it may
+    /// write over it.
     pub fn finals(&self, bindings: &Bindings) -> Vec<usize> {
         let mut last: BTreeMap<Place, usize> = BTreeMap::new();
         for (i, step) in self.steps.iter().enumerate() {
-            for view in &step.writes {
+            for view in step.reads.iter().chain(&step.writes) {
                 if let Home::External(place) = self.storages[view.slot.buffer as usize].home {
                     last.insert(place, i + 1);
                 }
