@@ -44,6 +44,8 @@ fn hinted<T: FromStr>(done: &Done, key: &str) -> Option<T> {
 #[test]
 fn a_run_that_does_not_fit_is_told_what_would() {
     let place = Place::with(&convolutions(12));
+    // What prepares it would take some of the memory.
+    place.json(&["data", "prepare", "m.toml"]);
     let limit = 1_500_000;
     let refused = limited(&place, limit, "train m.toml");
     assert_eq!(refused.code, 1, "{refused:?}");
