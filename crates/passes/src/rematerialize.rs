@@ -13,7 +13,8 @@
 use crate::fuse::{schedule, units};
 use crate::{DeadCode, Fuse, Pass};
 use outgrow_ir::{Diagnostics, Graph, Op, Rewriter, Value};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 
 /// Computes values again where too much would have to be kept.
 #[derive(Debug)]
@@ -125,6 +126,28 @@ struct Candidate {
     saved: u64,
     effort: u64,
 }
+
+/// The most bytes for the least effort are the greatest, by crosswise products; of equals, the first version.
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let worth = |x: &Self, y: &Self| u128::from(x.saved) * u128::from(y.effort);
+        worth(self, other).cmp(&worth(other, self)).then(other.version.cmp(&self.version))
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Candidate {}
 
 /// Where a value that is computed at some time can be read.
 #[derive(Clone, Copy, Debug)]
@@ -314,15 +337,19 @@ impl<'a> Life<'a> {
             if peak <= most {
                 return true;
             }
-            let mut candidates: Vec<Candidate> =
+            let mut candidates: BinaryHeap<Candidate> =
                 (0..self.versions.len()).filter_map(|id| self.candidate(id, time, most)).collect();
-            // The most bytes for the least effort first, by crosswise products.
-            let worth = |x: &Candidate, y: &Candidate| u128::from(x.saved) * u128::from(y.effort);
-            candidates.sort_by(|a, b| worth(b, a).cmp(&worth(a, b)).then(a.version.cmp(&b.version)));
-            // What is forgotten changes what others take: those that it made dearer wait.
-            let found = candidates.into_iter().find(|c| self.forget(c.version, time, most));
-            if found.is_none() || self.versions.len() > versions_max {
-                return false;
+            while self.alive(time) > most {
+                let Some(best) = candidates.pop().filter(|_| self.versions.len() <= versions_max) else {
+                    return false;
+                };
+                // What was forgotten since may have made it dearer: then it waits.
+                let Some(now) = self.candidate(best.version, time, most) else { continue };
+                if candidates.peek().is_some_and(|next| *next > now) {
+                    candidates.push(now);
+                } else {
+                    self.forget(now.version, time, most);
+                }
             }
         }
     }

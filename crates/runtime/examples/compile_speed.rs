@@ -164,6 +164,11 @@ fn show(what: &str, graph: &Graph) -> Result<(), Diagnostics> {
     let compiled = compile(&backend, &graph, 1, &options)?;
     tell("all, with the kernels", started.elapsed());
     println!("  {} steps, {}", compiled.steps.len(), arena(&memory));
+    let half = CompileOptions { fit: Some(memory.bytes() / 2), ..CompileOptions::default() };
+    let started = Instant::now();
+    let fitted = plan(&backend, &graph, 1, &half)?;
+    tell("planning for half of it", started.elapsed());
+    println!("  {}", arena(&fitted));
     Ok(())
 }
 
