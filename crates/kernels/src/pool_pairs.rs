@@ -135,14 +135,161 @@ by_vectors! {
     fn max_fn -> fn(planes: &Planes, x: &[f32], y: &mut [f32]);
     portable max(planes, x, y);
     avx2 max(planes, x, y);
-    avx512 max(planes, x, y);
+    avx512 avx512::max(planes, x, y);
 }
 by_vectors! {
     /// Their gradient, for a path.
     fn grad_fn -> fn(planes: &Planes, x: &[f32], dy: &[f32], dx: &mut [f32]);
     portable grad(planes, x, dy, dx);
     avx2 grad(planes, x, dy, dx);
-    avx512 grad(planes, x, dy, dx);
+    avx512 avx512::grad(planes, x, dy, dx);
+}
+
+/// The same by 16 windows at a time, with the columns of pairs put apart in registers.
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use super::Planes;
+    use std::arch::x86_64::{
+        __m512, __mmask16, _CMP_GT_OQ, _CMP_NLE_UQ, _CMP_ORD_Q, _CMP_UNORD_Q, _mm512_add_ps,
+        _mm512_cmp_ps_mask, _mm512_loadu_si512, _mm512_mask_mov_ps, _mm512_mask_storeu_ps,
+        _mm512_maskz_loadu_ps, _mm512_maskz_mov_ps, _mm512_permutex2var_ps, _mm512_setzero_ps,
+    };
+
+    /// Windows at a time.
+    const LANES: usize = 16;
+
+    /// The lanes of two vectors that go to each lane of one.
+    const EVEN: [i32; LANES] = lanes(2, 0, 0);
+    const ODD: [i32; LANES] = lanes(2, 1, 0);
+    const LOW: [i32; LANES] = lanes(0, 0, 0);
+    const HIGH: [i32; LANES] = lanes(0, 0, 8);
+
+    /// Every second lane from `first` on of both in a row; or (`step` 0) lanes of both in turns, from this one on.
+    const fn lanes(step: usize, first: usize, from: usize) -> [i32; LANES] {
+        let mut lanes = [0; LANES];
+        let mut at = 0;
+        while at < LANES {
+            let lane = if step > 0 { step * at + first } else { from + at / 2 + at % 2 * LANES };
+            lanes[at] = lane as i32;
+            at += 1;
+        }
+        lanes
+    }
+
+    /// # Safety
+    /// The processor has AVX-512.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn pick(first: __m512, lanes: &[i32; LANES], second: __m512) -> __m512 {
+        // SAFETY: as many lanes as are read.
+        let lanes = unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) };
+        _mm512_permutex2var_ps(first, lanes, second)
+    }
+
+    /// Lanes of the two vectors that `windows` windows have columns in.
+    fn columns(windows: usize) -> [__mmask16; 2] {
+        let all = ((1u64 << (2 * windows)) - 1) as u32;
+        [all as __mmask16, (all >> LANES) as __mmask16]
+    }
+
+    /// The first and the second columns of as many pairs.
+    ///
+    /// # Safety
+    /// The processor has AVX-512; these columns can be read.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn pairs(row: *const f32, [low, high]: [__mmask16; 2]) -> [__m512; 2] {
+        // SAFETY: the caller's contract; lanes that are off are not read.
+        unsafe {
+            let low = _mm512_maskz_loadu_ps(low, row);
+            let high = _mm512_maskz_loadu_ps(high, row.wrapping_add(LANES));
+            [pick(low, &EVEN, high), pick(low, &ODD, high)]
+        }
+    }
+
+    /// # Safety
+    /// The processor has AVX-512.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    pub unsafe fn max(planes: &Planes, x: &[f32], y: &mut [f32]) {
+        let ([height, width], pitch) = (planes.places, planes.extents[1]);
+        for h in 0..height {
+            let (top, bottom) = x[2 * h * pitch..][..2 * pitch].split_at(pitch);
+            let y = &mut y[h * width..][..width];
+            for at in (0..width).step_by(LANES) {
+                let windows = LANES.min(width - at);
+                let of = columns(windows);
+                // SAFETY: `2 * width` columns lie in a row, and `width` in one of the result.
+                unsafe {
+                    let [a, b] = pairs(top.as_ptr().wrapping_add(2 * at), of);
+                    let [c, d] = pairs(bottom.as_ptr().wrapping_add(2 * at), of);
+                    let best = larger(larger(larger(a, b), c), d);
+                    _mm512_mask_storeu_ps(y.as_mut_ptr().wrapping_add(at), some(windows), best);
+                }
+            }
+        }
+    }
+
+    /// The first lanes.
+    fn some(lanes: usize) -> __mmask16 {
+        ((1u32 << lanes) - 1) as __mmask16
+    }
+
+    /// The later of two elements, if it is larger or not a number.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn larger(first: __m512, second: __m512) -> __m512 {
+        let larger = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(second, first);
+        let no_number = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(second, second);
+        _mm512_mask_mov_ps(first, larger | no_number, second)
+    }
+
+    /// Where a value is larger than the best one, or not a number and that is one.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn better(best: __m512, value: __m512) -> __mmask16 {
+        let not_less = _mm512_cmp_ps_mask::<_CMP_NLE_UQ>(value, best);
+        not_less & _mm512_cmp_ps_mask::<_CMP_ORD_Q>(best, best)
+    }
+
+    /// # Safety
+    /// The processor has AVX-512.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    pub unsafe fn grad(planes: &Planes, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+        let ([height, width], [rows, pitch]) = (planes.places, planes.extents);
+        for h in 0..height {
+            let (top, bottom) = x[2 * h * pitch..][..2 * pitch].split_at(pitch);
+            let (d_top, d_bottom) = dx[2 * h * pitch..][..2 * pitch].split_at_mut(pitch);
+            let dy = &dy[h * width..][..width];
+            for at in (0..width).step_by(LANES) {
+                let windows = LANES.min(width - at);
+                let of = columns(windows);
+                // SAFETY: `2 * width` columns lie in a row, and `width` in one of `dy`.
+                unsafe {
+                    let [a, b] = pairs(top.as_ptr().wrapping_add(2 * at), of);
+                    let [c, d] = pairs(bottom.as_ptr().wrapping_add(2 * at), of);
+                    let is_b = better(a, b);
+                    let ab = _mm512_mask_mov_ps(a, is_b, b);
+                    let is_c = better(ab, c);
+                    let abc = _mm512_mask_mov_ps(ab, is_c, c);
+                    let is_d = better(abc, d);
+                    // As it is when added to zero: a negative zero becomes a positive one.
+                    let dy = _mm512_maskz_loadu_ps(some(windows), dy.as_ptr().wrapping_add(at));
+                    let dy = _mm512_add_ps(_mm512_setzero_ps(), dy);
+                    let top = [!(is_b | is_c | is_d), is_b & !(is_c | is_d)];
+                    for (is, to) in [(top, &mut *d_top), ([is_c & !is_d, is_d], &mut *d_bottom)] {
+                        let [first, second] = is.map(|is| _mm512_maskz_mov_ps(is, dy));
+                        let to = to.as_mut_ptr().wrapping_add(2 * at);
+                        _mm512_mask_storeu_ps(to, of[0], pick(first, &LOW, second));
+                        _mm512_mask_storeu_ps(to.wrapping_add(LANES), of[1], pick(first, &HIGH, second));
+                    }
+                }
+            }
+            // What no window meets.
+            d_top[2 * width..].fill(0.0);
+            d_bottom[2 * width..].fill(0.0);
+        }
+        dx[2 * height * pitch..][..(rows - 2 * height) * pitch].fill(0.0);
+    }
 }
 
 /// The loops for a path. Calling them demands a processor that supports it.
