@@ -108,12 +108,12 @@ impl GradWeight {
             .map(|floats| floats.div_ceil(16).saturating_mul(16))
     }
 
-    /// Computes the weights of some channels and panels of result channels.
+    /// Computes the weights of some rows and panels of result channels.
     ///
     /// # Safety
     /// The views were checked, nobody else computes this part, and `scratch` is a thread's own.
     unsafe fn compute(&self, cx: &Cx<'_>, x: &View, dy: &View, weight: &View, task: &Task, scratch: *mut u8) {
-        if task.channels.is_empty() || task.panels.is_empty() {
+        if task.rows.is_empty() || task.panels.is_empty() {
             return;
         }
         let s = &x.strides;
@@ -128,7 +128,7 @@ impl GradWeight {
         let runs = panel.wrapping_add(panel_floats).cast::<usize>();
         let columns =
             task.panels.start * self.tiles.columns()..(task.panels.end * self.tiles.columns()).min(self.outs);
-        let rows = task.channels.len() * self.taps();
+        let channels = task.rows.start / self.taps()..task.rows.end.div_ceil(self.taps());
         let mut tile = Tile::new();
         let mut first = true;
         for image in (0..self.batch).step_by(self.images) {
@@ -138,7 +138,7 @@ impl GradWeight {
                 if band.is_empty() || self.grid[1] == 0 {
                     continue;
                 }
-                let mut source = self.part(count, band.start, band.len(), task.channels.clone());
+                let mut source = self.part(count, band.start, band.len(), channels.clone());
                 source.batch[0] = image;
                 // SAFETY: the scratch memory holds the largest part and a panel of as many places; the views were
                 // checked.
@@ -158,7 +158,7 @@ impl GradWeight {
                         tile.right_step = width.next_multiple_of(self.tiles.lanes);
                         tile.valid = [width.min(self.tiles.lanes), width.saturating_sub(self.tiles.lanes)];
                         tile.add = !first;
-                        self.tiles_of_rows(cx, &mut tile, &source, padded, task, rows, j);
+                        self.tiles_of_rows(cx, &mut tile, &source, padded, task, j);
                     }
                 }
                 first = false;
@@ -168,9 +168,9 @@ impl GradWeight {
         unsafe { self.transpose(cx, weight, task, columns, first) };
     }
 
-    /// Where the sums of channel `channel` and result channel `j` of a group start.
-    fn sums(&self, cx: &Cx<'_>, group: usize, channel: usize, j: usize) -> *mut f32 {
-        let row = (group * self.channels + channel) * self.taps();
+    /// Where the sums of row `row` and result channel `j` of a group start.
+    fn sums(&self, cx: &Cx<'_>, group: usize, row: usize, j: usize) -> *mut f32 {
+        let row = group * self.channels * self.taps() + row;
         cx.shared().cast::<f32>().wrapping_add(row * self.pitch() + j)
     }
 
@@ -178,7 +178,6 @@ impl GradWeight {
     ///
     /// # Safety
     /// The operands named in `tile` are there.
-    #[allow(clippy::too_many_arguments)]
     unsafe fn tiles_of_rows(
         &self,
         cx: &Cx<'_>,
@@ -186,18 +185,20 @@ impl GradWeight {
         source: &Part,
         padded: *const f32,
         task: &Task,
-        rows: usize,
         j: usize,
     ) {
         let taps = self.taps();
-        let out = self.sums(cx, task.group, task.channels.start, j);
+        let out = self.sums(cx, task.group, task.rows.start, j);
+        let rows = task.rows.len();
+        // Rows before this task's in its first channel.
+        let before = task.rows.start % taps;
         let count = rows.div_ceil(self.tiles.rows);
         let vectors = (tile.valid[0] + tile.valid[1]).div_ceil(self.tiles.lanes);
         tile.out_step = self.pitch() as isize;
         for i in 0..count {
             let rows = part(rows, i, count);
             for (row, pointer) in rows.clone().zip(&mut tile.rows) {
-                let (channel, tap) = (row / taps, row % taps);
+                let (channel, tap) = ((before + row) / taps, (before + row) % taps);
                 let shift = tap / self.kernel[1] * self.dilation[0] * source.extents[1]
                     + tap % self.kernel[1] * self.dilation[1];
                 *pointer = padded.wrapping_add(channel * source.plane() + shift);
@@ -251,24 +252,23 @@ impl GradWeight {
         let w = &weight.strides;
         let taps = self.taps();
         let start = cx.origin(weight).cast::<f32>();
-        let sums = self.sums(cx, task.group, task.channels.start, columns.start);
-        let out = start.wrapping_offset(
-            (task.group * self.outs + columns.start) as isize * w[0] + task.channels.start as isize * w[1],
-        );
-        let rows = task.channels.len() * taps;
+        let sums = self.sums(cx, task.group, task.rows.start, columns.start);
+        let out = start.wrapping_offset((task.group * self.outs + columns.start) as isize * w[0]);
         // SAFETY: elements of the weights, and of the sums.
         unsafe {
             let dense = w[3] == 1 && w[2] == self.kernel[1] as isize && w[1] == taps as isize && w[0] > 0;
             if dense && !empty {
                 let matrix = Matrix { start: sums.cast_const(), across: self.pitch() as isize, along: 1 };
+                let rows = task.rows.len();
                 let panel = Panel { count: rows, width: rows, pitch: w[0] as usize, k: columns.len() };
-                return (self.tiles.pack.f32)(matrix, panel, out);
+                return (self.tiles.pack.f32)(matrix, panel, out.add(task.rows.start));
             }
             for o in 0..columns.len() {
-                for row in 0..rows {
+                for row in task.rows.clone() {
                     let (channel, tap) = ((row / taps) as isize, row % taps);
                     let (i, j) = ((tap / self.kernel[1]) as isize, (tap % self.kernel[1]) as isize);
-                    let sum = if empty { 0.0 } else { *sums.add(row * self.pitch() + o) };
+                    let sum = sums.wrapping_add((row - task.rows.start) * self.pitch() + o);
+                    let sum = if empty { 0.0 } else { *sum };
                     *out.offset(o as isize * w[0] + channel * w[1] + i * w[2] + j * w[3]) = sum;
                 }
             }
@@ -293,7 +293,8 @@ impl Algorithm for GradWeight {
         let panels = self.outs.div_ceil(self.tiles.columns());
         // Threads share columns first: padding twice is cheaper than packing twice.
         let column_parts = threads.div_ceil((self.groups * chunks).max(1)).min(panels);
-        let row_parts = threads.div_ceil((self.groups * chunks * column_parts).max(1)).min(self.chunk);
+        let row_parts =
+            threads.div_ceil((self.groups * chunks * column_parts).max(1)).min(self.chunk * self.taps());
         let tasks = self.groups * chunks * row_parts * column_parts;
         cx.parallel(tasks, cost_ns, &|thread, range| {
             for task in range {
@@ -301,10 +302,11 @@ impl Algorithm for GradWeight {
                     (task / (chunks * row_parts * column_parts), task % (chunks * row_parts * column_parts));
                 let (row_task, column) = (rest / column_parts, rest % column_parts);
                 let chunk = part(self.channels, row_task / row_parts, chunks);
-                let cut = share(chunk.len(), row_task % row_parts, row_parts);
+                let cut = share(chunk.len() * self.taps(), row_task % row_parts, row_parts);
+                let first = chunk.start * self.taps();
                 let task = Task {
                     group,
-                    channels: chunk.start + cut.start..chunk.start + cut.end,
+                    rows: first + cut.start..first + cut.end,
                     panels: share(panels, column, column_parts),
                 };
                 // SAFETY: tasks compute disjoint parts; the scratch memory is this thread's.
@@ -314,9 +316,9 @@ impl Algorithm for GradWeight {
     }
 }
 
-/// A part of the result: some channels, and some panels of result channels.
+/// A part of the result: some rows, each of a source channel and a tap, and some panels of result channels.
 struct Task {
     group: usize,
-    channels: Range<usize>,
+    rows: Range<usize>,
     panels: Range<usize>,
 }
