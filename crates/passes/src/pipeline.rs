@@ -1,6 +1,6 @@
 //! The pipeline: which passes run, in which order, and why.
 
-use crate::{DeadCode, FindAttention, Fuse, Recompute, Rematerialize, Simplify};
+use crate::{DeadCode, FindAttention, Fuse, Masks, Recompute, Rematerialize, Simplify};
 use outgrow_ir::{Diagnostic, Diagnostics, Graph};
 use std::fmt::Debug;
 
@@ -66,6 +66,8 @@ pub fn prepare_within(live_bytes_max: Option<u64>) -> PassManager {
         Box::new(Simplify),
         // Simplification leaves the nodes behind that it found another value for.
         Box::new(DeadCode),
+        // Of equal values one is left, so that it is known who reads them.
+        Box::new(Masks),
         // After all that would take two computations of one value for one.
         Box::new(Recompute::default()),
         // What is computed again may not be needed where it was computed first.
