@@ -220,8 +220,8 @@ mod avx512 {
                 let of = columns(windows);
                 // SAFETY: `2 * width` columns lie in a row, and `width` in one of the result.
                 unsafe {
-                    let [a, b] = pairs(top.as_ptr().wrapping_add(2 * at), of);
-                    let [c, d] = pairs(bottom.as_ptr().wrapping_add(2 * at), of);
+                    let [[a, b], [c, d]] =
+                        [top, bottom].map(|row| pairs(row.as_ptr().wrapping_add(2 * at), of));
                     let best = larger(larger(larger(a, b), c), d);
                     _mm512_mask_storeu_ps(y.as_mut_ptr().wrapping_add(at), some(windows), best);
                 }
@@ -265,8 +265,8 @@ mod avx512 {
                 let of = columns(windows);
                 // SAFETY: `2 * width` columns lie in a row, and `width` in one of `dy`.
                 unsafe {
-                    let [a, b] = pairs(top.as_ptr().wrapping_add(2 * at), of);
-                    let [c, d] = pairs(bottom.as_ptr().wrapping_add(2 * at), of);
+                    let [[a, b], [c, d]] =
+                        [top, bottom].map(|row| pairs(row.as_ptr().wrapping_add(2 * at), of));
                     let is_b = better(a, b);
                     let ab = _mm512_mask_mov_ps(a, is_b, b);
                     let is_c = better(ab, c);

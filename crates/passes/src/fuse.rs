@@ -247,10 +247,16 @@ pub fn units(graph: &Graph) -> Vec<Vec<Value>> {
     units
 }
 
-/// The order in which [`units`] run: each after those it reads, otherwise as early as its first node stands in the graph.
-pub fn schedule(graph: &Graph, units: &[Vec<Value>]) -> Vec<usize> {
+/// The unit that each node is in, of [`units`].
+pub fn unit_of(graph: &Graph, units: &[Vec<Value>]) -> Vec<usize> {
     let mut unit_of = vec![0; graph.nodes.len()];
     units.iter().enumerate().for_each(|(u, nodes)| nodes.iter().for_each(|v| unit_of[v.index()] = u));
+    unit_of
+}
+
+/// The order in which [`units`] run: each after those it reads, otherwise as early as its first node stands in the graph.
+pub fn schedule(graph: &Graph, units: &[Vec<Value>]) -> Vec<usize> {
+    let unit_of = unit_of(graph, units);
     let mut waits = vec![0usize; units.len()];
     let mut readers = vec![Vec::new(); units.len()];
     for (u, nodes) in units.iter().enumerate() {

@@ -15,7 +15,7 @@ mod simplify;
 
 pub use attention::FindAttention;
 pub use dead_code::DeadCode;
-pub use fuse::{Fuse, schedule, units};
+pub use fuse::{Fuse, schedule, unit_of, units};
 pub use gradient::{add_gradients, gradient};
 pub use mask::Masks;
 pub use narrow::narrow_products;

@@ -7,7 +7,7 @@
 //! saves. What takes up memory between the forward and the backward pass is mostly such values: GELU's and its
 //! derivative's parts come from the product before, what is normalised from what is not.
 
-use crate::fuse::{is_map, units};
+use crate::fuse::{is_map, unit_of, units};
 use crate::{Fuse, Pass};
 use outgrow_ir::{Diagnostics, Graph, Op, Rewriter, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -39,10 +39,7 @@ impl Pass for Recompute {
     fn run(&self, graph: &Graph) -> Result<Graph, Diagnostics> {
         // What is one kernel now will be one later: only what is read across kernels is looked at.
         let fused = Fuse.run(graph)?;
-        let mut kernel_of = vec![0; graph.nodes.len()];
-        for (kernel, nodes) in units(&fused).iter().enumerate() {
-            nodes.iter().for_each(|v| kernel_of[v.index()] = kernel);
-        }
+        let kernel_of = unit_of(graph, &units(&fused));
         let plan = Plan::new(graph, &fused, kernel_of, self.bytes_min);
         let mut rebuilt = Rebuilt { rewriter: Rewriter::new(graph), copies: HashMap::new() };
         for (old, node) in graph.iter() {
@@ -217,7 +214,7 @@ impl<'a> Plan<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{add_gradients, prepare, units};
+    use crate::{add_gradients, prepare};
     use outgrow_ir::{Builder, Dim, InputRole, OutputRole, TensorType, interpret};
     use outgrow_tensor::{DType, RngKey, Tensor};
 
@@ -229,10 +226,7 @@ mod tests {
     /// views aside.
     fn kept(graph: &Graph) -> usize {
         let graph = prepare().run(graph).unwrap();
-        let mut kernel_of = vec![0; graph.nodes.len()];
-        for (kernel, nodes) in units(&graph).iter().enumerate() {
-            nodes.iter().for_each(|v| kernel_of[v.index()] = kernel);
-        }
+        let kernel_of = unit_of(&graph, &units(&graph));
         let mut kept: BTreeSet<Value> = graph.outputs.iter().map(|output| output.value).collect();
         for (reader, node) in graph.iter() {
             let read = node.inputs.iter().filter(|v| kernel_of[v.index()] != kernel_of[reader.index()]);

@@ -10,7 +10,7 @@
 //!
 //! Results keep their bits: the same operations run on the same numbers.
 
-use crate::fuse::{schedule, units};
+use crate::fuse::{schedule, unit_of, units};
 use crate::{DeadCode, Fuse, Pass};
 use outgrow_ir::{Diagnostics, Graph, Op, Rewriter, Value};
 use std::cmp::Ordering;
@@ -162,31 +162,17 @@ enum Source {
     Again,
 }
 
-/// Whether a node is only another view of its input.
-fn is_view(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Reshape(_)
-            | Op::Broadcast(_)
-            | Op::Transpose(_)
-            | Op::Slice(_)
-            | Op::Reverse(_)
-            | Op::StopGradient(_)
-    )
-}
-
 impl<'a> Life<'a> {
     fn new(graph: &'a Graph, fused: &Graph) -> Self {
         let units = units(fused);
-        let mut unit_of = vec![0; graph.nodes.len()];
-        units.iter().enumerate().for_each(|(u, nodes)| nodes.iter().for_each(|v| unit_of[v.index()] = u));
+        let unit_of = unit_of(graph, &units);
         let mut time_of = vec![0; units.len()];
         schedule(fused, &units).into_iter().enumerate().for_each(|(time, unit)| time_of[unit] = time);
         let (live, passing) = (vec![0; units.len()], vec![Vec::new(); units.len()]);
         let (kept, versions, of, journal) = (BTreeMap::new(), Vec::new(), BTreeMap::new(), Vec::new());
         let mut life = Self { graph, unit_of, time_of, kept, versions, of, live, passing, journal };
         let mut uses: BTreeMap<usize, Uses> = BTreeMap::new();
-        for (value, _) in graph.iter().filter(|(_, node)| !is_view(&node.op)) {
+        for (value, _) in graph.iter().filter(|(_, node)| !node.op.is_view()) {
             let unit = life.unit_of[value.index()];
             for base in life.read_by(value, unit) {
                 uses.entry(base).or_default().insert((life.time_of[unit], Reader::Kernel));
@@ -213,7 +199,7 @@ impl<'a> Life<'a> {
 
     /// What a value is a view of.
     fn base(&self, mut value: Value) -> Value {
-        while is_view(&self.graph.node(value).op) {
+        while self.graph.node(value).op.is_view() {
             value = self.graph.node(value).inputs[0];
         }
         value
@@ -427,8 +413,8 @@ impl<'a> Life<'a> {
     }
 
     /// Forgets a version around `time`, unless more than `most` bytes would then be alive where there were fewer.
-    fn forget(&mut self, id: usize, time: usize, most: u64) -> bool {
-        let Some(again) = self.versions[id].next(time) else { return false };
+    fn forget(&mut self, id: usize, time: usize, most: u64) {
+        let Some(again) = self.versions[id].next(time) else { return };
         self.journal.clear();
         let versions = self.versions.len();
         let before: Vec<u64> = (0..self.live.len()).map(|time| self.alive(time)).collect();
@@ -438,7 +424,7 @@ impl<'a> Life<'a> {
         self.compute(base, again, (time, most), uses);
         let fits = |(time, before): (usize, &u64)| self.alive(time) <= most.max(*before);
         if self.alive(time) < before[time] && before.iter().enumerate().all(fits) {
-            return true;
+            return;
         }
         while let Some((id, from, uses)) = self.journal.pop() {
             self.count(id, false);
@@ -451,7 +437,6 @@ impl<'a> Life<'a> {
             self.of.entry(self.versions[last].base).or_default().retain(|id| *id != last);
             self.versions.pop();
         }
-        false
     }
 
     /// Adds a version that is computed before the kernel of `again`, for these uses.
@@ -527,7 +512,7 @@ impl<'a> Rebuild<'a> {
             let unit = self.life.unit_of[old.index()];
             let reader = (self.life.time_of[unit], Reader::Kernel);
             let copied = |v: &Value| self.copy_of(*v, unit, reader).is_some();
-            if is_view(&node.op) || !node.inputs.iter().any(copied) {
+            if node.op.is_view() || !node.inputs.iter().any(copied) {
                 self.rewriter.keep(old);
                 continue;
             }
@@ -590,7 +575,7 @@ impl<'a> Rebuild<'a> {
         let life = self.life;
         let Version { base, from, .. } = life.versions[version];
         let (node, unit) = (life.graph.node(value), life.unit_of[base]);
-        let is_base_view = is_view(&node.op) && life.base(value).index() == base;
+        let is_base_view = node.op.is_view() && life.base(value).index() == base;
         let of = |v: &Value| match is_base_view || life.unit_of[v.index()] == unit {
             true => Some(version),
             false => self.copy_of(*v, unit, (from, Reader::Version(version))),

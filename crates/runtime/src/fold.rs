@@ -70,17 +70,8 @@ fn foldable(graph: &Graph, weights: &Weights) -> Vec<Value> {
         if !read[value.index()] || matches!(node.op, Op::Input(_)) {
             continue;
         }
-        let arranged = matches!(
-            node.op,
-            Op::Reshape(_)
-                | Op::Transpose(_)
-                | Op::Broadcast(_)
-                | Op::Slice(_)
-                | Op::Reverse(_)
-                | Op::StopGradient(_)
-        );
         let most = bytes[value.index()].unwrap_or_default().max(SMALL_BYTES);
-        if arranged || node.ty.unit_bytes() > most {
+        if node.op.is_view() || node.ty.unit_bytes() > most {
             node.inputs.iter().for_each(|v| read[v.index()] = true);
         } else {
             values.push(value);

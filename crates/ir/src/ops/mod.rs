@@ -180,5 +180,22 @@ ops! {
     ScatterAdd in scatter_add,
 }
 
+impl Op {
+    /// Whether the result is only another view of the only input: its elements, in another order or more than once.
+    pub fn is_view(&self) -> bool {
+        match self {
+            Self::Reshape(_)
+            | Self::Broadcast(_)
+            | Self::Transpose(_)
+            | Self::Slice(_)
+            | Self::Reverse(_)
+            | Self::StopGradient(_) => true,
+            Self::ReduceSum(sum) => sum.axes.is_empty(),
+            Self::ReduceMax(max) => max.axes.is_empty(),
+            _ => false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

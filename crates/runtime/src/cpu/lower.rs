@@ -38,8 +38,7 @@ pub struct Lowering<'a> {
 /// Lowers a prepared graph with static shapes, for weights and bindings that fit it.
 pub fn lower(graph: &Graph, bindings: &Bindings, weights: &Weights) -> Result<Lowered, Diagnostics> {
     let units = outgrow_passes::units(graph);
-    let mut unit_of = vec![0; graph.nodes.len()];
-    units.iter().enumerate().for_each(|(u, nodes)| nodes.iter().for_each(|v| unit_of[v.index()] = u));
+    let unit_of = outgrow_passes::unit_of(graph, &units);
     let (mut exported, mut users) = (vec![false; graph.nodes.len()], vec![Vec::new(); graph.nodes.len()]);
     for (value, node) in graph.iter() {
         for input in &node.inputs {
@@ -91,17 +90,6 @@ fn copy_back(storages: &[Storage], input: usize, output: usize) -> Step {
     let info = StepInfo { kernel: "map".into(), ops: "copy".into(), ..StepInfo::default() };
     let (reads, writes) = (vec![view(output)], vec![view(input)]);
     Step { reads, writes, in_place: true, make: make_copy(), info }
-}
-
-/// Whether what an op computes is only another view of its input.
-fn is_view(op: &Op) -> bool {
-    match op {
-        Op::Reshape(_) | Op::Broadcast(_) | Op::Transpose(_) | Op::Slice(_) | Op::Reverse(_) => true,
-        Op::StopGradient(_) => true,
-        Op::ReduceSum(r) => r.axes.is_empty(),
-        Op::ReduceMax(r) => r.axes.is_empty(),
-        _ => false,
-    }
 }
 
 /// Makes the copy of the one view that is read to the one that is written.
@@ -174,7 +162,7 @@ impl Lowering<'_> {
         let node = self.graph.node(value);
         self.places[value.index()].is_some()
             || node.group.is_none()
-                && (is_view(&node.op) || matches!(node.op, Op::Constant(_)))
+                && (node.op.is_view() || matches!(node.op, Op::Constant(_)))
                 && node.inputs.iter().all(|input| self.is_ready(*input))
     }
 
@@ -216,7 +204,7 @@ impl Lowering<'_> {
         let node = self.graph.node(value);
         let input = *node.inputs.first()?;
         let dims = self.dims(value);
-        if !is_view(op) {
+        if !op.is_view() {
             return None;
         }
         let view = match self.place(input) {

@@ -59,6 +59,7 @@ pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
     let [least, median, most] = timed.times.spread_s();
     let rate = timed.samples as f64 / median;
     let mib = |bytes: u64| bytes >> 20;
+    let of_step = timed.trainer.program().compiled.memory.planned_bytes as u64;
     let mut json = json!({
         "work": name(&args.work),
         "precision": name(&args.precision),
@@ -68,7 +69,7 @@ pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
         "process_before_mib": mib(timed.before),
         "process_peak_mib": mib(peak),
         "planned_mib": mib(timed.trainer.memory_bytes()),
-        "step_mib": mib(timed.trainer.program().compiled.memory.planned_bytes as u64),
+        "step_mib": mib(of_step),
     });
     json[key] = json!(median * scale);
     json[least_key] = json!(least * scale);
@@ -90,7 +91,7 @@ pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
         mib(peak),
         mib(timed.before),
         mib(timed.trainer.memory_bytes()),
-        mib(timed.trainer.program().compiled.memory.planned_bytes as u64),
+        mib(of_step),
     );
     if args.profile {
         let (steps, runs) = timed.trainer.profile();
