@@ -1,18 +1,24 @@
-//! What is done with the sums of a convolution before anybody else reads them: biases, what a shortcut adds, and bounds (as
-//! those of ReLU), while the sums lie in registers or in the cache.
+//! What is done with the sums of a convolution or a matrix product before anybody else reads them: biases, what a shortcut
+//! adds, and bounds (as those of ReLU), while the sums lie in registers or in the cache.
 
+use crate::error::KernelError;
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::{Avx2, Avx512};
-use crate::gemm::{Portable, Vector};
+use crate::gemm::{Portable, Vector, prefetch};
 use crate::kernel::Cx;
 use crate::path::{KernelPath, by_vectors};
 use crate::view::View;
+use outgrow_tensor::DType;
+use std::ops::Range;
 
-/// Adds to `[batch, channels, height, width]` sums, in this order, a bias and a residual, and then bounds them from below and
-/// from above. What is NaN stays NaN.
+/// Floats of a line of the cache.
+const LINE: usize = 16;
+
+/// Adds to sums, in this order, a bias and a residual, and then bounds them from below and from above. What is NaN stays NaN.
 #[derive(Clone, Debug)]
 pub struct Finish {
-    /// A number for each channel: `[channels]`.
+    /// A number for each channel of the `[batch, channels, height, width]` sums of a convolution: `[channels]`; or for each
+    /// column of those of a matrix product, side by side: `[columns]`.
     pub bias: Option<View>,
     /// One for each element: row-major, of the extents of the sums.
     pub residual: Option<View>,
@@ -30,12 +36,24 @@ impl Finish {
         self.bias.iter().chain(&self.residual)
     }
 
-    /// Makes it ready for a run.
+    /// An error unless it fits `out`, which is to be row-major and of f32, and whose biases go along dimension `axis`.
+    pub(crate) fn check(&self, kernel: &'static str, out: &View, axis: usize) -> Result<(), KernelError> {
+        let fits = |view: &View, dims: &[usize]| view.dtype == DType::F32 && view.dims == dims;
+        let bias = self.bias.as_ref().is_none_or(|bias| fits(bias, &out.dims[axis..=axis]));
+        let residual = self.residual.as_ref().is_none_or(|it| fits(it, &out.dims) && it.is_row_major());
+        if bias && residual && out.dtype == DType::F32 && out.is_row_major() {
+            return Ok(());
+        }
+        Err(KernelError::operand(kernel, format!("{self:?} does not fit the result {out}")))
+    }
+
+    /// Makes it ready for a run, for sums whose rows are channels, each of which has a bias.
     pub(crate) fn start(&self, cx: &Cx<'_>, path: KernelPath, out: &View) -> Finisher {
         let origin = |view: &View| cx.origin(view).cast::<f32>().cast_const();
         Finisher {
             rows: rows(path),
             bias: self.bias.as_ref().map_or((std::ptr::null(), 0), |bias| (origin(bias), bias.strides[0])),
+            by_column: false,
             out: origin(out),
             residual: self.residual.as_ref().map(origin),
             bounds: Bounds {
@@ -46,12 +64,20 @@ impl Finish {
             },
         }
     }
+
+    /// The same for sums that have a bias for each column.
+    pub(crate) fn start_by_column(&self, cx: &Cx<'_>, path: KernelPath, out: &View) -> Finisher {
+        Finisher { by_column: self.bias.is_some(), ..self.start(cx, path, out) }
+    }
 }
 
 /// A [`Finish`] over the memory of a run.
 pub(crate) struct Finisher {
     rows: unsafe fn(&Rows),
+    /// The first bias, and elements between them.
     bias: (*const f32, isize),
+    /// Whether biases belong to columns, side by side, and not to rows.
+    by_column: bool,
     /// The first element of the sums, and of what is added to them.
     out: *const f32,
     residual: Option<*const f32>,
@@ -78,9 +104,10 @@ struct Rows {
     step: isize,
     rows: usize,
     columns: usize,
-    /// The bias of the first row, and elements between biases.
+    /// The bias of the first row or column, and elements between those of rows.
     bias: *const f32,
     bias_step: isize,
+    by_column: bool,
     /// Null if there is none.
     residual: *const f32,
     bounds: Bounds,
@@ -101,17 +128,39 @@ impl Finisher {
         self.residual.map_or(std::ptr::null(), |start| start.wrapping_byte_add(distance))
     }
 
-    /// Finishes `columns` elements of each of `count` channels from `channel` on; the first is at `to`, the next one's `step`
-    /// elements from there.
+    /// Finishes the elements of the columns `columns` in each of `count` rows from `row` on; the first is at `to`, the next
+    /// row's `step` elements from there.
     ///
     /// # Safety
-    /// They are elements of the result, of one image; nobody else works on them; the processor supports the path.
-    pub unsafe fn run(&self, channel: usize, count: usize, to: *mut f32, step: isize, columns: usize) {
-        let (bias, bias_step) = self.bias(channel);
-        let (residual, bounds) = (self.residual(to), self.bounds);
+    /// They are elements of the result, of one image or matrix; nobody else works on them; the processor supports the path.
+    pub unsafe fn run(&self, row: usize, count: usize, to: *mut f32, step: isize, columns: Range<usize>) {
+        let by_column = self.by_column;
+        let (bias, bias_step) = if by_column { (self.bias(columns.start).0, 0) } else { self.bias(row) };
+        let (residual, bounds, columns) = (self.residual(to), self.bounds, columns.len());
         // SAFETY: the caller's contract; biases and residuals were checked with the result.
         unsafe {
-            (self.rows)(&Rows { to, step, rows: count, columns, bias, bias_step, residual, bounds });
+            (self.rows)(&Rows {
+                to,
+                step,
+                rows: count,
+                columns,
+                bias,
+                bias_step,
+                by_column,
+                residual,
+                bounds,
+            });
+        }
+    }
+
+    /// Asks for what will be added to `columns` elements of each of `count` rows, as for [`Finisher::run`].
+    pub fn prefetch(&self, count: usize, to: *const f32, step: isize, columns: usize) {
+        if self.residual.is_none() {
+            return;
+        }
+        for row in 0..count as isize {
+            let from = self.residual(to.wrapping_offset(row * step));
+            (0..columns).step_by(LINE).for_each(|column| prefetch(from.wrapping_add(column)));
         }
     }
 
@@ -129,7 +178,7 @@ impl Finisher {
                 let to = cx.origin(out).cast::<f32>().wrapping_add(plane * places);
                 // SAFETY: a plane of the checked result, which is this thread's; the program's builder found the path
                 // supported.
-                unsafe { self.run(plane % channels, 1, to, 0, places) };
+                unsafe { self.run(plane % channels, 1, to, 0, 0..places) };
             }
         });
     }
@@ -151,8 +200,18 @@ impl OfChannel {
     #[inline(always)]
     pub unsafe fn vector<V: Vector>(&self, sums: V, at: isize, n: usize) -> V {
         // SAFETY: the caller's contract.
+        unsafe { self.biased(sums, V::splat(self.bias), at, n) }
+    }
+
+    /// The same with biases of their own.
+    ///
+    /// # Safety
+    /// As for [`OfChannel::vector`].
+    #[inline(always)]
+    unsafe fn biased<V: Vector>(&self, sums: V, bias: V, at: isize, n: usize) -> V {
+        // SAFETY: the caller's contract.
         unsafe {
-            let mut sums = sums.add(V::splat(self.bias));
+            let mut sums = sums.add(bias);
             if !self.residual.is_null() {
                 let from = self.residual.wrapping_offset(at);
                 sums = sums.add(if n == V::LANES { V::load(from) } else { V::load_first(from, n) });
@@ -189,11 +248,11 @@ unsafe fn finish<V: Vector>(r: &Rows) {
             let to = to.wrapping_add(column);
             // SAFETY: the caller's contract.
             unsafe {
-                if n == V::LANES {
-                    of.vector(V::load(to), column as isize, n).store(to);
-                } else {
-                    of.vector(V::load_first(to, n), column as isize, n).store_first(to, n);
-                }
+                let load =
+                    |from: *const f32| if n == V::LANES { V::load(from) } else { V::load_first(from, n) };
+                let bias = if r.by_column { load(of.bias.wrapping_add(column)) } else { V::splat(of.bias) };
+                let done = of.biased(load(to), bias, column as isize, n);
+                if n == V::LANES { done.store(to) } else { done.store_first(to, n) }
             }
         }
     }

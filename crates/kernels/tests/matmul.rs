@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{Data, Value, close, indices, kernel_case, position};
-use outgrow_kernels::{KernelPath, MatMul, View};
+use common::{Case, Data, Value, close, indices, kernel_case, position, run_case};
+use outgrow_kernels::{BinaryOp, Finish, Instr, KernelPath, Literal, Map, MatMul, ProgramBuilder, View};
 use outgrow_tensor::{DType, RngKey};
 
 /// Runs a product and compares every element with a sum in f64 (or wrapping integers).
@@ -215,6 +215,89 @@ fn order_of_summation(dtype: DType) {
         );
         compare("batch", batched, &|i| i);
     }
+}
+
+#[test]
+fn finished_sums_have_the_bits_of_separate_steps() {
+    let mut rng = RngKey::new(27).stream();
+    let sizes: [(&[usize], usize, usize, usize); 9] = [
+        // One block and several, whole and ragged tiles; few columns, whose product is transposed; one row; a batch; sums of
+        // nothing.
+        (&[], 28, 64, 96),
+        (&[], 61, 83, 1300),
+        (&[], 300, 70, 40),
+        (&[], 200, 3, 50),
+        (&[], 1, 130, 70),
+        (&[], 50, 1, 33),
+        (&[2, 2], 17, 35, 48),
+        (&[5], 6, 2, 7),
+        (&[], 5, 20, 0),
+    ];
+    for (dtype, (batch, m, n, k)) in [DType::F32, DType::BF16].into_iter().flat_map(|t| sizes.map(|s| (t, s)))
+    {
+        let dims = |rows, columns| [batch, &[rows, columns]].concat();
+        let (a, b, c) = (dims(m, k), dims(k, n), dims(m, n));
+        let count = |d: &[usize]| d.iter().product::<usize>();
+        for (bias, residual, low, high) in [
+            (true, false, f32::NEG_INFINITY, f32::INFINITY),
+            (false, true, 0.0, f32::INFINITY),
+            (true, true, 0.0, 3.0),
+        ] {
+            let mut data =
+                vec![Data::random(dtype, count(&a), &mut rng), Data::random(dtype, count(&b), &mut rng)];
+            data.extend([n, count(&c)].map(|n| Data::random(DType::F32, n, &mut rng)));
+            data.extend([count(&c); 3].map(|n| Data::zeros(DType::F32, n)));
+            let view = |i: u32| View::whole(i, DType::F32, c.clone());
+            let bias_view = View::whole(2, DType::F32, [n]);
+            let build = |builder: &mut ProgramBuilder| {
+                let product = |to| {
+                    let (a, b) = (View::whole(0, dtype, a.clone()), View::whole(1, dtype, b.clone()));
+                    MatMul::new(a, b, view(to)).unwrap()
+                };
+                builder.push(product(4));
+                let (mut code, mut inputs) = (vec![Instr::Load(0)], vec![view(4)]);
+                let biases = bias.then(|| bias_view.broadcast(&c, &[c.len() - 1]));
+                for other in biases.into_iter().chain(residual.then(|| view(3))) {
+                    inputs.push(other);
+                    code.push(Instr::Load(inputs.len() - 1));
+                    code.push(Instr::Binary(BinaryOp::Add, code.len() - 2, code.len() - 1));
+                }
+                code.push(Instr::Const(Literal::F32(low)));
+                code.push(Instr::Binary(BinaryOp::Max, code.len() - 1, code.len() - 2));
+                code.push(Instr::Const(Literal::F32(high)));
+                code.push(Instr::Binary(BinaryOp::Min, code.len() - 2, code.len() - 1));
+                builder.push(Map::new(&c, &code, inputs, vec![(code.len() - 1, view(5))]).unwrap());
+                let (bias, residual) = (bias.then(|| bias_view.clone()), residual.then(|| view(3)));
+                let finish = Finish { bias, residual, low, zero_is_positive: false, high };
+                builder.push(product(6).finished(finish).unwrap());
+            };
+            for (path, after) in run_case(&Case { data: data.clone(), build: &build }).unwrap() {
+                let same = after[5].as_bytes() == after[6].as_bytes();
+                assert!(same, "{dtype} {batch:?} {m}x{k}x{n} {bias} {residual} on {path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_the_sums_is_refused() {
+    let view = |d: &[usize]| View::whole(0, DType::F32, d);
+    let product = |c: View| MatMul::new(view(&[4, 2]), view(&[2, 3]), c);
+    let c = View::whole(1, DType::F32, [4, 3]);
+    let finish = Finish { bias: None, residual: None, low: 0.0, zero_is_positive: true, high: 6.0 };
+    assert!(product(c.clone()).unwrap().finished(finish.clone()).is_ok());
+    for (bias, residual) in [
+        (Some(view(&[4])), None),
+        (Some(view(&[1, 3])), None),
+        (Some(view(&[6]).sliced(0, 0, 3, 2)), None),
+        (None, Some(view(&[3, 4]))),
+        (None, Some(view(&[3, 4]).permuted(&[1, 0]))),
+    ] {
+        let finish = Finish { bias, residual, ..finish.clone() };
+        assert!(product(c.clone()).unwrap().finished(finish).is_err());
+    }
+    let columns = View::whole(1, DType::F32, [3, 4]).permuted(&[1, 0]);
+    assert!(product(columns).unwrap().finished(finish).is_err());
 }
 
 /// The largest and the mean square error of a product against f64, relative to what its terms add up to in magnitude.

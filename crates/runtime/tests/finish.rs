@@ -1,4 +1,4 @@
-//! Convolutions take the bias, the shortcut and the bounds that follow them, and only those.
+//! Convolutions and matrix products take the bias, the shortcut and the bounds that follow them, and only those.
 
 use outgrow_ir::{Builder, Dim, Graph, InputRole, TensorType, Value, interpret};
 use outgrow_runtime::{
@@ -198,4 +198,78 @@ fn no_images_have_no_bias() {
     let y = b.add(sums, shortcut);
     b.output("y", y);
     check(&b.finish().unwrap(), 1);
+}
+
+/// A product of rows with a matrix, and what `follows` makes of its sums and of a residual.
+fn product(dtype: DType, rows: &[usize], follows: impl FnOnce(&mut Builder, Value, Value) -> Value) -> Graph {
+    let mut b = Builder::new("product");
+    let dims = |last| rows.iter().copied().chain([last]).collect::<Vec<_>>();
+    let x = b.input("x", InputRole::Data, TensorType::new(dtype, dims(40)));
+    let residual = b.input("residual", InputRole::Data, TensorType::new(DType::F32, dims(24)));
+    let w = b.param("w", dtype, &[40, 24]);
+    let sums = b.dot_as(DType::F32, x, w, (&[], &[]), (&[rows.len()], &[0]));
+    let y = follows(&mut b, residual, sums);
+    b.output("y", y);
+    b.finish().unwrap()
+}
+
+fn with_bias(b: &mut Builder, sums: Value) -> Value {
+    let bias = b.param("bias", DType::F32, &[24]);
+    let dims = b.dims(sums);
+    let spread = b.broadcast_axis(bias, &dims, dims.len() - 1);
+    b.add(sums, spread)
+}
+
+#[test]
+fn biases_shortcuts_and_bounds_are_one_step_with_their_product() {
+    for dtype in [DType::F32, DType::BF16] {
+        for rows in [&[30][..], &[1], &[2, 9]] {
+            check(&product(dtype, rows, |b, _, sums| with_bias(b, sums)), 1);
+            check(&product(dtype, rows, |b, residual, sums| b.add(residual, sums)), 1);
+            check(
+                &product(dtype, rows, |b, residual, sums| {
+                    let y = with_bias(b, sums);
+                    let y = b.add(y, residual);
+                    b.relu(y)
+                }),
+                1,
+            );
+            // What is there is done to the sums, and the rest is a step of its own.
+            check(
+                &product(dtype, rows, |b, residual, sums| {
+                    let y = with_bias(b, sums);
+                    let y = b.tanh(y);
+                    b.mul(y, residual)
+                }),
+                2,
+            );
+        }
+    }
+}
+
+/// A bias for each row is none for each column.
+#[test]
+fn biases_of_rows_are_a_step_of_their_own() {
+    check(
+        &product(DType::F32, &[30], |b, _, sums| {
+            let bias = b.param("bias", DType::F32, &[30]);
+            let spread = b.broadcast_axis(bias, &b.dims(sums), 0);
+            b.add(sums, spread)
+        }),
+        2,
+    );
+}
+
+/// A product whose sums are rounded to bf16 takes nothing: what follows reads what was rounded.
+#[test]
+fn sums_that_are_rounded_take_nothing() {
+    let mut b = Builder::new("product");
+    let x = b.input("x", InputRole::Data, TensorType::new(DType::BF16, [30usize, 40]));
+    let w = b.param("w", DType::BF16, &[40, 24]);
+    let sums = b.dot(x, w, (&[], &[]), (&[1], &[0]));
+    let y = b.relu(sums);
+    b.output("y", y);
+    let graph = b.finish().unwrap();
+    let steps = steps(&graph);
+    assert!(steps.iter().any(|step| step.ops == "dot" && step.kernel == "matmul"), "{steps:?}");
 }

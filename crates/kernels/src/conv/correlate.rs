@@ -535,7 +535,7 @@ impl Correlation {
             // SAFETY: the caller's contract.
             unsafe {
                 let to = out.wrapping_offset(self.out_start + at);
-                finisher.run(first, channels.len(), to, across_channels, columns);
+                finisher.run(first, channels.len(), to, across_channels, 0..columns);
             }
         }
     }

@@ -214,13 +214,7 @@ impl Conv2d {
     /// # Errors
     /// When the views do not fit the result.
     pub fn finished(mut self, finish: Finish) -> Result<Self, KernelError> {
-        let y = &self.conv.y;
-        let fits = |view: &View, dims: &[usize]| view.dtype == DType::F32 && view.dims == dims;
-        let bias = finish.bias.as_ref().is_none_or(|bias| fits(bias, &y.dims[1..2]));
-        let residual = finish.residual.as_ref().is_none_or(|it| fits(it, &y.dims) && it.is_row_major());
-        if !(bias && residual && fits(y, &y.dims) && y.is_row_major()) {
-            return Err(KernelError::operand("conv2d", format!("{finish:?} does not fit the result {y}")));
-        }
+        finish.check("conv2d", &self.conv.y, 1)?;
         self.conv.finish = Some(finish);
         Ok(self)
     }

@@ -160,7 +160,8 @@ pub(crate) struct Product<'a> {
     pub out: &'a dyn Output,
     /// Whether it is added to what the result holds.
     pub add: bool,
-    /// What finishes the result, whose rows are channels from this one on and whose columns are neighbours. Not on AMX.
+    /// What finishes the result, whose rows are its rows (of a convolution, channels) from this one on, and whose columns are
+    /// neighbours. Neither on AMX nor where there are no inner positions.
     pub finish: Option<(&'a Finisher, usize)>,
 }
 
@@ -249,14 +250,18 @@ impl Product<'_> {
                                 (tile.left, tile.left_step) =
                                     (scratch.wrapping_add((rows.start - first) * units), rows.len());
                             }
+                            let step = self.out.row_step();
+                            let to = out.vectors[0].0.wrapping_offset(rows.start as isize * step);
+                            if let Some((finisher, _)) = finish {
+                                finisher.prefetch(rows.len(), to, step, width);
+                            }
                             // SAFETY: the operands are packed, or in place.
                             unsafe { self.tile(rows.clone(), vectors, &mut tile, &out, tile_buffer) };
-                            if let Some((finisher, channel)) = finish {
-                                let first = rows.start as isize * self.out.row_step();
-                                let to = out.vectors[0].0.wrapping_offset(first);
-                                let step = self.out.row_step();
+                            if let Some((finisher, first)) = finish {
                                 // SAFETY: the tile's elements, which are complete.
-                                unsafe { finisher.run(channel + rows.start, rows.len(), to, step, width) };
+                                unsafe {
+                                    finisher.run(first + rows.start, rows.len(), to, step, j..j + width)
+                                };
                             }
                         }
                     }

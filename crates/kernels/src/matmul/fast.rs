@@ -5,6 +5,7 @@ use super::loops::batch_offset;
 use crate::error::KernelError;
 use crate::gemm::{
     Blocks, Columns, Matrix, PackedColumns, Plain, Product, RightOperand, Rows, Source, Tiles, left_stays,
+    part,
 };
 use crate::kernel::Cx;
 use crate::memory::AlignedBytes;
@@ -14,6 +15,7 @@ use crate::threads::share;
 use crate::view::View;
 use crate::weight::{Layout, Packer};
 use outgrow_tensor::DType;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How a product is run on one path: chosen from extents and strides, without influence on bits.
@@ -142,6 +144,9 @@ impl MatMul {
         let (row_parts, column_parts) =
             if batch >= cx.pool.threads() { (1, 1) } else { o.grid(&plan.tiles, cx.pool.threads()) };
         let parts = row_parts * column_parts;
+        let finisher = self.finish.as_ref().map(|it| it.start_by_column(cx, self.path, &self.c));
+        // What tiles cannot finish is finished when a thread's part of the sums is complete.
+        let by_tile = !plan.transposed && plan.tiles.parts == 0 && o.k > 0;
         cx.parallel(batch * parts, plan.cost_ns, &|thread, range| {
             for task in range {
                 let (index, row, column) = (task / parts, task % parts / column_parts, task % column_parts);
@@ -169,17 +174,34 @@ impl MatMul {
                     right: packed.as_ref().map_or(&right as &dyn RightOperand, |packed| packed),
                     out: &Plain { start: c, row_step: o.out[0], column_step: o.out[1] },
                     add: false,
-                    finish: None,
+                    finish: finisher.as_ref().filter(|_| by_tile).map(|it| (it, 0)),
                 };
                 let panels = share(o.m.div_ceil(plan.tiles.rows), row, row_parts);
                 let tiles = share(o.n.div_ceil(plan.tiles.columns()), column, column_parts);
                 let columns = tiles.start * plan.tiles.columns()..(tiles.end * plan.tiles.columns()).min(o.n);
                 // SAFETY: the views were checked; parts of the result are disjoint; the scratch memory is this
                 // thread's.
-                unsafe { product.compute(panels, columns, cx.scratch(thread).cast()) };
+                unsafe { product.compute(panels.clone(), columns.clone(), cx.scratch(thread).cast()) };
+                if let Some(finisher) = finisher.as_ref().filter(|_| !by_tile) {
+                    let count = o.m.div_ceil(plan.tiles.rows);
+                    let rows = panel_rows(o.m, panels, count);
+                    let (rows, columns) = if plan.transposed { (columns, rows) } else { (rows, columns) };
+                    let step = self.n as isize;
+                    let to = c.wrapping_add(rows.start * self.n + columns.start);
+                    // SAFETY: this thread's elements of the result, which is row-major, and complete.
+                    unsafe { finisher.run(rows.start, rows.len(), to, step, columns) };
+                }
             }
         });
     }
+}
+
+/// The rows of some of the `count` panels that `m` rows are cut into.
+fn panel_rows(m: usize, panels: Range<usize>, count: usize) -> Range<usize> {
+    if panels.is_empty() {
+        return 0..0;
+    }
+    part(m, panels.start, count).start..part(m, panels.end - 1, count).end
 }
 
 impl Oriented {

@@ -4,6 +4,7 @@ mod fast;
 mod loops;
 
 use crate::error::KernelError;
+use crate::finish::Finish;
 use crate::kernel::sealed::Sealed;
 use crate::kernel::{Cx, Kernel, Scratch};
 use crate::number::Bits16;
@@ -27,6 +28,8 @@ pub struct MatMul {
     m: usize,
     n: usize,
     k: usize,
+    finish: Option<Finish>,
+    path: KernelPath,
     /// How the fast kernels run it, where they do: results in f32.
     plan: Option<fast::Plan>,
 }
@@ -60,7 +63,21 @@ impl MatMul {
                 "a matching number type",
             ));
         }
-        Ok(Self { a, b, c, batch, m, n, k, plan: None })
+        Ok(Self { a, b, c, batch, m, n, k, finish: None, path: KernelPath::Portable, plan: None })
+    }
+
+    /// With what follows element by element; the result is row-major and of f32, and the bias, if there is one, has stride
+    /// one.
+    ///
+    /// # Errors
+    /// When the views do not fit the result.
+    pub fn finished(mut self, finish: Finish) -> Result<Self, KernelError> {
+        finish.check(NAME, &self.c, self.c.rank() - 1)?;
+        if let Some(bias) = finish.bias.as_ref().filter(|bias| !bias.is_row_major()) {
+            return Err(KernelError::operand(NAME, format!("the biases {bias} do not lie side by side")));
+        }
+        self.finish = Some(finish);
+        Ok(self)
     }
 }
 
@@ -76,6 +93,7 @@ impl Kernel for MatMul {
     }
 
     fn prepare(&mut self, path: KernelPath) {
+        self.path = path;
         self.plan = (self.c.dtype == DType::F32).then(|| self.plan(path));
     }
 
@@ -84,7 +102,7 @@ impl Kernel for MatMul {
     }
 
     fn reads(&self) -> Vec<&View> {
-        vec![&self.a, &self.b]
+        [&self.a, &self.b].into_iter().chain(self.finish.iter().flat_map(Finish::reads)).collect()
     }
 
     fn writes(&self) -> Vec<&View> {

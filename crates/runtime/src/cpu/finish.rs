@@ -1,27 +1,59 @@
-//! Convolutions with the group that follows them: a bias, a shortcut and bounds are done to the sums while they are in
-//! registers or in the cache.
+//! Convolutions and matrix products with the group that follows them: a bias, a shortcut and bounds are done to the sums while
+//! they are in registers or in the cache.
 
-use super::location::Location;
+use super::location::{Location, reshape};
 use super::lower::Lowering;
 use super::storage::Make;
 use outgrow_ir::{Diagnostics, Op, Value};
-use outgrow_kernels::{Conv2d, Finish, KernelError, Literal, View};
+use outgrow_kernels::{Conv2d, Finish, Kernel, KernelError, Literal, MatMul, View};
+use outgrow_tensor::DType;
 
-/// The first nodes of a group, which are done to the sums of a convolution.
+/// The first nodes of a group, which are done to the sums of a kernel.
 struct Follower {
     nodes: Vec<Value>,
     finish: Finish,
 }
 
+/// The sums of a kernel.
+pub struct Sums {
+    /// Extents of the result, as the kernel sees it.
+    pub dims: Vec<usize>,
+    /// The dimension along which a bias goes.
+    pub axis: usize,
+}
+
+/// A kernel that can finish its sums.
+pub trait Finishes: Kernel + Sized + 'static {
+    /// What the kernel is called.
+    const NAME: &'static str;
+
+    /// The kernel with what follows it.
+    fn finished(self, finish: Finish) -> Result<Self, KernelError>;
+}
+
+macro_rules! finishes {
+    ($($kernel:ident $name:literal),*) => {
+        $(impl Finishes for $kernel {
+            const NAME: &'static str = $name;
+
+            fn finished(self, finish: Finish) -> Result<Self, KernelError> {
+                $kernel::finished(self, finish)
+            }
+        })*
+    };
+}
+finishes!(Conv2d "conv2d", MatMul "matmul");
+
 impl Lowering<'_> {
-    /// Lowers a convolution with what follows it, if there is anything that it can finish its sums with.
-    pub fn finished(
+    /// Lowers a value to a kernel with what follows it, if there is anything that it can finish its sums with.
+    pub fn finished<K: Finishes>(
         &mut self,
         value: Value,
         operands: &[View; 2],
-        make: impl FnOnce([View; 3]) -> Result<Conv2d, KernelError> + 'static,
+        sums: &Sums,
+        make: impl FnOnce([View; 3]) -> Result<K, KernelError> + 'static,
     ) -> Result<bool, Diagnostics> {
-        let Follower { nodes, finish } = self.follower(value)?;
+        let Follower { nodes, finish } = self.follower(value, sums)?;
         let Some(last) = nodes.last() else {
             // What was made ready has a description of its own.
             self.describe(&[value]);
@@ -32,21 +64,26 @@ impl Lowering<'_> {
         let mut reads = operands.to_vec();
         reads.extend(finish.bias.iter().chain(&finish.residual).cloned());
         let out = self.result(*last);
+        let out = reshape(&out, &sums.dims).expect("invariant: a fresh result is row-major");
         let make: Make = Box::new(move |reads, mut writes| {
             let mut reads = reads.into_iter();
             let mut next = || reads.next().expect("invariant: steps keep the number of their views");
-            let conv = make([next(), next(), writes.swap_remove(0)])?;
+            let kernel = make([next(), next(), writes.swap_remove(0)])?;
             let bias = finish.bias.is_some().then(&mut next);
             let residual = finish.residual.is_some().then(&mut next);
-            Ok(Box::new(conv.finished(Finish { bias, residual, ..finish })?))
+            Ok(Box::new(kernel.finished(Finish { bias, residual, ..finish })?))
         });
-        self.emit("conv2d", reads, vec![out], false, make);
+        self.emit(K::NAME, reads, vec![out], false, make);
+        // What limits the step is how it multiplies, whatever it finishes its sums with.
+        if let Some(step) = self.steps.last_mut() {
+            step.info.bf16 = operands.iter().all(|view| view.dtype == DType::BF16);
+        }
         Ok(true)
     }
 
-    /// The nodes of the group that reads a convolution, one after the other, as far as each is alone to read what is before
+    /// The nodes of the group that reads a value, one after the other, as far as each is alone to read what is before
     /// it, adds or bounds in the order of [`Finish`], and reads nothing else that is not there yet.
-    fn follower(&mut self, value: Value) -> Result<Follower, Diagnostics> {
+    fn follower(&mut self, value: Value, sums: &Sums) -> Result<Follower, Diagnostics> {
         let (low, high) = (f32::NEG_INFINITY, f32::INFINITY);
         let mut finish = Finish { bias: None, residual: None, low, zero_is_positive: false, high };
         let (mut last, mut nodes) = (value, Vec::new());
@@ -59,53 +96,13 @@ impl Lowering<'_> {
                 break;
             }
             self.make_ready(other)?;
-            if !self.add_to(&mut finish, &self.graph.node(node).op, a == last, &self.place(other)) {
+            if !add_to(&mut finish, sums, &self.graph.node(node).op, a == last, &self.place(other)) {
                 break;
             }
             nodes.push(node);
             last = node;
         }
         Ok(Follower { nodes, finish })
-    }
-
-    /// Adds an op on the sums and another value to what is done to them; `first` says whether the sums are its first operand.
-    /// Says whether that is possible.
-    fn add_to(&self, finish: &mut Finish, op: &Op, first: bool, other: &Location) -> bool {
-        let is_bounded = finish.low != f32::NEG_INFINITY || finish.high != f32::INFINITY;
-        match (op, other) {
-            (Op::Add(_), Location::View(view)) if !is_bounded && finish.residual.is_none() => {
-                // What has no elements may have any strides, and no number for a channel.
-                if let [0, step, 0, 0] = view.strides[..]
-                    && finish.bias.is_none()
-                    && view.elements() > 0
-                {
-                    let (dims, strides) = (vec![view.dims[1]], vec![step]);
-                    finish.bias = Some(View { dims, strides, ..view.clone() });
-                    return true;
-                }
-                let fits = view.dims.len() == 4 && view.is_row_major();
-                finish.residual = fits.then(|| view.clone());
-                fits
-            }
-            (Op::Max(_) | Op::Min(_), Location::Splat(Literal::F32(bound))) => {
-                // Of two zeros, a maximum or minimum gives the second operand.
-                let bound = *bound;
-                let second_zero = first && bound == 0.0;
-                match op {
-                    _ if bound.is_nan() => false,
-                    Op::Max(_) if !(is_bounded || second_zero && bound.is_sign_negative()) => {
-                        (finish.low, finish.zero_is_positive) = (bound, second_zero);
-                        true
-                    }
-                    Op::Min(_) if finish.high == f32::INFINITY && !second_zero => {
-                        finish.high = bound;
-                        true
-                    }
-                    _ => false,
-                }
-            }
-            _ => false,
-        }
     }
 
     /// The only node that reads a value that is no output.
@@ -116,4 +113,53 @@ impl Lowering<'_> {
             _ => None,
         }
     }
+}
+
+/// Adds an op on the sums and another value to what is done to them; `first` says whether the sums are its first operand.
+/// Says whether that is possible.
+fn add_to(finish: &mut Finish, sums: &Sums, op: &Op, first: bool, other: &Location) -> bool {
+    let is_bounded = finish.low != f32::NEG_INFINITY || finish.high != f32::INFINITY;
+    match (op, other) {
+        (Op::Add(_), Location::View(view)) if !is_bounded && finish.residual.is_none() => {
+            let Some(view) = reshape(view, &sums.dims) else { return false };
+            if finish.bias.is_none()
+                && let Some(bias) = bias(&view, sums)
+            {
+                finish.bias = Some(bias);
+                return true;
+            }
+            let fits = view.is_row_major();
+            finish.residual = fits.then_some(view);
+            fits
+        }
+        (Op::Max(_) | Op::Min(_), Location::Splat(Literal::F32(bound))) => {
+            // Of two zeros, a maximum or minimum gives the second operand.
+            let bound = *bound;
+            let second_zero = first && bound == 0.0;
+            match op {
+                _ if bound.is_nan() => false,
+                Op::Max(_) if !(is_bounded || second_zero && bound.is_sign_negative()) => {
+                    (finish.low, finish.zero_is_positive) = (bound, second_zero);
+                    true
+                }
+                Op::Min(_) if finish.high == f32::INFINITY && !second_zero => {
+                    finish.high = bound;
+                    true
+                }
+                _ => false,
+            }
+        }
+        _ => false,
+    }
+}
+
+/// What is added to sums as a bias: the same number wherever the index along the axis is the same.
+fn bias(view: &View, sums: &Sums) -> Option<View> {
+    let (extent, step) = (view.dims[sums.axis], view.strides[sums.axis]);
+    let others = view.dims.iter().zip(&view.strides).enumerate().filter(|(d, _)| *d != sums.axis);
+    let repeats = others.into_iter().all(|(_, (extent, step))| *extent == 1 || *step == 0);
+    let is_last = sums.axis + 1 == view.dims.len();
+    // What has no elements may have any strides. Biases of neighbours are read as vectors.
+    let fits = view.elements() > 0 && repeats && (!is_last || step == 1 || extent == 1);
+    fits.then(|| View { dims: vec![extent], strides: vec![step], ..view.clone() })
 }

@@ -1,5 +1,6 @@
 //! Single ops to kernels.
 
+use super::finish::Sums;
 use super::location::{Location, merged, reshape};
 use super::lower::Lowering;
 use super::storage::Make;
@@ -39,7 +40,7 @@ impl Lowering<'_> {
     pub fn node(&mut self, value: Value) -> Result<(), Diagnostics> {
         let node = self.graph.node(value);
         match &node.op {
-            Op::Dot(dot) => self.dot(value, dot),
+            Op::Dot(dot) => self.dot(value, dot)?,
             Op::Concat(op) => self.concat(value, op.axis),
             Op::Pad(op) => {
                 let number = Literal::from_f64(node.ty.dtype, op.value.0);
@@ -59,7 +60,8 @@ impl Lowering<'_> {
                     Ok(if together { conv.together() } else { conv })
                 };
                 let operands = [self.widened(node.inputs[0]), self.widened(node.inputs[1])];
-                if node.ty.dtype == DType::F32 && self.finished(value, &operands, make)? {
+                let sums = Sums { dims: self.dims(value), axis: 1 };
+                if node.ty.dtype == DType::F32 && self.finished(value, &operands, &sums, make)? {
                     return Ok(());
                 }
                 self.sums(value, |lowering, y| {
@@ -225,7 +227,7 @@ impl Lowering<'_> {
         })
     }
 
-    fn dot(&mut self, value: Value, dot: &Dot) {
+    fn dot(&mut self, value: Value, dot: &Dot) -> Result<(), Diagnostics> {
         let (x, y) = (self.graph.node(value).inputs[0], self.graph.node(value).inputs[1]);
         let (x_free, y_free) = dot.free(self.dims(x).len(), self.dims(y).len());
         // Both operands must walk the contracted dimensions in one order: that of the operand with the more of them
@@ -238,9 +240,17 @@ impl Lowering<'_> {
         let b = self.matrix(y, &dot.rhs_batch, &y_inner, &y_free);
         let mut dims = a.dims[..dot.lhs_batch.len()].to_vec();
         dims.extend([a.dims[dot.lhs_batch.len()], b.dims[dot.lhs_batch.len() + 1]]);
+        let sums = Sums { axis: dims.len() - 1, dims };
+        let make = |[a, b, c]: [View; 3]| MatMul::new(a, b, c);
+        if self.graph.ty(value).dtype == DType::F32
+            && self.finished(value, &[a.clone(), b.clone()], &sums, make)?
+        {
+            return Ok(());
+        }
         self.sums(value, |lowering, out| {
-            let c = reshape(&out, &dims).expect("invariant: a fresh result is row-major");
+            let c = reshape(&out, &sums.dims).expect("invariant: a fresh result is row-major");
             lowering.emit("matmul", vec![a, b], vec![c], false, several(|[a, b], c| MatMul::new(a, b, c)));
         });
+        Ok(())
     }
 }
