@@ -227,6 +227,14 @@ fn a_repository_serves_the_newest_good_version_or_those_that_are_named() {
     for (a, b) in output(&foreign).iter().zip(output(&answer)) {
         assert!((a - b).abs() < 1e-4, "{foreign}\n{answer}");
     }
+    // Its rows answer by themselves, so that requests run together, filled up: with the bits of each alone.
+    assert_eq!(client.get("/v2/models/foreign/config").1["max_batch_size"], 64);
+    let pixels =
+        (0..5 * SIZE * SIZE).map(|i| images.get_f64(i % images.elements()) as f32).collect::<Vec<_>>();
+    let five = Tensor::new([5, 1, SIZE, SIZE], pixels).unwrap();
+    let (status, five) = client.infer("foreign", &request("image", &five));
+    let of_three = bits(&output(&foreign));
+    assert_eq!((status, bits(&output(&five))), (200, of_three.iter().copied().cycle().take(50).collect()));
     // Versions that the path names, once they are loaded.
     assert_eq!(client.infer("glyphs/versions/1", &ask).0, 404);
     let policy = |policy: Json| {

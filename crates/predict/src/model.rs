@@ -11,7 +11,7 @@ use outgrow_passes::{FindAttention, Pass as _, narrow_products};
 use outgrow_runtime::{Backend, CompileOptions, StepInfo, Weights};
 use outgrow_tensor::Tensor;
 
-use crate::graph_body::{GraphBody, in_parts};
+use crate::graph_body::{GraphBody, ROWS_MAX, in_parts};
 use crate::interpretation::Interpretation;
 use crate::onnx_graphs::OnnxGraphs;
 use crate::programs::{Key, Program, Programs, Task};
@@ -248,7 +248,7 @@ impl Model {
     pub fn answers_by_rows(&self) -> bool {
         match &self.body {
             Body::Graph(body) => body.by_rows(),
-            Body::Onnx(_) => false,
+            Body::Onnx(body) => body.by_rows(),
         }
     }
 
@@ -257,7 +257,24 @@ impl Model {
         self.check(inputs)?;
         match &self.body {
             Body::Graph(body) => body.rows(inputs),
-            Body::Onnx(_) => Ok(None),
+            Body::Onnx(body) => Ok(body.rows(inputs)),
+        }
+    }
+
+    /// Runs as [`Model::run`], by one of the few programs for rows where the model answers by rows.
+    pub(crate) fn run_by_rows(
+        &self,
+        inputs: &[Tensor],
+        outputs: &[usize],
+    ) -> Result<Vec<Tensor>, Diagnostics> {
+        match &self.body {
+            Body::Graph(_) => self.run(inputs, outputs),
+            Body::Onnx(_) => match self.rows_of(inputs)? {
+                Some(rows) if rows > ROWS_MAX || !rows.is_power_of_two() => {
+                    in_parts(inputs, outputs.len(), rows, ROWS_MAX, &|part, _| self.run(part, outputs))
+                }
+                _ => self.run(inputs, outputs),
+            },
         }
     }
 

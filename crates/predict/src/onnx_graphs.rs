@@ -2,13 +2,13 @@
 //! once it is known what an input holds.
 
 use outgrow_ir::{Diagnostics, Dim, Sizes, Value};
-use outgrow_onnx::{Given, InitialiserRole, OnnxModel};
+use outgrow_onnx::{DimInfo, Given, InitialiserRole, OnnxModel, ValueInfo};
 use outgrow_runtime::Weights;
 use outgrow_tensor::Tensor;
 use std::sync::{Mutex, PoisonError};
 
 use crate::Port;
-use crate::graph_body::part;
+use crate::graph_body::{ROWS_MAX, part};
 use crate::programs::{Key, Task};
 use crate::rows::{is_by_rows, rows_at_a_time, rows_of};
 
@@ -21,6 +21,8 @@ pub(crate) struct OnnxGraphs {
     model: OnnxModel,
     /// Of the last shapes that were new, how many rows run at a time if not all of them.
     at_a_time: Mutex<Vec<(Key, Option<usize>)>>,
+    /// Of the last extents of a row that were new, whether rows answer by themselves.
+    by_rows: Mutex<Vec<(Vec<Vec<usize>>, bool)>>,
 }
 
 impl OnnxGraphs {
@@ -29,7 +31,7 @@ impl OnnxGraphs {
         let weights =
             model.initialisers().filter(|(name, read)| model.role(name, read) != InitialiserRole::Constant);
         let weights = Weights::new(weights.map(|(name, read)| (name.to_owned(), read.tensor.clone())));
-        (Self { model, at_a_time: Mutex::default() }, weights)
+        (Self { model, at_a_time: Mutex::default(), by_rows: Mutex::default() }, weights)
     }
 
     /// What the file declares.
@@ -44,6 +46,55 @@ impl OnnxGraphs {
             None => Port { name: name.clone(), dtype: None, dims: None },
         };
         self.model.outputs.iter().zip(&self.model.output_infos).map(port).collect()
+    }
+
+    /// How many rows these inputs have, if the model answers for each by itself, however many there are.
+    pub fn rows(&self, inputs: &[Tensor]) -> Option<usize> {
+        let rows = rows_of(inputs).filter(|rows| *rows > 0)?;
+        let row = inputs.iter().map(|tensor| tensor.shape().dims()[1..].to_vec()).collect();
+        self.answers_each(row).then_some(rows)
+    }
+
+    /// Whether the file leaves open how many rows there are, and nothing else, and the model answers for each by itself.
+    pub fn by_rows(&self) -> bool {
+        let row = |info: &ValueInfo| {
+            let fixed = |dim: &DimInfo| if let DimInfo::Fixed(n) = dim { Some(*n) } else { None };
+            info.dims.as_ref()?.get(1..)?.iter().map(fixed).collect::<Option<Vec<_>>>()
+        };
+        let rows: Option<Vec<_>> = self.model.inputs.iter().map(row).collect();
+        rows.is_some_and(|row| !row.is_empty() && self.answers_each(row))
+    }
+
+    /// Whether the model answers for each of such rows by itself: the extents of each input but for the first.
+    fn answers_each(&self, row: Vec<Vec<usize>>) -> bool {
+        let is_fixed = |info: &ValueInfo| matches!(info.dims.as_deref(), Some([DimInfo::Fixed(_), ..]));
+        if self.model.inputs.iter().any(is_fixed) {
+            return false;
+        }
+        let lock = || self.by_rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().iter().find(|(known, _)| *known == row).map(|(_, by_rows)| *by_rows);
+        known.unwrap_or_else(|| {
+            let by_rows = self.is_by_rows(&row);
+            let mut known = lock();
+            if known.len() == KNOWN_MAX {
+                known.remove(0);
+            }
+            known.push((row, by_rows));
+            by_rows
+        })
+    }
+
+    /// Whether the graphs for all numbers of such rows that programs are compiled for compute the same of each.
+    fn is_by_rows(&self, row: &[Vec<usize>]) -> bool {
+        let graph = |rows: usize| {
+            let dims = |row: &Vec<usize>| [rows].iter().chain(row).map(|n| Dim::Fixed(*n)).collect();
+            let given: Vec<Given> = row.iter().map(|row| Given::Dims(dims(row))).collect();
+            // What is to know what an input holds is no model of rows.
+            self.model.graph(&given).ok().map(|(graph, _)| graph)
+        };
+        let Some(whole) = graph(ROWS_MAX) else { return false };
+        let mut fewer = (0..ROWS_MAX.ilog2()).map(|i| 1 << i);
+        fewer.all(|rows| graph(rows).is_some_and(|part| is_by_rows([&whole, &part], [ROWS_MAX, rows])))
     }
 
     /// How many rows these inputs have, and how many of them are to run at a time, where that is fewer: the model answers

@@ -43,83 +43,115 @@ pub(crate) fn rows_at_a_time(graph: &Graph, rows: usize) -> Option<usize> {
 enum Kind {
     /// The same.
     Same,
-    /// Row by row of its first dimension what follows from the same rows of the inputs.
-    Rows,
+    /// So many of its first dimension for each row of the inputs, in their order, which follow from that row.
+    Rows(usize),
 }
 
 /// Whether two graphs, made alike for these numbers of rows, compute the same of each row, and of no other.
 pub(crate) fn is_by_rows(graphs: [&Graph; 2], rows: [usize; 2]) -> bool {
     let [whole, part] = graphs;
-    if whole.nodes.len() != part.nodes.len() || whole.outputs.len() != part.outputs.len() {
-        return false;
-    }
-    let mut kinds = Vec::with_capacity(whole.nodes.len());
-    for ((_, a), (_, b)) in whole.iter().zip(part.iter()) {
-        let Some(kind) = kind([a, b], rows, &kinds).filter(|kind| fits([a, b], rows, *kind)) else {
+    // What each value of the whole is, and which value of the part it is there.
+    let (mut kinds, mut there) =
+        (Vec::with_capacity(whole.nodes.len()), Vec::with_capacity(whole.nodes.len()));
+    let mut nodes = part.iter();
+    for (_, a) in whole.iter() {
+        if rows[1] == 1 && repeats_to(a, whole, rows[0]) && kinds[a.inputs[0].index()] == Kind::Same {
+            // To one row nothing is repeated.
+            kinds.push(Kind::Rows(1));
+            there.push(there[a.inputs[0].index()]);
+            continue;
+        }
+        let Some((value, b)) = nodes.next() else { return false };
+        if !a.inputs.iter().map(|input| &there[input.index()]).eq(&b.inputs) {
             return false;
-        };
+        }
+        let Some(kind) = kind([a, b], rows, &kinds, whole) else { return false };
         kinds.push(kind);
+        there.push(value);
     }
-    whole
-        .outputs
-        .iter()
-        .zip(&part.outputs)
-        .all(|(a, b)| a.value == b.value && a.name == b.name && kinds[a.value.index()] == Kind::Rows)
+    let of_rows = |value: Value| kinds[value.index()] == Kind::Rows(1);
+    let mut outputs = whole.outputs.iter().zip(&part.outputs);
+    nodes.next().is_none()
+        && whole.outputs.len() == part.outputs.len()
+        && outputs.all(|(a, b)| there[a.value.index()] == b.value && a.name == b.name && of_rows(a.value))
 }
 
-/// Whether two nodes have the types that such values have.
-fn fits([a, b]: [&Node; 2], rows: [usize; 2], kind: Kind) -> bool {
-    let by_rows = || match (a.ty.dims.split_first(), b.ty.dims.split_first()) {
-        (Some((first, a)), Some((second, b))) => [*first, *second] == rows.map(Dim::Fixed) && a == b,
-        _ => false,
-    };
-    a.ty.dtype == b.ty.dtype && if kind == Kind::Rows { by_rows() } else { a.ty.dims == b.ty.dims }
+/// Whether a node does nothing but repeat its input, of which there is one, for so many rows.
+fn repeats_to(node: &Node, graph: &Graph, rows: usize) -> bool {
+    let Op::Broadcast(_) = &node.op else { return false };
+    let (from, to) = (&graph.ty(node.inputs[0]).dims, &node.ty.dims);
+    from.len() == to.len()
+        && from.first() == Some(&Dim::Fixed(1))
+        && to[0] == Dim::Fixed(rows)
+        && from[1..] == to[1..]
+}
+
+/// How many of the first dimension there are for each row, if both types are alike but for the rows.
+fn per_row([a, b]: [&Node; 2], rows: [usize; 2]) -> Option<usize> {
+    let ((first, a_rest), (second, b_rest)) = (a.ty.dims.split_first()?, b.ty.dims.split_first()?);
+    let each = first.fixed()? / rows[0].max(1);
+    let fits = [*first, *second] == rows.map(|rows| Dim::Fixed(rows * each)) && a_rest == b_rest;
+    fits.then_some(each)
 }
 
 /// What a node is in both graphs, from what the nodes before it are, if it is one of both.
-fn kind([a, b]: [&Node; 2], rows: [usize; 2], kinds: &[Kind]) -> Option<Kind> {
+fn kind([a, b]: [&Node; 2], rows: [usize; 2], kinds: &[Kind], whole: &Graph) -> Option<Kind> {
     // The same op, but for the extents that are written into it.
     let without_dims = |node: &Node| {
         let mut op = node.op.clone();
         op.map_dims(&mut |_| Dim::Fixed(1));
         op
     };
-    if a.inputs != b.inputs || without_dims(a) != without_dims(b) {
+    if without_dims(a) != without_dims(b) || a.ty.dtype != b.ty.dtype {
         return None;
     }
+    let all_same = a.inputs.iter().all(|input| kinds[input.index()] == Kind::Same);
+    if all_same && a.ty.dims == b.ty.dims {
+        return match &a.op {
+            Op::Input(input) if !input.role.is_model() => None,
+            Op::RandomUniform(_) => None,
+            _ => Some(Kind::Same),
+        };
+    }
+    let each = per_row([a, b], rows)?;
+    let rowwise = Some(Kind::Rows(each));
     let of = |i: usize| kinds[a.inputs[i].index()];
-    let all = |kind: Kind| a.inputs.iter().all(|input| kinds[input.index()] == kind);
-    let is_rows = match &a.op {
-        Op::Input(input) if !input.role.is_model() => true,
-        Op::Input(_) | Op::Constant(_) => false,
-        // A value that all rows have.
-        Op::Broadcast(op) if all(Kind::Same) => {
-            return Some(match fits([a, b], rows, Kind::Same) {
-                true => Kind::Same,
-                false if !op.axes.contains(&0) => Kind::Rows,
-                false => return None,
-            });
+    match &a.op {
+        Op::Input(input) if !input.role.is_model() && each == 1 => return rowwise,
+        // What all rows have, and numbers that count within a row.
+        Op::Broadcast(op) if all_same => {
+            let repeated = whole.ty(a.inputs[0]).dims.first() == Some(&Dim::Fixed(1));
+            return rowwise.filter(|_| !op.axes.contains(&0) || repeated);
         }
-        Op::RandomUniform(_) => return None,
-        _ if all(Kind::Same) => false,
-        op if op.rule().elementwise() => all(Kind::Rows).then_some(true)?,
-        Op::Conv2d(_) => (of(0) == Kind::Rows && of(1) == Kind::Same).then_some(true)?,
-        Op::Dot(op) => {
-            let apart = op.lhs_batch.is_empty() && !op.lhs_contract.contains(&0);
-            (apart && of(0) == Kind::Rows && of(1) == Kind::Same).then_some(true)?
+        Op::Iota(op) => return rowwise.filter(|_| op.axis != 0),
+        // Rows stand one after the other, however what is in them is cut.
+        Op::Reshape(_) => return rowwise.filter(|_| !all_same),
+        _ => {}
+    }
+    let row = |i: usize| of(i) == Kind::Rows(each);
+    let all_rows = !a.inputs.is_empty() && (0..a.inputs.len()).all(row);
+    // All but weights and tables have as many of the first dimension as what comes out, and these are the same ones.
+    let keeps = match &a.op {
+        op if op.rule().elementwise() => all_rows,
+        Op::Conv2d(_) => row(0) && of(1) == Kind::Same,
+        Op::Gather(_) => of(0) == Kind::Same && row(1),
+        Op::Dot(op) if op.lhs_batch.is_empty() => {
+            !op.lhs_contract.contains(&0) && row(0) && of(1) == Kind::Same
         }
-        Op::Broadcast(op) => (op.axes.first() == Some(&0)).then_some(true)?,
-        Op::Transpose(op) => (op.axes.first() == Some(&0)).then_some(true)?,
-        Op::ReduceSum(op) => (!op.axes.contains(&0)).then_some(true)?,
-        Op::ReduceMax(op) => (!op.axes.contains(&0)).then_some(true)?,
-        Op::Slice(op) => (op.axis != 0).then_some(true)?,
-        Op::Pad(op) => (op.axis != 0).then_some(true)?,
-        Op::Concat(op) => (op.axis != 0 && all(Kind::Rows)).then_some(true)?,
-        // With the rows first before and after, they are the same ones.
-        Op::Pool2d(_) | Op::Reshape(_) | Op::StopGradient(_) => true,
-        _ => return None,
+        Op::Dot(op) => op.lhs_batch[0] == 0 && op.rhs_batch[0] == 0 && all_rows,
+        Op::Broadcast(op) => op.axes.first() == Some(&0) && all_rows,
+        Op::Transpose(op) => op.axes.first() == Some(&0) && all_rows,
+        Op::ReduceSum(op) => !op.axes.contains(&0) && all_rows,
+        Op::ReduceMax(op) => !op.axes.contains(&0) && all_rows,
+        Op::ArgMax(op) => op.axis != 0 && all_rows,
+        Op::Slice(op) => op.axis != 0 && all_rows,
+        Op::Pad(op) => op.axis != 0 && all_rows,
+        Op::Reverse(op) => op.axis != 0 && all_rows,
+        Op::Concat(op) => op.axis != 0 && all_rows,
+        Op::Pool2d(_) | Op::Attention(_) | Op::StopGradient(_) => all_rows,
+        _ => false,
     };
-    Some(if is_rows { Kind::Rows } else { Kind::Same })
+    rowwise.filter(|_| keeps)
 }
 
 #[cfg(test)]
@@ -138,8 +170,10 @@ mod tests {
     }
 
     fn check(expected: bool, make: impl Fn(&mut Builder, Value, usize) -> Value) {
-        let graphs = [graph(8, &make), graph(2, &make)];
-        assert_eq!(is_by_rows([&graphs[0], &graphs[1]], [8, 2]), expected, "{}", graphs[0]);
+        for rows in [1, 2] {
+            let graphs = [graph(8, &make), graph(rows, &make)];
+            assert_eq!(is_by_rows([&graphs[0], &graphs[1]], [8, rows]), expected, "{}", graphs[0]);
+        }
     }
 
     #[test]
@@ -152,6 +186,28 @@ mod tests {
         });
         check(true, |b, x, _| b.reduce_sum(x, &[1]));
         check(true, |b, x, rows| b.reshape(x, &[Dim::Fixed(rows), Dim::Fixed(3), Dim::Fixed(1)]));
+        // Several of the first dimension for each row, as the tokens of a text.
+        check(true, |b, x, rows| {
+            let y = b.reshape(x, &[Dim::Fixed(rows * 3), Dim::Fixed(1)]);
+            let w = b.param("w", DType::F32, &[1, 4]);
+            let y = b.matmul(y, w);
+            let y = b.reshape(y, &[Dim::Fixed(rows), Dim::Fixed(3), Dim::Fixed(4)]);
+            b.dot(y, y, (&[0], &[0]), (&[2], &[2]))
+        });
+        // A table that all rows read, and numbers that count within each.
+        check(true, |b, x, rows| {
+            let table = b.param("table", DType::F32, &[5, 2]);
+            let (places, whole) =
+                (b.iota(DType::I32, &[Dim::Fixed(rows), Dim::Fixed(3)], 1), b.cast(x, DType::I32));
+            let places = b.add(places, whole);
+            b.gather(table, places)
+        });
+        // What is there once is repeated for each row; where there is one row only, nothing is to be repeated.
+        check(true, |b, x, rows| {
+            let once = b.param("once", DType::F32, &[1, 3]);
+            let each = b.broadcast(once, &[Dim::Fixed(rows), Dim::Fixed(3)], &[0, 1]);
+            b.add(x, each)
+        });
         // A sum over rows that each row gets, rows in another order or place, and a number that hangs on how many they are.
         check(false, |b, x, rows| {
             let sum = b.reduce_sum(x, &[0]);
@@ -159,6 +215,16 @@ mod tests {
             b.add(x, all)
         });
         check(false, |b, x, _| b.reverse(x, 0));
+        check(false, |b, x, rows| {
+            let places = b.iota(DType::F32, &[Dim::Fixed(rows), Dim::Fixed(3)], 0);
+            b.add(x, places)
+        });
+        check(false, |b, x, _| b.dot(x, x, (&[], &[]), (&[1], &[1])));
+        check(false, |b, x, rows| {
+            // Halves that are no rows: as many of the first dimension, but of others.
+            let y = b.transpose(x, &[1, 0]);
+            b.reshape(y, &[Dim::Fixed(rows), Dim::Fixed(3)])
+        });
         check(false, |b, x, _| b.transpose(x, &[1, 0]));
         check(false, |b, x, rows| b.reshape(x, &[Dim::Fixed(rows * 3)]));
         check(false, |b, x, rows| b.mul_scalar(x, 1.0 / rows as f64));

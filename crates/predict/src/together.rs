@@ -43,7 +43,7 @@ impl Model {
         outputs: &[usize],
     ) -> Result<Vec<Vec<Tensor>>, Diagnostics> {
         if let [one] = requests {
-            return Ok(vec![self.run(one, outputs)?]);
+            return Ok(vec![self.run_by_rows(one, outputs)?]);
         }
         let mut each = Vec::with_capacity(requests.len());
         for inputs in requests {
@@ -54,7 +54,7 @@ impl Model {
         }
         let join = |i: usize| joined(requests.iter().map(|inputs| (&inputs[i], 1, 1)));
         let inputs = (0..self.inputs().len()).map(join).collect::<Result<Vec<_>, _>>()?;
-        let answers = self.run(&inputs, outputs)?;
+        let answers = self.run_by_rows(&inputs, outputs)?;
         let (all, mut start) = (each.iter().map(|rows| rows.rows).sum::<usize>(), 0);
         let mut shares = Vec::with_capacity(each.len());
         for Rows { rows, .. } in each {

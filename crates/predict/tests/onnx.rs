@@ -162,3 +162,25 @@ fn shapes_may_follow_from_what_inputs_hold() {
     assert_eq!(model.weight_bytes().0, 16);
     assert_eq!(model.interpretation().unwrap_err().code, "predict.records");
 }
+
+#[test]
+fn requests_run_together_where_rows_answer_by_themselves_with_the_same_bits() {
+    let model = convolution_and(Vec::new(), Vec::new());
+    assert!(model.answers_by_rows());
+    let requests = [images(3, 1), images(0, 2), images(11, 4)].map(|x| [x]);
+    let rows = requests.each_ref().map(|inputs| model.rows(inputs).unwrap().unwrap());
+    assert_eq!(rows.map(|rows| rows.rows), [1, 2, 4]);
+    assert!(rows.iter().all(|other| other.group == rows[0].group));
+    let each: Vec<&[Tensor]> = requests.iter().map(<[Tensor; 1]>::as_slice).collect();
+    let together = model.run_together(&each, &[0]).unwrap();
+    for (inputs, outputs) in each.iter().zip(together) {
+        let alone = model.run(inputs, &[0]).unwrap();
+        assert_eq!(alone, outputs);
+    }
+    // What follows from another input's numbers does not.
+    let x = Tensor::new([2, 2], vec![1.0f32, 0.0, 0.0, 1.0]).unwrap();
+    let (model, inputs) = (self::model(), [x, Tensor::vector(vec![4i64, 1])]);
+    assert!(!model.answers_by_rows());
+    assert_eq!(model.rows(&inputs).unwrap(), None);
+    assert_eq!(model.run_together(&[&inputs], &[0]).unwrap(), [model.run(&inputs, &[0]).unwrap()]);
+}

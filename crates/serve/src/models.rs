@@ -24,6 +24,13 @@ use crate::tally::Tally;
 const RETIRE_LOOK: Duration = Duration::from_millis(1);
 const RETIRE_LOOKS: usize = 200;
 
+/// No more rows run at once than take this long when a version is tried: who comes meanwhile waits for them, and machines
+/// are busy with fewer.
+const WARM_UP_MAX: Duration = Duration::from_millis(250);
+
+/// How long batches of so many rows took.
+type Costs = Vec<(usize, Duration)>;
+
 /// Opens what is at a path.
 pub type Open = dyn Fn(&Path) -> Result<Model, Diagnostics> + Send + Sync;
 
@@ -363,7 +370,7 @@ impl Models {
         if made.is_ok() {
             tracing::info!(target: "outgrow::model", model = name, version = number, "version is served");
         }
-        let made = made.map(|(served, costs)| self.engine.serve(served, self.lane, &costs));
+        let made = made.map(|(served, lane, costs)| self.engine.serve(served, lane, &costs));
         // What was there before is let go of outside the lock.
         let before = self.change(name, number, |version| {
             version.loading = false;
@@ -386,7 +393,7 @@ impl Models {
         number: u64,
         path: &Path,
         open: impl FnOnce() -> Result<Model, Diagnostics> + Send,
-    ) -> Result<(Served, Vec<(usize, Duration)>), Diagnostics> {
+    ) -> Result<(Served, Lane, Costs), Diagnostics> {
         let clock = &**self.engine.clock();
         let background = Background::begin(clock, !self.loaded().is_empty());
         let broken = || -> Diagnostics {
@@ -397,14 +404,22 @@ impl Models {
         };
         let served = background.run(open).ok_or_else(broken)??;
         background.run(|| samples::check(&served, path)).ok_or_else(broken)??;
-        let mut costs = Vec::new();
-        for rows in (0..).map(|i| 1 << i).take_while(|rows| *rows <= ROWS_MAX) {
-            match background.run(|| served.warm_up(rows, clock)).ok_or_else(broken)?? {
-                Some(cost) => costs.push((rows, cost)),
-                None => break,
+        let (mut lane, mut costs) = (self.lane, Vec::new());
+        let rows_max = if served.model().answers_by_rows() { lane.rows_max.min(ROWS_MAX) } else { 1 };
+        for rows in (0..).map(|i| 1 << i) {
+            let Some(cost) = background.run(|| served.warm_up(rows, clock)).ok_or_else(broken)?? else {
+                break;
+            };
+            costs.push((rows, cost));
+            if rows >= rows_max {
+                break;
+            }
+            if cost > WARM_UP_MAX {
+                lane.rows_max = lane.rows_max.min(rows);
+                break;
             }
         }
-        Ok((served, costs))
+        Ok((served, lane, costs))
     }
 
     fn change<T>(&self, name: &str, number: u64, change: impl FnOnce(&mut Version) -> T) -> Option<T> {
