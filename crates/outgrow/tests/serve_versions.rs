@@ -296,3 +296,59 @@ fn a_version_that_does_not_give_its_recorded_answers_is_not_served() {
     std::fs::write(folder.join("4/samples.jsonl"), b"{\"inputs\":[]}\n").unwrap();
     assert_eq!(post(&server, "glyphs/load", "").0, 400);
 }
+
+/// A folder that is watched: versions are served once they are whole, models that come later too, and what has gone is not.
+#[test]
+fn a_repository_that_is_watched_needs_nobody_to_ask() {
+    let (place, images) = two();
+    let version = |name: &str, number: u32| place.path("models").join(name).join(number.to_string());
+    copy(&place.path("run1/model"), &version("glyphs", 1));
+    let arguments =
+        ["models", "--threads", "1", "--watch", "0.05", "--weight", "glyphs=2", "--priority", "glyphs=0"];
+    let server = Server::start(&place, &arguments);
+    let ask = request("image", &images);
+    let mut client = server.client();
+    // Waits for what has to come: a folder is looked into when the machine has time.
+    let mut until = |name: &str, expected: &Json| {
+        for _ in 0..2400 {
+            let (status, answer) = client.infer(name, &ask);
+            let version = if status == 200 { answer["model_version"].clone() } else { json!(status) };
+            if version == *expected {
+                return output_bits(status, &answer);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(25));
+        }
+        panic!("`{name}` did not come to {expected}: {:?}", index(&server));
+    };
+    let first = until("glyphs", &json!("1"));
+    // A version that is damaged never answers; once it is whole it does.
+    copy(&place.path("run2/model"), &version("glyphs", 2));
+    let second = until("glyphs", &json!("2"));
+    assert_ne!(first, second);
+    copy(&place.path("run1/model"), &place.path("damaged"));
+    damage(&place, &place.path("damaged"), 0);
+    copy(&place.path("damaged"), &version("glyphs", 3));
+    while !index(&server).get(&3).is_some_and(|(_, why)| why.contains("its checksum differs")) {
+        assert_eq!(until("glyphs", &json!("2")), second);
+        std::thread::sleep(std::time::Duration::from_millis(25));
+    }
+    std::fs::remove_dir_all(version("glyphs", 3)).unwrap();
+    copy(&place.path("run1/model"), &version("glyphs", 3));
+    assert_eq!(until("glyphs", &json!("3")), first);
+    // What has gone makes room for what was there before, and a model of which nothing is left is not served.
+    std::fs::remove_dir_all(version("glyphs", 3)).unwrap();
+    assert_eq!(until("glyphs", &json!("2")), second);
+    copy(&place.path("run1/model"), &version("later", 1));
+    assert_eq!(until("later", &json!("1")), first);
+    std::fs::remove_dir_all(version("later", 1)).unwrap();
+    until("later", &json!(503));
+    // Who unloads a model means it.
+    assert_eq!(post(&server, "glyphs/unload", "").0, 200);
+    copy(&place.path("run2/model"), &version("later", 2));
+    assert_eq!(until("later", &json!("2")), second);
+    until("glyphs", &json!(503));
+}
+
+fn output_bits(status: u16, answer: &Json) -> Vec<u32> {
+    if status == 200 { bits(&output(answer)) } else { Vec::new() }
+}

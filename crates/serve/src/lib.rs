@@ -23,6 +23,7 @@ mod server;
 mod source;
 mod tally;
 mod tls;
+mod watch;
 
 pub use access::{Access, Scope};
 pub use engine::{Engine, Ran, Serving, Ticket};

@@ -19,6 +19,7 @@ use crate::samples;
 use crate::served::Served;
 use crate::source::{self, Source};
 use crate::tally::Tally;
+use crate::watch::Looks;
 
 /// How often, and how many times, is looked whether a version that was replaced still runs.
 const RETIRE_LOOK: Duration = Duration::from_millis(1);
@@ -92,6 +93,10 @@ struct Version {
 struct Entry {
     source: Source,
     versions: BTreeMap<u64, Version>,
+    /// Which versions were to be served, when that was last said.
+    policy: Policy,
+    /// What the versions in its folder looked like when they were last loaded.
+    looks: Looks,
     /// Held by who changes which versions are served.
     control: Arc<Mutex<()>>,
 }
@@ -100,7 +105,9 @@ struct Entry {
 pub struct Models {
     engine: Engine,
     open: Box<Open>,
+    /// How models are served that are not served in their own way.
     lane: Lane,
+    lanes: BTreeMap<String, Lane>,
     repositories: Vec<PathBuf>,
     /// By name. The lock is held for no longer than it takes to look or to change a few words.
     entries: RwLock<BTreeMap<String, Entry>>,
@@ -113,9 +120,29 @@ impl fmt::Debug for Models {
 }
 
 impl Models {
-    /// Without any, that run on this engine and are all served like this.
+    /// Without any, that run on this engine and are served like this.
     pub fn new(engine: Engine, lane: Lane, open: Box<Open>) -> Self {
-        Self { engine, open, lane, repositories: Vec::new(), entries: RwLock::default() }
+        let (lanes, repositories, entries) = Default::default();
+        Self { engine, open, lane, lanes, repositories, entries }
+    }
+
+    /// Serves the models of these names in their own ways.
+    pub fn with_lanes(self, lanes: BTreeMap<String, Lane>) -> Self {
+        Self { lanes, ..self }
+    }
+
+    /// Whether there is a model of this name, served or not.
+    pub fn has(&self, name: &str) -> bool {
+        self.read().contains_key(name)
+    }
+
+    /// The models of repositories, with their folders, and what these looked like when they were last loaded.
+    pub(crate) fn folders(&self) -> Vec<(String, PathBuf, Looks)> {
+        let folder = |(name, entry): (&String, &Entry)| match &entry.source {
+            Source::Folder(folder, _) => Some((name.clone(), folder.clone(), entry.looks.clone())),
+            Source::Path(_) => None,
+        };
+        self.read().iter().filter_map(folder).collect()
     }
 
     /// What runs them.
@@ -148,8 +175,8 @@ impl Models {
                 .item(name)
                 .hint("give one of them another name, as NAME=PATH"));
         }
-        let control = Arc::default();
-        entries.insert(name.to_owned(), Entry { source, versions: BTreeMap::new(), control });
+        let (versions, policy, looks, control) = Default::default();
+        entries.insert(name.to_owned(), Entry { source, versions, policy, looks, control });
         Ok(())
     }
 
@@ -262,7 +289,7 @@ impl Models {
     }
 
     /// Knows models that a repository has got since.
-    fn discover(&self) {
+    pub(crate) fn discover(&self) {
         for repository in &self.repositories {
             for (name, source) in source::models(repository) {
                 // Whoever has the name keeps it.
@@ -284,7 +311,11 @@ impl Models {
         }
         let (source, control) = self.entry(name)?;
         let _held = control.lock().unwrap_or_else(PoisonError::into_inner);
+        let looks = source.looks();
         let found = source.versions();
+        if let Some(entry) = self.write().get_mut(name) {
+            (entry.policy, entry.looks) = (policy.clone(), looks);
+        }
         let mut problems = Diagnostics::default();
         let mut good = Vec::new();
         let (wanted, enough): (Vec<u64>, usize) = match policy {
@@ -335,6 +366,12 @@ impl Models {
         }
         self.forget(name, &found.keys().copied().collect::<Vec<_>>());
         problems.into_result(()).map_err(|problems| Rejected::new(Kind::Invalid, problems))
+    }
+
+    /// As [`Models::load`], of the versions that were last said to be served.
+    pub(crate) fn load_again(&self, name: &str) -> Result<(), Rejected> {
+        let policy = self.read().get(name).map(|entry| entry.policy.clone());
+        self.load(name, &policy.unwrap_or_default())
     }
 
     /// Serves a model no more. Requests that are in are answered.
@@ -404,7 +441,7 @@ impl Models {
         };
         let served = background.run(open).ok_or_else(broken)??;
         background.run(|| samples::check(&served, path)).ok_or_else(broken)??;
-        let (mut lane, mut costs) = (self.lane, Vec::new());
+        let (mut lane, mut costs) = (self.lanes.get(name).copied().unwrap_or(self.lane), Vec::new());
         let rows_max = if served.model().answers_by_rows() { lane.rows_max.min(ROWS_MAX) } else { 1 };
         for rows in (0..).map(|i| 1 << i) {
             let Some(cost) = background.run(|| served.warm_up(rows, clock)).ok_or_else(broken)?? else {

@@ -52,6 +52,12 @@ pub fn run_until(
             None => None,
         };
         let site = Arc::new(site);
+        if let Some(every) = site.watch {
+            crate::watch::start(&site, every).map_err(|error| {
+                Diagnostic::new("serve.threads", format!("there is no thread to be had: {error}"))
+                    .hint("raise the limit on processes (`ulimit -u`)")
+            })?;
+        }
         let grpc_address = grpc.as_ref().map(|(_, address)| *address);
         let shown = grpc_address.map(tracing::field::display);
         tracing::info!(target: "outgrow::server", http = %http_address, grpc = shown, "listening");

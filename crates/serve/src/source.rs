@@ -7,6 +7,7 @@ use outgrow_ir::Diagnostic;
 use outgrow_predict::MODEL_FOLDER;
 
 use crate::raw::SUFFIX;
+use crate::watch::{Looks, looks};
 
 /// The file that a version's folder holds if it is of another framework, where it holds several.
 const ONNX_FILE: &str = "model.onnx";
@@ -41,6 +42,16 @@ impl Source {
     }
 }
 
+impl Source {
+    /// What the versions in its folder look like.
+    pub(crate) fn looks(&self) -> Looks {
+        match self {
+            Self::Path(_) => Looks::new(),
+            Self::Folder(folder, _) => looks(folder),
+        }
+    }
+}
+
 /// The models of a repository: folders that hold folders with numbers.
 pub fn models(repository: &Path) -> Vec<(String, Source)> {
     let named = folders(repository).into_iter().filter(|(name, path)| {
@@ -57,12 +68,12 @@ pub fn is_name(name: &str) -> bool {
 }
 
 /// A version's number: digits, as they would be written.
-fn number(name: &str) -> Option<u64> {
+pub(crate) fn number(name: &str) -> Option<u64> {
     name.parse().ok().filter(|number: &u64| *number > 0 && number.to_string() == name)
 }
 
 /// The folders in a folder, by name. What cannot be read holds none: what was there is said when it is asked for.
-fn folders(folder: &Path) -> Vec<(String, PathBuf)> {
+pub(crate) fn folders(folder: &Path) -> Vec<(String, PathBuf)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.path().is_dir());
     let mut folders: Vec<_> =

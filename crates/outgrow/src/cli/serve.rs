@@ -16,9 +16,9 @@ or Ctrl-C ends the server once what it has taken in is answered, a second one at
 A model that was trained here is served as NAME.raw, too, which takes records as it was trained on them: images as files,
 rows of tables as JSON or CSV. /v1/models/NAME:predict takes either in plain JSON.
 
-A new version in a repository is served from when it is asked for by POST to /v2/repository/models/NAME/load: it is opened
-and tried first, on the samples that it has in samples.jsonl too, and then takes the place of the old one, whose requests
-are answered. One that is damaged is refused, and the old one goes on; /v2/repository/index says why. Counts for Prometheus
+A new version in a repository is served from when it is asked for by POST to /v2/repository/models/NAME/load,
+or, with --watch SECONDS, once it is there and whole: it is opened and tried first, on the samples that it has in
+samples.jsonl too, and then takes the place of the old one, whose requests are answered. One that is damaged is refused, and the old one goes on; /v2/repository/index says why. Counts for Prometheus
 are at /metrics.
 
 With --tokens FILE, health is open to all, and everything else asks for a token of the file, which names for each what it
@@ -68,6 +68,16 @@ pub struct ServeArgs {
     /// Rows that run at once at most, of requests that come together; 1 runs each request by itself
     #[arg(long, value_name = "ROWS")]
     pub batch_rows_max: Option<NonZeroUsize>,
+    /// How much of the machine a model gets beside others that are asked for at the same time [default: 1]
+    #[arg(long = "weight", value_name = "NAME=SHARE")]
+    pub weights: Vec<String>,
+    /// Which models go first: those of a smaller number [default: 1]
+    #[arg(long = "priority", value_name = "NAME=NUMBER")]
+    pub priorities: Vec<String>,
+    /// Look into repositories this often, and serve versions and models that have come without being asked to, once their
+    /// files do not change any more
+    #[arg(long, value_name = "SECONDS")]
+    pub watch: Option<f64>,
     /// Write a line to stderr for each request that is answered (its name, path, model, status, time), and for each
     /// version that is loaded or let go
     #[arg(long, value_name = "FORM")]

@@ -1,5 +1,6 @@
 //! `outgrow serve`: trained models behind HTTP, by the Open Inference Protocol.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -46,8 +47,16 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<(), Failure> {
     let storage = context.world.storage.clone();
     let open = move |path: &Path| Model::open(&storage, path, model_options(backend.clone()));
     let engine = Engine::start(context.world.clock.clone(), capacity)?;
-    let mut models = Models::new(engine, lane, Box::new(open));
+    let lanes = lanes(args, lane)?;
+    let own: Vec<String> = lanes.keys().cloned().collect();
+    let mut models = Models::new(engine, lane, Box::new(open)).with_lanes(lanes);
+    let watch = args.watch.map(|seconds| span("--watch", seconds, "seconds")).transpose()?;
     let names = add(&mut models, &args.models, context)?;
+    if let Some(unknown) = own.iter().find(|name| !models.has(name)) {
+        let problem = format!("there is no model `{unknown}`");
+        let problem = Diagnostic::new("serve.option", problem).item("--weight, --priority");
+        return Err(problem.expected(names.join(", ")).into());
+    }
     let mut told = Ok(());
     let _caught = context.interrupt.catch()?;
     let asked = || context.interrupt.signal().is_some();
@@ -56,6 +65,9 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<(), Failure> {
     let mut site = Site::new(models, Limits::default());
     if let Some(access) = access {
         site = site.guarded(access);
+    }
+    if let Some(every) = watch {
+        site = site.watching(every);
     }
     let answered = run_until(&addresses, site, tls.as_ref(), asked, |addresses| {
         let Addresses { http, grpc } = addresses;
@@ -134,11 +146,41 @@ fn named(given: &str) -> (Option<&str>, PathBuf) {
 }
 
 fn latency(ms: Option<f64>) -> Result<Option<Duration>, Diagnostic> {
-    let Some(ms) = ms else { return Ok(None) };
-    match Duration::try_from_secs_f64(ms / 1e3) {
-        Ok(latency) if !latency.is_zero() && ms <= 1e9 => Ok(Some(latency)),
-        _ => Err(Diagnostic::new("serve.latency", format!("{ms} is no latency"))
-            .item("--latency-ms-max")
-            .expected("milliseconds above 0")),
+    ms.map(|ms| span("--latency-ms-max", ms / 1e3, "milliseconds")).transpose()
+}
+
+/// A time of so many seconds, which an option gives in a unit.
+fn span(option: &str, seconds: f64, unit: &str) -> Result<Duration, Diagnostic> {
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(span) if !span.is_zero() && seconds <= 1e6 => Ok(span),
+        _ => Err(Diagnostic::new("serve.option", format!("`{option}` is no time"))
+            .item(option)
+            .expected(format!("{unit} above 0"))),
     }
+}
+
+/// How models are served whose share of the machine, or whose place before others, is given.
+fn lanes(args: &ServeArgs, lane: Lane) -> Result<BTreeMap<String, Lane>, Diagnostic> {
+    let mut lanes = BTreeMap::new();
+    let mut set = |option: &str, given: &str, expected: &str, change: &dyn Fn(&mut Lane, &str) -> bool| {
+        let (name, value) = given.rsplit_once('=').unwrap_or_default();
+        let fits = !name.is_empty() && change(lanes.entry(name.to_owned()).or_insert(lane), value);
+        let problem = || Diagnostic::new("serve.option", format!("`{given}` is no {option}")).item(option);
+        if fits { Ok(()) } else { Err(problem().expected(expected)) }
+    };
+    for given in &args.weights {
+        set("--weight", given, "NAME=SHARE, a number above 0", &|lane, value| {
+            let weight = value.parse().ok().filter(|weight: &f64| *weight > 0.0 && *weight <= 1e6);
+            lane.weight = weight.unwrap_or(lane.weight);
+            weight.is_some()
+        })?;
+    }
+    for given in &args.priorities {
+        set("--priority", given, "NAME=NUMBER, a whole one from 0", &|lane, value| {
+            let priority = value.parse().ok();
+            lane.priority = priority.unwrap_or(lane.priority);
+            priority.is_some()
+        })?;
+    }
+    Ok(lanes)
 }

@@ -69,6 +69,8 @@ pub struct Site {
     /// Who may do what; everybody everything where there is none.
     access: Option<Access>,
     draining: AtomicBool,
+    /// How often repositories are looked into.
+    pub(crate) watch: Option<Duration>,
     /// Whether it is told of each request what came of it.
     logged: bool,
     requests: AtomicU64,
@@ -84,6 +86,7 @@ impl Site {
             limits,
             access: None,
             draining: AtomicBool::new(false),
+            watch: None,
             logged: log::is_on(),
             requests: AtomicU64::new(0),
             others: Tally::default(),
@@ -93,6 +96,11 @@ impl Site {
     /// Lets nobody in but by these tokens.
     pub fn guarded(self, access: Access) -> Self {
         Self { access: Some(access), ..self }
+    }
+
+    /// Looks into repositories this often, for versions that have come and gone.
+    pub fn watching(self, every: Duration) -> Self {
+        Self { watch: Some(every), ..self }
     }
 
     pub(crate) fn is_logged(&self) -> bool {
