@@ -14,7 +14,8 @@ use std::ops::Range;
 /// Floats of a line of the cache.
 const LINE: usize = 16;
 
-/// Adds to sums, in this order, a bias and a residual, and then bounds them from below and from above. What is NaN stays NaN.
+/// Adds to sums, in this order, a bias and a residual, and then bounds them from below and from above, and may round them to
+/// bf16. What is NaN stays NaN.
 #[derive(Clone, Debug)]
 pub struct Finish {
     /// A number for each channel of the `[batch, channels, height, width]` sums of a convolution: `[channels]`; or for each
@@ -28,6 +29,8 @@ pub struct Finish {
     pub zero_is_positive: bool,
     /// The upper bound; infinity bounds nothing.
     pub high: f32,
+    /// Whether what comes out is rounded to bf16 in the end, to nearest and ties to even.
+    pub rounded: bool,
 }
 
 impl Finish {
@@ -61,6 +64,7 @@ impl Finish {
                 // Added to the greater of the bound and the element: minus zero changes nothing.
                 shift: if self.zero_is_positive { 0.0 } else { -0.0 },
                 high: self.high,
+                rounded: self.rounded,
             },
         }
     }
@@ -92,6 +96,7 @@ pub(crate) struct Bounds {
     low: f32,
     shift: f32,
     high: f32,
+    rounded: bool,
 }
 
 /// Minus zero, which changes nothing that it is added to.
@@ -229,7 +234,8 @@ impl Bounds {
         // SAFETY: the caller's contract.
         unsafe {
             let bounded = sums.at_least(V::splat(&self.low)).add(V::splat(&self.shift));
-            bounded.at_most(V::splat(&self.high))
+            let bounded = bounded.at_most(V::splat(&self.high));
+            if self.rounded { bounded.rounded() } else { bounded }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Case, Data, Value, close, indices, kernel_case, position, run_case};
+use common::{Case, Data, Value, close, indices, kernel_case, position, round, run_case};
 use outgrow_kernels::{
     BinaryOp, Conv2d, Conv2dGradInput, Conv2dGradWeight, Finish, Instr, KernelPath, Literal, Map,
     MaxPool2dGrad, Pool2d, PoolKind, ProgramBuilder, View, Window,
@@ -71,13 +71,22 @@ fn layout(buffer: u32, dtype: DType, dims: [usize; 4], channels_last: bool) -> V
 
 /// Runs all three directions and compares them with sums in f64.
 fn check(sizes: Sizes, dtype: DType, channels_last: bool) {
+    check_types(sizes, [dtype; 3], channels_last);
+}
+
+/// Runs all three directions on x, weights and y of these types and compares them with sums in f64 of products of the
+/// operands, rounded to bf16 if one of the three is of it.
+fn check_types(sizes: Sizes, dtypes: [DType; 3], channels_last: bool) {
     let Some(y_dims) = sizes.y() else { return };
+    let narrow = dtypes.contains(&DType::BF16);
+    let sum_type = if narrow { DType::F32 } else { dtypes[0] };
     let mut rng = RngKey::new(31).stream();
     let dims = [sizes.x(), sizes.weight(), y_dims];
     let count = |d: [usize; 4]| d.iter().product::<usize>();
-    let mut data: Vec<Data> = dims.iter().map(|&d| Data::random(dtype, count(d), &mut rng)).collect();
-    data.extend(dims.iter().map(|&d| Data::floats(dtype, vec![9.0; count(d)])));
-    let view = |i: usize| layout(i as u32, dtype, dims[i % 3], channels_last);
+    let mut data: Vec<Data> =
+        dims.iter().zip(dtypes).map(|(&d, dtype)| Data::random(dtype, count(d), &mut rng)).collect();
+    data.extend(dims.iter().map(|&d| Data::floats(sum_type, vec![9.0; count(d)])));
+    let view = |i: usize| layout(i as u32, data[i].dtype, dims[i % 3], channels_last);
     let build = |b: &mut ProgramBuilder| {
         b.push(Conv2d::new(view(0), view(1), view(5), sizes.window, sizes.groups).unwrap());
         b.push(Conv2dGradInput::new(view(2), view(1), view(3), sizes.window, sizes.groups).unwrap());
@@ -87,9 +96,11 @@ fn check(sizes: Sizes, dtype: DType, channels_last: bool) {
     let views: Vec<View> = (0..3).map(view).collect();
     sizes.products(|x, w, y| {
         let at = [position(&views[0], &x), position(&views[1], &w), position(&views[2], &y)];
-        let values = [0, 1, 2].map(|i| data[i].get(at[i]).float());
         for i in 0..3 {
-            let product: f64 = (0..3).filter(|&j| j != i).map(|j| values[j]).product();
+            let value = |j: usize| data[j].get(at[j]);
+            let is_narrow = (0..3).any(|j| j != i && dtypes[j] == DType::BF16);
+            let number = |j| if is_narrow { round(DType::BF16, value(j)) } else { value(j) }.float();
+            let product: f64 = (0..3).filter(|&j| j != i).map(number).product();
             sums[i][at[i]].0 += product;
             sums[i][at[i]].1 += product.abs();
         }
@@ -100,7 +111,7 @@ fn check(sizes: Sizes, dtype: DType, channels_last: bool) {
             for (at, &(sum, magnitude)) in sums[i].iter().enumerate() {
                 let got = after[3 + i].get(at).float();
                 let right = close(got, sum, 0.0, 2e-6 * magnitude);
-                assert!(right, "{name} of {sizes:?} {dtype} on {path}: at {at} is {got}, expected {sum}");
+                assert!(right, "{name} of {sizes:?} {dtypes:?} on {path}: at {at} is {got}, expected {sum}");
             }
         }
     }
@@ -176,6 +187,49 @@ fn larger_extents() {
         sizes(0, 3, 5, 4, 3, Window::default()),
     ] {
         check(case, DType::F32, false);
+    }
+}
+
+/// Products of bf16, from operands of bf16 or of f32 that are rounded: all layouts, odd numbers of channels, strides.
+#[test]
+fn products_of_bf16() {
+    let (wide, narrow) = (DType::F32, DType::BF16);
+    let types = [
+        [narrow; 3],
+        [wide, narrow, wide],
+        [narrow, wide, wide],
+        [narrow, narrow, wide],
+        [wide, wide, narrow],
+    ];
+    let sizes = |batch, channels, image, out, kernel, groups, window| Sizes {
+        batch,
+        channels,
+        image,
+        out,
+        kernel: [kernel; 2],
+        groups,
+        window,
+    };
+    for window in windows() {
+        for (i, types) in types.into_iter().enumerate() {
+            check_types(sizes(2, 5, [9, 7], 6, 3, 1, window), types, i % 2 == 1);
+            check_types(sizes(2, 6, [6, 20], 9, 1 + i % 2, 3, window), types, false);
+        }
+    }
+    for case in [
+        sizes(3, 40, [8, 8], 33, 3, 1, Window::new(2, 1)),
+        sizes(9, 33, [4, 4], 70, 3, 1, Window::new(1, 1)),
+        sizes(4, 65, [9, 9], 20, 1, 1, Window::new(2, 0)),
+        sizes(2, 67, [9, 9], 50, 1, 1, Window::default()),
+        sizes(1, 1100, [3, 5], 30, 1, 1, Window::default()),
+        sizes(1, 3, [40, 40], 16, 7, 1, Window::new(2, 3)),
+        sizes(3, 300, [5, 5], 17, 3, 1, Window::new(1, 1)),
+        sizes(2, 16, [40, 12], 16, 3, 1, Window::new(1, 1)),
+        sizes(2, 12, [12, 12], 12, 3, 12, Window::new(1, 1)),
+        sizes(0, 16, [12, 12], 16, 3, 1, Window::new(1, 1)),
+    ] {
+        check_types(case, [narrow; 3], false);
+        check_types(case, [wide, narrow, wide], false);
     }
 }
 
@@ -360,7 +414,7 @@ fn finished_sums_have_the_bits_of_separate_steps() {
             let mut data: Vec<Data> =
                 [count(x), count(w), out, count(y)].map(|n| Data::random(DType::F32, n, &mut rng)).to_vec();
             data[0].set(1, Value::Float(f64::NAN));
-            data.extend([count(y), count(y), count(y)].map(|n| Data::zeros(DType::F32, n)));
+            data.extend([count(y); 5].map(|n| Data::zeros(DType::F32, n)));
             let view = |i: u32, d: [usize; 4]| View::whole(i, DType::F32, d);
             let bias_view = View::whole(2, DType::F32, [out]);
             let build = |b: &mut ProgramBuilder| {
@@ -383,18 +437,27 @@ fn finished_sums_have_the_bits_of_separate_steps() {
                 code.push(Instr::Binary(BinaryOp::Max, code.len() - 1, code.len() - 2));
                 code.push(Instr::Const(Literal::F32(high)));
                 code.push(Instr::Binary(BinaryOp::Min, code.len() - 2, code.len() - 1));
-                b.push(Map::new(&y, &code, inputs, vec![(code.len() - 1, view(5, y))]).unwrap());
-                let finish = Finish {
-                    bias: bias.then(|| bias_view.clone()),
-                    residual: residual.then(|| view(3, y)),
-                    low,
-                    zero_is_positive: false,
-                    high,
-                };
-                b.push(conv(6).finished(finish).unwrap());
+                code.push(Instr::Cast(code.len() - 1, DType::BF16));
+                code.push(Instr::Cast(code.len() - 1, DType::F32));
+                let outputs = vec![(code.len() - 3, view(5, y)), (code.len() - 1, view(7, y))];
+                b.push(Map::new(&y, &code, inputs, outputs).unwrap());
+                for (to, rounded) in [(6, false), (8, true)] {
+                    let finish = Finish {
+                        bias: bias.then(|| bias_view.clone()),
+                        residual: residual.then(|| view(3, y)),
+                        low,
+                        zero_is_positive: false,
+                        high,
+                        rounded,
+                    };
+                    b.push(conv(to).finished(finish).unwrap());
+                }
             };
             for (path, after) in run_case(&Case { data: data.clone(), build: &build }).unwrap() {
-                assert!(after[5].as_bytes() == after[6].as_bytes(), "{sizes:?} {bias} {residual} on {path}");
+                for to in [5, 7] {
+                    let same = after[to].as_bytes() == after[to + 1].as_bytes();
+                    assert!(same, "{sizes:?} {bias} {residual} {to} on {path}");
+                }
             }
         }
     }
@@ -422,8 +485,14 @@ fn bounded_zeros_have_the_sign_that_a_separate_step_gives_them() {
                 let code = [Instr::Load(0), Instr::Const(Literal::F32(0.0)), max];
                 b.push(Map::new(&y, &code, vec![view(2, y)], vec![(2, view(3, y))]).unwrap());
                 let high = f32::INFINITY;
-                let finish =
-                    Finish { bias: None, residual: None, low: 0.0, zero_is_positive: sums_first, high };
+                let finish = Finish {
+                    bias: None,
+                    residual: None,
+                    low: 0.0,
+                    zero_is_positive: sums_first,
+                    high,
+                    rounded: false,
+                };
                 b.push(conv(4).finished(finish).unwrap());
             };
             for (path, after) in run_case(&Case { data: data.clone(), build: &build }).unwrap() {
@@ -444,7 +513,8 @@ fn what_does_not_fit_the_sums_is_refused() {
         let (x, w, y) = (view(&[1, 2, 5, 5]), view(&[3, 2, 3, 3]), View::whole(1, DType::F32, [1, 3, 3, 3]));
         Conv2d::new(x, w, y, Window::default(), 1).unwrap()
     };
-    let finish = Finish { bias: None, residual: None, low: 0.0, zero_is_positive: true, high: 6.0 };
+    let finish =
+        Finish { bias: None, residual: None, low: 0.0, zero_is_positive: true, high: 6.0, rounded: false };
     assert!(conv().finished(finish.clone()).is_ok());
     for (bias, residual) in [
         (Some(view(&[2])), None),

@@ -268,7 +268,7 @@ fn finished_sums_have_the_bits_of_separate_steps() {
                 code.push(Instr::Binary(BinaryOp::Min, code.len() - 2, code.len() - 1));
                 builder.push(Map::new(&c, &code, inputs, vec![(code.len() - 1, view(5))]).unwrap());
                 let (bias, residual) = (bias.then(|| bias_view.clone()), residual.then(|| view(3)));
-                let finish = Finish { bias, residual, low, zero_is_positive: false, high };
+                let finish = Finish { bias, residual, low, zero_is_positive: false, high, rounded: false };
                 builder.push(product(6).finished(finish).unwrap());
             };
             for (path, after) in run_case(&Case { data: data.clone(), build: &build }).unwrap() {
@@ -284,7 +284,8 @@ fn what_does_not_fit_the_sums_is_refused() {
     let view = |d: &[usize]| View::whole(0, DType::F32, d);
     let product = |c: View| MatMul::new(view(&[4, 2]), view(&[2, 3]), c);
     let c = View::whole(1, DType::F32, [4, 3]);
-    let finish = Finish { bias: None, residual: None, low: 0.0, zero_is_positive: true, high: 6.0 };
+    let finish =
+        Finish { bias: None, residual: None, low: 0.0, zero_is_positive: true, high: 6.0, rounded: false };
     assert!(product(c.clone()).unwrap().finished(finish.clone()).is_ok());
     for (bias, residual) in [
         (Some(view(&[4])), None),

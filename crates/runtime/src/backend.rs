@@ -52,7 +52,7 @@ pub struct StepInfo {
     pub origin: Arc<str>,
     /// Arithmetic and memory traffic.
     pub cost: Cost,
-    /// Whether all that it reads is bf16.
+    /// Whether all that it reads is bf16, or what it convolves.
     pub bf16: bool,
 }
 

@@ -63,10 +63,12 @@ impl Weights {
     }
 
     /// Bytes that a packed copy of a weight takes at most: as many as matrices and filters have as f32, or four times as
-    /// many of filters of 3x3. (Filters of bf16 are not packed, but widened in each run.)
+    /// many of filters of 3x3. (Filters of bf16 take half of it in pairs, or nothing where they are widened in each run.)
     pub(crate) fn packed_bytes(weight: &Weight) -> usize {
         match (weight.tensor().dtype(), weight.tensor().shape().rank()) {
             (DType::F32, 2..) | (DType::BF16, 2..4) => weight.copy_bytes(),
+            // Not more, where the number of channels is odd.
+            (DType::BF16, 4) => weight.tensor().bytes().saturating_mul(2),
             _ => 0,
         }
     }

@@ -7,12 +7,13 @@
 //! elements, each on its own, it is the source itself.
 
 use super::padded::{Images, PADDED_BYTES, Part};
+use super::pairs::{PairColumns, PairImages, PairWeights};
+use super::patches::{Patches, Places, Source};
 use super::{Algorithm, Conv};
 use crate::error::KernelError;
 use crate::finish::Finisher;
 use crate::gemm::{
-    Blocks, Columns, K_BLOCK_MAX, MAX_COLUMNS, Matrix, Mode, OutColumns, Output, PackedRows, Panel, Plain,
-    Product, RightOperand, Tile, Tiles, part,
+    Blocks, Columns, K_BLOCK_MAX, Matrix, PackedRows, Panel, Plain, Product, RightOperand, Tiles, part,
 };
 use crate::kernel::{Cx, Scratch};
 use crate::memory::AlignedBytes;
@@ -20,18 +21,19 @@ use crate::path::KernelPath;
 use crate::threads::share;
 use crate::view::View;
 use crate::weight::{Layout, Packer};
+use outgrow_tensor::DType;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 /// Places of an image that are a part of their own, where images are right operands as they are.
 const PLAIN_PLACES: usize = 512;
 
 /// One tap of the window.
 #[derive(Clone, Copy, Debug)]
-struct Tap {
+pub(super) struct Tap {
     /// Rows and columns from the place's corner to the source element.
-    shift: [isize; 2],
+    pub shift: [isize; 2],
     /// Elements from the weight of tap (0, 0).
     weight: isize,
 }
@@ -39,21 +41,23 @@ struct Tap {
 /// A correlation, compiled for operands and a path.
 #[derive(Debug)]
 pub(super) struct Correlation {
-    tiles: Tiles,
+    pub tiles: Tiles,
     groups: usize,
     batch: usize,
     /// Result channels and source channels of a group.
     m: usize,
     channels: usize,
-    taps: Vec<Tap>,
+    /// Whether what is multiplied are pairs of channels in bf16.
+    pairs: bool,
+    pub taps: Vec<Tap>,
     /// Rows and columns of the source between neighbouring places.
-    step: [usize; 2],
+    pub step: [usize; 2],
     /// Rows and columns of places.
     grid: [usize; 2],
     /// Whether an image is the right operand as it is: one tap, which meets each element in turn.
     plain: bool,
     /// Columns that are computed: as many as there are, or more, so that vectors of neighbours end where rows end.
-    columns: usize,
+    pub columns: usize,
     /// Strides of a weight between result channels and between source channels, and between groups.
     weight_strides: [isize; 3],
     /// Elements from the result's origin to its first place, and strides: batch, channel, rows and columns of places.
@@ -62,6 +66,15 @@ pub(super) struct Correlation {
     blocks: Blocks,
     /// Floats of a packed copy of all weights before this correlation's.
     packed_start: usize,
+}
+
+/// The micro-kernels of a convolution, if products can run it.
+fn tiles(conv: &Conv, path: KernelPath) -> Option<Tiles> {
+    if conv.is_narrow() {
+        Tiles::of_pairs(path).filter(|_| conv.takes_pairs())
+    } else {
+        conv.is_fast().then(|| Tiles::new(path))
+    }
 }
 
 /// The correlations of one kernel, and which operands they take.
@@ -83,6 +96,7 @@ pub(crate) struct WeightLayout {
     groups: usize,
     m: usize,
     channels: usize,
+    pairs: bool,
     /// Elements from the weight of tap (0, 0), for each tap.
     taps: Vec<isize>,
     strides: [isize; 3],
@@ -93,10 +107,7 @@ pub(crate) struct WeightLayout {
 impl Correlations {
     /// The forward direction.
     pub fn forward(conv: &Conv, path: KernelPath) -> Option<Self> {
-        if !conv.is_fast() {
-            return None;
-        }
-        let tiles = Tiles::new(path);
+        let tiles = tiles(conv, path)?;
         let w = &conv.weight.strides;
         let mut taps = Vec::new();
         for i in 0..conv.weight.dims[2] {
@@ -116,6 +127,7 @@ impl Correlations {
             batch: y.dims[0],
             m,
             channels: conv.weight.dims[1],
+            pairs: conv.is_narrow(),
             taps,
             step: conv.window.strides,
             grid: [y.dims[2], y.dims[3]],
@@ -132,10 +144,7 @@ impl Correlations {
 
     /// The gradient by the input.
     pub fn grad_input(conv: &Conv, path: KernelPath) -> Option<Self> {
-        if !conv.is_fast() {
-            return None;
-        }
-        let tiles = Tiles::new(path);
+        let tiles = tiles(conv, path)?;
         let w = &conv.weight.strides;
         let (x, strides) = (&conv.x, conv.window.strides);
         let outs = conv.weight.dims[0] / conv.groups;
@@ -163,6 +172,7 @@ impl Correlations {
                 batch: x.dims[0],
                 m: conv.weight.dims[1],
                 channels: outs,
+                pairs: conv.is_narrow(),
                 taps,
                 step: [1, 1],
                 grid: [0, 1].map(|axis| (x.dims[2 + axis] - phase[axis]).div_ceil(strides[axis])),
@@ -191,10 +201,12 @@ impl Correlations {
             if c.taps.len() > K_BLOCK_MAX {
                 return None;
             }
-            c.tiles = c.tiles.for_products(c.k(), false);
+            if !c.pairs {
+                c.tiles = c.tiles.for_products(c.k(), false);
+            }
             c.packed_start = packed;
             packed += c.groups * c.m * c.k();
-            c.blocks = Blocks::new(c.channels, c.taps.len());
+            c.blocks = Blocks::new(c.inner(), c.taps.len());
             c.plain = c.is_plain(source);
             if c.plain {
                 c.columns = c.grid[1];
@@ -220,7 +232,7 @@ impl Correlations {
     fn pack_now(&self, cx: &Cx<'_>, weight: &View) {
         let tasks: usize = self.all.iter().map(|c| c.packing_tasks()).sum();
         cx.parallel(tasks, self.packed / 2, &|_, range| {
-            let (from, to) = (cx.origin(weight).cast::<f32>().cast_const(), cx.shared().cast::<f32>());
+            let (from, to) = (PairWeights::new(cx.origin(weight), weight), cx.shared().cast::<f32>());
             let mut first = 0;
             for c in &self.all {
                 let end = first + c.packing_tasks();
@@ -242,6 +254,7 @@ impl Algorithm for Correlations {
         let layout = Layout::Correlations(self.all.iter().map(Correlation::layout).collect());
         let all = &self.all;
         self.ready = packer.packed(weight, layout, self.packed, |from, to| {
+            let from = PairWeights::new(from.cast(), weight);
             for c in all {
                 // SAFETY: the weights were checked, and the copy holds them all.
                 (0..c.packing_tasks()).for_each(|task| unsafe { c.pack_weights(from, to, task) });
@@ -319,9 +332,14 @@ impl Correlation {
             && in_a_row(self.out_strides[2], self.out_strides[3])
     }
 
+    /// Source channels of a group, or pairs of them.
+    fn inner(&self) -> usize {
+        if self.pairs { self.channels.div_ceil(2) } else { self.channels }
+    }
+
     /// Extent of the inner dimension.
     fn k(&self) -> usize {
-        self.channels * self.taps.len()
+        self.inner() * self.taps.len()
     }
 
     /// Panels of rows of a group.
@@ -330,13 +348,13 @@ impl Correlation {
     }
 
     /// The smallest and the largest shift of the taps along an axis.
-    fn reach(&self, axis: usize) -> [isize; 2] {
+    pub fn reach(&self, axis: usize) -> [isize; 2] {
         let shifts = || self.taps.iter().map(|t| t.shift[axis]);
         [shifts().min().unwrap_or(0), shifts().max().unwrap_or(0)]
     }
 
     /// The largest padded part for `images` images and `rows` rows of places.
-    fn part(&self, images: usize, rows: usize) -> Part {
+    pub fn part(&self, images: usize, rows: usize) -> Part {
         let [rows_met, columns_met] = [0, 1].map(|axis| {
             let [low, high] = self.reach(axis);
             (high - low) as usize + 1
@@ -344,7 +362,7 @@ impl Correlation {
         // Columns that are as far apart as places lie next to each other.
         let step = self.step[1];
         let pitch = self.columns.saturating_sub(1).saturating_add(columns_met.div_ceil(step));
-        let channels = self.channels.div_ceil(self.blocks.count());
+        let channels = self.inner().div_ceil(self.blocks.count());
         Part {
             batch: [0, images],
             channels: [0, channels],
@@ -397,6 +415,7 @@ impl Correlation {
             groups: self.groups,
             m: self.m,
             channels: self.channels,
+            pairs: self.pairs,
             taps: self.taps.iter().map(|tap| tap.weight).collect(),
             strides: self.weight_strides,
             rows: self.tiles.rows,
@@ -408,7 +427,7 @@ impl Correlation {
     ///
     /// # Safety
     /// The weights were checked; nobody else uses the panel.
-    unsafe fn pack_weights(&self, from: *const f32, to: *mut f32, task: usize) {
+    unsafe fn pack_weights(&self, from: PairWeights, to: *mut f32, task: usize) {
         let (group, rest) =
             (task / (self.blocks.count() * self.panels()), task % (self.blocks.count() * self.panels()));
         let block = self.blocks.get(rest / self.panels());
@@ -417,8 +436,21 @@ impl Correlation {
             self.packed_start + group * self.m * self.k() + self.m * block.start + rows.start * block.len();
         let to = to.wrapping_add(start);
         let [across, channel, per_group] = self.weight_strides;
-        let from = from.wrapping_offset(group as isize * per_group + rows.start as isize * across);
+        let first = group as isize * per_group + rows.start as isize * across;
         let taps = self.taps.len();
+        if self.pairs {
+            for (p, k) in block.enumerate() {
+                let (pair, tap) = (k / taps, &self.taps[k % taps]);
+                let at = first + 2 * pair as isize * channel + tap.weight;
+                let second = (2 * pair + 1 < self.channels).then_some(channel);
+                for i in 0..rows.len() {
+                    // SAFETY: indices within the weights, and a panel of the copy.
+                    unsafe { *to.add(p * rows.len() + i) = from.pair(at + i as isize * across, second) };
+                }
+            }
+            return;
+        }
+        let from = from.start.cast::<f32>().wrapping_offset(first);
         let contiguous =
             channel == taps as isize && self.taps.iter().enumerate().all(|(i, t)| t.weight == i as isize);
         // SAFETY: indices within the weights, and a panel of the copy.
@@ -452,11 +484,14 @@ impl Correlation {
         finisher: Option<&Finisher>,
     ) {
         let s = &source.strides;
-        let start = cx.origin(source).cast::<f32>().cast_const();
-        let images = Images {
-            start: start.wrapping_offset((place.group * self.channels) as isize * s[1]),
-            strides: [s[0], s[1], s[2], s[3]],
-            extents: [source.dims[2], source.dims[3]],
+        let (strides, extents) = ([s[0], s[1], s[2], s[3]], [source.dims[2], source.dims[3]]);
+        let group = (place.group * self.channels) as isize * s[1];
+        let start = cx.origin(source).wrapping_offset(group * source.dtype.bytes() as isize).cast_const();
+        let images = if self.pairs {
+            let bf16 = source.dtype == DType::BF16;
+            Source::Pairs(PairImages { start, bf16, strides, extents, channels: self.channels })
+        } else {
+            Source::Numbers(Images { start: start.cast(), strides, extents })
         };
         if place.images.is_empty() || place.rows.is_empty() || place.panels.is_empty() {
             return;
@@ -548,7 +583,7 @@ impl Correlation {
     /// As for [`Correlation::compute`]; `images` begins with the group's channels, `out` with all channels.
     unsafe fn compute_plain(
         &self,
-        images: &Images,
+        images: &Source,
         weights: *const f32,
         out: *mut f32,
         place: &Place,
@@ -558,18 +593,29 @@ impl Correlation {
         let out = out.wrapping_offset(self.out_start + (place.group * self.m) as isize * self.out_strides[1]);
         let packed = self.packed_start + place.group * self.m * self.k();
         for image in place.images.clone() {
-            let start = images.start.wrapping_offset(image as isize * images.strides[0]);
+            let (columns_of, pairs_of);
+            let right: &dyn RightOperand = match *images {
+                Source::Numbers(images) => {
+                    let start = images.start.wrapping_offset(image as isize * images.strides[0]);
+                    columns_of = Columns {
+                        matrix: Matrix { start, across: 1, along: images.strides[1] },
+                        pack: self.tiles.pack.f32,
+                        // As for other products: few rows do not pay for packing.
+                        in_place: place.panels.len() <= 2 && self.tiles.masked && images.strides[1] >= 0,
+                    };
+                    &columns_of
+                }
+                Source::Pairs(images) => {
+                    pairs_of = PairColumns { images, image };
+                    &pairs_of
+                }
+            };
             let product = Product {
                 tiles: &self.tiles,
                 m: self.m,
                 blocks: self.blocks,
                 left: &PackedRows { start: weights.wrapping_add(packed), m: self.m },
-                right: &Columns {
-                    matrix: Matrix { start, across: 1, along: images.strides[1] },
-                    pack: self.tiles.pack.f32,
-                    // As for other products: few rows do not pay for packing.
-                    in_place: place.panels.len() <= 2 && self.tiles.masked && images.strides[1] >= 0,
-                },
+                right,
                 out: &Plain {
                     start: out.wrapping_offset(image as isize * self.out_strides[0]),
                     row_step: self.out_strides[1],
@@ -591,184 +637,4 @@ struct Place {
     rows: Range<usize>,
     panels: Range<usize>,
     group: usize,
-}
-
-/// The right operand: the source elements that the taps of each place meet.
-struct Patches<'a> {
-    of: &'a Correlation,
-    images: Images,
-    first_image: usize,
-    count: usize,
-    first_row: usize,
-    rows: usize,
-    /// The padded copy of the current block's channels.
-    padded: *mut f32,
-    /// For every inner position of the current block, its distance in the padded copy.
-    offsets: *mut usize,
-    /// First inner position of the current block, and elements of a row and an image of the padded copy. Used by one
-    /// thread; atomic because operands are shared by type.
-    block: [AtomicUsize; 3],
-}
-
-// SAFETY: the pointers are to the scratch memory of the one thread that computes with this operand.
-unsafe impl Sync for Patches<'_> {}
-
-impl Patches<'_> {
-    fn state(&self, i: usize) -> usize {
-        self.block[i].load(Ordering::Relaxed)
-    }
-
-    /// The distance in the padded copy of the corner of place `j`.
-    #[inline(always)]
-    fn corner(&self, j: usize) -> usize {
-        let (columns, step) = (self.of.columns, self.of.step[0]);
-        let (v, rest) = (j % columns, j / columns);
-        let (u, image) = (rest % self.rows, rest / self.rows);
-        image * self.state(2) + u * step * self.state(1) + v
-    }
-
-    /// Packs runs of `N` neighbouring places at a time.
-    ///
-    /// # Safety
-    /// As for [`RightOperand::pack`]; places come in runs of `N` that are neighbours in the padded copy.
-    #[inline(always)]
-    unsafe fn pack_runs<const N: usize>(
-        &self,
-        p: usize,
-        k: usize,
-        j: usize,
-        columns: usize,
-        width: usize,
-        to: *mut f32,
-    ) {
-        let mut corners = [0usize; MAX_COLUMNS];
-        let runs = columns / N;
-        for (run, corner) in corners.iter_mut().enumerate().take(runs) {
-            *corner = self.corner(j + run * N);
-        }
-        let first = p - self.state(0);
-        for p in 0..k {
-            // SAFETY: the padded copy holds every tap of every place; the buffer holds `k` rows.
-            unsafe {
-                let from = self.padded.add(*self.offsets.add(first + p));
-                let to = to.add(p * width);
-                for (run, &corner) in corners[..runs].iter().enumerate() {
-                    let element = from.add(corner).cast::<[f32; N]>().read_unaligned();
-                    to.add(run * N).cast::<[f32; N]>().write_unaligned(element);
-                }
-                for i in columns..width {
-                    *to.add(i) = 0.0;
-                }
-            }
-        }
-    }
-}
-
-impl RightOperand for Patches<'_> {
-    fn in_place(&self) -> bool {
-        self.of.columns.is_multiple_of(self.of.tiles.lanes)
-    }
-
-    unsafe fn begin(&self, block: Range<usize>, _tile: &mut Tile) {
-        let of = self.of;
-        let taps = of.taps.len();
-        let mut part = of.part(self.count, self.rows);
-        part.batch[0] = self.first_image;
-        part.channels = [block.start / taps, block.len() / taps];
-        part.corner[0] += (self.first_row * of.step[0]) as isize;
-        let [low, left] = [of.reach(0)[0], of.reach(1)[0]];
-        // SAFETY: the scratch memory holds the largest part; the images and channels exist.
-        unsafe {
-            self.images.copy(&part, self.padded);
-            for p in 0..block.len() {
-                let shift = of.taps[p % taps].shift;
-                let (row, column) = ((shift[0] - low) as usize, (shift[1] - left) as usize);
-                let column = column % part.step * part.pitch + column / part.step;
-                *self.offsets.add(p) = p / taps * part.plane() + row * part.extents[1] + column;
-            }
-        }
-        for (state, value) in self.block.iter().zip([block.start, part.extents[1], part.image()]) {
-            state.store(value, Ordering::Relaxed);
-        }
-    }
-
-    unsafe fn pack(&self, p: usize, k: usize, j: usize, columns: usize, width: usize, buffer: *mut f32) {
-        // SAFETY: the caller's contract; panels start at multiples of their width, so that runs are not cut.
-        unsafe {
-            match self.of.columns.trailing_zeros() {
-                3.. => self.pack_runs::<8>(p, k, j, columns, width, buffer),
-                2 => self.pack_runs::<4>(p, k, j, columns, width, buffer),
-                1 => self.pack_runs::<2>(p, k, j, columns, width, buffer),
-                _ => self.pack_runs::<1>(p, k, j, columns, width, buffer),
-            }
-        }
-    }
-
-    fn point(&self, _p: usize, j: usize, tile: &mut Tile) {
-        tile.mode = Mode::RightOffsets;
-        tile.right_offsets = self.offsets;
-        for (v, vector) in tile.right_vectors.iter_mut().enumerate() {
-            let first = j + v * self.of.tiles.lanes;
-            if first < self.count * self.rows * self.of.columns {
-                *vector = self.padded.wrapping_add(self.corner(first));
-            }
-        }
-    }
-}
-
-/// The result: columns are places of consecutive images.
-struct Places {
-    start: *mut f32,
-    strides: [isize; 4],
-    rows: usize,
-    /// Columns computed in each row of places, and columns stored.
-    columns: usize,
-    stored: usize,
-}
-
-// SAFETY: an address only; threads write disjoint parts.
-unsafe impl Sync for Places {}
-
-impl Places {
-    /// Where column `j` goes, and how many of the columns from it on are stored next to it.
-    #[inline(always)]
-    fn column(&self, j: usize) -> (*mut f32, usize) {
-        let (v, rest) = (j % self.columns, j / self.columns);
-        let (u, image) = (rest % self.rows, rest / self.rows);
-        let offset =
-            image as isize * self.strides[0] + u as isize * self.strides[2] + v as isize * self.strides[3];
-        let dense = self.strides[2] == self.columns as isize;
-        let run = if dense { (self.rows - u) * self.columns - v } else { self.stored.saturating_sub(v) };
-        (self.start.wrapping_offset(offset), run)
-    }
-}
-
-impl Output for Places {
-    fn row_step(&self) -> isize {
-        self.strides[1]
-    }
-
-    fn columns(&self, j: usize, columns: usize, lanes: usize, to: &mut OutColumns) {
-        to.direct = self.strides[3] == 1;
-        for (v, vector) in to.vectors.iter_mut().enumerate() {
-            let wanted = columns.saturating_sub(v * lanes).min(lanes);
-            *vector = (std::ptr::null_mut(), wanted);
-            if wanted > 0 {
-                let (start, run) = self.column(j + v * lanes);
-                // The columns computed in excess at the end of a row need not be stored.
-                let stored = if self.columns.is_multiple_of(lanes) { wanted.min(run) } else { wanted };
-                *vector = (start, stored);
-                to.direct &= stored <= run;
-            }
-        }
-        to.count = 0;
-        if !to.direct {
-            for i in 0..columns {
-                if (j + i) % self.columns < self.stored {
-                    to.scattered[to.count] = (i, self.column(j + i).0);
-                    to.count += 1;
-                }
-            }
-        }
-    }
 }

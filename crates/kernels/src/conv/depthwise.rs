@@ -13,7 +13,6 @@ use crate::kernel::{Cx, Scratch};
 use crate::path::{KernelPath, by_vectors};
 use crate::view::View;
 use crate::window::Window;
-use outgrow_tensor::DType;
 
 /// Bytes of a band's copy, which is to stay in the second-level cache, and the most that one row of places may take.
 const BAND_BYTES: usize = 96 << 10;
@@ -67,7 +66,7 @@ impl Depthwise {
         let (x, w, y) = (&conv.x, &conv.weight, &conv.y);
         let kernel = [w.dims[2], w.dims[3]];
         let taps = kernel[0].checked_mul(kernel[1])?;
-        let fits = conv.groups > 1 && w.dims[1] == 1 && x.dtype == DType::F32 && y.strides[3] == 1;
+        let fits = conv.groups > 1 && w.dims[1] == 1 && conv.is_f32() && y.strides[3] == 1;
         if !fits || taps == 0 || y.elements() == 0 {
             return None;
         }

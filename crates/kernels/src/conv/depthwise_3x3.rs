@@ -12,7 +12,6 @@ use crate::gemm::{Portable, Vector};
 use crate::kernel::{Cx, Scratch};
 use crate::path::{KernelPath, by_vectors};
 use crate::view::View;
-use outgrow_tensor::DType;
 use std::ops::Range;
 
 /// Rows of places that are computed together by one thread.
@@ -56,7 +55,7 @@ impl Depthwise3x3 {
             && w.dims[1..] == [1, 3, 3]
             && matches!(window.strides, [1, 1] | [2, 2])
             && window.dilation == [1, 1]
-            && x.dtype == DType::F32
+            && conv.is_f32()
             && [x.strides[3], y.strides[3]] == [1, 1];
         fits.then(|| Self {
             sums: sums(path),

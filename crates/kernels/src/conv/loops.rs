@@ -1,6 +1,7 @@
 //! Convolutions by plain loops over outputs: for f64, and what is too small for products; right, not fast.
 
 use super::Conv;
+use crate::block::{narrow, widen};
 use crate::kernel::Cx;
 use crate::number::Factor;
 use crate::view::View;
@@ -14,6 +15,37 @@ macro_rules! by_type {
             _ => $self.$method::<f32>($cx),
         }
     };
+}
+
+/// A type that is summed in.
+trait Number: Factor {
+    /// The element `at` behind the first, of that type; rounded to bf16 first if it is to be `narrow`.
+    ///
+    /// # Safety
+    /// It is there.
+    unsafe fn read(first: *const u8, dtype: DType, at: isize, narrow: bool) -> Self;
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    unsafe fn read(first: *const u8, dtype: DType, at: isize, is_narrow: bool) -> Self {
+        // SAFETY: the caller's contract.
+        unsafe {
+            match dtype {
+                DType::BF16 => widen(*first.cast::<u16>().offset(at)),
+                _ if is_narrow => widen(narrow(*first.cast::<f32>().offset(at))),
+                _ => *first.cast::<f32>().offset(at),
+            }
+        }
+    }
+}
+
+impl Number for f64 {
+    #[inline(always)]
+    unsafe fn read(first: *const u8, _: DType, at: isize, _: bool) -> Self {
+        // SAFETY: the caller's contract.
+        unsafe { *first.cast::<f64>().offset(at) }
+    }
 }
 
 /// Elements from a view's origin to index `[a, b, c, d]`.
@@ -65,7 +97,8 @@ impl Conv {
     /// # Safety
     /// The indices are within the views, which were checked.
     #[inline(always)]
-    unsafe fn product<T: Factor>(
+    unsafe fn product<T: Number>(
+        &self,
         cx: &Cx<'_>,
         (a, i): (&View, [usize; 4]),
         (b, j): (&View, [usize; 4]),
@@ -73,12 +106,14 @@ impl Conv {
     ) -> T::Sum {
         // SAFETY: the caller's contract.
         unsafe {
-            let x = *cx.origin(a).cast::<T>().offset(offset(a, i));
-            x.fma(*cx.origin(b).cast::<T>().offset(offset(b, j)), sum)
+            let number = |view: &View, index| {
+                T::read(cx.origin(view), view.dtype, offset(view, index), self.is_narrow())
+            };
+            number(a, i).fma(number(b, j), sum)
         }
     }
 
-    fn forward_as<T: Factor>(&self, cx: &Cx<'_>) {
+    fn forward_as<T: Number>(&self, cx: &Cx<'_>) {
         let [outs, per_group, kh, kw] = unravel_dims(&self.weight);
         let outs_per_group = (outs / self.groups).max(1);
         self.each_output::<T>(cx, &self.y, &|[b, o, h, w]| {
@@ -90,9 +125,8 @@ impl Conv {
                         let Some(column) = self.window.source(1, self.x.dims[3], w, j) else { continue };
                         let x = [b, o / outs_per_group * per_group + c, row, column];
                         // SAFETY: `source` gives places inside the image; the rest counts over extents.
-                        sum = unsafe {
-                            Self::product::<T>(cx, (&self.x, x), (&self.weight, [o, c, i, j]), sum)
-                        };
+                        sum =
+                            unsafe { self.product::<T>(cx, (&self.x, x), (&self.weight, [o, c, i, j]), sum) };
                     }
                 }
             }
@@ -100,7 +134,7 @@ impl Conv {
         });
     }
 
-    fn grad_input_as<T: Factor>(&self, cx: &Cx<'_>) {
+    fn grad_input_as<T: Number>(&self, cx: &Cx<'_>) {
         let [outs, per_group, kh, kw] = unravel_dims(&self.weight);
         let outs_per_group = outs / self.groups;
         // The place whose window has its element `k` on `at`.
@@ -119,7 +153,7 @@ impl Conv {
                         let Some(w) = place(1, column, j) else { continue };
                         let (y, weight) = ([b, o, h, w], [o, c % per_group, i, j]);
                         // SAFETY: `place` gives places inside the result; the rest counts over extents.
-                        sum = unsafe { Self::product::<T>(cx, (&self.y, y), (&self.weight, weight), sum) };
+                        sum = unsafe { self.product::<T>(cx, (&self.y, y), (&self.weight, weight), sum) };
                     }
                 }
             }
@@ -127,7 +161,7 @@ impl Conv {
         });
     }
 
-    fn grad_weight_as<T: Factor>(&self, cx: &Cx<'_>) {
+    fn grad_weight_as<T: Number>(&self, cx: &Cx<'_>) {
         let [outs, per_group, ..] = unravel_dims(&self.weight);
         let outs_per_group = (outs / self.groups).max(1);
         let [batch, _, height, width] = unravel_dims(&self.y);
@@ -141,7 +175,7 @@ impl Conv {
                         let Some(column) = self.window.source(1, self.x.dims[3], w, j) else { continue };
                         let x = [b, channel, row, column];
                         // SAFETY: `source` gives places inside the image; the rest counts over extents.
-                        sum = unsafe { Self::product::<T>(cx, (&self.x, x), (&self.y, [b, o, h, w]), sum) };
+                        sum = unsafe { self.product::<T>(cx, (&self.x, x), (&self.y, [b, o, h, w]), sum) };
                     }
                 }
             }

@@ -1,7 +1,8 @@
 //! Two-dimensional convolution (cross-correlation, as in every framework) and its gradients.
 //!
 //! Images are `[batch, channels, height, width]`, weights `[out, in / groups, kernel height, kernel width]`, all of
-//! f32 or all of f64, and of any strides.
+//! f32 or all of f64, and of any strides. Or what is multiplied is bf16, with sums of f32: then one operand is bf16 at
+//! least, and the other one is rounded to it if it is f32.
 
 mod correlate;
 mod depthwise;
@@ -9,6 +10,8 @@ mod depthwise_3x3;
 mod grad_weight;
 mod loops;
 mod padded;
+mod pairs;
+mod patches;
 mod winograd;
 
 use crate::error::KernelError;
@@ -43,6 +46,15 @@ struct Conv {
     path: KernelPath,
 }
 
+/// The operands of a convolution, in order.
+#[derive(Clone, Copy)]
+#[allow(non_camel_case_types)]
+enum Role {
+    x,
+    weight,
+    y,
+}
+
 impl Conv {
     fn new(
         kernel: &'static str,
@@ -51,6 +63,7 @@ impl Conv {
         y: View,
         window: Window,
         groups: usize,
+        sums: Role,
     ) -> Result<Self, KernelError> {
         let (xd, wd, yd) = (four(kernel, &x)?, four(kernel, &weight)?, four(kernel, &y)?);
         if groups == 0
@@ -63,12 +76,16 @@ impl Conv {
             return Err(KernelError::operand(kernel, what));
         }
         window.check(kernel, &x, &y, [wd[2], wd[3]])?;
-        if !matches!(x.dtype, DType::F32 | DType::F64) || x.dtype != weight.dtype || x.dtype != y.dtype {
+        let all = [x.dtype, weight.dtype, y.dtype];
+        let same = matches!(x.dtype, DType::F32 | DType::F64) && all == [x.dtype; 3];
+        let narrow =
+            all.iter().all(|t| matches!(t, DType::F32 | DType::BF16)) && all[sums as usize] == DType::F32;
+        if !(same || narrow) {
             return Err(KernelError::dtype(
                 kernel,
                 format!("{weight} or {y}"),
                 x.dtype,
-                "f32 or f64 for all",
+                "f32 or f64 for all, or bf16 with sums of f32",
             ));
         }
         Ok(Self { x, weight, y, window, groups, together: false, finish: None, path: KernelPath::Portable })
@@ -108,11 +125,30 @@ trait Algorithm: std::fmt::Debug + Send + Sync {
 type Make = fn(&Conv, KernelPath) -> Option<Box<dyn Algorithm>>;
 
 impl Conv {
+    /// Whether what is multiplied is bf16.
+    fn is_narrow(&self) -> bool {
+        [&self.x, &self.weight, &self.y].iter().any(|view| view.dtype == DType::BF16)
+    }
+
+    /// Whether everything is f32.
+    fn is_f32(&self) -> bool {
+        self.x.dtype == DType::F32 && !self.is_narrow()
+    }
+
+    /// Whether pairs of channels pay, where what is multiplied is bf16.
+    fn takes_pairs(&self) -> bool {
+        let outs = self.weight.dims[0] / self.groups;
+        let taps = self.weight.dims[2] * self.weight.dims[3];
+        taps > 0
+            && outs.min(self.weight.dims[1]) > 1
+            && (self.groups == 1 || outs.max(self.weight.dims[1]) >= 4)
+    }
+
     /// Whether products can run it: f32, and enough result channels per group to make tiles of.
     fn is_fast(&self) -> bool {
         let outs = self.weight.dims[0] / self.groups;
         let inner = [self.weight.dims[1], self.weight.dims[2], self.weight.dims[3]];
-        self.x.dtype == DType::F32
+        self.is_f32()
             && outs.min(self.weight.dims[1]) > 0
             && inner.iter().product::<usize>() > 0
             && (self.groups == 1 || outs.max(self.weight.dims[1]) >= 4)
@@ -143,7 +179,15 @@ macro_rules! direction {
             /// # Errors
             /// When extents or element types do not fit.
             pub fn new($($arg: View,)* window: Window, groups: usize) -> Result<Self, KernelError> {
-                Ok(Self { conv: Conv::new($text, $x, $weight, $y, window, groups)?, algorithm: None })
+                Ok(Self { conv: Conv::new($text, $x, $weight, $y, window, groups, Role::$out)?, algorithm: None })
+            }
+        }
+
+        impl $name {
+            /// Whether a path multiplies operands of bf16 as they are, faster than it would multiply them in f32.
+            pub fn takes_bf16(&self, path: KernelPath) -> bool {
+                let all: &[Make] = &[$(|conv, path| Some(Box::new($make(conv, path)?))),*];
+                self.conv.is_narrow() && all.iter().any(|make| make(&self.conv, path).is_some())
             }
         }
 

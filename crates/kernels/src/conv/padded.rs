@@ -1,6 +1,8 @@
 //! Zero-padded copies of parts of images, small enough for the second-level cache: with them, every tap of a
 //! convolution is a fixed distance away, and no product needs to ask whether it lies inside the image.
 
+use std::ops::Range;
+
 /// Bytes that a padded part may take.
 pub(super) const PADDED_BYTES: usize = 384 << 10;
 
@@ -40,6 +42,18 @@ impl Part {
         self.extents[0].saturating_mul(self.extents[1])
     }
 
+    /// The column of the image of the `first`-th element of a row's elements that are `step` apart, and which of these are in
+    /// an image of so many columns.
+    pub fn inside(&self, first: usize, columns: usize) -> (isize, Range<usize>) {
+        let count = |columns: isize| {
+            let columns = columns.max(0) as usize;
+            (if self.step == 1 { columns } else { columns.div_ceil(self.step) }).min(self.pitch)
+        };
+        let column = self.corner[1] + first as isize;
+        let low = count(column.saturating_neg());
+        (column, low..count(columns as isize - column).max(low))
+    }
+
     /// Elements of one image.
     pub fn image(&self) -> usize {
         self.channels[1].saturating_mul(self.plane())
@@ -53,10 +67,6 @@ impl Images {
     /// The images and channels exist; `to` is good for the part.
     pub unsafe fn copy(&self, part: &Part, to: *mut f32) {
         let [rows, columns] = part.extents;
-        let count = |columns: isize| {
-            let columns = columns.max(0) as usize;
-            (if part.step == 1 { columns } else { columns.div_ceil(part.step) }).min(part.pitch)
-        };
         let mut to = to;
         for image in part.batch[0]..part.batch[0] + part.batch[1] {
             for channel in part.channels[0]..part.channels[0] + part.channels[1] {
@@ -74,9 +84,7 @@ impl Images {
                     }
                     for first in 0..columns / part.pitch {
                         // The elements before, in and after the image.
-                        let column = part.corner[1] + first as isize;
-                        let low = count(column.saturating_neg());
-                        let high = count(self.extents[1] as isize - column).max(low);
+                        let (column, Range { start: low, end: high }) = part.inside(first, self.extents[1]);
                         let at = plane + h * self.strides[2] + column * self.strides[3];
                         let step = (part.step as isize).wrapping_mul(self.strides[3]);
                         // SAFETY: elements of the images between `low` and `high`, and the part of a row.

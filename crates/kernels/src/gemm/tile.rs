@@ -149,6 +149,16 @@ impl Tiles {
         Self { rows: AMX_ROWS, parts: if bf16 { 1 } else { 3 }, masked: false, ..self }
     }
 
+    /// The tiles of a path that multiplies bf16, for operands whose elements are pairs already: these are inner positions.
+    pub fn of_pairs(path: KernelPath) -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if path == KernelPath::Avx512Bf16 {
+            return Some(Self { path, unit: 1, ..pairs_tiles() });
+        }
+        let _ = path;
+        None
+    }
+
     /// Floats of scratch memory that a thread needs for products.
     pub fn scratch_floats(&self) -> usize {
         #[cfg(target_arch = "x86_64")]

@@ -1,6 +1,6 @@
 //! Vectors of f32 for the micro-kernels: one trait, one implementation per SIMD path.
 
-use crate::block::widen;
+use crate::block::{narrow, widen};
 
 /// A vector of `LANES` floats. Methods are unsafe because they need the path's instructions, and pointers that are
 /// good for the elements they touch.
@@ -29,6 +29,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn at_least(self, bound: Self) -> Self;
     /// The bound where it is less, and otherwise what is there.
     unsafe fn at_most(self, bound: Self) -> Self;
+    /// The nearest numbers of bf16, halves to even; NaN stays NaN.
+    unsafe fn rounded(self) -> Self;
     /// Four times as many floats in order, taken apart: lane `l` of vector `i` is float `4 * l + i`.
     unsafe fn deinterleave(four: [Self; 4]) -> [Self; 4];
     /// The inverse of [`Vector::deinterleave`].
@@ -132,6 +134,10 @@ impl Vector for Portable {
     #[inline(always)]
     unsafe fn at_most(self, bound: Self) -> Self {
         Self(std::array::from_fn(|i| if bound.0[i] < self.0[i] { bound.0[i] } else { self.0[i] }))
+    }
+    #[inline(always)]
+    unsafe fn rounded(self) -> Self {
+        Self(self.0.map(|x| widen(narrow(x))))
     }
     #[inline(always)]
     unsafe fn deinterleave(four: [Self; 4]) -> [Self; 4] {
@@ -268,6 +274,20 @@ mod x86 {
             Self(unsafe { _mm256_min_ps(bound.0, self.0) })
         }
         #[inline(always)]
+        unsafe fn rounded(self) -> Self {
+            // SAFETY: the path has AVX2.
+            unsafe {
+                let bits = _mm256_castps_si256(self.0);
+                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                let up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+                // NaN must not become infinite.
+                let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0));
+                let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+                let high = _mm256_set1_epi32(0xffff_0000u32 as i32);
+                Self(_mm256_castsi256_ps(_mm256_and_si256(_mm256_blendv_epi8(up, quiet, nan), high)))
+            }
+        }
+        #[inline(always)]
         unsafe fn deinterleave(four: [Self; 4]) -> [Self; 4] {
             // SAFETY: the path has AVX2.
             unsafe {
@@ -401,6 +421,20 @@ mod x86 {
         unsafe fn at_most(self, bound: Self) -> Self {
             // SAFETY: the path has AVX-512. Where neither is less, the second operand is taken.
             Self(unsafe { _mm512_min_ps(bound.0, self.0) })
+        }
+        #[inline(always)]
+        unsafe fn rounded(self) -> Self {
+            // SAFETY: the path has AVX-512.
+            unsafe {
+                let bits = _mm512_castps_si512(self.0);
+                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                let up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+                // NaN must not become infinite.
+                let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+                let rounded = _mm512_mask_or_epi32(up, nan, bits, _mm512_set1_epi32(0x0040_0000));
+                let high = _mm512_set1_epi32(0xffff_0000u32 as i32);
+                Self(_mm512_castsi512_ps(_mm512_and_si512(rounded, high)))
+            }
         }
         #[inline(always)]
         unsafe fn deinterleave(four: [Self; 4]) -> [Self; 4] {

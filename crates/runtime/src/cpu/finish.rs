@@ -3,9 +3,10 @@
 
 use super::location::{Location, reshape};
 use super::lower::Lowering;
+use super::ops::window;
 use super::storage::Make;
 use outgrow_ir::{Diagnostics, Op, Value};
-use outgrow_kernels::{Conv2d, Finish, Kernel, KernelError, Literal, MatMul, View};
+use outgrow_kernels::{Conv2d, Finish, Kernel, KernelError, Literal, MatMul, Slot, View};
 use outgrow_tensor::DType;
 
 /// The first nodes of a group, which are done to the sums of a kernel.
@@ -53,17 +54,32 @@ impl Lowering<'_> {
         sums: &Sums,
         make: impl FnOnce([View; 3]) -> Result<K, KernelError> + 'static,
     ) -> Result<bool, Diagnostics> {
-        let Follower { nodes, finish } = self.follower(value, sums)?;
-        let Some(last) = nodes.last() else {
+        let Follower { mut nodes, mut finish } = self.follower(value, sums)?;
+        self.without(&nodes);
+        let mut last = nodes.last().copied().unwrap_or(value);
+        let rounding = self.only_user(last).filter(|user| self.may_stay_wide(*user));
+        if let Some(rounding) = rounding {
+            // What only convolutions read as bf16 is rounded here and stays f32, which none of them has to widen.
+            finish.rounded = true;
+            self.without(&[rounding]);
+            nodes.push(rounding);
+            last = rounding;
+        }
+        if nodes.is_empty() {
             // What was made ready has a description of its own.
             self.describe(&[value]);
             return Ok(false);
-        };
-        self.without(&nodes);
+        }
         self.describe(&[&[value], nodes.as_slice()].concat());
         let mut reads = operands.to_vec();
         reads.extend(finish.bias.iter().chain(&finish.residual).cloned());
-        let out = self.result(*last);
+        let out = if rounding.is_some() {
+            let wide = self.fresh(DType::F32, &self.dims(last));
+            self.places[last.index()] = Some(Location::View(wide.clone()));
+            wide
+        } else {
+            self.result(last)
+        };
         let out = reshape(&out, &sums.dims).expect("invariant: a fresh result is row-major");
         let make: Make = Box::new(move |reads, mut writes| {
             let mut reads = reads.into_iter();
@@ -76,7 +92,7 @@ impl Lowering<'_> {
         self.emit(K::NAME, reads, vec![out], false, make);
         // What limits the step is how it multiplies, whatever it finishes its sums with.
         if let Some(step) = self.steps.last_mut() {
-            step.info.bf16 = operands.iter().all(|view| view.dtype == DType::BF16);
+            step.info.bf16 = operands.iter().any(|view| view.dtype == DType::BF16);
         }
         Ok(true)
     }
@@ -85,7 +101,8 @@ impl Lowering<'_> {
     /// it, adds or bounds in the order of [`Finish`], and reads nothing else that is not there yet.
     fn follower(&mut self, value: Value, sums: &Sums) -> Result<Follower, Diagnostics> {
         let (low, high) = (f32::NEG_INFINITY, f32::INFINITY);
-        let mut finish = Finish { bias: None, residual: None, low, zero_is_positive: false, high };
+        let mut finish =
+            Finish { bias: None, residual: None, low, zero_is_positive: false, high, rounded: false };
         let (mut last, mut nodes) = (value, Vec::new());
         while let Some(node) = self.only_user(last) {
             let unit = self.unit_of[node.index()];
@@ -105,8 +122,49 @@ impl Lowering<'_> {
         Ok(Follower { nodes, finish })
     }
 
+    /// Whether a node rounds f32 to bf16 that only convolutions read, as their images, and no output is.
+    pub fn may_stay_wide(&self, value: Value) -> bool {
+        let node = self.graph.node(value);
+        let is_image = |user: &Value| {
+            let user = self.graph.node(*user);
+            matches!(user.op, Op::Conv2d(_)) && user.inputs[0] == value && user.inputs[1] != value
+        };
+        matches!(node.op, Op::Cast(_))
+            && node.ty.dtype == DType::BF16
+            && self.graph.ty(node.inputs[0]).dtype == DType::F32
+            && self.graph.outputs.iter().all(|output| output.value != value)
+            && self.users[value.index()].iter().all(is_image)
+    }
+
+    /// Takes roundings to bf16 out of the graph whose readers round themselves: convolutions that pack their images anyway.
+    pub fn round_where_read(&mut self) {
+        for (value, node) in self.graph.iter() {
+            let users = self.users[value.index()].clone();
+            let rounds = |user: &Value| {
+                let Op::Conv2d(op) = &self.graph.node(*user).op else { return false };
+                let inputs = &self.graph.node(*user).inputs;
+                let view = |dtype, value| View::contiguous(Slot::new(0, 0, 0), dtype, self.dims(value));
+                let (x, w) = (view(DType::F32, inputs[0]), view(self.graph.ty(inputs[1]).dtype, inputs[1]));
+                let conv = Conv2d::new(x, w, view(DType::F32, *user), window(&op.window), op.groups);
+                conv.is_ok_and(|conv| conv.takes_bf16(self.path))
+            };
+            if !self.may_stay_wide(value) || users.is_empty() || !users.iter().all(rounds) {
+                continue;
+            }
+            let from = node.inputs[0];
+            self.without(&[value]);
+            self.exported[from.index()] = true;
+            let readers = &mut self.users[from.index()];
+            readers.retain(|reader| *reader != value);
+            readers.extend(users);
+            readers.sort_unstable();
+            readers.dedup();
+            self.wide.insert(value, from);
+        }
+    }
+
     /// The only node that reads a value that is no output.
-    fn only_user(&self, value: Value) -> Option<Value> {
+    pub fn only_user(&self, value: Value) -> Option<Value> {
         let is_output = self.graph.outputs.iter().any(|output| output.value == value);
         match self.users[value.index()][..] {
             [user] if !is_output => Some(user),

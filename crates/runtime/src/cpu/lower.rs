@@ -6,14 +6,16 @@ use super::storage::{Home, Lowered, Make, Step, Storage};
 use crate::backend::StepInfo;
 use crate::{Bindings, Place, Weights};
 use outgrow_ir::{Cost, Diagnostics, Graph, Op, Output, Value};
-use outgrow_kernels::{Instr, Literal, Map, Slot, Transpose, View, Weight, copy};
+use outgrow_kernels::{Instr, KernelPath, Literal, Map, Slot, Transpose, View, Weight, copy};
 use outgrow_tensor::{DType, Tensor};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The state of lowering.
 pub struct Lowering<'a> {
     pub graph: &'a Graph,
+    /// The path that kernels are to run on.
+    pub path: KernelPath,
     pub places: Vec<Option<Location>>,
     pub storages: Vec<Storage>,
     pub steps: Vec<Step>,
@@ -25,6 +27,8 @@ pub struct Lowering<'a> {
     pub exported: Vec<bool>,
     /// The nodes that read each value, each once.
     pub users: Vec<Vec<Value>>,
+    /// What is rounded to bf16 by those that read it, and the f32 that they read.
+    pub wide: HashMap<Value, Value>,
     /// Which units have been lowered.
     done: Vec<bool>,
     /// For a value that is to be written straight to where the caller wants an output: which place.
@@ -35,8 +39,13 @@ pub struct Lowering<'a> {
     info: StepInfo,
 }
 
-/// Lowers a prepared graph with static shapes, for weights and bindings that fit it.
-pub fn lower(graph: &Graph, bindings: &Bindings, weights: &Weights) -> Result<Lowered, Diagnostics> {
+/// Lowers a prepared graph with static shapes for a path, with weights and bindings that fit the graph.
+pub fn lower(
+    graph: &Graph,
+    bindings: &Bindings,
+    weights: &Weights,
+    path: KernelPath,
+) -> Result<Lowered, Diagnostics> {
     let units = outgrow_passes::units(graph);
     let unit_of = outgrow_passes::unit_of(graph, &units);
     let (mut exported, mut users) = (vec![false; graph.nodes.len()], vec![Vec::new(); graph.nodes.len()]);
@@ -53,6 +62,7 @@ pub fn lower(graph: &Graph, bindings: &Bindings, weights: &Weights) -> Result<Lo
     graph.outputs.iter().for_each(|output| exported[output.value.index()] = true);
     let mut lowering = Lowering {
         graph,
+        path,
         places: vec![None; graph.nodes.len()],
         storages: Vec::new(),
         steps: Vec::new(),
@@ -65,9 +75,12 @@ pub fn lower(graph: &Graph, bindings: &Bindings, weights: &Weights) -> Result<Lo
         unit_of,
         exported,
         users,
+        wide: HashMap::new(),
     };
     lowering.declare(bindings, weights);
-    for unit in outgrow_passes::schedule(graph, &lowering.units) {
+    let order = outgrow_passes::schedule(graph, &lowering.units);
+    lowering.round_where_read();
+    for unit in order {
         if !lowering.done[unit] {
             lowering.unit(unit)?;
         }
@@ -264,7 +277,13 @@ impl Lowering<'_> {
         let bytes = |views: &[View]| views.iter().map(View::distinct_bytes).fold(0, u64::saturating_add);
         let (bytes_read, bytes_written) = (bytes(&reads), bytes(&writes));
         let cost = Cost { bytes_read, bytes_written, ..self.info.cost };
-        let bf16 = !reads.is_empty() && reads.iter().all(|view| view.dtype == DType::BF16);
+        // What a convolution reads of another type is rounded, or added to its sums.
+        let mut is_bf16 = reads.iter().map(|view| view.dtype == DType::BF16);
+        let bf16 = if kernel.starts_with("conv2d") {
+            is_bf16.any(|it| it)
+        } else {
+            !reads.is_empty() && is_bf16.all(|it| it)
+        };
         let info = StepInfo { kernel: kernel.into(), cost, bf16, ..self.info.clone() };
         // What is computed once must not be counted for the copies around it.
         self.info.cost = Cost::default();
@@ -379,7 +398,8 @@ mod tests {
         let dot = graph.nodes.iter().position(|node| matches!(node.op, Op::Dot(_))).unwrap();
         graph.nodes[dot].group = Some(GroupId(u32::MAX));
         let weights = Weights::default();
-        let found = lower(&graph, &Bindings::separate(&graph, &weights, &[]), &weights).unwrap_err();
+        let found = lower(&graph, &Bindings::separate(&graph, &weights, &[]), &weights, KernelPath::Portable)
+            .unwrap_err();
         assert_eq!(found.0[0].code, "runtime.unsupported");
         assert!(found.to_string().contains("no kernel for `dot`"), "{found}");
     }

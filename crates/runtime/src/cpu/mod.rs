@@ -77,22 +77,22 @@ const UNUSED: u64 = 32;
 const TRIES: usize = 5;
 
 impl Planned {
-    fn new(work: &Work, live_bytes_max: Option<u64>) -> Result<Self, Diagnostics> {
+    fn new(work: &Work, path: KernelPath, live_bytes_max: Option<u64>) -> Result<Self, Diagnostics> {
         let graph = outgrow_passes::prepare_within(live_bytes_max).run(&work.graph)?;
-        let lowered = lower::lower(&graph, &work.bindings, &work.weights)?;
+        let lowered = lower::lower(&graph, &work.bindings, &work.weights, path)?;
         let memory = lowered.plan();
         Ok(Self { graph, lowered, memory })
     }
 
     /// As fast as it can be, or where that takes more memory than it is to fit into, with so much computed again that it
     /// does; if it cannot be made to fit, the least that was found.
-    fn fitted(work: &Work) -> Result<Self, Diagnostics> {
-        let mut best = Self::new(work, None)?;
+    fn fitted(work: &Work, path: KernelPath) -> Result<Self, Diagnostics> {
+        let mut best = Self::new(work, path, None)?;
         let Some(fit) = work.fit.filter(|fit| best.memory.bytes() > *fit) else { return Ok(best) };
         // What is alive is not yet what is planned: buffers have to be laid out, and may be written over.
         let mut live = fit.saturating_sub((best.memory.constant_bytes + best.memory.packed_bytes) as u64);
         for _ in 0..TRIES {
-            let found = Self::new(work, Some(live))?;
+            let found = Self::new(work, path, Some(live))?;
             let (bytes, least) = (found.memory.bytes(), best.memory.bytes());
             let better = match (bytes <= fit, least <= fit) {
                 (true, true) => bytes > least,
@@ -116,11 +116,11 @@ impl Backend for CpuBackend {
     }
 
     fn plan(&self, work: &Work) -> Result<MemoryPlan, Diagnostics> {
-        Ok(Planned::fitted(work)?.memory)
+        Ok(Planned::fitted(work, self.path)?.memory)
     }
 
     fn compile(&self, work: Work) -> Result<Compiled, Diagnostics> {
-        let Planned { graph, lowered, memory } = Planned::fitted(&work)?;
+        let Planned { graph, lowered, memory } = Planned::fitted(&work, self.path)?;
         let Work { bindings, weights, memory: there, .. } = work;
         let (inputs, outputs) = interface(&graph, &weights);
         if let Some(there) = there.filter(|there| memory.bytes() > *there) {

@@ -8,7 +8,7 @@ use outgrow_ir::ops::dot::Dot;
 use outgrow_ir::{Diagnostic, Diagnostics, Node, Op, OutputRole, Value};
 use outgrow_kernels::{
     ArgMax, Attention, AttentionGrad, Conv2d, Conv2dGradInput, Conv2dGradWeight, Gather, Kernel, KernelError,
-    Literal, MatMul, MaxPool2dGrad, Pool2d, PoolKind, RandomUniform, ScatterAdd, View, Window,
+    Literal, MatMul, MaxPool2dGrad, Pool2d, PoolKind, RandomUniform, ScatterAdd, Slot, View, Window,
 };
 use outgrow_tensor::DType;
 
@@ -22,7 +22,7 @@ fn several<const N: usize, K: Kernel + 'static>(
     })
 }
 
-fn window(w: &outgrow_ir::ops::Window) -> Window {
+pub fn window(w: &outgrow_ir::ops::Window) -> Window {
     Window { strides: w.strides, padding: w.padding, dilation: w.dilation }
 }
 
@@ -59,7 +59,11 @@ impl Lowering<'_> {
                     let conv = Conv2d::new(x, w, y, window, groups)?;
                     Ok(if together { conv.together() } else { conv })
                 };
-                let operands = [self.widened(node.inputs[0]), self.widened(node.inputs[1])];
+                let path = self.path;
+                let takes_bf16 = |[x, w]: [View; 2], y| {
+                    Conv2d::new(x, w, y, window, groups).is_ok_and(|conv| conv.takes_bf16(path))
+                };
+                let operands = self.multiplied(value, takes_bf16);
                 let sums = Sums { dims: self.dims(value), axis: 1 };
                 if node.ty.dtype == DType::F32 && self.finished(value, &operands, &sums, make)? {
                     return Ok(());
@@ -72,9 +76,16 @@ impl Lowering<'_> {
             Op::Conv2dGradInput(op) => {
                 let (window, groups) = (window(&op.conv.window), op.conv.groups);
                 let together = self.is_together();
-                self.of_widened(value, "conv2d_grad_input", move |[dy, w], dx| {
-                    let conv = Conv2dGradInput::new(dy, w, dx, window, groups)?;
-                    Ok(if together { conv.together() } else { conv })
+                let path = self.path;
+                let new = move |[dy, w]: [View; 2], dx| Conv2dGradInput::new(dy, w, dx, window, groups);
+                let takes_bf16 = |reads, dx| new(reads, dx).is_ok_and(|conv| conv.takes_bf16(path));
+                let operands = self.multiplied(value, takes_bf16);
+                self.sums(value, |lowering, dx| {
+                    let make = several(move |reads, dx| {
+                        let conv = new(reads, dx)?;
+                        Ok(if together { conv.together() } else { conv })
+                    });
+                    lowering.emit("conv2d_grad_input", operands.into(), vec![dx], false, make);
                 });
             }
             Op::Conv2dGradWeight(op) => {
@@ -168,15 +179,37 @@ impl Lowering<'_> {
         make: impl FnOnce([View; N], View) -> Result<K, KernelError> + 'static,
     ) {
         let inputs = self.graph.node(value).inputs.clone();
-        let operands: Vec<View> = inputs.into_iter().map(|input| self.widened(input)).collect();
+        let widened = |input| {
+            let view = self.view(input);
+            self.widened(view)
+        };
+        let operands: Vec<View> = inputs.into_iter().map(widened).collect();
         self.sums(value, |lowering, out| {
             lowering.emit(kernel, operands, vec![out], false, several(make));
         });
     }
 
-    /// A value as a view, of f32 if it is of bf16.
-    fn widened(&mut self, value: Value) -> View {
-        let view = self.view(value);
+    /// The operands of a convolution, whose first one is read as it is before it is rounded to bf16, if it is not rounded
+    /// anywhere: they stay bf16 where `takes_bf16` says so of them and the result, and are widened else.
+    fn multiplied(&mut self, value: Value, takes_bf16: impl Fn([View; 2], View) -> bool) -> [View; 2] {
+        let inputs = self.graph.node(value).inputs.clone();
+        let unrounded = self.wide.get(&inputs[0]).copied();
+        let operands = [self.view(unrounded.unwrap_or(inputs[0])), self.view(inputs[1])];
+        let sums = View::contiguous(Slot::new(0, 0, 0), DType::F32, self.dims(value));
+        if takes_bf16(operands.clone(), sums) {
+            return operands;
+        }
+        let [mut x, w] = operands;
+        if unrounded.is_some() {
+            let narrow = self.fresh(DType::BF16, &x.dims);
+            self.convert(x, narrow.clone());
+            x = narrow;
+        }
+        [self.widened(x), self.widened(w)]
+    }
+
+    /// A view, of f32 if it is of bf16.
+    fn widened(&mut self, view: View) -> View {
         if view.dtype != DType::BF16 {
             return view;
         }
