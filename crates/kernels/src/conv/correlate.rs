@@ -70,11 +70,12 @@ pub(super) struct Correlation {
 
 /// The micro-kernels of a convolution, if products can run it.
 fn tiles(conv: &Conv, path: KernelPath) -> Option<Tiles> {
-    if conv.is_narrow() {
-        Tiles::of_pairs(path).filter(|_| conv.takes_pairs())
-    } else {
-        conv.is_fast().then(|| Tiles::new(path))
+    if !conv.is_fast() {
+        return None;
     }
+    // A channel by itself has none to be paired with.
+    let channels = (conv.weight.dims[0] / conv.groups).min(conv.weight.dims[1]);
+    if conv.is_narrow() { Tiles::of_pairs(path).filter(|_| channels > 1) } else { Some(Tiles::new(path)) }
 }
 
 /// The correlations of one kernel, and which operands they take.

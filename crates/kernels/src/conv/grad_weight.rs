@@ -4,23 +4,35 @@
 //! The places are cut into blocks by the extents alone, and the blocks are added in order. The left operand is read
 //! in place from a padded copy of a part of `x`; the right one, `dy` with its channels innermost, is packed. Sums are
 //! kept as `[(c, tap), o]` and transposed at the end.
+//!
+//! Where bf16 is multiplied, inner positions are pairs of neighbouring places of a row, the last one of an odd number with
+//! zero. Rows of the copy are of bf16, and columns of a pair lie next to each other in them.
 
 use super::padded::{Images, PADDED_BYTES, Part};
+use super::pairs::PairImages;
+use super::winograd::WinogradGradWeight;
 use super::{Algorithm, Conv};
 use crate::gemm::{MAX_COLUMNS, Matrix, Mode, Panel, Tile, Tiles, part};
 use crate::kernel::{Cx, Scratch};
+use crate::number::Bits16;
 use crate::path::KernelPath;
 use crate::threads::share;
 use crate::view::View;
+use outgrow_tensor::DType;
 use std::ops::Range;
 
-/// Places that a block of the inner dimension aims at.
+/// Places, or pairs of them, that a block of the inner dimension aims at.
 const PLACES: usize = 512;
+
+/// Fewest channels on either side for which Winograd's algorithm is faster in f32 than pairs of bf16 are.
+const WIDENED_CHANNELS_MIN: usize = 100;
 
 /// The gradient by the weights, compiled for operands and a path.
 #[derive(Debug)]
 pub(super) struct GradWeight {
     tiles: Tiles,
+    /// Whether pairs of bf16 are multiplied.
+    pairs: bool,
     groups: usize,
     batch: usize,
     /// Result channels and source channels of a group.
@@ -40,18 +52,27 @@ pub(super) struct GradWeight {
 }
 
 impl GradWeight {
-    #[allow(clippy::unnecessary_wraps)]
     pub fn new(conv: &Conv, path: KernelPath) -> Option<Self> {
         if !conv.is_fast() {
             return None;
         }
-        let tiles = Tiles::new(path);
+        let pairs = conv.is_narrow();
+        let tiles = if pairs {
+            let [outs, channels] = [conv.weight.dims[0], conv.weight.dims[1]];
+            // With many channels, fewer multiplications pay for widening.
+            let widened = outs.min(channels) >= WIDENED_CHANNELS_MIN && WinogradGradWeight::fits(conv, path);
+            Tiles::of_pairs(path).filter(|_| conv.y.dtype == DType::BF16 && !widened)?
+        } else {
+            Tiles::new(path)
+        };
         let (w, y) = (&conv.weight.dims, &conv.y.dims);
         let grid = [y[2], y[3]];
         let places = (grid[0] * grid[1]).max(1);
-        let bands = if places > PLACES { grid[0].div_ceil((PLACES / grid[1]).max(1)) } else { 1 };
+        let wanted = if pairs { 2 * PLACES } else { PLACES };
+        let bands = if places > wanted { grid[0].div_ceil((wanted / grid[1]).max(1)) } else { 1 };
         let mut plan = Self {
             tiles,
+            pairs,
             groups: conv.groups,
             batch: y[0],
             outs: w[0] / conv.groups,
@@ -61,18 +82,24 @@ impl GradWeight {
             step: conv.window.strides,
             corner: [0, 1].map(|axis| -(conv.window.padding[2 * axis] as isize)),
             grid,
-            images: (PLACES / places).clamp(1, y[0].max(1)),
+            images: (wanted / places).clamp(1, y[0].max(1)),
             bands,
             chunk: 1,
         };
         let plane = plan.part(plan.images, 0, plan.band_rows(), 0..1).plane();
-        plan.chunk = (PADDED_BYTES / 4 / plane.saturating_mul(plan.images)).clamp(1, plan.channels.max(1));
+        plan.chunk = (PADDED_BYTES / if pairs { 2 } else { 4 } / plane.saturating_mul(plan.images))
+            .clamp(1, plan.channels.max(1));
         Some(plan)
     }
 
     /// Rows of the largest band.
     fn band_rows(&self) -> usize {
         self.grid[0].div_ceil(self.bands)
+    }
+
+    /// Inner positions of a row of places.
+    fn run(&self) -> usize {
+        if self.pairs { self.grid[1].div_ceil(2) } else { self.grid[1] }
     }
 
     fn taps(&self) -> usize {
@@ -89,14 +116,21 @@ impl GradWeight {
         let extent = |axis: usize, places: usize| {
             places.saturating_sub(1) * self.step[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
         };
-        let columns = extent(1, self.grid[1]);
+        // Places of a pair meet neighbours: columns that are as far apart as places lie next to each other.
+        let reach = (self.kernel[1] - 1) * self.dilation[1];
+        let (step, pitch) = if self.pairs {
+            let step = self.step[1];
+            (step, (2 * self.run() + reach / step).next_multiple_of(2))
+        } else {
+            (1, extent(1, self.grid[1]))
+        };
         Part {
             batch: [0, images],
             channels: [channels.start, channels.len()],
             corner: [self.corner[0] + (row * self.step[0]) as isize, self.corner[1]],
-            extents: [extent(0, rows), columns],
-            step: 1,
-            pitch: columns,
+            extents: [extent(0, rows), pitch.saturating_mul(step.min(reach + 1))],
+            step,
+            pitch,
         }
     }
 
@@ -104,8 +138,9 @@ impl GradWeight {
     fn scratch_floats(&self) -> [usize; 2] {
         let padded = self.part(self.images, 0, self.band_rows(), 0..self.chunk);
         let places = self.images * self.band_rows() * self.grid[1];
-        [padded.batch[1].saturating_mul(padded.image()), places.saturating_mul(MAX_COLUMNS)]
-            .map(|floats| floats.div_ceil(16).saturating_mul(16))
+        let elements = padded.batch[1].saturating_mul(padded.image());
+        let padded = if self.pairs { elements.div_ceil(2) } else { elements };
+        [padded, places.saturating_mul(MAX_COLUMNS)].map(|floats| floats.div_ceil(16).saturating_mul(16))
     }
 
     /// Computes the weights of some rows and panels of result channels.
@@ -117,11 +152,9 @@ impl GradWeight {
             return;
         }
         let s = &x.strides;
-        let images = Images {
-            start: cx.origin(x).cast::<f32>().wrapping_offset((task.group * self.channels) as isize * s[1]),
-            strides: [s[0], s[1], s[2], s[3]],
-            extents: [x.dims[2], x.dims[3]],
-        };
+        let (strides, extents) = ([s[0], s[1], s[2], s[3]], [x.dims[2], x.dims[3]]);
+        let group = (task.group * self.channels) as isize * s[1] * x.dtype.bytes() as isize;
+        let start = cx.origin(x).wrapping_offset(group).cast_const();
         let [padded_floats, panel_floats] = self.scratch_floats();
         let padded = scratch.cast::<f32>();
         let panel = padded.wrapping_add(padded_floats);
@@ -143,14 +176,22 @@ impl GradWeight {
                 // SAFETY: the scratch memory holds the largest part and a panel of as many places; the views were
                 // checked.
                 unsafe {
-                    images.copy(&source, padded);
+                    if self.pairs {
+                        let bf16 = x.dtype == DType::BF16;
+                        let images = PairImages { start, bf16, strides, extents, channels: self.channels };
+                        images.copy_single(&source, padded.cast());
+                    } else {
+                        Images { start: start.cast(), strides, extents }.copy(&source, padded);
+                    }
                     for i in 0..count * band.len() {
                         let (image, row) = (i / band.len(), i % band.len());
-                        *runs.add(i) = image * source.image() + row * self.step[0] * source.extents[1];
+                        let at = image * source.image() + row * self.step[0] * source.extents[1];
+                        *runs.add(i) = if self.pairs { at / 2 } else { at };
                     }
                     tile.mode = Mode::LeftRows;
-                    tile.k = count * band.len() * self.grid[1];
-                    (tile.run, tile.runs, tile.left_step) = (self.grid[1], runs, self.step[1]);
+                    tile.k = count * band.len() * self.run();
+                    let step = if self.pairs { 1 } else { self.step[1] };
+                    (tile.run, tile.runs, tile.left_step) = (self.run(), runs, step);
                     for j in columns.clone().step_by(self.tiles.columns()) {
                         let width = self.tiles.columns().min(columns.end - j);
                         self.pack(cx, dy, (image, count), &band, task.group * self.outs + j, width, panel);
@@ -199,9 +240,13 @@ impl GradWeight {
             let rows = part(rows, i, count);
             for (row, pointer) in rows.clone().zip(&mut tile.rows) {
                 let (channel, tap) = ((before + row) / taps, (before + row) % taps);
+                let column = tap % self.kernel[1] * self.dilation[1];
                 let shift = tap / self.kernel[1] * self.dilation[0] * source.extents[1]
-                    + tap % self.kernel[1] * self.dilation[1];
-                *pointer = padded.wrapping_add(channel * source.plane() + shift);
+                    + column % source.step * source.pitch
+                    + column / source.step;
+                let at = channel * source.plane() + shift;
+                *pointer =
+                    if self.pairs { padded.wrapping_byte_add(2 * at) } else { padded.wrapping_add(at) };
             }
             let out = out.wrapping_add(rows.start * self.pitch());
             tile.out = [out, out.wrapping_add(self.tiles.lanes)];
@@ -228,18 +273,28 @@ impl GradWeight {
     ) {
         let s = &dy.strides;
         let padded_width = width.next_multiple_of(self.tiles.lanes);
-        let start = cx.origin(dy).cast::<f32>().cast_const();
+        let start = cx.origin(dy).cast_const();
         let mut to = to;
-        // Whole bands at once where their rows lie next to each other.
-        let dense = s[2] == self.grid[1] as isize * s[3];
+        // Whole bands at once where their rows lie next to each other, and are of whole pairs.
+        let dense = s[2] == self.grid[1] as isize * s[3] && (!self.pairs || self.grid[1].is_multiple_of(2));
         let (runs, k) = if dense { (1, band.len() * self.grid[1]) } else { (band.len(), self.grid[1]) };
         for image in image..image + count {
             for run in 0..runs {
                 let offset = image as isize * s[0] + j as isize * s[1] + (band.start + run) as isize * s[2];
-                let matrix = Matrix { start: start.wrapping_offset(offset), across: s[1], along: s[3] };
+                let panel = Panel::dense(width, padded_width, k);
+                let (across, along) = (s[1], s[3]);
                 // SAFETY: the caller's contract.
-                unsafe { (self.tiles.pack.f32)(matrix, Panel::dense(width, padded_width, k), to) };
-                to = to.wrapping_add(k * padded_width);
+                unsafe {
+                    if self.pairs {
+                        let start = start.cast::<Bits16>().wrapping_offset(offset);
+                        (self.tiles.pack.bf16)(Matrix { start, across, along }, panel, to);
+                        to = to.wrapping_add(k.div_ceil(2) * padded_width);
+                    } else {
+                        let start = start.cast::<f32>().wrapping_offset(offset);
+                        (self.tiles.pack.f32)(Matrix { start, across, along }, panel, to);
+                        to = to.wrapping_add(k * padded_width);
+                    }
+                }
             }
         }
     }

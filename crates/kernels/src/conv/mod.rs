@@ -135,20 +135,11 @@ impl Conv {
         self.x.dtype == DType::F32 && !self.is_narrow()
     }
 
-    /// Whether pairs of channels pay, where what is multiplied is bf16.
-    fn takes_pairs(&self) -> bool {
-        let outs = self.weight.dims[0] / self.groups;
-        let taps = self.weight.dims[2] * self.weight.dims[3];
-        taps > 0
-            && outs.min(self.weight.dims[1]) > 1
-            && (self.groups == 1 || outs.max(self.weight.dims[1]) >= 4)
-    }
-
-    /// Whether products can run it: f32, and enough result channels per group to make tiles of.
+    /// Whether products can run it: f32, or bf16 on some paths, and enough result channels per group to make tiles of.
     fn is_fast(&self) -> bool {
         let outs = self.weight.dims[0] / self.groups;
         let inner = [self.weight.dims[1], self.weight.dims[2], self.weight.dims[3]];
-        self.is_f32()
+        self.x.dtype != DType::F64
             && outs.min(self.weight.dims[1]) > 0
             && inner.iter().product::<usize>() > 0
             && (self.groups == 1 || outs.max(self.weight.dims[1]) >= 4)

@@ -92,6 +92,43 @@ impl Rows {
         }
     }
 
+    /// Writes the numbers `low..high` of the first row alone, as they are paired with each other later.
+    ///
+    /// # Safety
+    /// As for [`Rows::copy`].
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn copy_single(&self, low: usize, high: usize, to: *mut u16) {
+        use std::arch::x86_64::*;
+        let bytes = if self.bf16 { 2 } else { 4 };
+        for i in (low..high).step_by(16) {
+            let n = (high - i).min(16);
+            let at = self.start.wrapping_offset(i as isize * self.step * bytes);
+            // SAFETY: `n` numbers are there, and as many are written.
+            unsafe {
+                let lanes = match (self.bf16, self.step) {
+                    (true, 1) => u16::load::<1>(at.cast(), 1, n),
+                    (true, 2) => u16::load::<2>(at.cast(), 2, n),
+                    (true, step) => u16::load::<0>(at.cast(), step, n),
+                    (false, 1) => f32::load::<1>(at.cast(), 1, n),
+                    (false, 2) => f32::load::<2>(at.cast(), 2, n),
+                    (false, step) => f32::load::<0>(at.cast(), step, n),
+                };
+                let to = to.wrapping_add(i).cast();
+                _mm256_mask_storeu_epi16(to, first_of(n), _mm512_cvtepi32_epi16(lanes));
+            }
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    unsafe fn copy_single(&self, low: usize, high: usize, to: *mut u16) {
+        let numbers = PairWeights { start: self.start, bf16: self.bf16 };
+        for i in low..high {
+            // SAFETY: the caller's contract.
+            unsafe { *to.add(i) = numbers.pair(i as isize * self.step, None).to_bits() as u16 };
+        }
+    }
+
     /// No other path multiplies pairs.
     ///
     /// # Safety
@@ -256,6 +293,40 @@ impl PairImages {
                             zero(to, inside.start);
                             rows.copy(inside.start, inside.end, to);
                             zero(to.add(inside.end), part.pitch - inside.end);
+                            to = to.add(part.pitch);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Copies the part as [`Images::copy`](super::padded::Images::copy) does, in bf16.
+    ///
+    /// # Safety
+    /// As for [`PairImages::copy`].
+    #[cfg_attr(
+        target_arch = "x86_64",
+        target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")
+    )]
+    pub unsafe fn copy_single(&self, part: &Part, to: *mut u16) {
+        let mut to = to;
+        for image in part.batch[0]..part.batch[0] + part.batch[1] {
+            for channel in part.channels[0]..part.channels[0] + part.channels[1] {
+                for row in 0..part.extents[0] as isize {
+                    let h = part.corner[0] + row;
+                    let there = (0..self.extents[0] as isize).contains(&h);
+                    for first in 0..part.extents[1] / part.pitch {
+                        let (column, inside) = part.inside(first, self.extents[1]);
+                        let inside = if there { inside } else { 0..0 };
+                        let step = (part.step as isize).wrapping_mul(self.strides[3]);
+                        let start = self.at(image, channel, h, column);
+                        let rows = Rows { start, second: None, step, bf16: self.bf16 };
+                        // SAFETY: elements of the images, and the part of a row.
+                        unsafe {
+                            to.write_bytes(0, inside.start);
+                            rows.copy_single(inside.start, inside.end, to);
+                            to.add(inside.end).write_bytes(0, part.pitch - inside.end);
                             to = to.add(part.pitch);
                         }
                     }

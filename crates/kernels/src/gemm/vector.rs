@@ -392,8 +392,8 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn splat(from: *const f32) -> Self {
-            // SAFETY: the path has AVX-512; the caller vouches for the element.
-            Self(unsafe { _mm512_set1_ps(*from) })
+            // SAFETY: the path has AVX-512; the caller vouches for the element, which may begin at any bf16 if it is a pair.
+            Self(unsafe { _mm512_set1_ps(from.read_unaligned()) })
         }
         #[inline(always)]
         unsafe fn mul_add(self, a: Self, b: Self) -> Self {

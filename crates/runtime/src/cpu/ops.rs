@@ -90,8 +90,12 @@ impl Lowering<'_> {
             }
             Op::Conv2dGradWeight(op) => {
                 let (window, groups) = (window(&op.conv.window), op.conv.groups);
-                self.of_widened(value, "conv2d_grad_weight", move |[x, dy], dw| {
-                    Conv2dGradWeight::new(x, dy, dw, window, groups)
+                let path = self.path;
+                let new = move |[x, dy]: [View; 2], dw| Conv2dGradWeight::new(x, dy, dw, window, groups);
+                let takes_bf16 = |reads, dw| new(reads, dw).is_ok_and(|conv| conv.takes_bf16(path));
+                let operands = self.multiplied(value, takes_bf16);
+                self.sums(value, |lowering, dw| {
+                    lowering.emit("conv2d_grad_weight", operands.into(), vec![dw], false, several(new));
                 });
             }
             Op::Pool2d(op) => {

@@ -105,7 +105,7 @@ impl Winograd {
     ) -> Option<Self> {
         let (tiles, grid, batch) = (Tiles::new(path), Grid::new(extents), conv.x.dims[0]);
         let enough = grid.count(1) >= TILES_MIN || conv.together && grid.count(batch) >= TILES_OF_BATCH_MIN;
-        (enough && fits(conv, &tiles, grid)).then(|| Self {
+        (enough && conv.is_f32() && fits(conv, &tiles, grid)).then(|| Self {
             tiles,
             transforms: Transforms::new(path),
             grid,

@@ -61,12 +61,12 @@ struct Places {
 impl WinogradGradWeight {
     /// Where tiles pay.
     pub fn new(conv: &Conv, path: KernelPath) -> Option<Self> {
+        if !(conv.is_f32() && Self::fits(conv, path)) {
+            return None;
+        }
         let tiles = Tiles::new(path);
         let (w, y) = (&conv.weight.dims, &conv.y.dims);
         let grid = Grid::new([y[2], y[3]]);
-        if grid.count(y[0]) < TILES_MIN || !fits(conv, &tiles, grid) {
-            return None;
-        }
         // By the extents alone.
         let all = grid.count(y[0]);
         let bytes = |floats: usize| floats.saturating_mul(4 * ALL_POINTS);
@@ -85,6 +85,13 @@ impl WinogradGradWeight {
             chunks: if in_blocks { 1 } else { all.div_ceil(most).max(1) },
             in_blocks,
         })
+    }
+
+    /// Whether it can run a convolution, of f32 or widened to that.
+    pub fn fits(conv: &Conv, path: KernelPath) -> bool {
+        let y = &conv.y.dims;
+        let grid = Grid::new([y[2], y[3]]);
+        grid.count(y[0]) >= TILES_MIN && fits(conv, &Tiles::new(path), grid)
     }
 
     fn places(&self) -> Places {
