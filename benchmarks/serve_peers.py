@@ -4,8 +4,8 @@ latencies at some numbers of connections, and the requests per second of which 9
 serve_peers.py OUTGROW_BINARY OUTGROW_MODEL MODEL.onnx PEERS_SCRIPT --peer mlserver=PYTHON --peer litserve=PYTHON [--seconds 2]
     [--connections 1,8,64,512] [--target-ms 5] [--only-latency] [--only-rate]
 
-OUTGROW_MODEL is a run of an MLP 784-512-512-10 (examples/mnist-mlp.toml), MODEL.onnx the same architecture of an input `x`
-of [batch, 1, 28, 28] (an ONNX file is served too, but without batches). PEERS_SCRIPT NAME MODEL.onnx PORT serves it
+OUTGROW_MODEL is what Outgrow serves: MODEL.onnx, or a run of an MLP 784-512-512-10 (examples/mnist-mlp.toml); MODEL.onnx is
+the same architecture of an input `x` of [batch, 1, 28, 28]. PEERS_SCRIPT NAME MODEL.onnx PORT serves it
 behind a peer: `litserve` and `rayserve` take {"data": [784 numbers]}, `mlserver` the Open Inference Protocol. PYTHON is the
 interpreter in which that peer is installed, with `onnxruntime`. All are asked by `outgrow bench serve` over HTTP connections
 that are kept alive, for one image of the same random numbers as JSON; Outgrow also by binary tensors. A rate is searched

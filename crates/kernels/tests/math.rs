@@ -103,6 +103,15 @@ fn functions_of_one_value() {
     }
 }
 
+/// What multiplies by one less the function, as GELU does far from zero, sees nothing but an exact one.
+#[test]
+fn functions_that_grow_to_one_are_one_from_where_they_round_to_it() {
+    let x: Vec<f32> = grid().into_iter().filter(|x| x.abs() >= 3.93).collect();
+    check("erf", &[Instr::Load(0), Instr::Unary(UnaryOp::Erf, 0)], &x, &x, |x, _| 1f64.copysign(x), 0.0);
+    let x: Vec<f32> = x.into_iter().filter(|x| x.abs() >= 9.02).collect();
+    check("tanh", &[Instr::Load(0), Instr::Unary(UnaryOp::Tanh, 0)], &x, &x, |x, _| 1f64.copysign(x), 0.0);
+}
+
 #[test]
 fn powers() {
     let mut rng = RngKey::new(51).stream();

@@ -252,6 +252,11 @@ impl Model {
         }
     }
 
+    /// Whether [`Model::rows`] may take long for inputs of a shape that it has not been asked about.
+    pub fn is_open(&self) -> bool {
+        matches!(&self.body, Body::Onnx(body) if body.is_open())
+    }
+
     /// How many rows these inputs have; none where the model does not answer by rows.
     pub(crate) fn rows_of(&self, inputs: &[Tensor]) -> Result<Option<usize>, Diagnostics> {
         self.check(inputs)?;

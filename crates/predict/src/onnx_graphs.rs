@@ -5,6 +5,7 @@ use outgrow_ir::{Diagnostics, Dim, Sizes, Value};
 use outgrow_onnx::{DimInfo, Given, InitialiserRole, OnnxModel, ValueInfo};
 use outgrow_runtime::Weights;
 use outgrow_tensor::Tensor;
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::Port;
@@ -14,6 +15,8 @@ use crate::rows::{is_by_rows, rows_at_a_time, rows_of};
 
 /// Shapes for which it is remembered how many rows run at a time.
 const KNOWN_MAX: usize = 32;
+/// Extents of rows for which it is remembered whether they answer by themselves, as texts have many lengths.
+const ROWS_KNOWN_MAX: usize = 1024;
 
 /// A model from a file.
 #[derive(Debug)]
@@ -22,7 +25,9 @@ pub(crate) struct OnnxGraphs {
     /// Of the last shapes that were new, how many rows run at a time if not all of them.
     at_a_time: Mutex<Vec<(Key, Option<usize>)>>,
     /// Of the last extents of a row that were new, whether rows answer by themselves.
-    by_rows: Mutex<Vec<(Vec<Vec<usize>>, bool)>>,
+    by_rows: Mutex<HashMap<Vec<Vec<usize>>, bool>>,
+    /// Held by who finds that out.
+    finding: Mutex<()>,
 }
 
 impl OnnxGraphs {
@@ -31,7 +36,10 @@ impl OnnxGraphs {
         let weights =
             model.initialisers().filter(|(name, read)| model.role(name, read) != InitialiserRole::Constant);
         let weights = Weights::new(weights.map(|(name, read)| (name.to_owned(), read.tensor.clone())));
-        (Self { model, at_a_time: Mutex::default(), by_rows: Mutex::default() }, weights)
+        (
+            Self { model, at_a_time: Mutex::default(), by_rows: Mutex::default(), finding: Mutex::default() },
+            weights,
+        )
     }
 
     /// What the file declares.
@@ -55,6 +63,16 @@ impl OnnxGraphs {
         self.answers_each(row).then_some(rows)
     }
 
+    /// Whether it takes graphs to find out whether rows of a shape that is new answer by themselves.
+    pub fn is_open(&self) -> bool {
+        let open = |info: &ValueInfo| {
+            info.dims
+                .as_ref()
+                .is_none_or(|dims| dims.iter().skip(1).any(|dim| !matches!(dim, DimInfo::Fixed(_))))
+        };
+        self.model.inputs.iter().any(open)
+    }
+
     /// Whether the file leaves open how many rows there are, and nothing else, and the model answers for each by itself.
     pub fn by_rows(&self) -> bool {
         let row = |info: &ValueInfo| {
@@ -71,15 +89,19 @@ impl OnnxGraphs {
         if self.model.inputs.iter().any(is_fixed) {
             return false;
         }
-        let lock = || self.by_rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = lock().iter().find(|(known, _)| *known == row).map(|(_, by_rows)| *by_rows);
-        known.unwrap_or_else(|| {
+        let known = || self.by_rows.lock().unwrap_or_else(PoisonError::into_inner).get(&row).copied();
+        if let Some(by_rows) = known() {
+            return by_rows;
+        }
+        // Others that ask for the same wait for it.
+        let _held = self.finding.lock().unwrap_or_else(PoisonError::into_inner);
+        known().unwrap_or_else(|| {
             let by_rows = self.is_by_rows(&row);
-            let mut known = lock();
-            if known.len() == KNOWN_MAX {
-                known.remove(0);
+            let mut known = self.by_rows.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.len() == ROWS_KNOWN_MAX {
+                known.clear();
             }
-            known.push((row, by_rows));
+            known.insert(row, by_rows);
             by_rows
         })
     }

@@ -25,8 +25,7 @@ use crate::watch::Looks;
 const RETIRE_LOOK: Duration = Duration::from_millis(1);
 const RETIRE_LOOKS: usize = 200;
 
-/// No more rows run at once than take this long when a version is tried: who comes meanwhile waits for them, and machines
-/// are busy with fewer.
+/// Once as many rows take this long when a version is tried, more are not: batches are no larger while that is so.
 const WARM_UP_MAX: Duration = Duration::from_millis(250);
 
 /// How long batches of so many rows took.
@@ -136,13 +135,25 @@ impl Models {
         self.read().contains_key(name)
     }
 
-    /// The models of repositories, with their folders, and what these looked like when they were last loaded.
-    pub(crate) fn folders(&self) -> Vec<(String, PathBuf, Looks)> {
-        let folder = |(name, entry): (&String, &Entry)| match &entry.source {
-            Source::Folder(folder, _) => Some((name.clone(), folder.clone(), entry.looks.clone())),
-            Source::Path(_) => None,
-        };
-        self.read().iter().filter_map(folder).collect()
+    /// The models of repositories.
+    pub(crate) fn in_repositories(&self) -> Vec<(String, Source)> {
+        let entries = self.read();
+        let models = entries.iter().filter(|(_, entry)| matches!(entry.source, Source::Folder(..)));
+        models.map(|(name, entry)| (name.clone(), entry.source.clone())).collect()
+    }
+
+    /// Whether a model's folder is not as it was when it was last loaded, in what matters for what is to be served.
+    pub(crate) fn is_outdated(&self, name: &str, looks: &Looks) -> bool {
+        self.read().get(name).is_some_and(|entry| {
+            let served: Vec<u64> = entry.served_numbers().collect();
+            // What is older than those that are served matters while these are too few.
+            let oldest = match &entry.policy {
+                Policy::Latest(count) if served.len() >= *count => served.iter().min().copied(),
+                _ => None,
+            };
+            let oldest = oldest.unwrap_or(0);
+            !entry.looks.range(oldest..).eq(looks.range(oldest..))
+        })
     }
 
     /// What runs them.
@@ -306,19 +317,30 @@ impl Models {
     /// # Errors
     /// When there is no such model, or a version that was to be served is bad; each of them is named.
     pub fn load(&self, name: &str, policy: &Policy) -> Result<(), Rejected> {
+        self.load_by(name, Some(policy))
+    }
+
+    /// As [`Models::load`], by the policy that was given last where there is none.
+    fn load_by(&self, name: &str, policy: Option<&Policy>) -> Result<(), Rejected> {
         if !self.read().contains_key(name) {
             self.discover();
         }
         let (source, control) = self.entry(name)?;
         let _held = control.lock().unwrap_or_else(PoisonError::into_inner);
-        let looks = source.looks();
+        // What cannot be looked at is looked at again.
+        let looks = source.looks().unwrap_or_default();
         let found = source.versions();
-        if let Some(entry) = self.write().get_mut(name) {
-            (entry.policy, entry.looks) = (policy.clone(), looks);
-        }
+        let policy = match self.write().get_mut(name) {
+            Some(entry) => {
+                let policy = policy.unwrap_or(&entry.policy).clone();
+                (entry.policy, entry.looks) = (policy.clone(), looks);
+                policy
+            }
+            None => policy.cloned().unwrap_or_default(),
+        };
         let mut problems = Diagnostics::default();
         let mut good = Vec::new();
-        let (wanted, enough): (Vec<u64>, usize) = match policy {
+        let (wanted, enough): (Vec<u64>, usize) = match &policy {
             Policy::Latest(count) => (found.keys().rev().copied().collect(), *count),
             Policy::All => (found.keys().rev().copied().collect(), usize::MAX),
             Policy::Specific(versions) => (versions.clone(), usize::MAX),
@@ -370,8 +392,16 @@ impl Models {
 
     /// As [`Models::load`], of the versions that were last said to be served.
     pub(crate) fn load_again(&self, name: &str) -> Result<(), Rejected> {
-        let policy = self.read().get(name).map(|entry| entry.policy.clone());
-        self.load(name, &policy.unwrap_or_default())
+        self.load_by(name, None)
+    }
+
+    /// Serves a model no more of which nothing is left. What comes again is new.
+    pub(crate) fn gone(&self, name: &str) -> Result<(), Rejected> {
+        self.unload(name)?;
+        if let Some(entry) = self.write().get_mut(name) {
+            entry.looks = Looks::new();
+        }
+        Ok(())
     }
 
     /// Serves a model no more. Requests that are in are answered.
@@ -441,18 +471,14 @@ impl Models {
         };
         let served = background.run(open).ok_or_else(broken)??;
         background.run(|| samples::check(&served, path)).ok_or_else(broken)??;
-        let (mut lane, mut costs) = (self.lanes.get(name).copied().unwrap_or(self.lane), Vec::new());
+        let (lane, mut costs) = (self.lanes.get(name).copied().unwrap_or(self.lane), Vec::new());
         let rows_max = if served.model().answers_by_rows() { lane.rows_max.min(ROWS_MAX) } else { 1 };
         for rows in (0..).map(|i| 1 << i) {
             let Some(cost) = background.run(|| served.warm_up(rows, clock)).ok_or_else(broken)?? else {
                 break;
             };
             costs.push((rows, cost));
-            if rows >= rows_max {
-                break;
-            }
-            if cost > WARM_UP_MAX {
-                lane.rows_max = lane.rows_max.min(rows);
+            if rows >= rows_max || cost > WARM_UP_MAX {
                 break;
             }
         }
@@ -500,9 +526,12 @@ impl Entry {
         self.versions.values().rev().find_map(|version| version.loaded.as_ref())
     }
 
+    fn served_numbers(&self) -> impl Iterator<Item = u64> {
+        self.versions.iter().filter(|(_, version)| version.loaded.is_some()).map(|(number, _)| *number)
+    }
+
     fn served(&self) -> Vec<String> {
-        let served = self.versions.iter().filter(|(_, version)| version.loaded.is_some());
-        served.map(|(number, _)| number.to_string()).collect()
+        self.served_numbers().map(|number| number.to_string()).collect()
     }
 
     fn unavailable(&self, name: &str, number: Option<u64>) -> Rejected {

@@ -44,9 +44,12 @@ impl Source {
 
 impl Source {
     /// What the versions in its folder look like.
-    pub(crate) fn looks(&self) -> Looks {
+    ///
+    /// # Errors
+    /// When the folder is there, or perhaps, and cannot be read.
+    pub(crate) fn looks(&self) -> std::io::Result<Looks> {
         match self {
-            Self::Path(_) => Looks::new(),
+            Self::Path(_) => Ok(Looks::new()),
             Self::Folder(folder, _) => looks(folder),
         }
     }
@@ -73,7 +76,7 @@ pub(crate) fn number(name: &str) -> Option<u64> {
 }
 
 /// The folders in a folder, by name. What cannot be read holds none: what was there is said when it is asked for.
-pub(crate) fn folders(folder: &Path) -> Vec<(String, PathBuf)> {
+fn folders(folder: &Path) -> Vec<(String, PathBuf)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.path().is_dir());
     let mut folders: Vec<_> =

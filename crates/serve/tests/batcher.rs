@@ -393,6 +393,19 @@ fn requests_of_higher_priority_go_first() {
 }
 
 #[test]
+fn batches_take_no_longer_than_a_quarter_of_a_second() {
+    // Each row takes 60 ms: four do, and one that never ran is tried by itself.
+    let cost = |_: usize, rows: usize| MS * 60 * rows.next_power_of_two() as u32;
+    let clients = |n: u64| (0..n).map(|i| client(i, Duration::ZERO)).collect();
+    let mut simulation = Simulation::new(1, &[Lane::default()], cost).warm();
+    simulation.run(clients(9), None);
+    assert_eq!(simulation.batches, [(0, 1), (0, 4), (0, 4)]);
+    let mut simulation = Simulation::new(2, &[Lane::default()], cost);
+    simulation.run(clients(10), None);
+    assert_eq!(simulation.batches, [(0, 1), (0, 1), (0, 4), (0, 4)]);
+}
+
+#[test]
 fn who_goes_away_frees_a_place() {
     let lane = Lane { waiting_max: 2, ..Lane::default() };
     let mut clients: Vec<Client> = (0..6).map(|i| client(i, MS / 10 * i as u32)).collect();

@@ -90,14 +90,14 @@ pub(crate) fn log<M: LaneMode>(x: f32) -> f32 {
     if x < 0.0 || x.is_nan() { f32::NAN } else { result }
 }
 
-/// `x * P(x^2) / Q(x^2)`, for an odd function that grows to 1, which it is from `end` on.
+/// `x * P(x^2) / Q(x^2)`, for an odd function that grows to 1, which it rounds to from `end` on.
 #[inline(always)]
 fn odd_ratio<M: LaneMode, const P: usize, const Q: usize>(x: f32, end: f32, p: [f32; P], q: [f32; Q]) -> f32 {
     // NaN passes all comparisons.
     let a = x.abs();
     let a = if a > end { end } else { a };
     let ratio = a * polynomial::<M, P>(a * a, p) / polynomial::<M, Q>(a * a, q);
-    let ratio = if ratio > 1.0 { 1.0 } else { ratio };
+    let ratio = if ratio > 1.0 || a >= end { 1.0 } else { ratio };
     ratio.copysign(x)
 }
 

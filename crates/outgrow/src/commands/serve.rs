@@ -52,7 +52,8 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<(), Failure> {
     let mut models = Models::new(engine, lane, Box::new(open)).with_lanes(lanes);
     let watch = args.watch.map(|seconds| span("--watch", seconds, "seconds")).transpose()?;
     let names = add(&mut models, &args.models, context)?;
-    if let Some(unknown) = own.iter().find(|name| !models.has(name)) {
+    // A model may come later where repositories are watched.
+    if let Some(unknown) = own.iter().find(|name| watch.is_none() && !models.has(name)) {
         let problem = format!("there is no model `{unknown}`");
         let problem = Diagnostic::new("serve.option", problem).item("--weight, --priority");
         return Err(problem.expected(names.join(", ")).into());

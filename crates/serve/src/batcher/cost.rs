@@ -48,6 +48,11 @@ impl Cost {
         });
     }
 
+    /// Whether a batch of any size has run.
+    pub fn has_run(&self) -> bool {
+        self.classes.iter().any(Option::is_some)
+    }
+
     /// Whether a batch of this size has run.
     pub fn is_known(&self, rows: usize) -> bool {
         self.classes[class(rows)].is_some()

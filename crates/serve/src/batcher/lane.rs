@@ -9,6 +9,10 @@ use super::{Lane, Request};
 /// The place of a request in its queue: its priority, then when it came.
 pub(super) type Place = (u32, u64);
 
+/// Requests that come together make no batch that takes longer: who comes meanwhile waits for it, and machines are busy with
+/// less.
+pub(super) const RUN_MAX_S: f64 = 0.25;
+
 /// How much a request's time enters what is known of it.
 const SLACK_SHARE: f64 = 1.0 / 64.0;
 
@@ -102,12 +106,15 @@ impl Queue {
     }
 
     /// Most rows of a batch: as many as can run after another batch of as many has been waited for, all in the time
-    /// that requests have.
+    /// that requests have; and no more than take [`RUN_MAX_S`]. A model that has never run is tried with one row.
     pub fn rows_max(&self, executors: usize) -> usize {
-        let Some(slack_s) = self.slack_s else { return self.lane.rows_max };
         let wait = 1.0 + 1.0 / executors as f64;
+        let fits = |rows: usize| {
+            let in_time = self.slack_s.is_none_or(|slack_s| self.cost.safe_s(rows) * wait <= slack_s);
+            in_time && self.cost.has_run() && self.cost.mean_s(rows) <= RUN_MAX_S
+        };
         let mut rows = self.lane.rows_max;
-        while rows > 1 && self.cost.safe_s(rows) * wait > slack_s {
+        while rows > 1 && !fits(rows) {
             rows = rows.next_power_of_two() / 2;
         }
         rows

@@ -205,7 +205,8 @@ impl Service {
         start: Duration,
     ) -> Result<(ModelInferResponse, Option<Told>), Rejected> {
         let site = &*self.0;
-        let is_long = loaded.form == Form::Raw || convert::bytes(&request) > BYTES_INLINE_MAX;
+        let is_open = loaded.serving.served().model().is_open();
+        let is_long = is_open || loaded.form == Form::Raw || convert::bytes(&request) > BYTES_INLINE_MAX;
         let asking = loaded.clone();
         let read = move || -> Result<_, Rejected> {
             let request = convert::request(request)?;

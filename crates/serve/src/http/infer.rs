@@ -152,10 +152,12 @@ async fn answer_of(
     // What is no text is no number either, and refused as that.
     let length = headers.get(HEADER_LENGTH).map(|value| value.to_str().unwrap_or("?").to_owned());
     let max = limits.body_bytes_max;
-    // Records take a transform, and images are unpacked; plain JSON may hold records too.
+    // Records take a transform, and images are unpacked; plain JSON may hold records too. Shapes that are new to a model
+    // are looked at by its graphs.
     let is_long = coding.is_some()
         || body.len() > BYTES_INLINE_MAX
         || loaded.form == Form::Raw
+        || loaded.serving.served().model().is_open()
         || matches!(wire, Wire::Plain);
     let asking = loaded.clone();
     let read = move || -> Result<(Asked, Prepared), Rejected> {
