@@ -393,6 +393,27 @@ fn requests_of_higher_priority_go_first() {
 }
 
 #[test]
+fn one_accident_does_not_make_batches_small_for_good() {
+    // For a while, full batches take twenty times as long, as when others use the machine.
+    for (seed, size) in [(1, 8), (2, 16), (3, 32), (4, 64)] {
+        let lane = Lane { latency_max: Some(MS * 40), ..Lane::default() };
+        let mut accidents = 0;
+        let cost = move |_: usize, rows: usize| {
+            accidents += usize::from(rows >= size);
+            typical(rows) * if rows >= size && (10..16).contains(&accidents) { 20 } else { 1 }
+        };
+        let capacity = 64.0 / typical(64).as_secs_f64();
+        let mut simulation = Simulation::new(1, &[lane], cost).warm();
+        let seconds = Duration::from_secs(4);
+        simulation.run(poisson(seed, 3.0 * capacity, seconds), None);
+        let in_time = |(client, at): &(&Client, Duration)| *at <= client.at + MS * 40;
+        let late = |(client, _): &(&Client, Duration)| client.at >= seconds / 2;
+        let goodput = simulation.answered().filter(in_time).filter(late).count() as f64;
+        assert!(goodput >= 0.9 * capacity * 2.0, "{size} rows: {goodput} of {}", capacity * 2.0);
+    }
+}
+
+#[test]
 fn batches_take_no_longer_than_a_quarter_of_a_second() {
     // Each row takes 60 ms: four do, and one that never ran is tried by itself.
     let cost = |_: usize, rows: usize| MS * 60 * rows.next_power_of_two() as u32;

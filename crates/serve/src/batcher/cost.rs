@@ -8,12 +8,17 @@ const SHARE: f64 = 1.0 / 8.0;
 const SETTLED: u64 = 4;
 /// How many times the mean a single observation counts at most, once the mean has settled.
 const ACCIDENT: f64 = 4.0;
+/// A size that has not run while others did so many times may have been slow by accident: it is not larger than as many
+/// runs of a smaller one would be, so that it is tried again.
+const STALE: u64 = 64;
 /// How many mean deviations above its mean a run may take and still be in time.
 const DEVIATIONS: f64 = 3.0;
 
 #[derive(Clone, Copy, Debug)]
 struct Observed {
     count: u64,
+    /// How many runs of all sizes there had been when it ran last.
+    at: u64,
     mean_s: f64,
     deviation_s: f64,
 }
@@ -22,6 +27,7 @@ struct Observed {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cost {
     classes: [Option<Observed>; CLASSES],
+    runs: u64,
 }
 
 /// The class of a size: which power of two it is filled up to.
@@ -33,14 +39,20 @@ fn class(rows: usize) -> usize {
 impl Cost {
     /// A batch of so many rows took this long.
     pub fn observe(&mut self, rows: usize, seconds: f64) {
+        self.runs += 1;
+        let (at, stale) = (self.runs, self.runs.saturating_sub(STALE));
         let place = &mut self.classes[class(rows)];
         *place = Some(match *place {
-            None => Observed { count: 1, mean_s: seconds, deviation_s: 0.0 },
-            Some(Observed { count, mean_s, deviation_s }) => {
+            None => Observed { count: 1, at, mean_s: seconds, deviation_s: 0.0 },
+            Some(old) if old.at < stale && seconds < old.mean_s => {
+                Observed { count: 1, at, mean_s: seconds, deviation_s: 0.0 }
+            }
+            Some(Observed { count, mean_s, deviation_s, .. }) => {
                 let seconds = if count >= SETTLED { seconds.min(mean_s * ACCIDENT) } else { seconds };
                 let off = seconds - mean_s;
                 Observed {
                     count: count + 1,
+                    at,
                     mean_s: mean_s + SHARE * off,
                     deviation_s: deviation_s + SHARE * (off.abs() - deviation_s),
                 }
@@ -68,20 +80,19 @@ impl Cost {
         self.estimate(rows, |observed| observed.mean_s + DEVIATIONS * observed.deviation_s)
     }
 
-    /// For sizes that have not run: no more than a larger one takes, nor than as many runs of a smaller one. Nothing
-    /// where no size has run, so that the first is tried.
+    /// For sizes that have not run, or not for long: no more than a larger one takes, nor than as many runs of a smaller
+    /// one. Nothing where no size has run, so that the first is tried.
     fn estimate(&self, rows: usize, of: impl Fn(&Observed) -> f64) -> f64 {
         let wanted = class(rows);
         let known = |i: usize| self.classes[i].as_ref().map(&of);
-        if let Some(seconds) = known(wanted) {
-            return seconds;
+        let own = self.classes[wanted].as_ref();
+        if let Some(fresh) = own.filter(|own| own.at + STALE >= self.runs) {
+            return of(fresh);
         }
-        let smaller = (0..wanted).rev().find_map(|i| Some(known(i)? * (1u64 << (wanted - i)) as f64));
+        let smaller = (0..wanted).filter_map(|i| Some(known(i)? * (1u64 << (wanted - i)) as f64));
         let larger = (wanted + 1..CLASSES).find_map(known);
-        match (smaller, larger) {
-            (Some(a), Some(b)) => a.min(b),
-            (a, b) => a.or(b).unwrap_or(0.0),
-        }
+        let least = smaller.chain(larger).chain(known(wanted)).reduce(f64::min);
+        least.unwrap_or(0.0)
     }
 }
 
