@@ -1,5 +1,5 @@
 //! Looks into repositories from time to time: versions that have come are served, and those whose folders have gone are not
-//! (but for versions that a client has named, which go on).
+//! (but for versions that a client has named, which go on as long as there are others).
 //!
 //! A folder is written over some time. What has changed is taken up once it is the same in two looks, and what was refused
 //! is tried again when it has changed.
@@ -77,23 +77,25 @@ pub(crate) fn looks(folder: &Path) -> io::Result<Looks> {
         let entry = entry?;
         let number = entry.file_name().to_str().and_then(number);
         if let Some(number) = number.filter(|_| entry.path().is_dir()) {
-            looks.insert(number, look(&entry.path())?);
+            looks.insert(number, look(&entry.path()));
         }
     }
     Ok(looks)
 }
 
 /// What changes when something in a folder does: names, sizes and times. Links are not followed into folders.
-fn look(folder: &Path) -> io::Result<u64> {
+fn look(folder: &Path) -> u64 {
     let mut hasher = DefaultHasher::new();
     let mut folders = vec![(folder.to_owned(), 0)];
     while let Some((folder, depth)) = folders.pop() {
-        let mut entries = std::fs::read_dir(&folder)?.collect::<io::Result<Vec<_>>>()?;
+        let entries = std::fs::read_dir(&folder).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+        // One that cannot be read looks like that; its version is refused, if it needs it.
+        let mut entries = entries.inspect_err(|error| error.kind().hash(&mut hasher)).unwrap_or_default();
         entries.sort_by_key(std::fs::DirEntry::file_name);
         (&folder, entries.len()).hash(&mut hasher);
         for entry in entries {
             entry.file_name().hash(&mut hasher);
-            if entry.file_type()?.is_dir() && depth < DEPTH_MAX {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && depth < DEPTH_MAX {
                 folders.push((entry.path(), depth + 1));
             } else if let Ok(data) = std::fs::metadata(entry.path()) {
                 let changed = data.modified().unwrap_or(SystemTime::UNIX_EPOCH);
@@ -101,7 +103,7 @@ fn look(folder: &Path) -> io::Result<u64> {
             }
         }
     }
-    Ok(hasher.finish())
+    hasher.finish()
 }
 
 #[cfg(test)]

@@ -400,7 +400,7 @@ fn one_accident_does_not_make_batches_small_for_good() {
         let mut accidents = 0;
         let cost = move |_: usize, rows: usize| {
             accidents += usize::from(rows >= size);
-            typical(rows) * if rows >= size && (10..16).contains(&accidents) { 20 } else { 1 }
+            typical(rows) * if rows >= size && (10..13).contains(&accidents) { 20 } else { 1 }
         };
         let capacity = 64.0 / typical(64).as_secs_f64();
         let mut simulation = Simulation::new(1, &[lane], cost).warm();
@@ -410,6 +410,28 @@ fn one_accident_does_not_make_batches_small_for_good() {
         let late = |(client, _): &(&Client, Duration)| client.at >= seconds / 2;
         let goodput = simulation.answered().filter(in_time).filter(late).count() as f64;
         assert!(goodput >= 0.9 * capacity * 2.0, "{size} rows: {goodput} of {}", capacity * 2.0);
+    }
+}
+
+#[test]
+fn sizes_that_are_too_slow_are_seldom_tried() {
+    // From so many rows on, each row takes longer: as where a batch does not stay in the cache.
+    for (each, from, times, latency) in [(625, 32, 14, 45), (500, 16, 15, 20)] {
+        let lane = Lane { latency_max: Some(MS * latency), ..Lane::default() };
+        let each = Duration::from_micros(each);
+        let exact = move |rows: usize| {
+            let rows = rows.next_power_of_two();
+            each * rows as u32 * if rows >= from { times } else { 10 } / 10
+        };
+        let mut noise = RngKey::new(9).fold_in(1).stream();
+        let cost = move |_: usize, rows: usize| exact(rows).mul_f64(0.95 + 0.1 * noise.uniform());
+        let mut simulation = Simulation::new(1, &[lane], cost).warm();
+        let rate = 1.5 / each.as_secs_f64();
+        simulation.run(poisson(9, rate, Duration::from_secs(8)), None);
+        let answered = simulation.answered().count();
+        let late = simulation.answered().filter(|(client, at)| *at > client.at + MS * latency).count();
+        assert!(late * 100 <= answered, "{late} of {answered} late: {from} rows");
+        assert!(answered as f64 >= 0.9 * 8.0 * rate / 1.5, "{answered} of {}", 8.0 * rate / 1.5);
     }
 }
 

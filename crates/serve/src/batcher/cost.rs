@@ -8,19 +8,31 @@ const SHARE: f64 = 1.0 / 8.0;
 const SETTLED: u64 = 4;
 /// How many times the mean a single observation counts at most, once the mean has settled.
 const ACCIDENT: f64 = 4.0;
-/// A size that has not run while others did so many times may have been slow by accident: it is not larger than as many
-/// runs of a smaller one would be, so that it is tried again.
-const STALE: u64 = 64;
+/// A size that has not run while others did so many times may have been slow by accident: it is taken to be no slower than
+/// as many runs of a smaller one, so that it is tried again. Each time that it is as slow as before, the patience doubles,
+/// up to the most.
+const PATIENCE: u64 = 64;
+const PATIENCE_MAX: u64 = 1 << 14;
+/// What part of the time that was known is clearly less.
+const CLEARLY: f64 = 0.75;
 /// How many mean deviations above its mean a run may take and still be in time.
 const DEVIATIONS: f64 = 3.0;
 
 #[derive(Clone, Copy, Debug)]
 struct Observed {
     count: u64,
-    /// How many runs of all sizes there had been when it ran last.
+    /// How many runs of all sizes there had been when it ran last, and after how many more it is tried again.
     at: u64,
+    patience: u64,
     mean_s: f64,
     deviation_s: f64,
+}
+
+impl Observed {
+    /// Whether it has not run for so long that it is to be tried again, after so many runs of all sizes.
+    fn is_stale(&self, runs: u64) -> bool {
+        runs > self.at + self.patience
+    }
 }
 
 /// Seconds that a batch takes, by its size.
@@ -40,23 +52,29 @@ impl Cost {
     /// A batch of so many rows took this long.
     pub fn observe(&mut self, rows: usize, seconds: f64) {
         self.runs += 1;
-        let (at, stale) = (self.runs, self.runs.saturating_sub(STALE));
-        let place = &mut self.classes[class(rows)];
-        *place = Some(match *place {
-            None => Observed { count: 1, at, mean_s: seconds, deviation_s: 0.0 },
-            Some(old) if old.at < stale && seconds < old.mean_s => {
-                Observed { count: 1, at, mean_s: seconds, deviation_s: 0.0 }
+        let (at, place) = (self.runs, &mut self.classes[class(rows)]);
+        let Some(old) = *place else {
+            *place = Some(Observed { count: 1, at, patience: PATIENCE, mean_s: seconds, deviation_s: 0.0 });
+            return;
+        };
+        let Observed { count, mean_s, deviation_s, mut patience, .. } = old;
+        if old.is_stale(at) {
+            if seconds < CLEARLY * mean_s {
+                // What was known is not so any more. The next accident is still one.
+                let (count, deviation_s) = (count.max(SETTLED), deviation_s * seconds / mean_s);
+                *place = Some(Observed { count, at, patience: PATIENCE, mean_s: seconds, deviation_s });
+                return;
             }
-            Some(Observed { count, mean_s, deviation_s, .. }) => {
-                let seconds = if count >= SETTLED { seconds.min(mean_s * ACCIDENT) } else { seconds };
-                let off = seconds - mean_s;
-                Observed {
-                    count: count + 1,
-                    at,
-                    mean_s: mean_s + SHARE * off,
-                    deviation_s: deviation_s + SHARE * (off.abs() - deviation_s),
-                }
-            }
+            patience = (2 * patience).min(PATIENCE_MAX);
+        }
+        let seconds = if count >= SETTLED { seconds.min(mean_s * ACCIDENT) } else { seconds };
+        let off = seconds - mean_s;
+        *place = Some(Observed {
+            count: count + 1,
+            at,
+            patience,
+            mean_s: mean_s + SHARE * off,
+            deviation_s: deviation_s + SHARE * (off.abs() - deviation_s),
         });
     }
 
@@ -86,7 +104,7 @@ impl Cost {
         let wanted = class(rows);
         let known = |i: usize| self.classes[i].as_ref().map(&of);
         let own = self.classes[wanted].as_ref();
-        if let Some(fresh) = own.filter(|own| own.at + STALE >= self.runs) {
+        if let Some(fresh) = own.filter(|own| !own.is_stale(self.runs)) {
             return of(fresh);
         }
         let smaller = (0..wanted).filter_map(|i| Some(known(i)? * (1u64 << (wanted - i)) as f64));
@@ -109,6 +127,34 @@ mod tests {
         cost.observe(16, 1.5);
         assert_eq!([8, 16, 32].map(|rows| cost.mean_s(rows)), [1.5, 1.5, 3.0]);
         assert!(cost.is_known(3) && !cost.is_known(8) && cost.mean_s(usize::MAX).is_finite());
+    }
+
+    #[test]
+    fn a_size_that_was_slow_is_tried_again_and_one_that_is_slow_ever_less_often() {
+        let mut cost = Cost::default();
+        (0..8)
+            .for_each(|_| [1, 2, 4].map(|rows| cost.observe(rows, 0.1 * rows as f64)).iter().for_each(drop));
+        cost.observe(4, 9.0);
+        let small = |cost: &mut Cost, runs: u64| (0..runs).for_each(|_| cost.observe(1, 0.1));
+        assert!(cost.safe_s(4) > 0.9);
+        small(&mut cost, PATIENCE + 1);
+        assert!(cost.safe_s(4) < 0.5, "{}", cost.safe_s(4));
+        // It was an accident, and the next one is again no more than that.
+        cost.observe(4, 0.3);
+        assert!((cost.mean_s(4) - 0.3).abs() < 1e-9);
+        cost.observe(4, 30.0);
+        assert!(cost.mean_s(4) < 0.5, "{}", cost.mean_s(4));
+        // What is really slow is tried after 64 runs, and then after 128, 256, ….
+        let mut cost = Cost::default();
+        (0..8)
+            .for_each(|_| [(1, 0.1), (2, 1.0)].map(|(rows, s)| cost.observe(rows, s)).iter().for_each(drop));
+        for patience in [64, 128, 256] {
+            small(&mut cost, patience);
+            assert!(cost.mean_s(2) > 0.9);
+            small(&mut cost, 1);
+            assert!(cost.mean_s(2) < 0.3);
+            cost.observe(2, 1.0);
+        }
     }
 
     #[test]
