@@ -116,7 +116,7 @@ impl GraphBody {
         let run = |inputs: &[Tensor], rows: usize| {
             once(inputs, &|| Ok(self.task(sizes.clone().with(Symbol::BATCH, rows), outputs)))
         };
-        if !self.by_rows || (rows <= ROWS_MAX && rows.is_power_of_two()) {
+        if !self.by_rows {
             return run(inputs, rows);
         }
         in_parts(inputs, outputs.len(), rows, ROWS_MAX, &run)
@@ -154,6 +154,9 @@ pub(crate) fn in_parts(
     most: usize,
     run: RunPart<'_>,
 ) -> Result<Vec<Tensor>, Diagnostics> {
+    if rows <= most && rows.is_power_of_two() {
+        return run(inputs, rows);
+    }
     let mut parts = Vec::new();
     for start in (0..rows).step_by(most) {
         let real = most.min(rows - start);

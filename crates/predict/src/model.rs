@@ -275,10 +275,10 @@ impl Model {
         match &self.body {
             Body::Graph(_) => self.run(inputs, outputs),
             Body::Onnx(_) => match self.rows_of(inputs)? {
-                Some(rows) if rows > ROWS_MAX || !rows.is_power_of_two() => {
+                Some(rows) => {
                     in_parts(inputs, outputs.len(), rows, ROWS_MAX, &|part, _| self.run(part, outputs))
                 }
-                _ => self.run(inputs, outputs),
+                None => self.run(inputs, outputs),
             },
         }
     }

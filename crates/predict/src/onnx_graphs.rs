@@ -22,6 +22,10 @@ const ROWS_KNOWN_MAX: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct OnnxGraphs {
     model: OnnxModel,
+    /// Whether the file leaves open how many rows all inputs have.
+    open_rows: bool,
+    /// The extents of each input but for the first, where the file says all of them.
+    row: Option<Vec<Vec<usize>>>,
     /// Of the last shapes that were new, how many rows run at a time if not all of them.
     at_a_time: Mutex<Vec<(Key, Option<usize>)>>,
     /// Of the last extents of a row that were new, whether rows answer by themselves.
@@ -36,10 +40,13 @@ impl OnnxGraphs {
         let weights =
             model.initialisers().filter(|(name, read)| model.role(name, read) != InitialiserRole::Constant);
         let weights = Weights::new(weights.map(|(name, read)| (name.to_owned(), read.tensor.clone())));
-        (
-            Self { model, at_a_time: Mutex::default(), by_rows: Mutex::default(), finding: Mutex::default() },
-            weights,
-        )
+        let fixed = |dim: &DimInfo| if let DimInfo::Fixed(n) = dim { Some(*n) } else { None };
+        let is_open =
+            |info: &ValueInfo| info.dims.as_deref().is_none_or(|dims| dims.first().and_then(fixed).is_none());
+        let row = |info: &ValueInfo| info.dims.as_ref()?.iter().skip(1).map(fixed).collect();
+        let (open_rows, row) = (model.inputs.iter().all(is_open), model.inputs.iter().map(row).collect());
+        let (at_a_time, by_rows, finding) = Default::default();
+        (Self { model, open_rows, row, at_a_time, by_rows, finding }, weights)
     }
 
     /// What the file declares.
@@ -65,28 +72,17 @@ impl OnnxGraphs {
 
     /// Whether it takes graphs to find out whether rows of a shape that is new answer by themselves.
     pub fn is_open(&self) -> bool {
-        let open = |info: &ValueInfo| {
-            info.dims
-                .as_ref()
-                .is_none_or(|dims| dims.iter().skip(1).any(|dim| !matches!(dim, DimInfo::Fixed(_))))
-        };
-        self.model.inputs.iter().any(open)
+        self.row.is_none()
     }
 
     /// Whether the file leaves open how many rows there are, and nothing else, and the model answers for each by itself.
     pub fn by_rows(&self) -> bool {
-        let row = |info: &ValueInfo| {
-            let fixed = |dim: &DimInfo| if let DimInfo::Fixed(n) = dim { Some(*n) } else { None };
-            info.dims.as_ref()?.get(1..)?.iter().map(fixed).collect::<Option<Vec<_>>>()
-        };
-        let rows: Option<Vec<_>> = self.model.inputs.iter().map(row).collect();
-        rows.is_some_and(|row| !row.is_empty() && self.answers_each(row))
+        self.row.as_ref().is_some_and(|row| self.answers_each(row.clone()))
     }
 
     /// Whether the model answers for each of such rows by itself: the extents of each input but for the first.
     fn answers_each(&self, row: Vec<Vec<usize>>) -> bool {
-        let is_fixed = |info: &ValueInfo| matches!(info.dims.as_deref(), Some([DimInfo::Fixed(_), ..]));
-        if self.model.inputs.iter().any(is_fixed) {
+        if !self.open_rows {
             return false;
         }
         let known = || self.by_rows.lock().unwrap_or_else(PoisonError::into_inner).get(&row).copied();

@@ -149,10 +149,7 @@ impl Engine {
     }
 
     fn spawn(&self, name: String, work: impl FnOnce() + Send + 'static) -> Result<(), Diagnostic> {
-        let thread = std::thread::Builder::new().name(name).spawn(work).map_err(|error| {
-            Diagnostic::new("serve.threads", format!("there is no thread to be had: {error}"))
-                .hint("raise the limit on processes (`ulimit -u`), or serve with fewer threads")
-        })?;
+        let thread = std::thread::Builder::new().name(name).spawn(work).map_err(no_thread)?;
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         Ok(())
     }
@@ -267,6 +264,12 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// The system gives no thread.
+pub(crate) fn no_thread(error: std::io::Error) -> Diagnostic {
+    Diagnostic::new("serve.threads", format!("there is no thread to be had: {error}"))
+        .hint("raise the limit on processes (`ulimit -u`), or serve with fewer threads")
 }
 
 /// The executor whose first and only batch is a request that has just come, if that is so short that whoever asks may as

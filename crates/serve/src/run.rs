@@ -7,6 +7,7 @@ use std::time::Duration;
 use outgrow_ir::Diagnostic;
 use tokio::net::TcpListener;
 
+use crate::engine::no_thread;
 use crate::http::Site;
 use crate::server::serve;
 use crate::tls::Tls;
@@ -53,10 +54,7 @@ pub fn run_until(
         };
         let site = Arc::new(site);
         if let Some(every) = site.watch {
-            crate::watch::start(&site, every).map_err(|error| {
-                Diagnostic::new("serve.threads", format!("there is no thread to be had: {error}"))
-                    .hint("raise the limit on processes (`ulimit -u`)")
-            })?;
+            crate::watch::start(&site, every).map_err(no_thread)?;
         }
         let grpc_address = grpc.as_ref().map(|(_, address)| *address);
         let shown = grpc_address.map(tracing::field::display);

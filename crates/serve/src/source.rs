@@ -40,9 +40,7 @@ impl Source {
                 .collect(),
         }
     }
-}
 
-impl Source {
     /// What the versions in its folder look like.
     ///
     /// # Errors

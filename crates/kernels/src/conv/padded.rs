@@ -42,16 +42,28 @@ impl Part {
         self.extents[0].saturating_mul(self.extents[1])
     }
 
-    /// The column of the image of the `first`-th element of a row's elements that are `step` apart, and which of these are in
-    /// an image of so many columns.
-    pub fn inside(&self, first: usize, columns: usize) -> (isize, Range<usize>) {
+    /// Calls for each run of `pitch` elements, in order: with its image and channel, the row and column of its first element
+    /// in images of these extents, and which of the run lie in them.
+    #[inline(always)]
+    pub fn runs(&self, extents: [usize; 2], mut run: impl FnMut([usize; 2], [isize; 2], Range<usize>)) {
         let count = |columns: isize| {
             let columns = columns.max(0) as usize;
             (if self.step == 1 { columns } else { columns.div_ceil(self.step) }).min(self.pitch)
         };
-        let column = self.corner[1] + first as isize;
-        let low = count(column.saturating_neg());
-        (column, low..count(columns as isize - column).max(low))
+        for image in self.batch[0]..self.batch[0] + self.batch[1] {
+            for channel in self.channels[0]..self.channels[0] + self.channels[1] {
+                for row in 0..self.extents[0] as isize {
+                    let row = self.corner[0] + row;
+                    let is_there = (0..extents[0] as isize).contains(&row);
+                    for first in 0..self.extents[1] / self.pitch {
+                        let column = self.corner[1] + first as isize;
+                        let low = count(column.saturating_neg());
+                        let high = count(extents[1] as isize - column).max(low);
+                        run([image, channel], [row, column], if is_there { low..high } else { 0..0 });
+                    }
+                }
+            }
+        }
     }
 
     /// Elements of one image.
@@ -66,38 +78,18 @@ impl Images {
     /// # Safety
     /// The images and channels exist; `to` is good for the part.
     pub unsafe fn copy(&self, part: &Part, to: *mut f32) {
-        let [rows, columns] = part.extents;
-        let mut to = to;
-        for image in part.batch[0]..part.batch[0] + part.batch[1] {
-            for channel in part.channels[0]..part.channels[0] + part.channels[1] {
-                let plane = image as isize * self.strides[0] + channel as isize * self.strides[1];
-                for row in 0..rows as isize {
-                    let h = part.corner[0] + row;
-                    let inside = (0..self.extents[0] as isize).contains(&h);
-                    if !inside {
-                        // SAFETY: a row of the part.
-                        unsafe {
-                            zero(to, columns);
-                            to = to.add(columns);
-                        }
-                        continue;
-                    }
-                    for first in 0..columns / part.pitch {
-                        // The elements before, in and after the image.
-                        let (column, Range { start: low, end: high }) = part.inside(first, self.extents[1]);
-                        let at = plane + h * self.strides[2] + column * self.strides[3];
-                        let step = (part.step as isize).wrapping_mul(self.strides[3]);
-                        // SAFETY: elements of the images between `low` and `high`, and the part of a row.
-                        unsafe {
-                            zero(to, low);
-                            copy_row(self.start.wrapping_offset(at), step, low, high, to);
-                            zero(to.add(high), part.pitch - high);
-                            to = to.add(part.pitch);
-                        }
-                    }
-                }
+        let (s, mut to) = (self.strides, to);
+        let step = (part.step as isize).wrapping_mul(s[3]);
+        part.runs(self.extents, |[image, channel], [row, column], Range { start: low, end: high }| {
+            let at = image as isize * s[0] + channel as isize * s[1] + row * s[2] + column * s[3];
+            // SAFETY: elements of the images between `low` and `high`, and the run.
+            unsafe {
+                zero(to, low);
+                copy_row(self.start.wrapping_offset(at), step, low, high, to);
+                zero(to.add(high), part.pitch - high);
+                to = to.add(part.pitch);
             }
-        }
+        });
     }
 }
 

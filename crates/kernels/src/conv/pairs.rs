@@ -42,6 +42,20 @@ struct Rows {
     bf16: bool,
 }
 
+/// Calls a method of rows for their type and their step: 1, 2, or 0 for any other.
+macro_rules! by_step {
+    ($rows:ident.$method:ident($($arg:expr),*)) => {
+        match ($rows.bf16, $rows.step) {
+            (true, 1) => $rows.$method::<u16, 1>($($arg),*),
+            (true, 2) => $rows.$method::<u16, 2>($($arg),*),
+            (true, _) => $rows.$method::<u16, 0>($($arg),*),
+            (false, 1) => $rows.$method::<f32, 1>($($arg),*),
+            (false, 2) => $rows.$method::<f32, 2>($($arg),*),
+            (false, _) => $rows.$method::<f32, 0>($($arg),*),
+        }
+    };
+}
+
 impl Rows {
     /// Writes the pairs `low..high`, whose numbers begin that many steps behind the start.
     ///
@@ -50,16 +64,17 @@ impl Rows {
     #[inline(always)]
     unsafe fn copy(&self, low: usize, high: usize, to: *mut f32) {
         // SAFETY: the caller's contract.
-        unsafe {
-            match (self.bf16, self.step) {
-                (true, 1) => self.copy_as::<u16, 1>(low, high, to),
-                (true, 2) => self.copy_as::<u16, 2>(low, high, to),
-                (true, _) => self.copy_as::<u16, 0>(low, high, to),
-                (false, 1) => self.copy_as::<f32, 1>(low, high, to),
-                (false, 2) => self.copy_as::<f32, 2>(low, high, to),
-                (false, _) => self.copy_as::<f32, 0>(low, high, to),
-            }
-        }
+        unsafe { by_step!(self.copy_as(low, high, to)) }
+    }
+
+    /// Writes the numbers `low..high` of the first row alone, as they are paired with each other later.
+    ///
+    /// # Safety
+    /// As for [`Rows::copy`].
+    #[inline(always)]
+    unsafe fn copy_single(&self, low: usize, high: usize, to: *mut u16) {
+        // SAFETY: the caller's contract.
+        unsafe { by_step!(self.copy_single_as(low, high, to)) }
     }
 
     /// As [`Rows::copy`] of this type, with neighbours `STEP` elements apart, or as far as `step` says.
@@ -92,36 +107,29 @@ impl Rows {
         }
     }
 
-    /// Writes the numbers `low..high` of the first row alone, as they are paired with each other later.
+    /// As [`Rows::copy_single`], as [`Rows::copy_as`] is of the other.
     ///
     /// # Safety
     /// As for [`Rows::copy`].
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn copy_single(&self, low: usize, high: usize, to: *mut u16) {
+    unsafe fn copy_single_as<T: Number, const STEP: isize>(&self, low: usize, high: usize, to: *mut u16) {
         use std::arch::x86_64::*;
-        let bytes = if self.bf16 { 2 } else { 4 };
+        let step = if STEP == 0 { self.step } else { STEP };
+        let first = self.start.cast::<T>();
         for i in (low..high).step_by(16) {
             let n = (high - i).min(16);
-            let at = self.start.wrapping_offset(i as isize * self.step * bytes);
             // SAFETY: `n` numbers are there, and as many are written.
             unsafe {
-                let lanes = match (self.bf16, self.step) {
-                    (true, 1) => u16::load::<1>(at.cast(), 1, n),
-                    (true, 2) => u16::load::<2>(at.cast(), 2, n),
-                    (true, step) => u16::load::<0>(at.cast(), step, n),
-                    (false, 1) => f32::load::<1>(at.cast(), 1, n),
-                    (false, 2) => f32::load::<2>(at.cast(), 2, n),
-                    (false, step) => f32::load::<0>(at.cast(), step, n),
-                };
+                let numbers = T::load::<STEP>(first.wrapping_offset(i as isize * step), step, n);
                 let to = to.wrapping_add(i).cast();
-                _mm256_mask_storeu_epi16(to, first_of(n), _mm512_cvtepi32_epi16(lanes));
+                _mm256_mask_storeu_epi16(to, first_of(n), _mm512_cvtepi32_epi16(numbers));
             }
         }
     }
 
     #[cfg(not(target_arch = "x86_64"))]
-    unsafe fn copy_single(&self, low: usize, high: usize, to: *mut u16) {
+    unsafe fn copy_single_as<T, const STEP: isize>(&self, low: usize, high: usize, to: *mut u16) {
         let numbers = PairWeights { start: self.start, bf16: self.bf16 };
         for i in low..high {
             // SAFETY: the caller's contract.
@@ -271,34 +279,17 @@ impl PairImages {
         target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")
     )]
     pub unsafe fn copy(&self, part: &Part, to: *mut f32) {
-        let mut to = to;
-        for image in part.batch[0]..part.batch[0] + part.batch[1] {
-            for pair in part.channels[0]..part.channels[0] + part.channels[1] {
-                for row in 0..part.extents[0] as isize {
-                    let h = part.corner[0] + row;
-                    if !(0..self.extents[0] as isize).contains(&h) {
-                        // SAFETY: a row of the part.
-                        unsafe {
-                            zero(to, part.extents[1]);
-                            to = to.add(part.extents[1]);
-                        }
-                        continue;
-                    }
-                    for first in 0..part.extents[1] / part.pitch {
-                        let (column, inside) = part.inside(first, self.extents[1]);
-                        let step = (part.step as isize).wrapping_mul(self.strides[3]);
-                        let rows = self.rows(pair, self.at(image, 2 * pair, h, column), step);
-                        // SAFETY: elements of the images, and the part of a row.
-                        unsafe {
-                            zero(to, inside.start);
-                            rows.copy(inside.start, inside.end, to);
-                            zero(to.add(inside.end), part.pitch - inside.end);
-                            to = to.add(part.pitch);
-                        }
-                    }
-                }
+        let (step, mut to) = ((part.step as isize).wrapping_mul(self.strides[3]), to);
+        part.runs(self.extents, |[image, pair], [row, column], inside| {
+            let rows = self.rows(pair, self.at(image, 2 * pair, row, column), step);
+            // SAFETY: elements of the images, and the run.
+            unsafe {
+                zero(to, inside.start);
+                rows.copy(inside.start, inside.end, to);
+                zero(to.add(inside.end), part.pitch - inside.end);
+                to = to.add(part.pitch);
             }
-        }
+        });
     }
 
     /// Copies the part as [`Images::copy`](super::padded::Images::copy) does, in bf16.
@@ -310,29 +301,18 @@ impl PairImages {
         target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")
     )]
     pub unsafe fn copy_single(&self, part: &Part, to: *mut u16) {
-        let mut to = to;
-        for image in part.batch[0]..part.batch[0] + part.batch[1] {
-            for channel in part.channels[0]..part.channels[0] + part.channels[1] {
-                for row in 0..part.extents[0] as isize {
-                    let h = part.corner[0] + row;
-                    let there = (0..self.extents[0] as isize).contains(&h);
-                    for first in 0..part.extents[1] / part.pitch {
-                        let (column, inside) = part.inside(first, self.extents[1]);
-                        let inside = if there { inside } else { 0..0 };
-                        let step = (part.step as isize).wrapping_mul(self.strides[3]);
-                        let start = self.at(image, channel, h, column);
-                        let rows = Rows { start, second: None, step, bf16: self.bf16 };
-                        // SAFETY: elements of the images, and the part of a row.
-                        unsafe {
-                            to.write_bytes(0, inside.start);
-                            rows.copy_single(inside.start, inside.end, to);
-                            to.add(inside.end).write_bytes(0, part.pitch - inside.end);
-                            to = to.add(part.pitch);
-                        }
-                    }
-                }
+        let (step, mut to) = ((part.step as isize).wrapping_mul(self.strides[3]), to);
+        part.runs(self.extents, |[image, channel], [row, column], inside| {
+            let start = self.at(image, channel, row, column);
+            let rows = Rows { start, second: None, step, bf16: self.bf16 };
+            // SAFETY: elements of the images, and the run.
+            unsafe {
+                to.write_bytes(0, inside.start);
+                rows.copy_single(inside.start, inside.end, to);
+                to.add(inside.end).write_bytes(0, part.pitch - inside.end);
+                to = to.add(part.pitch);
             }
-        }
+        });
     }
 
     /// Packs pairs `pairs` of image `image`'s elements `columns`, which lie in a row, to rows of `width`.

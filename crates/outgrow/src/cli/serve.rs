@@ -18,8 +18,8 @@ rows of tables as JSON or CSV. /v1/models/NAME:predict takes either in plain JSO
 
 A new version in a repository is served from when it is asked for by POST to /v2/repository/models/NAME/load,
 or, with --watch SECONDS, once it is there and whole: it is opened and tried first, on the samples that it has in
-samples.jsonl too, and then takes the place of the old one, whose requests are answered. One that is damaged is refused, and the old one goes on; /v2/repository/index says why. Counts for Prometheus
-are at /metrics.
+samples.jsonl too, and then takes the place of the old one, whose requests are answered. One that is damaged is refused,
+and the old one goes on; /v2/repository/index says why. Counts for Prometheus are at /metrics.
 
 With --tokens FILE, health is open to all, and everything else asks for a token of the file, which names for each what it
 is good for (\"infer\": to ask models; \"admin\": to load and unload them) and may bound it:

@@ -50,7 +50,7 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<(), Failure> {
     let lanes = lanes(args, lane)?;
     let own: Vec<String> = lanes.keys().cloned().collect();
     let mut models = Models::new(engine, lane, Box::new(open)).with_lanes(lanes);
-    let watch = args.watch.map(|seconds| span("--watch", seconds, "seconds")).transpose()?;
+    let watch = args.watch.map(|seconds| span("--watch", seconds, 1.0, "seconds")).transpose()?;
     let names = add(&mut models, &args.models, context)?;
     // A model may come later where repositories are watched.
     if let Some(unknown) = own.iter().find(|name| watch.is_none() && !models.has(name)) {
@@ -147,14 +147,14 @@ fn named(given: &str) -> (Option<&str>, PathBuf) {
 }
 
 fn latency(ms: Option<f64>) -> Result<Option<Duration>, Diagnostic> {
-    ms.map(|ms| span("--latency-ms-max", ms / 1e3, "milliseconds")).transpose()
+    ms.map(|ms| span("--latency-ms-max", ms, 1e-3, "milliseconds")).transpose()
 }
 
-/// A time of so many seconds, which an option gives in a unit.
-fn span(option: &str, seconds: f64, unit: &str) -> Result<Duration, Diagnostic> {
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(span) if !span.is_zero() && seconds <= 1e6 => Ok(span),
-        _ => Err(Diagnostic::new("serve.option", format!("`{option}` is no time"))
+/// A time that an option gives in a unit of so many seconds.
+fn span(option: &str, given: f64, unit_s: f64, unit: &str) -> Result<Duration, Diagnostic> {
+    match Duration::try_from_secs_f64(given * unit_s) {
+        Ok(span) if !span.is_zero() && given * unit_s <= 1e6 => Ok(span),
+        _ => Err(Diagnostic::new("serve.option", format!("{given} is no time"))
             .item(option)
             .expected(format!("{unit} above 0"))),
     }
