@@ -75,7 +75,7 @@ fn check(sizes: Sizes, dtype: DType, channels_last: bool) {
 }
 
 /// Runs all three directions on x, weights and y of these types and compares them with sums in f64 of products of the
-/// operands, rounded to bf16 if one of the three is of it.
+/// operands, rounded to bf16 if one of the three is of it. What no window reads is infinite.
 fn check_types(sizes: Sizes, dtypes: [DType; 3], channels_last: bool) {
     let Some(y_dims) = sizes.y() else { return };
     let narrow = dtypes.contains(&DType::BF16);
@@ -86,7 +86,8 @@ fn check_types(sizes: Sizes, dtypes: [DType; 3], channels_last: bool) {
     let mut data: Vec<Data> =
         dims.iter().zip(dtypes).map(|(&d, dtype)| Data::random(dtype, count(d), &mut rng)).collect();
     data.extend(dims.iter().map(|&d| Data::floats(sum_type, vec![9.0; count(d)])));
-    let view = |i: usize| layout(i as u32, data[i].dtype, dims[i % 3], channels_last);
+    let dtype = |i: usize| dtypes.get(i).copied().unwrap_or(sum_type);
+    let view = |i: usize| layout(i as u32, dtype(i), dims[i % 3], channels_last);
     let build = |b: &mut ProgramBuilder| {
         b.push(Conv2d::new(view(0), view(1), view(5), sizes.window, sizes.groups).unwrap());
         b.push(Conv2dGradInput::new(view(2), view(1), view(3), sizes.window, sizes.groups).unwrap());
@@ -94,6 +95,12 @@ fn check_types(sizes: Sizes, dtypes: [DType; 3], channels_last: bool) {
     };
     let mut sums: Vec<Vec<(f64, f64)>> = dims.iter().map(|&d| vec![(0.0, 1e-30); count(d)]).collect();
     let views: Vec<View> = (0..3).map(view).collect();
+    let mut is_read = vec![false; count(dims[0])];
+    sizes.products(|x, _, _| is_read[position(&views[0], &x)] = true);
+    let number =
+        |(at, is_read): (usize, &bool)| if *is_read { data[0].get(at).float() } else { f64::INFINITY };
+    let x = Data::floats(dtypes[0], is_read.iter().enumerate().map(number));
+    data[0] = x;
     sizes.products(|x, w, y| {
         let at = [position(&views[0], &x), position(&views[1], &w), position(&views[2], &y)];
         for i in 0..3 {
@@ -227,6 +234,14 @@ fn products_of_bf16() {
         sizes(2, 16, [40, 12], 16, 3, 1, Window::new(1, 1)),
         sizes(2, 12, [12, 12], 12, 3, 12, Window::new(1, 1)),
         sizes(0, 16, [12, 12], 16, 3, 1, Window::new(1, 1)),
+        // Odd numbers of places, behind which there is a column that no window reads.
+        sizes(2, 5, [9, 8], 6, 3, 1, Window::new(2, 0)),
+        sizes(2, 5, [9, 14], 6, 1, 1, Window::new(2, 0)),
+        sizes(2, 5, [9, 18], 6, 4, 1, Window::new(3, 1)),
+        // Bands of rows, blocks of images of which the last is not full, and chunks of channels.
+        sizes(3, 5, [40, 37], 6, 3, 1, Window::new(1, 1)),
+        sizes(5, 16, [40, 12], 8, 3, 1, Window::new(1, 1)),
+        sizes(2, 400, [20, 21], 4, 3, 1, Window::new(1, 1)),
     ] {
         check_types(case, [narrow; 3], false);
         check_types(case, [wide, narrow, wide], false);

@@ -111,24 +111,26 @@ impl GradWeight {
         self.outs.next_multiple_of(16)
     }
 
+    /// Rows or columns of `x` that so many places next to each other meet.
+    fn extent(&self, axis: usize, places: usize) -> usize {
+        places.saturating_sub(1) * self.step[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
+    }
+
     /// The part of `x` that `rows` rows of places from `row` on meet.
     fn part(&self, images: usize, row: usize, rows: usize, channels: Range<usize>) -> Part {
-        let extent = |axis: usize, places: usize| {
-            places.saturating_sub(1) * self.step[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
-        };
         // Places of a pair meet neighbours: columns that are as far apart as places lie next to each other.
         let reach = (self.kernel[1] - 1) * self.dilation[1];
         let (step, pitch) = if self.pairs {
             let step = self.step[1];
             (step, (2 * self.run() + reach / step).next_multiple_of(2))
         } else {
-            (1, extent(1, self.grid[1]))
+            (1, self.extent(1, self.grid[1]))
         };
         Part {
             batch: [0, images],
             channels: [channels.start, channels.len()],
             corner: [self.corner[0] + (row * self.step[0]) as isize, self.corner[1]],
-            extents: [extent(0, rows), pitch.saturating_mul(step.min(reach + 1))],
+            extents: [self.extent(0, rows), pitch.saturating_mul(step.min(reach + 1))],
             step,
             pitch,
         }
@@ -178,6 +180,10 @@ impl GradWeight {
                 unsafe {
                     if self.pairs {
                         let bf16 = x.dtype == DType::BF16;
+                        // The last of an odd number of places is paired with none: zeros behind it, and no infinities
+                        // that nobody reads, as zero times these is NaN.
+                        let read = self.corner[1].saturating_add_unsigned(self.extent(1, self.grid[1]));
+                        let extents = [extents[0], extents[1].min(read.max(0) as usize)];
                         let images = PairImages { start, bf16, strides, extents, channels: self.channels };
                         images.copy_single(&source, padded.cast());
                     } else {
