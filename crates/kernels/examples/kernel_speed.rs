@@ -154,8 +154,35 @@ impl Bench {
                 (128, 28, 128, 3, 1),
                 (256, 14, 256, 3, 1),
                 (512, 7, 512, 3, 1),
+                (3, 224, 32, 3, 2),
+                (32, 112, 16, 1, 1),
+                (16, 112, 96, 1, 1),
+                (144, 56, 24, 1, 1),
+                (192, 28, 32, 1, 1),
+                (64, 14, 384, 1, 1),
+                (384, 14, 64, 1, 1),
+                (160, 7, 960, 1, 1),
+                (960, 7, 160, 1, 1),
             ],
         );
+        self.depthwise(&[(32, 112, 1), (96, 112, 2), (144, 56, 1), (144, 56, 2), (192, 28, 1), (192, 28, 2)]);
+        self.depthwise(&[(384, 14, 1), (576, 14, 2), (960, 7, 1)]);
+    }
+
+    /// Windows of 3x3 over each channel of an image by itself: channels, rows and columns, stride.
+    fn depthwise(&self, all: &[(usize, usize, usize)]) {
+        for &(channels, image, stride) in all {
+            let window = Window::new(stride, 1);
+            let places = window.places(0, image, 3).expect("fits");
+            let (xd, wd, yd) =
+                ([1, channels, image, image], [channels, 1, 3, 3], [1, channels, places, places]);
+            let view = |buffer, dims| View::whole(buffer, DType::F32, dims);
+            let lengths = [xd, wd, yd].map(|d: [usize; 4]| d.iter().product());
+            let name = format!("depthwise {channels}x{image}x{image}, 3x3 stride {stride}");
+            self.line(&name, &lengths, Unit::Flops, || {
+                Box::new(Conv2d::new(view(0, xd), view(1, wd), view(2, yd), window, channels).expect("fits"))
+            });
+        }
     }
 
     /// Of so many images: channels, rows and columns, result channels, extent of the window, stride.

@@ -236,7 +236,7 @@ unsafe fn tile<V: Vector, const S: usize, const R: usize, const EDGE: bool>(
         for (r, sum) in sums.iter().enumerate() {
             let at = (row + r) as isize * plane.out_step + column as isize;
             let to = plane.out.wrapping_offset(at);
-            let mut sum = *sum;
+            let mut sum = if S == 1 { *sum } else { sum.in_order() };
             if let Some(finish) = &plane.finish {
                 sum = finish.vector(sum, at, stored);
             }
@@ -250,7 +250,7 @@ unsafe fn tile<V: Vector, const S: usize, const R: usize, const EDGE: bool>(
 }
 
 /// What the three taps of a row meet at a vector of places, the first of them at `from`: loads that begin so many elements from
-/// there, and have these lanes in the image.
+/// there, and have these lanes in the image. Places that are two elements apart are in the order of [`Vector::unzip_anyhow`].
 ///
 /// # Safety
 /// These lanes can be read, and without `EDGE` all of them; the processor supports the path of `V`.
@@ -271,8 +271,8 @@ unsafe fn met<V: Vector, const S: usize, const EDGE: bool>(
         if S == 1 {
             return [a, b, c];
         }
-        let [first, second] = V::unzip([a, b]);
-        let [third, _] = V::unzip([c, d]);
+        let [first, second] = V::unzip_anyhow([a, b]);
+        let [third, _] = V::unzip_anyhow([c, d]);
         [first, second, third]
     }
 }

@@ -37,6 +37,17 @@ pub(crate) trait Vector: Copy {
     unsafe fn interleave(four: [Self; 4]) -> [Self; 4];
     /// Of twice as many floats in order, those at even places and those at odd ones.
     unsafe fn unzip(two: [Self; 2]) -> [Self; 2];
+    /// As [`Vector::unzip`], but with lanes in an order of the path's own.
+    #[inline(always)]
+    unsafe fn unzip_anyhow(two: [Self; 2]) -> [Self; 2] {
+        // SAFETY: the caller's contract is the same.
+        unsafe { Self::unzip(two) }
+    }
+    /// Lanes in the order of [`Vector::unzip`], of a vector of that of [`Vector::unzip_anyhow`].
+    #[inline(always)]
+    unsafe fn in_order(self) -> Self {
+        self
+    }
     unsafe fn store(self, to: *mut f32);
     /// Writes the first `n` lanes.
     unsafe fn store_first(self, to: *mut f32, n: usize);
@@ -183,6 +194,9 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub(crate) struct Avx2(__m256);
 
+    /// Lanes by their numbers, from any of the first four on.
+    const LANE_NUMBERS: [i32; 12] = [0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3];
+
     /// The mask whose first `n` of 8 lanes are set.
     #[inline(always)]
     unsafe fn first8(n: usize) -> __m256i {
@@ -316,13 +330,19 @@ mod x86 {
             }
         }
         #[inline(always)]
-        unsafe fn unzip([a, b]: [Self; 2]) -> [Self; 2] {
+        unsafe fn unzip(two: [Self; 2]) -> [Self; 2] {
             // SAFETY: the path has AVX2.
-            unsafe {
-                let by_half = [_mm256_shuffle_ps::<0x88>(a.0, b.0), _mm256_shuffle_ps::<0xDD>(a.0, b.0)];
-                let [even, odd] = by_half.map(|v| _mm256_permute4x64_pd::<0xD8>(_mm256_castps_pd(v)));
-                [Self(_mm256_castpd_ps(even)), Self(_mm256_castpd_ps(odd))]
-            }
+            unsafe { Self::unzip_anyhow(two).map(|v| v.in_order()) }
+        }
+        #[inline(always)]
+        unsafe fn unzip_anyhow([a, b]: [Self; 2]) -> [Self; 2] {
+            // SAFETY: the path has AVX2. What comes from one vector and from the other takes turns by pairs.
+            unsafe { [Self(_mm256_shuffle_ps::<0x88>(a.0, b.0)), Self(_mm256_shuffle_ps::<0xDD>(a.0, b.0))] }
+        }
+        #[inline(always)]
+        unsafe fn in_order(self) -> Self {
+            // SAFETY: the path has AVX2.
+            Self(unsafe { _mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(_mm256_castps_pd(self.0))) })
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
@@ -331,8 +351,31 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn store_first(self, to: *mut f32, n: usize) {
-            // SAFETY: the path has AVX2; masked lanes are not touched, the caller vouches for the others.
-            unsafe { _mm256_maskstore_ps(to, first8(n), self.0) }
+            // Without masks: on many processors a masked store takes as long as dozens of whole ones, however few lanes it has.
+            // SAFETY: the path has AVX2; the caller vouches for `n` elements. Those from `n - 4` on are moved to the front by
+            // lane numbers within the table.
+            unsafe {
+                let low = _mm256_castps256_ps128(self.0);
+                match n {
+                    8.. => _mm256_storeu_ps(to, self.0),
+                    4.. => {
+                        _mm_storeu_ps(to, low);
+                        if n > 4 {
+                            let last = _mm256_loadu_si256(LANE_NUMBERS.as_ptr().add(n - 4).cast());
+                            let moved = _mm256_permutevar8x32_ps(self.0, last);
+                            _mm_storeu_ps(to.add(n - 4), _mm256_castps256_ps128(moved));
+                        }
+                    }
+                    0 => {}
+                    1 => _mm_store_ss(to, low),
+                    _ => {
+                        _mm_storel_pd(to.cast(), _mm_castps_pd(low));
+                        if n > 2 {
+                            _mm_store_ss(to.add(2), _mm_movehl_ps(low, low));
+                        }
+                    }
+                }
+            }
         }
         #[inline(always)]
         unsafe fn store_half(to: *mut f32, lanes: __m256, n: usize) {
@@ -498,6 +541,42 @@ mod x86 {
         unsafe fn store_half(to: *mut f32, lanes: __m256, n: usize) {
             // SAFETY: the path has AVX-512 VL; masked lanes are not touched, the caller vouches for the others.
             unsafe { _mm256_mask_storeu_ps(to, first16(n) as __mmask8, lanes) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "x86_64")]
+    use crate::path::KernelPath;
+
+    /// # Safety
+    /// The processor supports the path of `V`.
+    unsafe fn stores_the_first<V: Vector>() {
+        let numbers: [f32; 16] = std::array::from_fn(|i| 1.0 + i as f32);
+        for n in 0..=V::LANES {
+            let mut to = [-1.0f32; 17];
+            // SAFETY: the caller's contract; there are at least as many elements as lanes.
+            unsafe { V::load(numbers.as_ptr()).store_first(to.as_mut_ptr(), n) };
+            assert_eq!(to[..n], numbers[..n]);
+            assert!(to[n..].iter().all(|&x| x == -1.0), "{n} lanes: {to:?}");
+        }
+    }
+
+    #[test]
+    fn storing_the_first_lanes_writes_these_alone() {
+        // SAFETY: paths that the processor supports.
+        unsafe {
+            stores_the_first::<Portable>();
+            #[cfg(target_arch = "x86_64")]
+            if KernelPath::Avx2.is_supported() {
+                stores_the_first::<Avx2>();
+            }
+            #[cfg(target_arch = "x86_64")]
+            if KernelPath::Avx512.is_supported() {
+                stores_the_first::<Avx512>();
+            }
         }
     }
 }
