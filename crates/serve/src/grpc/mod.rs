@@ -6,21 +6,25 @@ mod convert;
 mod messages;
 #[allow(clippy::all, missing_docs, unused_qualifications)]
 mod service;
+mod stream;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State as Of;
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use futures_util::{Stream, StreamExt};
 use outgrow_ir::Diagnostic;
 use outgrow_tensor::Tensor;
 use prost::Message;
 use tokio::net::TcpListener;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::access::{Needs, Scope};
 use crate::http::log::{self, Told};
@@ -94,14 +98,19 @@ pub fn grpc_router(site: Arc<Site>) -> Router {
 }
 
 fn service(site: &Arc<Site>) -> GrpcInferenceServiceServer<Service> {
-    GrpcInferenceServiceServer::new(Service(Arc::clone(site)))
+    let mut service = GrpcInferenceServiceServer::new(Service(Arc::clone(site)))
+        // Of a message that was compressed, too.
         .max_decoding_message_size(site.limits().body_bytes_max)
-        .max_encoding_message_size(usize::MAX)
+        .max_encoding_message_size(usize::MAX);
+    for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Deflate] {
+        service = service.accept_compressed(encoding).send_compressed(encoding);
+    }
+    service
 }
 
 /// Calls that pass by those who let in and who tell of them.
 fn watched(routes: Routes, site: Arc<Site>) -> Router {
-    let mut router = routes.into_axum_router();
+    let mut router = routes.into_axum_router().layer(from_fn(as_it_came));
     if site.is_guarded() {
         router = router.layer(from_fn_with_state(Arc::clone(&site), guard));
     }
@@ -111,8 +120,19 @@ fn watched(routes: Routes, site: Arc<Site>) -> Router {
     router
 }
 
+/// Has answers compressed where their requests are. Clients say that they can read what is compressed without wanting
+/// it, and numbers hardly become fewer bytes by it.
+async fn as_it_came(mut request: axum::extract::Request, next: Next) -> axum::response::Response {
+    let came = request.headers().get("grpc-encoding").filter(|coding| *coding != "identity").cloned();
+    match came {
+        Some(coding) => request.headers_mut().insert("grpc-accept-encoding", coding),
+        None => request.headers_mut().remove("grpc-accept-encoding"),
+    };
+    next.run(request).await
+}
+
 /// What answers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Service(Arc<Site>);
 
 fn status(rejected: &Rejected) -> Status {
@@ -136,7 +156,7 @@ fn needs(path: &str) -> Needs {
     let method = path.strip_prefix("/inference.GRPCInferenceService/").unwrap_or_default();
     match method {
         "ServerLive" | "ServerReady" => Needs::Nothing,
-        "ModelInfer" => Needs::Scope(Scope::Infer),
+        "ModelInfer" | "ModelStreamInfer" => Needs::Scope(Scope::Infer),
         "RepositoryModelLoad" | "RepositoryModelUnload" => Needs::Scope(Scope::Admin),
         _ if path.starts_with("/grpc.health.v1.Health/") => Needs::Nothing,
         _ => Needs::Token,
@@ -165,8 +185,12 @@ fn within_limits<T: Message>(request: Request<T>) -> Result<Request<T>, Status> 
     if request.get_ref().encoded_len() <= max {
         return Ok(request);
     }
+    Err(status(&too_large(max)))
+}
+
+fn too_large(bytes_max: usize) -> Rejected {
     let problem = Diagnostic::new("serve.body", "the message is too large").item("message");
-    Err(status(&Rejected::new(Kind::TooLarge, problem.expected(format!("at most {max} bytes")))))
+    Rejected::new(Kind::TooLarge, problem.expected(format!("at most {bytes_max} bytes")))
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -288,6 +312,17 @@ impl GrpcInferenceService for Service {
             answer.extensions_mut().insert(told);
         }
         Ok(answer)
+    }
+
+    type ModelStreamInferStream =
+        Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send + 'static>>;
+
+    async fn model_stream_infer(
+        &self,
+        request: Request<Streaming<ModelInferRequest>>,
+    ) -> Answer<Self::ModelStreamInferStream> {
+        let (head, _, requests) = request.into_parts();
+        Ok(Response::new(stream::answers(self.clone(), head, requests).boxed()))
     }
 
     async fn model_config(&self, request: Request<ModelConfigRequest>) -> Answer<ModelConfigResponse> {

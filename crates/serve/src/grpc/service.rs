@@ -33,6 +33,15 @@ pub mod grpc_inference_service_server {
             &self,
             request: tonic::Request<super::ModelInferRequest>,
         ) -> std::result::Result<tonic::Response<super::ModelInferResponse>, tonic::Status>;
+        /// Server streaming response type for the ModelStreamInfer method.
+        type ModelStreamInferStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ModelStreamInferResponse, tonic::Status>,
+            > + std::marker::Send
+            + 'static;
+        async fn model_stream_infer(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::ModelInferRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::ModelStreamInferStream>, tonic::Status>;
         async fn model_config(
             &self,
             request: tonic::Request<super::ModelConfigRequest>,
@@ -358,6 +367,48 @@ pub mod grpc_inference_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/inference.GRPCInferenceService/ModelStreamInfer" => {
+                    #[allow(non_camel_case_types)]
+                    struct ModelStreamInferSvc<T: GrpcInferenceService>(pub Arc<T>);
+                    impl<T: GrpcInferenceService> tonic::server::StreamingService<super::ModelInferRequest>
+                        for ModelStreamInferSvc<T>
+                    {
+                        type Response = super::ModelStreamInferResponse;
+                        type ResponseStream = T::ModelStreamInferStream;
+                        type Future = BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::ModelInferRequest>>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GrpcInferenceService>::model_stream_infer(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ModelStreamInferSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

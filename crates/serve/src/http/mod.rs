@@ -16,7 +16,7 @@ pub use openapi::document as openapi;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -28,6 +28,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use outgrow_ir::Diagnostic;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::access::{Access, Needs, Scope};
 use crate::models::{Loaded, Models};
@@ -68,7 +69,7 @@ pub struct Site {
     limits: Limits,
     /// Who may do what; everybody everything where there is none.
     access: Option<Access>,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
     /// How often repositories are looked into.
     pub(crate) watch: Option<Duration>,
     /// Whether it is told of each request what came of it.
@@ -85,7 +86,7 @@ impl Site {
             models,
             limits,
             access: None,
-            draining: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
             watch: None,
             logged: log::is_on(),
             requests: AtomicU64::new(0),
@@ -134,12 +135,19 @@ impl Site {
 
     /// Lets nothing in any more, and says that the server is not ready.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::SeqCst);
+        self.draining.send_replace(true);
         self.models.engine().drain();
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        !self.draining.load(Ordering::SeqCst)
+        !*self.draining.borrow()
+    }
+
+    /// Waits until nothing is let in any more.
+    #[cfg(feature = "grpc")]
+    pub(crate) async fn drained(&self) {
+        // The sender is this site's own, so that it cannot be gone.
+        let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
     }
 
     pub(crate) fn model(&self, path: &ModelPath) -> Result<Loaded, Rejected> {

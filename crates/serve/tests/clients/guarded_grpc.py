@@ -7,6 +7,7 @@ RUN is a run's folder, whose model takes and gives one FP32 tensor of variable r
 """
 import json
 import os
+import queue
 import subprocess
 import sys
 import tempfile
@@ -116,9 +117,28 @@ try:
     client.get_server_metadata(headers=by(SLOW))
     refused(lambda: infer(1, by(SLOW)), "RESOURCE_EXHAUSTED", "requests per second")
     assert len(infer(1, by(APP))) == 1
-    client.close()
+
+    # Many requests in one call: who may send the call may send none that is too large, and the end of the server is the end of
+    # a call that waits for more.
+    came = queue.Queue()
+    stream = lambda token: client.start_stream(lambda result, error: came.put((result, error)), headers=by(token))
+    given = lambda count: grpc.InferInput(x.name, list(rows(count).shape), "FP32").set_data_from_numpy(rows(count))
+    stream(OPS)
+    result, error = came.get(timeout=60)
+    assert error.status() == "StatusCode.PERMISSION_DENIED" and "scope `infer`" in error.message(), error
+    client.stop_stream()
+    stream(SMALL)
+    client.async_stream_infer("m", [given(9)])
+    result, error = came.get(timeout=60)
+    assert "at most 1000 bytes" in error.message(), error
+    client.stop_stream()
+    stream(APP)
+    client.async_stream_infer("m", [given(9)])
+    result, error = came.get(timeout=60)
+    assert error is None and len(result.as_numpy(metadata.outputs[0].name)) == 9, error
     process.terminate()
     assert process.wait(60) == 0
+    client.close()
 finally:
     process.kill()
 print("gRPC with certificates and tokens: who is let in is let in, and others are not")

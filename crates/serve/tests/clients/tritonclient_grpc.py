@@ -8,6 +8,7 @@ what they should; says which did not otherwise.
 """
 import asyncio
 import json
+import queue
 import sys
 
 import grpc as plain
@@ -110,6 +111,34 @@ while len(done) < rows:
 for i, result, error in done:
     assert error is None and result.as_numpy(y.name).tobytes() == expect[i : i + 1].tobytes()
 
+# Requests and answers that are compressed, and an answer that is not where its request is not.
+for algorithm in ["gzip", "deflate"]:
+    answer = client.infer(model, given(data), compression_algorithm=algorithm)
+    assert answer.as_numpy(y.name).tobytes() == expect.tobytes(), algorithm
+bomb = np.zeros([1 << 20, *x.shape[1:]], dtype=np.float32)
+large = grpc.InferenceServerClient(address, channel_args=[("grpc.max_send_message_length", -1)])
+refused(lambda: large.infer(model, given(bomb), compression_algorithm="gzip"), "RESOURCE_EXHAUSTED", "size limit")
+large.close()
+
+# Many in one call: answers come in the order of the requests, each with the bits it has alone, and what is wrong with one is
+# its answer alone.
+came = queue.Queue()
+client.start_stream(lambda result, error: came.put((result, error)), compression_algorithm="gzip")
+for i in range(rows):
+    name = "nothing" if i == 7 else model
+    client.async_stream_infer(name, given(data[i : i + 1]), request_id=str(i), enable_empty_final_response=i % 2 == 0)
+for i in range(rows):
+    result, error = came.get(timeout=60)
+    if i == 7:
+        assert result is None and "nothing" in error.message() and model in error.message(), error
+        continue
+    assert error is None and result.get_response().id == str(i), (i, error)
+    assert result.as_numpy(y.name).tobytes() == expect[i : i + 1].tobytes()
+    assert result.get_response().parameters["triton_final_response"].bool_param
+client.stop_stream()
+answers = list(stub.ModelStreamInfer(iter([typed(fp32_contents=data.ravel())] * 200)))
+assert len(answers) == 200 and all(one.infer_response.raw_output_contents[0] == expect.tobytes() for one in answers)
+
 # Raw records, where the model takes images: what is none is refused by its place.
 raw = model + ".raw"
 if client.is_model_ready(raw):
@@ -193,6 +222,16 @@ async def again():
         assert (await client.get_model_metadata(model)) == metadata
         results = await asyncio.gather(*[client.infer(model, given(data[i : i + 2])) for i in (0, 2, 4)])
         assert b"".join(one.as_numpy(y.name).tobytes() for one in results) == expect[:6].tobytes()
+
+        async def requests():
+            for i in range(3):
+                yield {"model_name": model, "inputs": given(data[i : i + 1]), "request_id": str(i)}
+
+        i = 0
+        async for result, error in client.stream_infer(requests()):
+            assert error is None and result.as_numpy(y.name).tobytes() == expect[i : i + 1].tobytes()
+            i += 1
+        assert i == 3, i
 
 
 asyncio.run(again())
