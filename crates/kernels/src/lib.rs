@@ -86,7 +86,7 @@ pub use kernel::{Cx, Kernel, Scratch};
 pub use map::Map;
 pub use matmul::MatMul;
 pub use memory::HostMemory;
-pub use path::KernelPath;
+pub use path::{KernelPath, Products};
 pub use pool2d::{MaxPool2dGrad, Pool2d, PoolKind};
 pub use program::{Access, BufferRef, Program, ProgramBuilder};
 pub use random::RandomUniform;

@@ -22,6 +22,21 @@ pub enum KernelPath {
     /// f32, but that what lies below the normal numbers (2^-126) counts as zero, and a product with an infinite number
     /// may be NaN.
     Amx,
+    /// [`KernelPath::Amx`], but that products of f32 take two parts of each number and not three: what is left out is
+    /// below 2^-15 of the sizes of the terms ([`Products::Bf16x3`]). It belongs to a program and not to a machine, so it
+    /// is none of [`KernelPath::ALL`]: [`KernelPath::with_products`] gives it.
+    AmxBf16x3,
+}
+
+/// How products of f32, which are matrix products and convolutions, may be computed. Those of other types are as ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Products {
+    /// In f32, or as accurately.
+    #[default]
+    F32,
+    /// Of two parts of bf16 for each number, in three products with sums in f32, where that is faster; in f32 elsewhere.
+    /// The parts hold 16 bits of a number's 24, and the smallest of the four products is left out.
+    Bf16x3,
 }
 
 /// Declares a function that picks, for a path, one of three bodies of the same signature, each compiled for the instructions
@@ -66,7 +81,7 @@ macro_rules! by_vectors {
 pub(crate) use by_vectors;
 
 impl KernelPath {
-    /// Every path, slowest first.
+    /// Every path of a machine, slowest first.
     pub const ALL: [Self; 5] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];
 
     /// The fastest path of this processor whose products are plain f32. [`KernelPath::Amx`] must be asked for.
@@ -77,7 +92,16 @@ impl KernelPath {
 
     /// The path whose vectors this one uses: its own, unless it only has other products.
     pub(crate) fn vectors(self) -> Self {
-        if matches!(self, Self::Avx512Bf16 | Self::Amx) { Self::Avx512 } else { self }
+        if matches!(self, Self::Avx512Bf16 | Self::Amx | Self::AmxBf16x3) { Self::Avx512 } else { self }
+    }
+
+    /// The path whose products of f32 are computed in this way: another one than this where that makes a difference.
+    #[must_use]
+    pub fn with_products(self, products: Products) -> Self {
+        match (self, products) {
+            (Self::Amx, Products::Bf16x3) => Self::AmxBf16x3,
+            _ => self,
+        }
     }
 
     /// The paths this processor can run, slowest first.
@@ -98,7 +122,9 @@ impl KernelPath {
                 Self::Portable => true,
                 Self::Avx2 => avx2(),
                 Self::Avx512Bf16 => Self::Avx512.is_supported() && is_x86_feature_detected!("avx512bf16"),
-                Self::Amx => Self::Avx512.is_supported() && crate::gemm::amx::is_supported(),
+                Self::Amx | Self::AmxBf16x3 => {
+                    Self::Avx512.is_supported() && crate::gemm::amx::is_supported()
+                }
                 Self::Avx512 => {
                     avx2()
                         && is_x86_feature_detected!("avx512f")
@@ -122,10 +148,11 @@ impl KernelPath {
             Self::Avx512 => "avx512",
             Self::Avx512Bf16 => "avx512-bf16",
             Self::Amx => "amx",
+            Self::AmxBf16x3 => "amx-bf16x3",
         }
     }
 
-    /// The path of that name, whether supported here or not.
+    /// The path of a machine of that name, whether supported here or not.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|p| p.name() == name)
     }
@@ -142,5 +169,26 @@ impl KernelPath {
 impl fmt::Display for KernelPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_in_parts_are_another_path_only_where_there_are_tiles_for_them() {
+        for path in KernelPath::ALL {
+            assert_eq!(path.with_products(Products::F32), path);
+            let found = path.with_products(Products::Bf16x3);
+            assert_eq!(found, if path == KernelPath::Amx { KernelPath::AmxBf16x3 } else { path });
+            assert_eq!((found.vectors(), found.is_supported()), (path.vectors(), path.is_supported()));
+            assert_eq!(
+                KernelPath::parse(found.name()),
+                (found == path).then_some(path),
+                "nobody asks for it by name"
+            );
+        }
+        assert_eq!(KernelPath::AmxBf16x3.with_products(Products::Bf16x3), KernelPath::AmxBf16x3);
     }
 }

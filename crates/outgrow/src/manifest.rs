@@ -22,7 +22,7 @@ use outgrow_data::DataSpec;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_models::spec::{Model, ModelSpec};
 use outgrow_train::defaults::{Known, is_pretuned};
-use outgrow_train::spec::{Train, TrainSpec};
+use outgrow_train::spec::{Precision, Train, TrainSpec};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -91,6 +91,8 @@ pub struct Manifest {
     pub train: Train,
     /// What it belongs to, if a run keeps it.
     pub kept: Option<kept::Kept>,
+    /// The precision as it is written.
+    asked: Precision,
     sources: Sources,
     tree: Node,
 }
@@ -153,7 +155,8 @@ fn parse_sources(sources: Sources) -> Result<Manifest, Diagnostics> {
     spec.extends = None;
     let stem = || Some(sources.file.as_ref()?.file_stem()?.to_string_lossy().into_owned());
     let name = spec.name.clone().or_else(stem).unwrap_or_else(|| "model".to_owned());
-    Ok(Manifest { name, seed: spec.seed, spec, model, train, kept: None, sources, tree })
+    let asked = spec.train.precision;
+    Ok(Manifest { name, seed: spec.seed, spec, model, train, kept: None, asked, sources, tree })
 }
 
 /// Reads a manifest from a file, or the one that is kept in a run's folder.
@@ -268,6 +271,24 @@ impl Manifest {
         ["name", "seed", "data", "model", "train", "limits", "cluster", "report"].contains(&section)
     }
 
+    /// The precision as it is written, which may leave it to whoever computes.
+    pub fn asked_precision(&self) -> Precision {
+        self.asked
+    }
+
+    /// Has it ask for another precision.
+    pub fn ask_precision(&mut self, asked: Precision) {
+        self.asked = asked;
+        self.choose_precision(|asked| asked);
+    }
+
+    /// Takes the precision that `choose` makes of the one that is written: from then on the manifest says that, also as it
+    /// resolves.
+    pub fn choose_precision(&mut self, choose: impl FnOnce(Precision) -> Precision) {
+        let chosen = choose(self.asked);
+        (self.spec.train.precision, self.train.precision) = (chosen, chosen);
+    }
+
     /// The most memory that training may take, in bytes, if the manifest says.
     pub fn memory_bytes_max(&self) -> Option<u64> {
         self.spec.limits.as_ref().and_then(LimitsSpec::memory_bytes_max)
@@ -307,6 +328,21 @@ impl Manifest {
     /// The same, however long training is.
     pub fn fingerprint_without_length(&self, known: Option<Known>) -> String {
         fingerprint::without_length(&self.resolved(known))
+    }
+
+    /// Those that a run of this manifest may have, with and without its length: `precision = "auto"` stands for what was
+    /// chosen where the run was begun, which may have been another machine.
+    pub fn fingerprints(&self, known: Option<Known>) -> Vec<String> {
+        let choices: &[_] = match self.asked {
+            Precision::Auto => &[Precision::F32, Precision::Bf16x3],
+            asked => &[asked],
+        };
+        let of = |choice: &Precision| {
+            let mut chosen = self.resolved(known);
+            chosen["train"]["precision"] = Json::from(choice.name());
+            [fingerprint::fingerprint(&chosen), fingerprint::without_length(&chosen)]
+        };
+        choices.iter().flat_map(of).collect()
     }
 }
 

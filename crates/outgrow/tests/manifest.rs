@@ -4,6 +4,7 @@ use std::path::Path;
 
 use expect_test::{Expect, expect};
 use outgrow::manifest::{self, Manifest};
+use outgrow_train::spec::Precision;
 
 const DATA: &str = "[data]\nsource = \"synthetic:glyphs\"\n";
 const MODEL: &str = "[model]\nlayers = [{ dense = 10, activation = \"softmax\" }]\n";
@@ -409,4 +410,36 @@ fn nothing_from_outside_panics() {
     assert!(manifest::parse_with(&good, None, &[path]).is_err());
     let nested = format!("{}{{ flatten = true }}{}", "{ residual = [".repeat(12), "] }".repeat(12));
     assert!(manifest::parse(&format!("{DATA}[model]\nlayers = [{nested}]\n{TRAIN}")).is_err());
+}
+
+#[test]
+fn precisions_are_named_and_auto_stands_for_what_was_chosen() {
+    refused(
+        &format!("{}precision = \"bf16x2\"\n", good()),
+        &[],
+        expect![[r#"
+            m.toml:7:13: train.precision: `precision` cannot be "bf16x2" [manifest.value]
+              expected: one of "f32", "bf16x3", "bf16", "auto"
+              help: did you mean "bf16x3"?
+        "#]],
+    );
+    let mut asked = read(&good(), &["train.precision=auto"]);
+    // It is written with what it asks for, until somebody chooses.
+    let open = read(&asked.resolved_toml(None), &[]);
+    assert_eq!((open.asked_precision(), open.fingerprint(None)), (Precision::Auto, asked.fingerprint(None)));
+    for chosen in [Precision::Bf16x3, Precision::F32] {
+        asked.choose_precision(|asked| if asked == Precision::Auto { chosen } else { asked });
+        assert_eq!((asked.train.precision, asked.asked_precision()), (chosen, Precision::Auto));
+        // Who reads that has the choice, and makes none.
+        let mut kept = read(&asked.resolved_toml(None), &[]);
+        kept.choose_precision(|asked| if asked == Precision::Auto { Precision::F32 } else { asked });
+        assert_eq!((kept.train.precision, kept.asked_precision()), (chosen, chosen));
+        assert_eq!(kept.fingerprint(None), asked.fingerprint(None));
+        let [open, kept] = [&asked, &kept].map(|one| one.fingerprints(None));
+        assert!(
+            kept.iter().all(|print| open.contains(print)),
+            "a run of either choice is one of this manifest"
+        );
+        assert_eq!((open.len(), kept.len()), (4, 2));
+    }
 }

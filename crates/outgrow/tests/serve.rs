@@ -12,7 +12,7 @@ use common::{Place, finish, real_data};
 use outgrow_data::source::glyphs::{SIZE, glyph};
 use outgrow_env::{LocalStorage, StorageBackend};
 use outgrow_predict::{Model, ModelOptions, argmax};
-use outgrow_runtime::{CpuBackend, ThreadPool};
+use outgrow_runtime::{CpuBackend, Products, ThreadPool};
 use outgrow_tensor::{DType, Tensor};
 use outgrow_transform::Value;
 use serde_json::{Value as Json, json};
@@ -28,7 +28,12 @@ fn some(tensor: &Tensor, first: usize, count: usize) -> Tensor {
 fn opened(place: &Place, run: &str) -> Model {
     let storage: Arc<dyn StorageBackend> = Arc::new(LocalStorage::new());
     let backend = Arc::new(CpuBackend::new(Arc::new(ThreadPool::new(2))));
-    Model::open(&storage, &place.path(run), ModelOptions { backend, memory: None, narrow: false }).unwrap()
+    Model::open(
+        &storage,
+        &place.path(run),
+        ModelOptions { backend, memory: None, narrow: false, products: Products::F32 },
+    )
+    .unwrap()
 }
 
 /// A small model of glyphs, and images for it as it takes them.

@@ -8,7 +8,7 @@ use outgrow_env::StorageBackend;
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_onnx::{FolderData, OnnxModel};
 use outgrow_passes::{FindAttention, Pass as _, narrow_products};
-use outgrow_runtime::{Backend, CompileOptions, StepInfo, Weights};
+use outgrow_runtime::{Backend, CompileOptions, Products, StepInfo, Weights};
 use outgrow_tensor::Tensor;
 
 use crate::graph_body::{GraphBody, ROWS_MAX, in_parts};
@@ -28,6 +28,8 @@ pub struct ModelOptions {
     pub memory: Option<u64>,
     /// Whether products take operands that are rounded to bf16, with sums and all else in f32.
     pub narrow: bool,
+    /// How products of f32 may be computed.
+    pub products: Products,
 }
 
 /// A model with its weights, which runs on arrays and, if it was trained here, answers for raw records. Programs are
@@ -113,8 +115,9 @@ impl Model {
     }
 
     fn with(name: String, body: Body, weights: Weights, options: ModelOptions) -> Self {
-        let ModelOptions { backend, memory, narrow } = options;
-        let options = CompileOptions { weights: Arc::new(weights), memory, ..CompileOptions::default() };
+        let ModelOptions { backend, memory, narrow, products } = options;
+        let weights = Arc::new(weights);
+        let options = CompileOptions { weights, memory, products, ..CompileOptions::default() };
         let (inputs, outputs) = (Vec::new(), Vec::new());
         let programs = Programs::default();
         Self {

@@ -5,6 +5,7 @@ use crate::buffer::{Argument, Buffer, host_buffer};
 use crate::fold::folded;
 use crate::{MemoryPlan, Weights};
 use outgrow_ir::{Cost, Diagnostic, Diagnostics, Graph, Sizes, TensorType};
+use outgrow_kernels::Products;
 use std::any::Any;
 use std::fmt::Debug;
 use std::ops::Range;
@@ -24,6 +25,9 @@ pub struct CompileOptions {
     /// Bytes that this memory is to be fitted into: where it would be more, values are forgotten and computed again, as far
     /// as that helps. Results keep their bits; where a run may be cut into parts may change.
     pub fit: Option<u64>,
+    /// How products of f32 may be computed. Where the backend has nothing faster than f32 for them
+    /// ([`Backend::has_faster`]), they are as ever, with the same bits.
+    pub products: Products,
 }
 
 /// What a backend compiles: a graph with static shapes, and what it is compiled for, which fits it.
@@ -39,6 +43,8 @@ pub struct Work {
     pub memory: Option<u64>,
     /// As [`CompileOptions::fit`].
     pub fit: Option<u64>,
+    /// As [`CompileOptions::products`].
+    pub products: Products,
 }
 
 /// One step of an executable, for reports.
@@ -133,6 +139,12 @@ pub struct Compiled {
 pub trait Backend: Send + Sync + Debug {
     /// A short name.
     fn name(&self) -> &'static str;
+
+    /// Whether programs with such products are other ones than with those of f32, which are slower and finer.
+    fn has_faster(&self, products: Products) -> bool {
+        let _ = products;
+        false
+    }
 
     /// Where the values of a graph would live, had it been compiled. Nothing as large as a value is allocated.
     ///
@@ -245,5 +257,6 @@ fn bound(graph: &Graph, sizes: Sizes, options: &CompileOptions) -> Result<Work, 
     let separate = || Bindings::separate(&graph, &weights, &[]);
     let bindings = options.bindings.clone().unwrap_or_else(separate);
     bindings.check(&graph, &weights)?;
-    Ok(Work { graph, bindings, weights, memory: options.memory, fit: options.fit })
+    let CompileOptions { memory, fit, products, .. } = *options;
+    Ok(Work { graph, bindings, weights, memory, fit, products })
 }

@@ -4,6 +4,7 @@
 
 use crate::backend::{Backend, Work};
 use crate::buffer::no_memory;
+use crate::weights::Derived;
 use crate::{Bindings, Weights, run_tensors};
 use outgrow_ir::{Diagnostics, Graph, InputRole, Node, Op, Output, OutputRole, Rewriter, Value, prune};
 use outgrow_kernels::Weight;
@@ -91,13 +92,13 @@ fn computed(
     values: &[Value],
 ) -> Result<BTreeMap<Value, Arc<Weight>>, Diagnostics> {
     let mut derived = work.weights.derived();
-    derived.retain(|(_, weight)| weight.strong_count() > 0);
+    derived.retain(|known| known.weight.strong_count() > 0);
     let mut found = BTreeMap::new();
     let mut missing = Vec::new();
     for value in values {
         let alone = part(&work.graph, &[*value]);
-        let known = derived.iter().find(|(graph, _)| *graph == alone);
-        match known.and_then(|(_, weight)| weight.upgrade()) {
+        let known = derived.iter().find(|known| known.products == work.products && known.graph == alone);
+        match known.and_then(|known| known.weight.upgrade()) {
             Some(weight) => {
                 found.insert(*value, weight);
             }
@@ -121,11 +122,12 @@ fn computed(
     };
     let memory = work.memory.map(left).transpose()?;
     let bindings = Bindings::separate(&graph, &work.weights, &[]);
-    let once = Work { graph, bindings, weights: Arc::clone(&work.weights), memory, fit: None };
+    let (weights, products) = (Arc::clone(&work.weights), work.products);
+    let once = Work { graph, bindings, weights, memory, fit: None, products };
     let tensors = run_tensors(backend, &backend.compile(once)?, &[])?;
     for ((value, alone), tensor) in missing.into_iter().zip(tensors) {
         let weight = Arc::new(Weight::new(tensor));
-        derived.push((alone, Arc::downgrade(&weight)));
+        derived.push(Derived { graph: alone, products, weight: Arc::downgrade(&weight) });
         found.insert(value, weight);
     }
     Ok(found)

@@ -22,7 +22,7 @@ pub use bindings::{Bindings, Place};
 pub use buffer::{Argument, Buffer};
 pub use cpu::CpuBackend;
 pub use memory::{Lifetime, MemoryPlan, plan_memory};
-pub use outgrow_kernels::{HostMemory, KernelPath, ThreadPool};
+pub use outgrow_kernels::{HostMemory, KernelPath, Products, ThreadPool};
 pub use reference::ReferenceBackend;
 pub use tensors::run_tensors;
 pub use weights::Weights;

@@ -1,7 +1,7 @@
 //! Weights: tensors that are bound to a graph's inputs when it is compiled.
 
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, Value};
-use outgrow_kernels::Weight;
+use outgrow_kernels::{Products, Weight};
 use outgrow_tensor::{DType, Tensor};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,7 +17,15 @@ pub struct Weights {
 
 /// What a graph of weights alone gives, and that graph. Programs hold it: what is computed may depend on the sizes that they
 /// are compiled for, of which there may be any number in turn.
-pub(crate) type Derived = (Graph, Weak<Weight>);
+#[derive(Debug)]
+pub(crate) struct Derived {
+    /// The graph.
+    pub graph: Graph,
+    /// How its products were computed.
+    pub products: Products,
+    /// What it gives.
+    pub weight: Weak<Weight>,
+}
 
 impl Weights {
     /// Weights by the names of inputs.
@@ -52,7 +60,8 @@ impl Weights {
     pub fn bytes(&self) -> (usize, usize) {
         let tensors = self.tensors.values().map(|w| w.tensor().bytes()).sum();
         let packed: usize = self.tensors.values().map(|w| w.packed_bytes()).sum();
-        let derived: Vec<Arc<Weight>> = self.derived().iter().filter_map(|(_, w)| w.upgrade()).collect();
+        let derived: Vec<Arc<Weight>> =
+            self.derived().iter().filter_map(|known| known.weight.upgrade()).collect();
         let derived: usize = derived.iter().map(|w| w.tensor().bytes() + w.packed_bytes()).sum();
         (tensors, packed + derived)
     }

@@ -8,7 +8,7 @@ use crate::update::Update;
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, OutputRole};
 use outgrow_models::BuiltModel;
 use outgrow_passes::{FindAttention, Pass as _, add_gradients, narrow_products};
-use outgrow_runtime::{Backend, CompileOptions, plan};
+use outgrow_runtime::{Backend, CompileOptions, Products, plan};
 
 /// The graph of a step of a micro-shard in the given precision. Its gradients come first: they are then laid out as the
 /// parameters are. Attention that is written as products is found before, so that its gradient is that of attention.
@@ -18,7 +18,8 @@ use outgrow_runtime::{Backend, CompileOptions, plan};
 pub fn step_graph(model: &BuiltModel, precision: Precision) -> Result<Graph, Diagnostics> {
     let mut graph = add_gradients(&FindAttention.run(&model.train)?)?;
     match precision {
-        Precision::F32 => {}
+        // How products of f32 are computed is no matter of the graph, and `auto` never rounds what they take.
+        Precision::F32 | Precision::Bf16x3 | Precision::Auto => {}
         Precision::Bf16 => graph = narrow_products(&graph)?,
     }
     graph.outputs.sort_by_key(|output| !matches!(output.role, OutputRole::Gradient(_)));
@@ -77,19 +78,21 @@ pub fn memory_needed(
     checkpoints: bool,
     most: Option<u64>,
 ) -> Result<u64, Diagnostics> {
-    let planned = |interface: Interface, rows: usize, fit: Option<u64>| {
+    let precision = config.precision.on(backend);
+    let planned = |interface: Interface, rows: usize, fit: Option<u64>, products: Products| {
         let Interface { graph, bindings, .. } = interface;
-        let options = CompileOptions { bindings: Some(bindings), fit, ..CompileOptions::default() };
+        let options = CompileOptions { bindings: Some(bindings), fit, products, ..CompileOptions::default() };
         Ok::<_, Diagnostics>(plan(backend, &graph, rows, &options)?.bytes())
     };
     let shard = config.batch / config.micro_shards;
-    let step = Interface::new(model, &step_graph(model, config.precision)?, in_step, shard)?;
+    let step = Interface::new(model, &step_graph(model, precision)?, in_step, shard)?;
     let evaluation = Interface::new(model, &model.eval, in_evaluation, config.batch)?;
     let around = around_bytes(model, config, &step.outputs, backend)?;
     let kept = [gradient_bytes(config, &step.outputs), around, evaluation.outputs.layout.bytes()];
     let kept = kept.into_iter().fold(state_bytes(model, config, checkpoints), u64::saturating_add);
-    let kept = kept.saturating_add(planned(evaluation, config.batch, None)?);
-    Ok(kept.saturating_add(planned(step, shard, most.map(|most| most.saturating_sub(kept)))?))
+    let kept = kept.saturating_add(planned(evaluation, config.batch, None, Products::F32)?);
+    let fit = most.map(|most| most.saturating_sub(kept));
+    Ok(kept.saturating_add(planned(step, shard, fit, precision.products())?))
 }
 
 /// What is left of the memory while a trainer is put together.

@@ -79,7 +79,8 @@ impl Trainer {
         }
         let graph = with_every_value(&self.step_graph);
         let shard = self.config.batch / self.config.micro_shards;
-        let options = CompileOptions { memory: self.options.memory, ..CompileOptions::default() };
+        let (memory, products) = (self.options.memory, self.config.precision.products());
+        let options = CompileOptions { memory, products, ..CompileOptions::default() };
         let backend = self.options.backend.clone();
         let first = |found: outgrow_ir::Diagnostics| {
             found.0.into_iter().next().unwrap_or_else(|| Diagnostic::fault("train.non-finite", "unknown"))

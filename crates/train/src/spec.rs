@@ -16,6 +16,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use outgrow_ir::{Diagnostic, Diagnostics, counted};
 use outgrow_models::spec::number::{Fraction, NonNegative, Positive};
 use outgrow_models::{LossKind, TargetSpec};
+use outgrow_runtime::{Backend, Products};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -140,7 +141,7 @@ pub struct TrainSpec {
     /// times in the whole run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_every_steps: Option<NonZeroU64>,
-    /// What a training step computes with; evaluation is in f32, as serving is.
+    /// What a training step computes with; evaluation is in f32, as serving is. `auto` leaves it to the kernels.
     #[serde(default)]
     pub precision: Precision,
 }
@@ -286,16 +287,56 @@ impl MetricName {
     }
 }
 
-/// What a training step computes with. Weights, the optimiser and evaluation are f32 with each.
+/// What a training step computes with. Weights, the optimiser and evaluation are f32 with each, and none needs the loss to
+/// be scaled: bf16 has the range of f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// 32-bit floating point.
     #[default]
     F32,
+    /// f32, but that matrix products and convolutions of a step may be computed of two bf16 parts of each number, in three
+    /// products with sums in f32: 16 bits of mantissa, where TF32 has 11. Kernels without AMX (`--kernel-path amx`)
+    /// have nothing faster for that than f32, and compute the same bits as with `f32`.
+    Bf16x3,
     /// Mixed: matrix products and convolutions, forward and backward, take operands rounded to bf16 (8 bits of
-    /// mantissa) and sum in f32. All else is f32, attention included, and the loss needs no scaling.
+    /// mantissa) and sum in f32. All else is f32, attention included.
     Bf16,
+    /// What these kernels have: `bf16x3` where it is faster than `f32`, else `f32`; never `bf16`, which rounds to 8 bits.
+    /// The run keeps what was chosen in its manifest.
+    Auto,
+}
+
+impl Precision {
+    /// What is computed with on a backend. By what that has alone, so the choice is the same for all of its machines: the
+    /// fastest that loses no more than what is taken for f32 elsewhere, which is TF32 with its 11 bits. So a choice of
+    /// [`Precision::Auto`] is never [`Precision::Bf16`].
+    #[must_use]
+    pub fn on(self, backend: &dyn Backend) -> Self {
+        match self {
+            Self::Auto if backend.has_faster(Products::Bf16x3) => Self::Bf16x3,
+            Self::Auto => Self::F32,
+            chosen => chosen,
+        }
+    }
+
+    /// How the products of f32 in its step are computed.
+    pub fn products(self) -> Products {
+        match self {
+            Self::Bf16x3 => Products::Bf16x3,
+            Self::F32 | Self::Bf16 | Self::Auto => Products::F32,
+        }
+    }
+
+    /// The name in manifests.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16x3 => "bf16x3",
+            Self::Bf16 => "bf16",
+            Self::Auto => "auto",
+        }
+    }
 }
 
 /// Training whose description holds together.
@@ -446,4 +487,32 @@ fn zero() -> NonNegative {
 
 fn yes() -> bool {
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use outgrow_runtime::{CpuBackend, KernelPath, ThreadPool};
+    use std::sync::Arc;
+
+    /// On every path there is, on this machine or another: what has nothing faster is never asked for it.
+    #[test]
+    fn auto_is_never_coarser_than_parts_and_those_only_where_they_are_faster() {
+        let pool = Arc::new(ThreadPool::new(1));
+        for path in KernelPath::ALL {
+            let backend = CpuBackend { pool: pool.clone(), path };
+            let expect = if path == KernelPath::Amx { Precision::Bf16x3 } else { Precision::F32 };
+            assert_eq!(Precision::Auto.on(&backend), expect, "{path}");
+            for given in [Precision::F32, Precision::Bf16x3, Precision::Bf16] {
+                assert_eq!(given.on(&backend), given, "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn precisions_have_the_names_of_manifests() {
+        for precision in [Precision::F32, Precision::Bf16x3, Precision::Bf16, Precision::Auto] {
+            assert_eq!(serde_json::to_value(precision).unwrap(), precision.name());
+        }
+    }
 }

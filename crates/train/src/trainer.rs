@@ -91,11 +91,12 @@ impl Trainer {
     /// As [`Trainer::new`], and when there are more workers than micro-shards.
     pub fn of_group(
         model: BuiltModel,
-        config: Train,
+        mut config: Train,
         mut options: TrainerOptions,
         group: Option<Group>,
     ) -> Result<Self, Diagnostics> {
         let backend = options.backend.clone();
+        config.precision = config.precision.on(&*backend);
         // Everything is taken from what memory there is before it is asked for.
         let saves = options.checkpoints.is_some();
         let state = |saves| state_bytes(&model, &config, saves);
@@ -115,7 +116,8 @@ impl Trainer {
         let evaluator = Evaluator::new(&model, config.batch, &backend, &budget.options())?;
         budget.take(evaluator.bytes(), "the values of an evaluation")?;
         // Last, for it can do with what is left: what it would keep else is computed again.
-        let program = ModelProgram::new(&model, &step_graph, in_step, shard, &*backend, &budget.options())?;
+        let left = CompileOptions { products: config.precision.products(), ..budget.options() };
+        let program = ModelProgram::new(&model, &step_graph, in_step, shard, &*backend, &left)?;
         budget.take(program.compiled.memory.bytes(), "the values of a step")?;
         let kept = [gradient_bytes, around_bytes, program.compiled.memory.bytes(), evaluator.bytes()];
         let memory_bytes = kept.into_iter().fold(state_bytes, u64::saturating_add);
@@ -200,11 +202,13 @@ impl Trainer {
         self.step.forget_profile();
     }
 
-    /// The SHA-256 of what was compiled to compute gradients: the graph after all passes and the kernels that were chosen.
+    /// The SHA-256 of what was compiled to compute gradients: the graph after all passes, the kernels that were chosen, and
+    /// the precision.
     pub fn program_sha256(&self) -> String {
         let compiled = &self.step.program().compiled;
         let mut hasher = Hasher::new();
         hasher.update(compiled.graph.to_string().as_bytes());
+        hasher.update(self.config.precision.name().as_bytes());
         for step in &compiled.steps {
             hasher.update(format!("{} {} {}\n", step.kernel, step.ops, step.origin).as_bytes());
         }

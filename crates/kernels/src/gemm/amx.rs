@@ -3,7 +3,9 @@
 //! A float is the sum of three bf16 numbers (8 bits each of its 24; see [`split`]), so a product of floats is one of
 //! nine products of parts. The six largest of them are as accurate as a product in f32: what is left out is below
 //! 2^-23 of it (Henry, Tang and Heinecke 2019, "Leveraging the bfloat16 Artificial Intelligence Datatype for Higher
-//! Precision Computations"). Operands that are bf16 already have one part, and one product.
+//! Precision Computations"). Two parts hold 16 bits of the 24, and the three largest of their four products leave out
+//! below 2^-15 ([`KernelPath::AmxBf16x3`](crate::KernelPath::AmxBf16x3)). Operands that are bf16 already have one part, and
+//! one product. What the tiles compute is written down in plain Rust in `amx_model.rs`, where its accuracy is tested.
 //!
 //! As everywhere, an element's bits depend on its row, its column and the inner extent alone: the parts' products are
 //! added in a fixed order within steps of 32 inner positions, whatever the tile's place.
@@ -114,7 +116,7 @@ impl Drop for Tiles {
 }
 
 impl Product<'_> {
-    /// [`Product::compute`] on tiles; operands have `parts` parts (one or three).
+    /// [`Product::compute`] on tiles; operands have `parts` parts (one, two or three).
     ///
     /// # Safety
     /// As for [`Product::compute`], with [`SCRATCH_FLOATS`] of scratch memory; the processor supports tiles.
@@ -229,6 +231,9 @@ fn split(x: __m512, parts: usize) -> [__m512i; PARTS_MAX] {
     let finite = !is_infinite(bits);
     let rest = _mm512_maskz_sub_ps(finite, x, _mm512_castsi512_ps(first));
     let second = round(rest);
+    if parts == 2 {
+        return [first, second, _mm512_setzero_si512()];
+    }
     let third = round(_mm512_sub_ps(rest, _mm512_castsi512_ps(second)));
     [first, second, third]
 }
@@ -403,6 +408,20 @@ macro_rules! six_products {
     };
 }
 
+/// Adds three products of parts of `$a` and `$b`, the largest last: 0 1, 1 0 and 0 0.
+macro_rules! three_products {
+    ($load_a:ident $a:expr, $load_b:ident $b:expr) => {
+        $load_a!($a, 0);
+        $load_b!($b, 1);
+        add_products!();
+        $load_a!($a, 1);
+        $load_b!($b, 0);
+        add_products!();
+        $load_a!($a, 0);
+        add_products!();
+    };
+}
+
 /// Computes 32 by 32 sums over `steps` steps of the inner dimension. With `mirrored`, the operands have changed sides,
 /// and so do the parts.
 ///
@@ -425,6 +444,16 @@ unsafe fn multiply(
                     left!(left.add(step * length), 0);
                     right!(right.add(step * length), 0);
                     add_products!();
+                }
+            }
+            (2, false) => {
+                for step in 0..steps {
+                    three_products!(left left.add(step * length), right right.add(step * length));
+                }
+            }
+            (2, true) => {
+                for step in 0..steps {
+                    three_products!(right right.add(step * length), left left.add(step * length));
                 }
             }
             (_, false) => {

@@ -7,6 +7,8 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
+#[cfg(test)]
+mod amx_model;
 mod pack;
 mod packed;
 mod tile;

@@ -132,7 +132,7 @@ impl Tiles {
 
     /// Whether products may be computed on AMX.
     pub fn has_amx(&self) -> bool {
-        self.path == KernelPath::Amx
+        matches!(self.path, KernelPath::Amx | KernelPath::AmxBf16x3)
     }
 
     /// The tiles for products of inner extent `k` whose numbers are bf16, or else f32.
@@ -146,7 +146,12 @@ impl Tiles {
         if !self.has_amx() || k < AMX_K_MIN {
             return self;
         }
-        Self { rows: AMX_ROWS, parts: if bf16 { 1 } else { 3 }, masked: false, ..self }
+        let parts = match self.path {
+            _ if bf16 => 1,
+            KernelPath::AmxBf16x3 => 2,
+            _ => 3,
+        };
+        Self { rows: AMX_ROWS, parts, masked: false, ..self }
     }
 
     /// The tiles of a path that multiplies bf16, for operands whose elements are pairs already: these are inner positions.

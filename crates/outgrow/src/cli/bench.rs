@@ -147,15 +147,21 @@ pub enum WorkName {
 pub enum PrecisionName {
     /// 32 bits
     F32,
-    /// Products of bf16, sums and all else of 32 bits
+    /// Products of two bf16 parts a number (16 bits) on amx kernels, sums and all else of 32 bits; elsewhere f32
+    Bf16x3,
+    /// Products of bf16 (8 bits), sums and all else of 32 bits
     Bf16,
+    /// bf16x3 where the kernels have it, else f32
+    Auto,
 }
 
 impl From<PrecisionName> for Precision {
     fn from(name: PrecisionName) -> Self {
         match name {
             PrecisionName::F32 => Self::F32,
+            PrecisionName::Bf16x3 => Self::Bf16x3,
             PrecisionName::Bf16 => Self::Bf16,
+            PrecisionName::Auto => Self::Auto,
         }
     }
 }

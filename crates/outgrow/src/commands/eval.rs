@@ -16,8 +16,8 @@ use crate::session::folder::{self, Ending};
 use crate::session::{Session, evaluate_run, usage};
 
 /// What only training can say.
-const OF_TRAINING: [&str; 6] =
-    ["steps", "samples", "train_seconds", "samples_per_s", "stopped_early", "best"];
+const OF_TRAINING: [&str; 7] =
+    ["steps", "samples", "train_seconds", "samples_per_s", "stopped_early", "best", "precision"];
 
 /// Evaluates the model of a run's folder, or of a package.
 pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
@@ -46,6 +46,7 @@ pub fn run(args: &EvalArgs, context: &Context) -> Result<(), Failure> {
     let usage = meter.usage();
     let mut json = result.to_json(&session, &path, &trainer, &usage, None)?;
     json["model"] = json!(model_folder);
+    json["kernel_path"] = json!(session.cpu.path.name());
     // What only training can say comes from the run itself, where it is finished.
     let before = folder::result(storage, &path).unwrap_or_else(|found| {
         context.note(&format!("warning: nothing is said of the training: {found}"));

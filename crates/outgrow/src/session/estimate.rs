@@ -9,7 +9,7 @@ use outgrow_train::{Rehearsal, Trainer};
 use serde_json::{Value as Json, json};
 
 use super::group::{REHEARSED, measure_links};
-use super::understood::{pretuned, understood};
+use super::understood::{pretuned, say_precision, understood};
 use super::{DatasetBatches, Session, decision, early_stopping};
 use crate::context::Failure;
 use crate::report::format::{bytes, counted, seconds};
@@ -136,6 +136,7 @@ impl Session<'_> {
         let context = self.context;
         let (train, samples) = (self.train(data), data.samples(Split::Train));
         context.note(&understood(data));
+        say_precision(self.manifest.asked_precision(), train.precision, self.cpu.path, context);
         if is_pretuned(&self.manifest.model) {
             context.note(&pretuned(&train, samples));
         }

@@ -180,7 +180,7 @@ impl Begun {
 
     /// The fingerprint by which it is a run of this manifest, whatever its data was.
     pub fn of_manifest(&self, manifest: &Manifest) -> Option<&str> {
-        let own = [manifest.fingerprint(self.known), manifest.fingerprint_without_length(self.known)];
+        let own = manifest.fingerprints(self.known);
         self.fingerprints
             .iter()
             .find(|print| own.iter().any(|own| is_first_word(own, print)))

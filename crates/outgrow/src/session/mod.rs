@@ -38,7 +38,7 @@ use outgrow_models::foreign::ForeignModel;
 use outgrow_models::{BuildOptions, BuiltModel, build};
 use outgrow_predict::ModelOptions;
 use outgrow_runtime::collective::Group;
-use outgrow_runtime::{Backend, CpuBackend, KernelPath, ThreadPool};
+use outgrow_runtime::{Backend, CpuBackend, KernelPath, Products, ThreadPool};
 use outgrow_store::CheckpointStore;
 use outgrow_train::defaults::Known;
 use outgrow_train::spec::Train;
@@ -59,6 +59,7 @@ use own_folder::Namesakes;
 pub use process::cpu_seconds;
 pub use record::Recorder;
 use start::Start;
+pub use understood::say_precision;
 pub use weights::package;
 
 /// What every training command works with.
@@ -96,7 +97,19 @@ impl<'a> Session<'a> {
         let cpu = cpu_backend(processor)?;
         let (backend, told_path) = (Arc::new(cpu.clone()), processor.kernel_path.is_some());
         verbose::opened(&manifest, args, &cpu, context);
-        Ok(Self { manifest, backend, cpu, told_path, args, context, start: Start::default() })
+        let mut session = Self { manifest, backend, cpu, told_path, args, context, start: Start::default() };
+        session.choose_precision();
+        Ok(session)
+    }
+
+    /// Takes the precision that is there for this backend, where the manifest leaves it open.
+    fn choose_precision(&mut self) {
+        self.manifest.choose_precision(|asked| asked.on(&*self.backend));
+    }
+
+    /// The kernels that a step is compiled for.
+    pub fn step_path(&self) -> KernelPath {
+        self.cpu.path.with_products(self.manifest.train.precision.products())
     }
 
     /// Where the run says what it does.
@@ -197,7 +210,7 @@ impl<'a> Session<'a> {
 
     /// The same, where this stands for the manifest.
     fn fingerprint_of(&self, manifest: &str, data: &Dataset) -> Result<String, Diagnostics> {
-        let path = self.cpu.path.name();
+        let path = self.step_path().name();
         let start = self.start_sha256()?.map_or(String::new(), |sha256| format!(" {sha256}"));
         Ok(format!("{manifest} {} {path}{start}", data.fingerprint()))
     }
@@ -288,7 +301,8 @@ pub fn cpu_backend(processor: &ProcessorArgs) -> Result<CpuBackend, Failure> {
 
 /// A model that runs on this and may take as much memory as there is.
 pub fn model_options(backend: CpuBackend) -> ModelOptions {
-    ModelOptions { backend: Arc::new(backend), memory: process::memory_bytes(), narrow: false }
+    let products = Products::F32;
+    ModelOptions { backend: Arc::new(backend), memory: process::memory_bytes(), narrow: false, products }
 }
 
 fn kernel_path(name: &str) -> Result<KernelPath, Diagnostic> {

@@ -185,7 +185,8 @@ impl RunResult {
         json["planned_memory_bytes"] = json!(memory.planned_bytes);
         json["naive_memory_bytes"] = json!(memory.naive_bytes);
         json["threads"] = json!(session.cpu.pool.threads());
-        json["kernel_path"] = json!(session.cpu.path.name());
+        json["kernel_path"] = json!(session.step_path().name());
+        json["precision"] = json!(trainer.config().precision);
         Ok(json)
     }
 

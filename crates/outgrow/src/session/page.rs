@@ -78,7 +78,7 @@ pub fn report(
             cpu: cpu_name(),
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             threads: session.cpu.pool.threads(),
-            kernel_path: session.cpu.path.name().into(),
+            kernel_path: session.step_path().name().into(),
             os: std::env::consts::OS.into(),
         },
     }

@@ -1,9 +1,11 @@
 //! What a run takes its data for, in a few lines at its beginning: what was misread shows before it is trained on.
 
 use outgrow_data::{Dataset, Split};
-use outgrow_train::spec::{Interval, Train};
+use outgrow_runtime::KernelPath;
+use outgrow_train::spec::{Interval, Precision, Train};
 use outgrow_transform::{ColumnKind, Role, Target};
 
+use crate::context::Context;
 use crate::report::format::{count, counted, metric_name, number};
 
 /// Most names that stand in a line.
@@ -33,6 +35,26 @@ pub fn pretuned(train: &Train, rows: u64) -> String {
         "{:<10}  {length} of {batch}, learning rate {lr}{kept}: the model's own, where `[train]` says nothing",
         "trains"
     )
+}
+
+/// Says what is computed with, where that was left open, or these kernels compute something else than was asked for.
+pub fn say_precision(asked: Precision, chosen: Precision, path: KernelPath, context: &Context) {
+    let splits = path.with_products(chosen.products()) != path;
+    let why = match (asked, chosen) {
+        (Precision::Auto, Precision::Bf16x3) => {
+            format!("of two bf16 parts a number (16 bits) on `{path}` kernels, by `auto`")
+        }
+        (Precision::Auto, _) => {
+            format!("by `auto`: `{path}` kernels have nothing faster that is nearly as fine")
+        }
+        (_, Precision::Bf16x3) if !splits => {
+            format!(
+                "computed as f32, with the same bits: `{path}` kernels have nothing faster for it, amx kernels do"
+            )
+        }
+        _ => return,
+    };
+    context.note(&format!("{:<10}  {}, {why}", "precision", chosen.name()));
 }
 
 fn rows(data: &Dataset) -> String {

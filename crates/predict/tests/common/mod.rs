@@ -10,7 +10,7 @@ use outgrow_ir::Diagnostics;
 use outgrow_models::spec::ModelSpec;
 use outgrow_models::{BuildOptions, InputSpec, TargetSpec, build};
 use outgrow_predict::{Model, ModelOptions, Package};
-use outgrow_runtime::{CpuBackend, ThreadPool};
+use outgrow_runtime::{CpuBackend, Products, ThreadPool};
 use outgrow_tensor::RngKey;
 use outgrow_transform::{
     Assembly, Chain, CharVocabulary, Column, ColumnKind, Columns, FeatureInput, ImageInput, PixelNorm,
@@ -28,7 +28,7 @@ pub fn disk() -> Arc<dyn StorageBackend> {
 /// The CPU with so many threads.
 pub fn options(threads: usize) -> ModelOptions {
     let backend = Arc::new(CpuBackend::new(Arc::new(ThreadPool::new(threads))));
-    ModelOptions { backend, memory: None, narrow: false }
+    ModelOptions { backend, memory: None, narrow: false, products: Products::F32 }
 }
 
 /// A package whose weights follow from the seed.

@@ -13,7 +13,9 @@ use crate::backend::{Backend, Compiled, Executable, Instance, Work, known};
 use crate::buffer::{Argument, no_memory, only_host};
 use crate::reference::interface;
 use outgrow_ir::{Diagnostic, Diagnostics, Graph};
-use outgrow_kernels::{self as kernels, BufferRef, KernelError, KernelPath, Program, RunError, ThreadPool};
+use outgrow_kernels::{
+    self as kernels, BufferRef, KernelError, KernelPath, Products, Program, RunError, ThreadPool,
+};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -115,12 +117,17 @@ impl Backend for CpuBackend {
         "cpu"
     }
 
+    fn has_faster(&self, products: Products) -> bool {
+        self.path.with_products(products) != self.path
+    }
+
     fn plan(&self, work: &Work) -> Result<MemoryPlan, Diagnostics> {
-        Ok(Planned::fitted(work, self.path)?.memory)
+        Ok(Planned::fitted(work, self.path.with_products(work.products))?.memory)
     }
 
     fn compile(&self, work: Work) -> Result<Compiled, Diagnostics> {
-        let Planned { graph, lowered, memory } = Planned::fitted(&work, self.path)?;
+        let path = self.path.with_products(work.products);
+        let Planned { graph, lowered, memory } = Planned::fitted(&work, path)?;
         let Work { bindings, weights, memory: there, .. } = work;
         let (inputs, outputs) = interface(&graph, &weights);
         if let Some(there) = there.filter(|there| memory.bytes() > *there) {
@@ -131,7 +138,7 @@ impl Backend for CpuBackend {
         let finals = lowered.finals(&bindings);
         let labels = lowered.steps.iter().map(|s| format!("{} at `{}`", s.info.ops, s.info.origin)).collect();
         let steps = lowered.steps.iter().map(|s| s.info.clone()).collect();
-        let program = lowered.build(&memory, self.path).map_err(|e| refusal(&e))?;
+        let program = lowered.build(&memory, path).map_err(|e| refusal(&e))?;
         let executable = Arc::new(CpuExecutable { program, labels });
         Ok(Compiled { executable, bindings, inputs, outputs, memory, steps, finals, graph })
     }

@@ -5,7 +5,7 @@
 
 use outgrow_ir::{Diagnostic, Diagnostics};
 use outgrow_runtime::{
-    Argument, Backend, Buffer, Compiled, CpuBackend, Instance, MemoryPlan, ThreadPool, Work,
+    Argument, Backend, Buffer, Compiled, CpuBackend, Instance, MemoryPlan, Products, ThreadPool, Work,
 };
 use std::collections::HashMap;
 use std::ops::Range;
@@ -219,6 +219,10 @@ impl DeviceInstance {
 impl Backend for Device {
     fn name(&self) -> &'static str {
         "device"
+    }
+
+    fn has_faster(&self, products: Products) -> bool {
+        self.compiler.has_faster(products)
     }
 
     fn plan(&self, work: &Work) -> Result<MemoryPlan, Diagnostics> {

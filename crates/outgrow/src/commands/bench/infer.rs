@@ -6,17 +6,17 @@ use outgrow_env::Clock;
 use outgrow_ir::{Diagnostic, Diagnostics, MachineProfile, Problem, counted};
 use outgrow_predict::{Extent, Model, ModelOptions, Port};
 use outgrow_tensor::{RngKey, Tensor};
+use outgrow_train::spec::Precision;
 use serde_json::{Value as Json, json};
 
 use super::made_up::{BYTES_MAX, made_up};
-use super::name;
 use super::timing::{Times, check_seconds, time};
-use crate::cli::{BenchInferArgs, PrecisionName};
+use crate::cli::BenchInferArgs;
 use crate::commands::infer::arrays::{Array, named, read_array};
 use crate::context::{Context, Failure};
 use crate::profile::{Profile, limits};
 use crate::session::process::peak_memory_bytes;
-use crate::session::{cpu_backend, model_options};
+use crate::session::{cpu_backend, model_options, say_precision};
 
 /// Runs before those that are timed, besides the first: they touch memory for the first time, and threads start.
 const FIRST_RUNS: usize = 2;
@@ -38,6 +38,7 @@ struct Timed {
     before: u64,
     profile: Option<Profile>,
     threads: usize,
+    precision: Precision,
     kernels: &'static str,
 }
 
@@ -54,9 +55,12 @@ pub fn run(args: &BenchInferArgs, context: &Context) -> Result<(), Failure> {
 fn measure(args: &BenchInferArgs, sizes: &[(&str, usize)], context: &Context) -> Result<Timed, Failure> {
     let (storage, clock) = (&context.world.storage, &*context.world.clock);
     let cpu = cpu_backend(&args.processor)?;
-    let (threads, kernels) = (cpu.pool.threads(), cpu.path.name());
-    let options =
-        ModelOptions { narrow: args.precision == PrecisionName::Bf16, ..model_options(cpu.clone()) };
+    let precision = Precision::from(args.precision).on(&cpu);
+    let products = precision.products();
+    say_precision(args.precision.into(), precision, cpu.path, context);
+    let (threads, kernels) = (cpu.pool.threads(), cpu.path.with_products(products).name());
+    let narrow = precision == Precision::Bf16;
+    let options = ModelOptions { narrow, products, ..model_options(cpu.clone()) };
     let before = peak_memory_bytes();
     let begun = clock.now_ns();
     let model = Model::open(storage, &args.model, options)?;
@@ -76,7 +80,7 @@ fn measure(args: &BenchInferArgs, sizes: &[(&str, usize)], context: &Context) ->
     let times = time(args.seconds, context, FEWEST_RUNS, &mut once)?;
     let profile =
         if args.profile { Some(profile(&model, &inputs, &outputs, &limits(&cpu, context))?) } else { None };
-    Ok(Timed { model, inputs, load_s, first_s, times, before, profile, threads, kernels })
+    Ok(Timed { model, inputs, load_s, first_s, times, before, profile, threads, precision, kernels })
 }
 
 fn seconds_since(clock: &dyn Clock, begun: u64) -> f64 {
@@ -237,7 +241,7 @@ impl Timed {
         let input = |(port, tensor): (&Port, &Tensor)| json!({ "name": port.name, "dtype": tensor.dtype().name(), "shape": tensor.shape().dims() });
         let mut json = json!({
             "model": args.model.display().to_string(),
-            "precision": name(&args.precision),
+            "precision": self.precision,
             "threads": self.threads,
             "kernels": self.kernels,
             "batch": self.batch(),
@@ -288,7 +292,7 @@ impl Timed {
             text,
             "{}, {}, {} kernels; {} MiB of memory at most, {} of them before there was a model; {} MiB of weights, and {} of \
              packed copies",
-            name(&args.precision),
+            self.precision.name(),
             counted(self.threads, "thread"),
             self.kernels,
             peak_memory_bytes() >> 20,

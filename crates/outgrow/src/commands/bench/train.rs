@@ -21,7 +21,7 @@ use crate::context::{Context, Failure};
 use crate::manifest::{self, LimitsSpec, Manifest};
 use crate::profile::{Profile, limits};
 use crate::session::process::{memory_bytes, peak_memory_bytes};
-use crate::session::{Session, cpu_backend};
+use crate::session::{Session, cpu_backend, say_precision};
 
 /// Steps before those that are timed: they touch memory for the first time, and threads start.
 const FIRST_STEPS: u64 = 4;
@@ -60,11 +60,14 @@ pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
     let rate = timed.samples as f64 / median;
     let mib = |bytes: u64| bytes >> 20;
     let of_step = timed.trainer.program().compiled.memory.planned_bytes as u64;
+    let precision = timed.trainer.config().precision;
+    say_precision(args.precision.into(), precision, timed.cpu.path, context);
+    let kernels = timed.cpu.path.with_products(precision.products()).name();
     let mut json = json!({
         "work": name(&args.work),
-        "precision": name(&args.precision),
+        "precision": precision,
         "threads": timed.cpu.pool.threads(),
-        "kernels": timed.cpu.path.name(),
+        "kernels": kernels,
         "samples_per_s": rate,
         "process_before_mib": mib(timed.before),
         "process_peak_mib": mib(peak),
@@ -85,9 +88,9 @@ pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
     let _ = writeln!(
         text,
         "{}, {}, {} kernels; {} MiB of memory at most, {} of them before there was a model, {} planned, {} for the values of a step",
-        name(&args.precision),
+        precision.name(),
         counted(timed.cpu.pool.threads(), "thread"),
-        timed.cpu.path.name(),
+        kernels,
         mib(peak),
         mib(timed.before),
         mib(timed.trainer.memory_bytes()),
@@ -105,7 +108,7 @@ pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
 
 fn parse(manifest: &str, args: &BenchTrainArgs) -> Result<Manifest, Failure> {
     let mut manifest = manifest::parse(manifest)?;
-    manifest.train.precision = args.precision.into();
+    manifest.ask_precision(args.precision.into());
     let limits = LimitsSpec { memory_gib_max: args.memory_gib_max };
     limits.validate()?;
     manifest.spec.limits = Some(limits);

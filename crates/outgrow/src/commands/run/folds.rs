@@ -36,7 +36,7 @@ const CLASSES: usize = 100;
 /// Runs all folds, or goes on where an earlier process ended.
 pub(super) fn run(args: &RunArgs, folds: u32, context: &Context, evaluate: bool) -> Result<(), Failure> {
     check(args, folds, evaluate)?;
-    let manifest = context.manifest(&args.manifest)?;
+    let mut manifest = context.manifest(&args.manifest)?;
     for (key, why) in LEFT_OUT.iter().filter(|(key, _)| is_given(&manifest, key)) {
         context.note(&format!("`{key}` is left out: {why}"));
     }
@@ -48,6 +48,7 @@ pub(super) fn run(args: &RunArgs, folds: u32, context: &Context, evaluate: bool)
     let place = run_place(&manifest, args.out.as_deref());
     let first = of_fold(args, 1, folds, None);
     let session = Session::open(&first.manifest, &first.processor, context)?;
+    manifest.choose_precision(|_| session.manifest.train.precision);
     let data = session.data()?.0;
     let folder = session.folds_folder(&place, &data, args.fresh)?;
     let storage = &*context.world.storage;

@@ -28,6 +28,7 @@ impl Session<'_> {
         if path != self.cpu.path {
             self.cpu.path = path;
             self.backend = Arc::new(self.cpu.clone());
+            self.choose_precision();
         }
         Ok(())
     }

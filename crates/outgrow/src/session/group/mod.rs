@@ -213,7 +213,7 @@ impl Session<'_> {
         let mut own = about(&self.manifest);
         own["data"] = json!(data.fingerprint());
         own["model"] = json!(self.start_sha256()?);
-        own["kernel path"] = json!(self.cpu.path.name());
+        own["kernel path"] = json!(self.step_path().name());
         Ok(own)
     }
 
