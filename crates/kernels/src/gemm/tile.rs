@@ -9,6 +9,7 @@ use super::packed::PackedColumns;
 use super::vector::{Avx2, Avx512, Avx512Pairs};
 use super::vector::{Portable, Vector};
 use crate::path::KernelPath;
+use std::mem::MaybeUninit;
 
 /// Most rows that a tile of any path has.
 pub(crate) const MAX_ROWS: usize = 14;
@@ -266,6 +267,23 @@ unsafe fn tile<V: Vector, const R: usize, const N: usize, const MODE: u8>(t: &Ti
             for i in 0..R {
                 for v in 0..N {
                     sum[i][v].store(out(i, v));
+                }
+            }
+        } else if !V::MASKED {
+            // From a copy: what stores parts of vectors is too long to be unrolled, and sums that a loop picks from would not
+            // stay in registers.
+            let mut copy = MaybeUninit::<[f32; MAX_ROWS * MAX_COLUMNS]>::uninit();
+            let copy = copy.as_mut_ptr().cast::<f32>();
+            for i in 0..R {
+                for v in 0..N {
+                    sum[i][v].store(copy.add((i * N + v) * V::LANES));
+                }
+            }
+            for i in 0..R {
+                for v in 0..N {
+                    let (sum, n) = (V::load(copy.add((i * N + v) * V::LANES)), t.valid[v]);
+                    let sum = if t.add { V::load_first(out(i, v), n).add(sum) } else { sum };
+                    sum.store_first(out(i, v), n);
                 }
             }
         } else if t.add {
