@@ -198,14 +198,15 @@ unsafe fn tile<V: Vector, const S: usize, const R: usize, const EDGE: bool>(
 ) {
     // Where the loads of a row begin, and which of their lanes are in the image.
     let begin = if S == 1 { [0, 1, 2, 2] } else { [0, V::LANES, 2, 2 + V::LANES] };
-    let mut lanes = [[0, V::LANES]; 4];
-    for (lanes, begin) in lanes.iter_mut().zip(begin) {
-        let first = left + begin as isize;
-        let within = |n: isize| n.clamp(0, V::LANES as isize) as usize;
-        *lanes = [within(-first), within(plane.extents[1] - first)];
-    }
     // SAFETY: the caller's contract; lanes and rows outside the image are not read.
     unsafe {
+        // Made once: a row is hardly more than its loads.
+        let mut lanes = [V::lanes(0, V::LANES); 4];
+        for (lanes, begin) in lanes.iter_mut().zip(begin) {
+            let first = left + begin as isize;
+            let within = |n: isize| n.clamp(0, V::LANES as isize) as usize;
+            *lanes = V::lanes(within(-first), within(plane.extents[1] - first));
+        }
         let mut weights = [V::zero(); 9];
         for (weight, from) in weights.iter_mut().zip(&plane.weights) {
             *weight = V::splat(from);
@@ -258,14 +259,14 @@ unsafe fn tile<V: Vector, const S: usize, const R: usize, const EDGE: bool>(
 unsafe fn met<V: Vector, const S: usize, const EDGE: bool>(
     from: *const f32,
     begin: &[usize; 4],
-    lanes: &[[usize; 2]; 4],
+    lanes: &[V::Lanes; 4],
 ) -> [V; 3] {
     // SAFETY: the caller's contract.
     unsafe {
         let mut loaded = [V::zero(); 4];
         for i in 0..if S == 1 { 3 } else { 4 } {
             let from = from.wrapping_add(begin[i]);
-            loaded[i] = if EDGE { V::load_range(from, lanes[i][0], lanes[i][1]) } else { V::load(from) };
+            loaded[i] = if EDGE { V::load_lanes(from, lanes[i]) } else { V::load(from) };
         }
         let [a, b, c, d] = loaded;
         if S == 1 {

@@ -5,6 +5,8 @@ use crate::block::{narrow, widen};
 /// A vector of `LANES` floats. Methods are unsafe because they need the path's instructions, and pointers that are
 /// good for the elements they touch.
 pub(crate) trait Vector: Copy {
+    /// Some of the lanes.
+    type Lanes: Copy;
     const LANES: usize;
     /// Rows of the largest tile that is two vectors wide.
     const ROWS: usize;
@@ -14,8 +16,10 @@ pub(crate) trait Vector: Copy {
     unsafe fn load(from: *const f32) -> Self;
     /// The first `n` lanes; the others are zero.
     unsafe fn load_first(from: *const f32, n: usize) -> Self;
-    /// The lanes from `start` to `end`; the others are zero, and need not be there.
-    unsafe fn load_range(from: *const f32, start: usize, end: usize) -> Self;
+    /// The lanes from `start` to `end`, for [`Vector::load_lanes`].
+    unsafe fn lanes(start: usize, end: usize) -> Self::Lanes;
+    /// These lanes; the others are zero, and need not be there.
+    unsafe fn load_lanes(from: *const f32, lanes: Self::Lanes) -> Self;
     /// As [`Vector::load`], of bf16.
     unsafe fn load_bf16(from: *const u16) -> Self;
     /// As [`Vector::load_first`], of bf16.
@@ -77,6 +81,7 @@ pub(crate) struct Portable([f32; 8]);
 
 // SAFETY: (for every block below) the callers vouch for the elements behind the pointers.
 impl Vector for Portable {
+    type Lanes = [usize; 2];
     const LANES: usize = 8;
     const ROWS: usize = 3;
     const MASKED: bool = false;
@@ -99,7 +104,11 @@ impl Vector for Portable {
         Self(lanes)
     }
     #[inline(always)]
-    unsafe fn load_range(from: *const f32, start: usize, end: usize) -> Self {
+    unsafe fn lanes(start: usize, end: usize) -> [usize; 2] {
+        [start, end]
+    }
+    #[inline(always)]
+    unsafe fn load_lanes(from: *const f32, [start, end]: [usize; 2]) -> Self {
         let mut lanes = [0.0; 8];
         for (i, lane) in lanes.iter_mut().enumerate().take(end).skip(start) {
             // SAFETY: the caller vouches for these elements.
@@ -223,6 +232,7 @@ mod x86 {
     }
 
     impl Vector for Avx2 {
+        type Lanes = __m256i;
         const LANES: usize = 8;
         const ROWS: usize = 6;
         const MASKED: bool = false;
@@ -242,12 +252,14 @@ mod x86 {
             Self(unsafe { _mm256_maskload_ps(from, first8(n)) })
         }
         #[inline(always)]
-        unsafe fn load_range(from: *const f32, start: usize, end: usize) -> Self {
+        unsafe fn lanes(start: usize, end: usize) -> __m256i {
+            // SAFETY: the path has AVX2.
+            unsafe { _mm256_andnot_si256(first8(start), first8(end)) }
+        }
+        #[inline(always)]
+        unsafe fn load_lanes(from: *const f32, lanes: __m256i) -> Self {
             // SAFETY: the path has AVX2; masked lanes are not touched, the caller vouches for the others.
-            unsafe {
-                let mask = _mm256_andnot_si256(first8(start), first8(end));
-                Self(_mm256_maskload_ps(from, mask))
-            }
+            Self(unsafe { _mm256_maskload_ps(from, lanes) })
         }
         #[inline(always)]
         unsafe fn load_bf16(from: *const u16) -> Self {
@@ -397,6 +409,7 @@ mod x86 {
     }
 
     impl<const PAIRS: bool> Vector for Lanes512<PAIRS> {
+        type Lanes = __mmask16;
         const LANES: usize = 16;
         const ROWS: usize = 14;
         const MASKED: bool = true;
@@ -416,9 +429,13 @@ mod x86 {
             Self(unsafe { _mm512_maskz_loadu_ps(first16(n), from) })
         }
         #[inline(always)]
-        unsafe fn load_range(from: *const f32, start: usize, end: usize) -> Self {
+        unsafe fn lanes(start: usize, end: usize) -> __mmask16 {
+            first16(end) & !first16(start)
+        }
+        #[inline(always)]
+        unsafe fn load_lanes(from: *const f32, lanes: __mmask16) -> Self {
             // SAFETY: the path has AVX-512; masked lanes are not touched, the caller vouches for the others.
-            Self(unsafe { _mm512_maskz_loadu_ps(first16(end) & !first16(start), from) })
+            Self(unsafe { _mm512_maskz_loadu_ps(lanes, from) })
         }
         #[inline(always)]
         unsafe fn load_bf16(from: *const u16) -> Self {
