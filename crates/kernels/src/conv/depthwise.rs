@@ -8,12 +8,11 @@
 use super::{Algorithm, Conv};
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::{Avx2, Avx512};
-use crate::gemm::{MAX_COLUMNS, Portable, Tiles, Vector};
+use crate::gemm::{Portable, Tiles, Vector, store};
 use crate::kernel::{Cx, Scratch};
 use crate::path::{KernelPath, by_vectors};
 use crate::view::View;
 use crate::window::Window;
-use std::mem::MaybeUninit;
 
 /// Bytes of a band's copy, which is to stay in the second-level cache, and the most that one row of places may take.
 const BAND_BYTES: usize = 96 << 10;
@@ -280,31 +279,10 @@ unsafe fn tile<V: Vector, const R: usize, const N: usize>(
                 }
             }
         }
-        let to = |r: usize| b.out.offset((row + r) as isize * b.out_step).add(column);
-        if columns == N * V::LANES {
-            for (r, sums) in sums.iter().enumerate() {
-                for (n, sum) in sums.iter().enumerate() {
-                    sum.store(to(r).add(n * V::LANES));
-                }
-            }
-            return;
-        }
-        // From a copy: what stores parts of vectors is too long to be unrolled, and sums that a loop picks from would not stay
-        // in registers.
-        let mut copy = MaybeUninit::<[f32; ROWS * MAX_COLUMNS]>::uninit();
-        let copy = copy.as_mut_ptr().cast::<f32>();
-        for (r, sums) in sums.iter().enumerate() {
-            for (n, sum) in sums.iter().enumerate() {
-                sum.store(copy.add((r * N + n) * V::LANES));
-            }
-        }
-        for r in 0..R {
-            for n in 0..N {
-                let stored = columns.saturating_sub(n * V::LANES).min(V::LANES);
-                let sum = V::load(copy.add((r * N + n) * V::LANES));
-                sum.store_first(to(r).add(n * V::LANES), stored);
-            }
-        }
+        let to =
+            |r: usize, n: usize| b.out.offset((row + r) as isize * b.out_step).add(column + n * V::LANES);
+        let valid = std::array::from_fn(|n| columns.saturating_sub(n * V::LANES).min(V::LANES));
+        store(&sums, valid, to, false);
     }
 }
 

@@ -11,11 +11,13 @@ pub(crate) mod amx;
 mod amx_model;
 mod pack;
 mod packed;
+mod store;
 mod tile;
 mod vector;
 
 pub(crate) use pack::{Matrix, PackFn, Panel, Source};
 pub(crate) use packed::{PackedColumns, PackedRows};
+pub(crate) use store::store;
 pub(crate) use tile::{MAX_COLUMNS, MAX_ROWS, Mode, Tile, Tiles, prefetch};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use vector::{Avx2, Avx512, Avx512Pairs};

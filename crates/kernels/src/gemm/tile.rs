@@ -5,11 +5,11 @@
 
 use super::pack::{PackFns, pack_fns};
 use super::packed::PackedColumns;
+use super::store::store;
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512, Avx512Pairs};
 use super::vector::{Portable, Vector};
 use crate::path::KernelPath;
-use std::mem::MaybeUninit;
 
 /// Most rows that a tile of any path has.
 pub(crate) const MAX_ROWS: usize = 14;
@@ -254,52 +254,8 @@ unsafe fn tile<V: Vector, const R: usize, const N: usize, const MODE: u8>(t: &Ti
                 }
             }
         }
-        // Each of these loops is short enough to be unrolled, which is what keeps the sums in registers above.
-        let full = t.valid[..N].iter().all(|&n| n == V::LANES);
         let out = |i: usize, v: usize| t.out[v].offset(i as isize * t.out_step);
-        if full && t.add {
-            for i in 0..R {
-                for v in 0..N {
-                    V::load(out(i, v)).add(sum[i][v]).store(out(i, v));
-                }
-            }
-        } else if full {
-            for i in 0..R {
-                for v in 0..N {
-                    sum[i][v].store(out(i, v));
-                }
-            }
-        } else if !V::MASKED {
-            // From a copy: what stores parts of vectors is too long to be unrolled, and sums that a loop picks from would not
-            // stay in registers.
-            let mut copy = MaybeUninit::<[f32; MAX_ROWS * MAX_COLUMNS]>::uninit();
-            let copy = copy.as_mut_ptr().cast::<f32>();
-            for i in 0..R {
-                for v in 0..N {
-                    sum[i][v].store(copy.add((i * N + v) * V::LANES));
-                }
-            }
-            for i in 0..R {
-                for v in 0..N {
-                    let (sum, n) = (V::load(copy.add((i * N + v) * V::LANES)), t.valid[v]);
-                    let sum = if t.add { V::load_first(out(i, v), n).add(sum) } else { sum };
-                    sum.store_first(out(i, v), n);
-                }
-            }
-        } else if t.add {
-            for i in 0..R {
-                for v in 0..N {
-                    let old = V::load_first(out(i, v), t.valid[v]);
-                    old.add(sum[i][v]).store_first(out(i, v), t.valid[v]);
-                }
-            }
-        } else {
-            for i in 0..R {
-                for v in 0..N {
-                    sum[i][v].store_first(out(i, v), t.valid[v]);
-                }
-            }
-        }
+        store(&sum, std::array::from_fn(|v| t.valid[v]), out, t.add);
     }
 }
 
