@@ -174,6 +174,18 @@ impl Finisher {
         OfChannel { bias: self.bias(channel).0, residual: self.residual(to), bounds: self.bounds }
     }
 
+    /// What finishes a tile of sums before they are stored, the first row and column of which are these and go to `to`; `None`
+    /// if they are to be rounded, which takes more registers than a tile leaves.
+    #[inline]
+    pub fn of_tile(&self, row: usize, column: usize, to: *const f32) -> Option<OfTile> {
+        if self.bounds.rounded {
+            return None;
+        }
+        let of_rows = if self.by_column { (&raw const NO_BIAS, 0) } else { self.bias(row) };
+        let biases = if self.by_column { self.bias(column).0 } else { std::ptr::null() };
+        Some(OfTile { bias: of_rows, biases, residual: self.residual(to), bounds: self.bounds })
+    }
+
     /// Finishes the whole result, which is row-major.
     pub fn over(&self, cx: &Cx<'_>, out: &View) {
         let (channels, places) = (out.dims[1], out.dims[2] * out.dims[3]);
@@ -222,6 +234,65 @@ impl OfChannel {
                 sums = sums.add(if n == V::LANES { V::load(from) } else { V::load_first(from, n) });
             }
             self.bounds.apply(sums)
+        }
+    }
+}
+
+/// A [`Finisher`] of the sums of one tile, while they lie in registers: where inner positions are few, to store and load them
+/// again takes as long as to sum them.
+#[derive(Clone, Copy)]
+pub(crate) struct OfTile {
+    /// The bias of the first row, and elements between those of rows.
+    bias: (*const f32, isize),
+    /// The biases of the columns, or null.
+    biases: *const f32,
+    /// Null if there is none.
+    residual: *const f32,
+    bounds: Bounds,
+}
+
+impl OfTile {
+    /// Finishes sums, whose rows are `step` elements apart in the residual.
+    ///
+    /// # Safety
+    /// All of them are elements of the result, and the processor supports the path of `V`.
+    #[inline(always)]
+    pub unsafe fn apply<V: Vector, const R: usize, const N: usize>(
+        &self,
+        sums: &mut [[V; N]; R],
+        step: isize,
+    ) {
+        // SAFETY: the caller's contract; biases and residuals were checked with the result.
+        unsafe {
+            for (i, row) in sums.iter_mut().enumerate() {
+                let bias = V::splat(self.bias.0.offset(i as isize * self.bias.1));
+                for sum in row {
+                    *sum = sum.add(bias);
+                }
+            }
+            // A stage of its own: what one branch or the other adds to sums would have to be in memory.
+            if !self.biases.is_null() {
+                for row in sums.iter_mut() {
+                    for (v, sum) in row.iter_mut().enumerate() {
+                        *sum = sum.add(V::load(self.biases.add(v * V::LANES)));
+                    }
+                }
+            }
+            if !self.residual.is_null() {
+                for (i, row) in sums.iter_mut().enumerate() {
+                    let from = self.residual.offset(i as isize * step);
+                    for (v, sum) in row.iter_mut().enumerate() {
+                        *sum = sum.add(V::load(from.add(v * V::LANES)));
+                    }
+                }
+            }
+            let [low, shift, high] =
+                [&self.bounds.low, &self.bounds.shift, &self.bounds.high].map(|it| V::splat(it));
+            for row in sums.iter_mut() {
+                for sum in row {
+                    *sum = sum.at_least(low).add(shift).at_most(high);
+                }
+            }
         }
     }
 }

@@ -412,6 +412,10 @@ fn finished_sums_have_the_bits_of_separate_steps() {
         // Products: with the image as it is, in one and several blocks, and with patches.
         (20, [9, 7], 37, 1, 1, Window::default()),
         (900, [5, 7], 50, 1, 1, Window::default()),
+        // The same in whole tiles and with ragged ones behind them: many panels of columns held together, two, and none.
+        (16, [16, 40], 45, 1, 1, Window::default()),
+        (100, [9, 12], 20, 1, 1, Window::default()),
+        (1300, [8, 13], 31, 1, 1, Window::default()),
         (20, [9, 8], 37, 1, 1, Window::new(2, 0)),
         (12, [24, 30], 20, 3, 2, Window::new(2, 1)),
         // Tiles, and loops.

@@ -35,6 +35,11 @@ const PANEL_CHUNK: usize = 24;
 /// Panels of the right operand that are packed at a time, so that its rows are read in longer runs.
 const GROUP: usize = 4;
 
+/// Floats of packed right panels, two at least, that stay in the first-level cache while all rows meet them: 16 KiB.
+const HELD_FLOATS: usize = 4096;
+/// Most of these panels; so many vectors of a row, or twice that, are written one after the other.
+const HELD_PANELS: usize = 16;
+
 /// Floats of a thread's packed left panels, and of a packed right panel.
 const LEFT_FLOATS: usize = PANEL_CHUNK * MAX_ROWS * K_BLOCK_MAX + 16;
 const PANEL_FLOATS: usize = K_BLOCK_MAX * MAX_COLUMNS + 16;
@@ -149,6 +154,11 @@ pub(crate) trait Output: Sync {
     /// Elements between rows.
     fn row_step(&self) -> isize;
 
+    /// Where row 0 begins, if its columns are neighbours.
+    fn row(&self) -> Option<*mut f32> {
+        None
+    }
+
     /// Tells where the columns `j..j + columns` go, in vectors of `lanes`.
     fn columns(&self, j: usize, columns: usize, lanes: usize, to: &mut OutColumns);
 }
@@ -167,6 +177,87 @@ pub(crate) struct Product<'a> {
     /// What finishes the result, whose rows are its rows (of a convolution, channels) from this one on, and whose columns are
     /// neighbours. Neither on AMX nor where there are no inner positions.
     pub finish: Option<(&'a Finisher, usize)>,
+}
+
+/// Where a product is: its next tile, and what that needs.
+struct Place<'a> {
+    product: &'a Product<'a>,
+    tile: Tile,
+    out: OutColumns,
+    /// Where row 0 of the result begins, if its columns are neighbours, and elements between rows.
+    row: Option<*mut f32>,
+    step: isize,
+    /// The first inner position of the block.
+    p: usize,
+    /// Packed panels of the left operand, and the first row of these.
+    left: Option<(*const f32, usize)>,
+    /// Packed panels of the right operand, and floats from each to the next.
+    right: Option<(*const f32, usize)>,
+    /// Room for a tile.
+    buffer: *mut f32,
+    /// What finishes the tiles, in the last block.
+    finish: Option<(&'a Finisher, usize)>,
+}
+
+impl Place<'_> {
+    /// Goes to a panel of rows.
+    #[inline(always)]
+    fn point_left(&mut self, rows: &Range<usize>) {
+        let tile = &mut self.tile;
+        match self.left {
+            None => self.product.left.point(rows.start, rows.len(), self.p, tile),
+            Some((start, first)) => {
+                (tile.left, tile.left_step) = (start.wrapping_add((rows.start - first) * tile.k), rows.len());
+            }
+        }
+    }
+
+    /// Goes to the `g`-th panel of a group of columns.
+    #[inline(always)]
+    fn point_right(&mut self, g: usize, columns: &Range<usize>) {
+        let (tile, lanes) = (&mut self.tile, self.product.tiles.lanes);
+        match self.right {
+            None => self.product.right.point(self.p, columns.start, tile),
+            Some((start, pitch)) => {
+                tile.right = start.wrapping_add(g * pitch);
+                tile.right_step = columns.len().next_multiple_of(lanes);
+            }
+        }
+        if let Some(row) = self.row {
+            let start = row.wrapping_add(columns.start);
+            let valid = |v: usize| columns.len().saturating_sub(v * lanes).min(lanes);
+            self.out.vectors = [(start, valid(0)), (start.wrapping_add(lanes), valid(1))];
+        } else {
+            self.product.out.columns(columns.start, columns.len(), lanes, &mut self.out);
+        }
+        tile.valid = self.out.vectors.map(|(_, valid)| valid);
+    }
+
+    /// Computes the tile, and finishes it.
+    ///
+    /// # Safety
+    /// As for [`Product::compute`]; this is where it is.
+    #[inline(always)]
+    unsafe fn compute(&mut self, rows: &Range<usize>, columns: &Range<usize>) {
+        let (product, lanes, step) = (self.product, self.product.tiles.lanes, self.step);
+        let to = self.out.vectors[0].0.wrapping_offset(rows.start as isize * step);
+        self.tile.finish = None;
+        if let Some((finisher, first)) = self.finish {
+            finisher.prefetch(rows.len(), to, step, columns.len());
+            if self.out.direct && columns.len().is_multiple_of(lanes) {
+                self.tile.finish = finisher.of_tile(first + rows.start, columns.start, to);
+            }
+        }
+        let vectors = columns.len().div_ceil(lanes);
+        // SAFETY: the caller's contract.
+        unsafe { product.tile(rows.clone(), vectors, &mut self.tile, &self.out, step, self.buffer) };
+        if let Some((finisher, first)) = self.finish
+            && self.tile.finish.is_none()
+        {
+            // SAFETY: the tile's elements, which are complete.
+            unsafe { finisher.run(first + rows.start, rows.len(), to, step, columns.clone()) };
+        }
+    }
 }
 
 /// The `i`-th of `parts` nearly equal parts of `0..total`.
@@ -197,75 +288,81 @@ impl Product<'_> {
             return unsafe { self.compute_on_tiles(panels, columns, scratch) };
         }
         let in_place = self.left.in_place();
-        let unit = self.tiles.unit;
+        let (unit, width) = (self.tiles.unit, self.tiles.columns());
         // SAFETY: within the scratch memory.
         let right_buffer = if in_place { scratch } else { unsafe { scratch.add(LEFT_FLOATS) } };
-        let tile_buffer = right_buffer.wrapping_add(GROUP * PANEL_FLOATS);
-        let group_columns = self.tiles.columns() * if self.right.in_place() { 1 } else { GROUP };
         // The right operand is packed anew for each chunk: where blocks are short, more panels are as large together.
         let longest = (0..self.blocks.count).map(|i| self.blocks.get(i).len()).max().unwrap_or(0);
+        let longest = longest.div_ceil(unit).max(1);
         let chunk_panels = if in_place {
-            PANEL_CHUNK
+            PANEL_CHUNK * K_BLOCK_MAX / longest
         } else {
-            (LEFT_FLOATS - 16) / (self.tiles.rows * longest.div_ceil(unit).max(1))
+            (LEFT_FLOATS - 16) / (self.tiles.rows * longest)
         };
-        let (mut tile, mut out) = (Tile::new(), OutColumns::new());
+        // Panels of the right operand that are packed together, and floats between them.
+        let (held, group_panels, pitch) = match HELD_FLOATS / (width * longest) {
+            _ if self.right.in_place() => (false, 1, 0),
+            panels @ 2.. => (true, panels.min(HELD_PANELS), width * longest),
+            _ => (false, GROUP, PANEL_FLOATS),
+        };
+        let mut at = Place {
+            product: self,
+            tile: Tile::new(),
+            out: OutColumns::new(),
+            row: self.out.row(),
+            step: self.out.row_step(),
+            p: 0,
+            left: (!in_place).then_some((scratch.cast_const(), 0)),
+            right: (!self.right.in_place()).then_some((right_buffer.cast_const(), pitch)),
+            buffer: right_buffer.wrapping_add(GROUP * PANEL_FLOATS),
+            finish: None,
+        };
         for chunk in panels.clone().step_by(chunk_panels) {
             let chunk = chunk..panels.end.min(chunk + chunk_panels);
-            let first = part(self.m, chunk.start, count).start;
+            let rows_of = |panel| part(self.m, panel, count);
+            let first = rows_of(chunk.start).start;
+            at.left = at.left.map(|(start, _)| (start, first));
             for block in 0..self.blocks.count {
-                let finish = self.finish.filter(|_| block + 1 == self.blocks.count);
+                at.finish = self.finish.filter(|_| block + 1 == self.blocks.count);
                 let block = self.blocks.get(block);
                 // What packed panels have `units` elements of along the inner dimension.
                 let (p, k, units) = (block.start, block.len(), block.len().div_ceil(unit));
                 // SAFETY: this thread computes alone with these operands.
-                unsafe { self.right.begin(block.clone(), &mut tile) };
+                unsafe { self.right.begin(block.clone(), &mut at.tile) };
                 if !in_place {
-                    for panel in chunk.clone() {
-                        let rows = part(self.m, panel, count);
+                    for rows in chunk.clone().map(rows_of) {
                         let buffer = scratch.wrapping_add((rows.start - first) * units);
                         // SAFETY: panels are packed one behind the other, as many as there is room for.
                         unsafe { self.left.pack(rows.start, rows.len(), p, k, buffer) };
                     }
                 }
-                (tile.k, tile.run, tile.add) = (units, units, self.add || p > 0);
-                for group in columns.clone().step_by(group_columns) {
-                    let group = group..columns.end.min(group + group_columns);
+                at.p = p;
+                (at.tile.k, at.tile.run, at.tile.add) = (units, units, self.add || p > 0);
+                for group in columns.clone().step_by(group_panels * width) {
+                    let group = group..columns.end.min(group + group_panels * width);
                     if !self.right.in_place() {
                         // SAFETY: the columns are within the right operand; the buffer holds a group of panels.
-                        unsafe { self.pack_group(group.clone(), block.clone(), right_buffer) };
+                        unsafe { self.pack_group(group.clone(), block.clone(), right_buffer, pitch) };
                     }
-                    for (g, j) in group.clone().step_by(self.tiles.columns()).enumerate() {
-                        let width = self.tiles.columns().min(group.end - j);
-                        if self.right.in_place() {
-                            self.right.point(p, j, &mut tile);
+                    let across = || group.clone().step_by(width).map(|j| j..group.end.min(j + width));
+                    // SAFETY: the operands are packed, or in place.
+                    unsafe {
+                        if held {
+                            // Neighbouring lines of the result's rows are written one after the other.
+                            for rows in chunk.clone().map(rows_of) {
+                                at.point_left(&rows);
+                                for (g, columns) in across().enumerate() {
+                                    at.point_right(g, &columns);
+                                    at.compute(&rows, &columns);
+                                }
+                            }
                         } else {
-                            tile.right = right_buffer.wrapping_add(g * PANEL_FLOATS);
-                            tile.right_step = width.next_multiple_of(self.tiles.lanes);
-                        }
-                        self.out.columns(j, width, self.tiles.lanes, &mut out);
-                        tile.valid = out.vectors.map(|(_, valid)| valid);
-                        let vectors = width.div_ceil(self.tiles.lanes);
-                        for panel in chunk.clone() {
-                            let rows = part(self.m, panel, count);
-                            if in_place {
-                                self.left.point(rows.start, rows.len(), p, &mut tile);
-                            } else {
-                                (tile.left, tile.left_step) =
-                                    (scratch.wrapping_add((rows.start - first) * units), rows.len());
-                            }
-                            let step = self.out.row_step();
-                            let to = out.vectors[0].0.wrapping_offset(rows.start as isize * step);
-                            if let Some((finisher, _)) = finish {
-                                finisher.prefetch(rows.len(), to, step, width);
-                            }
-                            // SAFETY: the operands are packed, or in place.
-                            unsafe { self.tile(rows.clone(), vectors, &mut tile, &out, tile_buffer) };
-                            if let Some((finisher, first)) = finish {
-                                // SAFETY: the tile's elements, which are complete.
-                                unsafe {
-                                    finisher.run(first + rows.start, rows.len(), to, step, j..j + width)
-                                };
+                            for (g, columns) in across().enumerate() {
+                                at.point_right(g, &columns);
+                                for rows in chunk.clone().map(rows_of) {
+                                    at.point_left(&rows);
+                                    at.compute(&rows, &columns);
+                                }
                             }
                         }
                     }
@@ -277,15 +374,15 @@ impl Product<'_> {
     /// Packs the panels of a group of columns, some inner positions of all of them at a time.
     ///
     /// # Safety
-    /// As for [`Product::compute`]; the buffer holds a group of panels.
-    unsafe fn pack_group(&self, columns: Range<usize>, block: Range<usize>, buffer: *mut f32) {
+    /// As for [`Product::compute`]; the buffer holds a group of panels, `pitch` floats from each to the next.
+    unsafe fn pack_group(&self, columns: Range<usize>, block: Range<usize>, buffer: *mut f32, pitch: usize) {
         let slice = if columns.len() > self.tiles.columns() { self.right.slice() } else { block.len() };
         for p in block.clone().step_by(slice) {
             let k = slice.min(block.end - p);
             for (g, j) in columns.clone().step_by(self.tiles.columns()).enumerate() {
                 let count = self.tiles.columns().min(columns.end - j);
                 let width = count.next_multiple_of(self.tiles.lanes);
-                let to = buffer.wrapping_add(g * PANEL_FLOATS + (p - block.start) / self.tiles.unit * width);
+                let to = buffer.wrapping_add(g * pitch + (p - block.start) / self.tiles.unit * width);
                 // SAFETY: the caller's contract.
                 unsafe { self.right.pack(p, k, j, count, width, to) };
             }
@@ -303,9 +400,9 @@ impl Product<'_> {
         vectors: usize,
         tile: &mut Tile,
         out: &OutColumns,
+        row_step: isize,
         buffer: *mut f32,
     ) {
-        let row_step = self.out.row_step();
         let first = rows.start as isize * row_step;
         // SAFETY: the caller's contract.
         unsafe {
@@ -436,6 +533,11 @@ impl Output for Plain {
     #[inline]
     fn row_step(&self) -> isize {
         self.row_step
+    }
+
+    #[inline]
+    fn row(&self) -> Option<*mut f32> {
+        (self.column_step == 1).then_some(self.start)
     }
 
     #[inline]

@@ -9,6 +9,7 @@ use super::store::store;
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512, Avx512Pairs};
 use super::vector::{Portable, Vector};
+use crate::finish::OfTile;
 use crate::path::KernelPath;
 
 /// Most rows that a tile of any path has.
@@ -56,6 +57,8 @@ pub(crate) struct Tile {
     pub valid: [usize; 2],
     /// Whether the sums are added to what is there.
     pub add: bool,
+    /// What finishes the sums in registers; all lanes of each vector are valid then.
+    pub finish: Option<OfTile>,
 }
 
 impl Tile {
@@ -76,6 +79,7 @@ impl Tile {
             out_step: 0,
             valid: [0; 2],
             add: false,
+            finish: None,
         }
     }
 }
@@ -255,6 +259,17 @@ unsafe fn tile<V: Vector, const R: usize, const N: usize, const MODE: u8>(t: &Ti
             }
         }
         let out = |i: usize, v: usize| t.out[v].offset(i as isize * t.out_step);
+        if let Some(finish) = &t.finish {
+            if t.add {
+                for i in 0..R {
+                    for v in 0..N {
+                        sum[i][v] = V::load(out(i, v)).add(sum[i][v]);
+                    }
+                }
+            }
+            finish.apply(&mut sum, t.out_step);
+            return store(&sum, [V::LANES; N], out, false);
+        }
         store(&sum, std::array::from_fn(|v| t.valid[v]), out, t.add);
     }
 }
