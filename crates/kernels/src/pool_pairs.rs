@@ -134,15 +134,210 @@ by_vectors! {
     /// The maxima of pairs, for a path.
     fn max_fn -> fn(planes: &Planes, x: &[f32], y: &mut [f32]);
     portable max(planes, x, y);
-    avx2 max(planes, x, y);
+    avx2 avx2::max(planes, x, y);
     avx512 avx512::max(planes, x, y);
 }
 by_vectors! {
     /// Their gradient, for a path.
     fn grad_fn -> fn(planes: &Planes, x: &[f32], dy: &[f32], dx: &mut [f32]);
     portable grad(planes, x, dy, dx);
-    avx2 grad(planes, x, dy, dx);
+    avx2 avx2::grad(planes, x, dy, dx);
     avx512 avx512::grad(planes, x, dy, dx);
+}
+
+/// The same by eight windows at a time, or four in rows that are shorter.
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use super::{Planes, grad_block, max_block};
+    use std::arch::x86_64::*;
+
+    /// Windows at a time.
+    const LANES: usize = 8;
+    /// The same in rows that are shorter.
+    const FEW: usize = 4;
+
+    /// Both functions for one width of vectors. `unzip` gives the first and the second columns of as many pairs, in an
+    /// order that `ordered` takes back and that `put` gives numbers that are in order, and `zip` is its inverse. Closures of
+    /// other functions are not inlined into vector code, so that there are none in it.
+    macro_rules! of_vectors {
+        ($max:ident, $grad:ident, $vector:ty, $lanes:expr, $load:ident, $store:ident, $zero:ident, $add:ident,
+         [$cmp:ident, $or:ident, $and:ident, $andnot:ident, $blend:ident],
+         |$pair:ident| $unzip:expr, |$best:ident| $ordered:expr, |$in_order:ident| $put:expr,
+         |$both:ident| $zip:expr) => {
+            /// Maxima of as many windows.
+            ///
+            /// # Safety
+            /// The processor has AVX2; twice as many columns can be read from both rows, and as many written.
+            #[inline]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn $max(rows: [*const f32; 2], y: *mut f32) {
+                let larger = |first: $vector, second: $vector| {
+                    let is = $or($cmp::<_CMP_GT_OQ>(second, first), $cmp::<_CMP_UNORD_Q>(second, second));
+                    $blend(first, second, is)
+                };
+                // SAFETY: the caller's contract.
+                unsafe {
+                    let $pair = [$load(rows[0]), $load(rows[0].add($lanes))];
+                    let [a, b] = $unzip;
+                    let $pair = [$load(rows[1]), $load(rows[1].add($lanes))];
+                    let [c, d] = $unzip;
+                    let $best = larger(larger(larger(a, b), c), d);
+                    $store(y, $ordered);
+                }
+            }
+
+            /// Their gradient.
+            ///
+            /// # Safety
+            /// As for the maxima, of which `dy` is the gradient.
+            #[inline]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn $grad(rows: [*const f32; 2], dy: *const f32, d_rows: [*mut f32; 2]) {
+                // Where a value is larger than the best one, or not a number and that is one.
+                let better = |best: $vector, value: $vector| {
+                    $and($cmp::<_CMP_NLE_UQ>(value, best), $cmp::<_CMP_ORD_Q>(best, best))
+                };
+                // SAFETY: the caller's contract.
+                unsafe {
+                    let $pair = [$load(rows[0]), $load(rows[0].add($lanes))];
+                    let [a, b] = $unzip;
+                    let $pair = [$load(rows[1]), $load(rows[1].add($lanes))];
+                    let [c, d] = $unzip;
+                    let is_b = better(a, b);
+                    let ab = $blend(a, b, is_b);
+                    let is_c = better(ab, c);
+                    let abc = $blend(ab, c, is_c);
+                    let is_d = better(abc, d);
+                    // As it is when added to zero: a negative zero becomes a positive one.
+                    let $in_order = $add($zero(), $load(dy));
+                    let dy = $put;
+                    // What is left for each of the four, the last of which comes first.
+                    let above_d = $andnot(is_d, dy);
+                    let above = $andnot(is_c, above_d);
+                    let $both = [$andnot(is_b, above), $and(is_b, above)];
+                    let [low, high] = $zip;
+                    $store(d_rows[0], low);
+                    $store(d_rows[0].add($lanes), high);
+                    let $both = [$and(is_c, above_d), $and(is_d, dy)];
+                    let [low, high] = $zip;
+                    $store(d_rows[1], low);
+                    $store(d_rows[1].add($lanes), high);
+                }
+            }
+        };
+    }
+    of_vectors!(
+        max_8,
+        grad_8,
+        __m256,
+        LANES,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_setzero_ps,
+        _mm256_add_ps,
+        [_mm256_cmp_ps, _mm256_or_ps, _mm256_and_ps, _mm256_andnot_ps, _mm256_blendv_ps],
+        |pair| [_mm256_shuffle_ps::<0x88>(pair[0], pair[1]), _mm256_shuffle_ps::<0xDD>(pair[0], pair[1])],
+        |best| swap_inner(best),
+        |dy| swap_inner(dy),
+        |both| [_mm256_unpacklo_ps(both[0], both[1]), _mm256_unpackhi_ps(both[0], both[1])]
+    );
+    of_vectors!(
+        max_4,
+        grad_4,
+        __m128,
+        FEW,
+        _mm_loadu_ps,
+        _mm_storeu_ps,
+        _mm_setzero_ps,
+        _mm_add_ps,
+        [_mm_cmp_ps, _mm_or_ps, _mm_and_ps, _mm_andnot_ps, _mm_blendv_ps],
+        |pair| [_mm_shuffle_ps::<0x88>(pair[0], pair[1]), _mm_shuffle_ps::<0xDD>(pair[0], pair[1])],
+        |best| best,
+        |dy| dy,
+        |both| [_mm_unpacklo_ps(both[0], both[1]), _mm_unpackhi_ps(both[0], both[1])]
+    );
+
+    /// With the two inner of four pairs of lanes in each other's place.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn swap_inner(lanes: __m256) -> __m256 {
+        _mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(_mm256_castps_pd(lanes)))
+    }
+
+    /// # Safety
+    /// The processor has AVX2.
+    #[target_feature(enable = "avx2,fma")]
+    pub unsafe fn max(planes: &Planes, x: &[f32], y: &mut [f32]) {
+        let ([height, width], pitch) = (planes.places, planes.extents[1]);
+        for h in 0..height {
+            let (top, bottom) = x[2 * h * pitch..][..2 * pitch].split_at(pitch);
+            let y = &mut y[h * width..][..width];
+            assert!(2 * width <= pitch, "windows lie within their rows");
+            // SAFETY: `2 * width` columns lie in a row, and `width` in one of the result.
+            unsafe {
+                if width >= LANES {
+                    for at in (0..width).step_by(LANES) {
+                        let at = at.min(width - LANES);
+                        max_8(
+                            [top.as_ptr().add(2 * at), bottom.as_ptr().add(2 * at)],
+                            y.as_mut_ptr().add(at),
+                        );
+                    }
+                } else if width >= FEW {
+                    for at in (0..width).step_by(FEW) {
+                        let at = at.min(width - FEW);
+                        max_4(
+                            [top.as_ptr().add(2 * at), bottom.as_ptr().add(2 * at)],
+                            y.as_mut_ptr().add(at),
+                        );
+                    }
+                } else {
+                    for at in 0..width {
+                        max_block::<1>(at, top, bottom, y);
+                    }
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// The processor has AVX2.
+    #[target_feature(enable = "avx2,fma")]
+    pub unsafe fn grad(planes: &Planes, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+        let ([height, width], [extent, pitch]) = (planes.places, planes.extents);
+        for h in 0..height {
+            let (top, bottom) = x[2 * h * pitch..][..2 * pitch].split_at(pitch);
+            let (d_top, d_bottom) = dx[2 * h * pitch..][..2 * pitch].split_at_mut(pitch);
+            let dy = &dy[h * width..][..width];
+            assert!(2 * width <= pitch, "windows lie within their rows");
+            // SAFETY: `2 * width` columns lie in a row, and `width` in one of `dy`.
+            unsafe {
+                if width >= LANES {
+                    for at in (0..width).step_by(LANES) {
+                        let at = at.min(width - LANES);
+                        let rows = [top.as_ptr().add(2 * at), bottom.as_ptr().add(2 * at)];
+                        let d_rows = [d_top.as_mut_ptr().add(2 * at), d_bottom.as_mut_ptr().add(2 * at)];
+                        grad_8(rows, dy.as_ptr().add(at), d_rows);
+                    }
+                } else if width >= FEW {
+                    for at in (0..width).step_by(FEW) {
+                        let at = at.min(width - FEW);
+                        let rows = [top.as_ptr().add(2 * at), bottom.as_ptr().add(2 * at)];
+                        let d_rows = [d_top.as_mut_ptr().add(2 * at), d_bottom.as_mut_ptr().add(2 * at)];
+                        grad_4(rows, dy.as_ptr().add(at), d_rows);
+                    }
+                } else {
+                    for at in 0..width {
+                        grad_block::<1>(at, [top, bottom], dy, d_top, d_bottom);
+                    }
+                }
+            }
+            // What no window meets.
+            d_top[2 * width..].fill(0.0);
+            d_bottom[2 * width..].fill(0.0);
+        }
+        dx[2 * height * pitch..][..(extent - 2 * height) * pitch].fill(0.0);
+    }
 }
 
 /// The same by 16 windows at a time, with the columns of pairs put apart in registers.

@@ -551,6 +551,8 @@ fn pooling() {
     for (size, window, dims) in [
         ([2, 2], Window::new(2, 0), [2, 3, 6, 6]),
         ([2, 2], Window::new(2, 0), [2, 3, 5, 9]),
+        ([2, 2], Window::new(2, 0), [1, 2, 4, 13]),
+        ([2, 2], Window::new(2, 0), [1, 3, 4, 17]),
         ([2, 2], Window::new(2, 0), [1, 2, 7, 39]),
         ([3, 3], Window::new(2, 1), [1, 2, 7, 5]),
         ([2, 3], Window::new(1, 1), [2, 1, 4, 4]),
