@@ -160,6 +160,27 @@ impl Access {
         needs: Needs,
         now: Duration,
     ) -> Result<Option<usize>, Rejected> {
+        let Some(token) = self.token(authorization, needs)? else { return Ok(None) };
+        let Some((rate, after)) = token.rate.as_ref().and_then(|rate| Some((rate, rate.take(now).err()?)))
+        else {
+            return Ok(token.bytes_max);
+        };
+        let problem = format!("there are too many requests by the token `{}`", token.name);
+        let problem = Diagnostic::new("serve.rate", problem).item("Authorization");
+        let expected = format!("at most {} requests per second", rate.per_s);
+        Err(Rejected::new(Kind::TooOften(after), problem.expected(expected)))
+    }
+
+    /// As [`Access::admit`], of what is no request itself but brings some, each of which is let in by itself.
+    ///
+    /// # Errors
+    /// When there is no token, it is none of these, or it is not good for this.
+    pub fn admit_call(&self, authorization: Option<&[u8]>, needs: Needs) -> Result<Option<usize>, Rejected> {
+        Ok(self.token(authorization, needs)?.and_then(|token| token.bytes_max))
+    }
+
+    /// The token of a request that may do what it needs; none if it needs none.
+    fn token(&self, authorization: Option<&[u8]>, needs: Needs) -> Result<Option<&Token>, Rejected> {
         let scope = match needs {
             Needs::Nothing => return Ok(None),
             Needs::Token => None,
@@ -172,14 +193,7 @@ impl Access {
             let expected = format!("a token with the scope `{}`", scope.name());
             return Err(Rejected::new(Kind::Forbidden(scope.name()), problem.expected(expected)));
         }
-        let Some((rate, after)) = token.rate.as_ref().and_then(|rate| Some((rate, rate.take(now).err()?)))
-        else {
-            return Ok(token.bytes_max);
-        };
-        let problem = format!("there are too many requests by the token `{}`", token.name);
-        let problem = Diagnostic::new("serve.rate", problem).item("Authorization");
-        let expected = format!("at most {} requests per second", rate.per_s);
-        Err(Rejected::new(Kind::TooOften(after), problem.expected(expected)))
+        Ok(Some(token))
     }
 
     fn known(&self, authorization: Option<&[u8]>) -> Result<&Token, Rejected> {
@@ -359,6 +373,10 @@ mod tests {
         assert_eq!(admit(&access, app, infer, 60_000), Ok(Some(100)));
         assert_eq!(admit(&access, app, infer, 60_000), Ok(Some(100)));
         assert!(matches!(admit(&access, app, infer, 60_000), Err(Kind::TooOften(_))));
+        // A call that brings requests is none itself.
+        assert_eq!(access.admit_call(Some(app.as_bytes()), infer).unwrap(), Some(100));
+        let kind = access.admit_call(Some(app.as_bytes()), Needs::Scope(Scope::Admin)).unwrap_err().kind;
+        assert_eq!(kind, Kind::Forbidden("admin"));
         // The other one is known by its digest alone: the token is "fedcba9876543210".
         let ops = "Bearer fedcba9876543210";
         for ms in 0..50 {

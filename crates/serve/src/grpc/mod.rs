@@ -27,7 +27,7 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::access::{Needs, Scope};
-use crate::http::log::{self, Told};
+use crate::http::log::{self, Told, Why};
 use crate::http::{Limits, ModelPath, Site, apart, aside, refuse_at_the_end};
 use crate::models::Loaded;
 use crate::protocol::{InferResponse, Kind, ModelStatistics, Rejected, ServerMetadata, State, parse_load};
@@ -115,9 +115,19 @@ fn watched(routes: Routes, site: Arc<Site>) -> Router {
         router = router.layer(from_fn_with_state(Arc::clone(&site), guard));
     }
     if site.is_logged() {
-        router = router.layer(from_fn_with_state(site, log::record));
+        router = router.layer(from_fn(why)).layer(from_fn_with_state(site, log::record));
     }
     router
+}
+
+/// Has the log say why a call is refused.
+async fn why(request: axum::extract::Request, next: Next) -> axum::response::Response {
+    let mut answer = next.run(request).await;
+    let refused = Status::from_header_map(answer.headers()).filter(|status| status.code() != Code::Ok);
+    if let Some(status) = refused {
+        answer.extensions_mut().insert(Why(status.message().to_owned()));
+    }
+    answer
 }
 
 /// Has answers compressed where their requests are. Clients say that they can read what is compressed without wanting
@@ -136,7 +146,11 @@ async fn as_it_came(mut request: axum::extract::Request, next: Next) -> axum::re
 struct Service(Arc<Site>);
 
 fn status(rejected: &Rejected) -> Status {
-    let code = match rejected.kind {
+    Status::new(code(rejected), rejected.message())
+}
+
+fn code(rejected: &Rejected) -> Code {
+    match rejected.kind {
         Kind::Invalid => Code::InvalidArgument,
         Kind::NoToken | Kind::WrongToken => Code::Unauthenticated,
         Kind::Forbidden(_) => Code::PermissionDenied,
@@ -147,8 +161,7 @@ fn status(rejected: &Rejected) -> Status {
         Kind::Method | Kind::Coding | Kind::Unsupported => Code::Unimplemented,
         Kind::Unavailable(_) => Code::Unavailable,
         Kind::Internal => Code::Internal,
-    };
-    Status::new(code, rejected.message())
+    }
 }
 
 /// What a call needs, by its path: `/SERVICE/METHOD`.
@@ -169,7 +182,12 @@ async fn guard(
     mut request: axum::extract::Request,
     next: Next,
 ) -> axum::response::Response {
-    match site.admit(request.headers(), needs(request.uri().path())) {
+    let (path, headers) = (request.uri().path(), request.headers());
+    let admitted = match path {
+        stream::PATH => site.admit_call(headers, needs(path)),
+        _ => site.admit(headers, needs(path)),
+    };
+    match admitted {
         Ok(limits) => {
             request.extensions_mut().insert(limits);
             next.run(request).await

@@ -6,14 +6,17 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt};
 use prost::Message;
 use tonic::metadata::MetadataMap;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use super::messages::infer_parameter::ParameterChoice;
 use super::messages::{InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
-use super::{Service, too_large};
+use super::{Service, code, too_large};
 use crate::access::{Needs, Scope};
+use crate::http::log::{self, Line, Told};
 use crate::protocol::Rejected;
 
+/// The call, as it is asked for.
+pub const PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 /// Requests of a call that are worked on at once, so that they come into one batch. More are not read before.
 const AHEAD_MAX: usize = 64;
 /// The parameter by which a client knows that no more answers to a request follow: here there is one to each.
@@ -32,8 +35,12 @@ pub fn answers(
         let (service, head) = (service.clone(), Arc::clone(&head));
         async move {
             let request = request?;
-            let id = request.id.clone();
-            Ok(answer(&service, &head, request).await.unwrap_or_else(|rejected| refusal(id, &rejected)))
+            let (id, start) = (request.id.clone(), service.0.now());
+            let answered = answer(&service, &head, request).await;
+            if service.0.is_logged() {
+                tell(&service, &id, start, answered.as_ref().map(|(_, told)| told.as_ref()));
+            }
+            Ok(answered.map_or_else(|rejected| refusal(id, &rejected), |(answer, _)| answer))
         }
     };
     requests.take_until(async move { site.drained().await }).map(answer).buffered(AHEAD_MAX)
@@ -43,17 +50,34 @@ async fn answer(
     service: &Service,
     head: &MetadataMap,
     request: ModelInferRequest,
-) -> Result<ModelStreamInferResponse, Rejected> {
+) -> Result<(ModelStreamInferResponse, Option<Told>), Rejected> {
     let site = &service.0;
-    // A call is let in once, but each request counts.
     let limits = site.admit(head.as_ref(), Needs::Scope(Scope::Infer))?;
     if request.encoded_len() > limits.body_bytes_max {
         return Err(too_large(limits.body_bytes_max));
     }
-    let (mut answer, _) = service.infer(request, None::<Duration>).await?;
+    let (mut answer, told) = service.infer(request, None::<Duration>).await?;
     let only = InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
     answer.parameters.insert(FINAL.to_owned(), only);
-    Ok(ModelStreamInferResponse { error_message: String::new(), infer_response: Some(answer) })
+    Ok((ModelStreamInferResponse { error_message: String::new(), infer_response: Some(answer) }, told))
+}
+
+/// Tells of one request as of one that came alone; the call itself has a line of its own.
+fn tell(service: &Service, id: &str, start: Duration, answered: Result<Option<&Told>, &Rejected>) {
+    let site = &service.0;
+    let why = answered.err().map(Rejected::message);
+    let grpc_status = answered.err().map_or(Code::Ok, code) as i32;
+    Line {
+        id: &log::id(site, Some(id)),
+        method: "POST",
+        path: PATH,
+        status: 200,
+        time: site.now().saturating_sub(start),
+        grpc_status: Some(&grpc_status.to_string()),
+        told: answered.ok().flatten(),
+        why: why.as_deref(),
+    }
+    .tell();
 }
 
 /// What a request is told that is not answered: by its name, with which the client knows it.

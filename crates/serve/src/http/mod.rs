@@ -119,9 +119,23 @@ impl Site {
 
     /// Lets a request in by its headers, and says what is taken of it at most.
     pub(crate) fn admit(&self, headers: &HeaderMap, needs: Needs) -> Result<Limits, Rejected> {
+        self.limited(headers, |access, given| access.admit(given, needs, self.now()))
+    }
+
+    /// The same of a call that brings requests, which are let in one by one.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn admit_call(&self, headers: &HeaderMap, needs: Needs) -> Result<Limits, Rejected> {
+        self.limited(headers, |access, given| access.admit_call(given, needs))
+    }
+
+    fn limited(
+        &self,
+        headers: &HeaderMap,
+        admit: impl FnOnce(&Access, Option<&[u8]>) -> Result<Option<usize>, Rejected>,
+    ) -> Result<Limits, Rejected> {
         let Some(access) = &self.access else { return Ok(self.limits) };
         let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        let bytes_max = access.admit(given, needs, self.now()).inspect_err(|rejected| {
+        let bytes_max = admit(access, given).inspect_err(|rejected| {
             self.others.failed(rejected.status(), Duration::ZERO);
         })?;
         let most = self.limits.body_bytes_max;

@@ -22,12 +22,13 @@ from tritonclient.utils import InferenceServerException
 
 binary, run = sys.argv[1:]
 work = tempfile.mkdtemp()
-APP, OPS, SMALL, SLOW = (name + "-0123456789abcdef" for name in ("app", "ops", "small", "slow"))
+APP, OPS, SMALL, SLOW, ONCE = (name + "-0123456789abcdef" for name in ("app", "ops", "small", "slow", "once"))
 tokens = [
     {"name": "app", "token": APP, "scopes": ["infer"]},
     {"name": "ops", "token": OPS, "scopes": ["admin"]},
     {"name": "small", "token": SMALL, "scopes": ["infer"], "request_bytes_max": 1000},
     {"name": "slow", "token": SLOW, "scopes": ["infer"], "requests_per_s_max": 0.001},
+    {"name": "once", "token": ONCE, "scopes": ["infer"], "requests_per_s_max": 0.001},
 ]
 
 
@@ -47,7 +48,8 @@ flags = [
     *("--tokens", path("tokens.json", json.dumps({"tokens": tokens}).encode())),
 ]
 command = [binary, "serve", f"m={run}", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--json", "--quiet", *flags]
-process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+log = open(f"{work}/log", "w+")
+process = subprocess.Popen([*command, "--log", "json"], stdout=subprocess.PIPE, stderr=log, text=True)
 address = json.loads(process.stdout.readline())["grpc"].replace("127.0.0.1", "localhost")
 
 
@@ -132,6 +134,21 @@ try:
     result, error = came.get(timeout=60)
     assert "at most 1000 bytes" in error.message(), error
     client.stop_stream()
+    # Of a token's rate, its requests count, and not the call; each has a line of the log.
+    stream(ONCE)
+    for name in ["first", "second"]:
+        client.async_stream_infer("m", [given(3)], request_id=name)
+    result, error = came.get(timeout=60)
+    assert error is None and result.get_response().id == "first", error
+    result, error = came.get(timeout=60)
+    assert "at most 0.001 requests per second" in error.message(), error
+    client.stop_stream()
+    log.seek(0)
+    told = {line["id"]: line for line in map(json.loads, log) if line["target"] == "outgrow::request"}
+    assert any(line.get("grpc_status") == "7" and "scope `admin`" in line["error"] for line in told.values())
+    first, second = told["first"], told["second"]
+    assert (first["grpc_status"], first["model"], first["rows"]) == ("0", "m", 3), first
+    assert second["grpc_status"] == "8" and "requests per second" in second["error"] and "model" not in second, second
     stream(APP)
     client.async_stream_infer("m", [given(9)])
     result, error = came.get(timeout=60)
