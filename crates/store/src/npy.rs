@@ -85,11 +85,11 @@ impl NpyHeader {
             _ => return Err(bad("`fortran_order` is neither True nor False")),
         };
         let dims = extents(field(text, "shape")?)?;
-        let elements = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
-        let data_bytes = elements.and_then(|n| n.checked_mul(width.max(dtype.bytes())).map(|_| n * width));
-        let data_bytes = data_bytes.ok_or_else(|| bad(format!("an array of {dims:?} is too large")))?;
+        let shape = Shape::checked(dims.as_slice(), width.max(dtype.bytes()));
+        let shape = shape.ok_or_else(|| bad(format!("an array of {dims:?} is too large")))?;
+        let data_bytes = shape.elements() * width;
         let data_start = start + length;
-        Ok(Self { dtype, shape: Shape::new(dims), data_start, data_bytes, kind, width, big_endian, fortran })
+        Ok(Self { dtype, shape, data_start, data_bytes, kind, width, big_endian, fortran })
     }
 
     /// The tensor whose elements, in the file's form, are `data`.

@@ -285,14 +285,10 @@ fn to_entry(name: String, raw: &RawEntry, data_bytes: usize) -> Result<Entry, Di
         .hint("the file is cut short or damaged")
         .into());
     }
-    // Extents are multiplied in order, so every partial product fits as well.
     let dims: Option<Vec<usize>> = raw.shape.iter().map(|d| usize::try_from(*d).ok()).collect();
-    let elements =
-        dims.as_ref().and_then(|dims| dims.iter().try_fold(1usize, |product, d| product.checked_mul(*d)));
-    let bytes = elements.and_then(|n| n.checked_mul(dtype.bytes()));
-    match (dims, bytes) {
-        (Some(dims), Some(bytes)) if bytes as u64 == end - begin => Ok(Entry {
-            shape: Shape::new(dims),
+    match dims.and_then(|dims| Shape::checked(dims, dtype.bytes())) {
+        Some(shape) if (shape.elements() * dtype.bytes()) as u64 == end - begin => Ok(Entry {
+            shape,
             dtype,
             // Both are at most `data_bytes`.
             begin: begin as usize,

@@ -56,6 +56,7 @@ fn files_that_lie_get_diagnostics() {
         (format!("{{'descr': '<c8', {head}, 'shape': (1,)}}"), 8, "`<c8` has no tensor"),
         (format!("{{'descr': [('a', '<f4')], {head}, 'shape': (1,)}}"), 4, "records"),
         (format!("{{'descr': '<f4', {head}, 'shape': (4611686018427387904, 16)}}"), 0, "too large"),
+        (format!("{{'descr': '<f4', {head}, 'shape': (0, 4611686018427387904, 16)}}"), 0, "too large"),
         (format!("{{'descr': '<f4', {head}, 'shape': (1000000000000,)}}"), 8, "where the header says"),
         (format!("{{'descr': '<f4', {head}, 'shape': (-1,)}}"), 4, "no extent"),
         (format!("{{'descr': '<f4', {head}, 'shape': ({})}}", "1,".repeat(65)), 4, "more than 64"),

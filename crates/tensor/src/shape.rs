@@ -13,6 +13,14 @@ impl Shape {
         Self(dims.into())
     }
 
+    /// A shape with these extents; `None` if its elements, of so many `bytes` each, take more than can be counted. An empty
+    /// dimension does not hide absurd ones from code that multiplies some of them.
+    pub fn checked(dims: impl Into<Vec<usize>>, bytes: usize) -> Option<Self> {
+        let dims = dims.into();
+        dims.iter().try_fold(bytes, |n, d| n.checked_mul((*d).max(1)))?;
+        Some(Self(dims))
+    }
+
     /// The shape of a scalar.
     pub fn scalar() -> Self {
         Self(Vec::new())
@@ -95,5 +103,21 @@ mod tests {
         }
         assert_eq!(Shape::scalar().elements(), 1);
         assert_eq!(Shape::new([3, 0]).elements(), 0);
+    }
+
+    #[test]
+    fn a_shape_is_refused_whose_parts_cannot_be_counted() {
+        let most = usize::MAX / 8;
+        for (dims, fits) in [
+            (vec![], true),
+            (vec![most], true),
+            (vec![most + 1], false),
+            (vec![0, 3, most / 3], true),
+            (vec![0, most, 2], false),
+            (vec![most, 2, 0], false),
+        ] {
+            let shape = Shape::checked(dims.clone(), 8);
+            assert_eq!(shape, fits.then(|| Shape::new(dims)));
+        }
     }
 }

@@ -198,14 +198,13 @@ fn held(
 /// The tensor that a piece of these extents is of, that tensor's extents, and where in it the piece begins.
 fn whole_shape(name: &str, stored: &Shape, piece: RawPiece) -> Result<(String, Shape, usize), Diagnostics> {
     let dims: Option<Vec<usize>> = piece.shape.iter().map(|d| usize::try_from(*d).ok()).collect();
-    let elements = dims.as_ref().and_then(|dims| dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d)));
-    let from = usize::try_from(piece.from).ok();
-    match (dims, elements, from) {
-        (Some(dims), Some(elements), Some(from))
+    let shape = dims.and_then(|dims| Shape::checked(dims, 1));
+    match (shape, usize::try_from(piece.from).ok()) {
+        (Some(shape), Some(from))
             if stored.rank() == 1
-                && from.checked_add(stored.elements()).is_some_and(|end| end <= elements) =>
+                && from.checked_add(stored.elements()).is_some_and(|end| end <= shape.elements()) =>
         {
-            Ok((piece.of, Shape::new(dims), from))
+            Ok((piece.of, shape, from))
         }
         _ => {
             let problem = format!(
