@@ -22,6 +22,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// Moto's server, which lets in one at a time of those that write: by itself it looks whether an object is there and then
+/// writes it, and several that create it at once may all do so.
+const MOTO: &str = r#"
+import sys, threading
+from moto import server
+application, one = server.DomainDispatcherApplication, threading.Lock()
+answer = application.__call__
+def one_writes(self, environ, start_response):
+    if environ["REQUEST_METHOD"] != "PUT":
+        return answer(self, environ, start_response)
+    with one:
+        return list(answer(self, environ, start_response))
+application.__call__ = one_writes
+server.main(sys.argv[1:])
+"#;
+
 /// How the server answers one request.
 #[derive(Clone, Copy, Debug)]
 enum Answer {
@@ -170,7 +186,7 @@ impl Moto {
     fn start(&self) {
         let port = self.port.to_string();
         let mut command = Command::new(&self.python);
-        command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port]);
+        command.args(["-c", MOTO, "-H", "127.0.0.1", "-p", &port]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         *self.child.lock().unwrap() = Some(child);
         for _ in 0..600 {
