@@ -148,7 +148,7 @@ by_vectors! {
 /// The same by eight windows at a time, or four in rows that are shorter.
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use super::{Planes, grad_block, max_block};
+    use super::Planes;
     use std::arch::x86_64::*;
 
     /// Windows at a time.
@@ -164,65 +164,92 @@ mod avx2 {
          [$cmp:ident, $or:ident, $and:ident, $andnot:ident, $blend:ident],
          |$pair:ident| $unzip:expr, |$best:ident| $ordered:expr, |$in_order:ident| $put:expr,
          |$both:ident| $zip:expr) => {
-            /// Maxima of as many windows.
+            /// Maxima by as many windows at a time.
             ///
             /// # Safety
-            /// The processor has AVX2; twice as many columns can be read from both rows, and as many written.
+            /// The processor has AVX2, and no row has fewer windows.
             #[inline]
             #[target_feature(enable = "avx2,fma")]
-            unsafe fn $max(rows: [*const f32; 2], y: *mut f32) {
+            unsafe fn $max(planes: &Planes, x: &[f32], y: &mut [f32]) {
                 let larger = |first: $vector, second: $vector| {
                     let is = $or($cmp::<_CMP_GT_OQ>(second, first), $cmp::<_CMP_UNORD_Q>(second, second));
                     $blend(first, second, is)
                 };
-                // SAFETY: the caller's contract.
-                unsafe {
-                    let $pair = [$load(rows[0]), $load(rows[0].add($lanes))];
-                    let [a, b] = $unzip;
-                    let $pair = [$load(rows[1]), $load(rows[1].add($lanes))];
-                    let [c, d] = $unzip;
-                    let $best = larger(larger(larger(a, b), c), d);
-                    $store(y, $ordered);
+                let ([height, width], pitch) = (planes.places, planes.extents[1]);
+                assert!(2 * width <= pitch, "windows lie within their rows");
+                for h in 0..height {
+                    let (top, bottom) = x[2 * h * pitch..][..2 * pitch].split_at(pitch);
+                    let y = &mut y[h * width..][..width];
+                    for at in (0..width).step_by($lanes) {
+                        let at = at.min(width - $lanes);
+                        // SAFETY: `2 * width` columns lie in a row, and `width` in one of the result.
+                        unsafe {
+                            let [top, bottom] = [top, bottom].map(|row| row.as_ptr().add(2 * at));
+                            let $pair = [$load(top), $load(top.add($lanes))];
+                            let [a, b] = $unzip;
+                            let $pair = [$load(bottom), $load(bottom.add($lanes))];
+                            let [c, d] = $unzip;
+                            let $best = larger(larger(larger(a, b), c), d);
+                            $store(y.as_mut_ptr().add(at), $ordered);
+                        }
+                    }
                 }
             }
 
             /// Their gradient.
             ///
             /// # Safety
-            /// As for the maxima, of which `dy` is the gradient.
+            /// As for the maxima.
             #[inline]
             #[target_feature(enable = "avx2,fma")]
-            unsafe fn $grad(rows: [*const f32; 2], dy: *const f32, d_rows: [*mut f32; 2]) {
+            unsafe fn $grad(planes: &Planes, x: &[f32], dy: &[f32], dx: &mut [f32]) {
                 // Where a value is larger than the best one, or not a number and that is one.
                 let better = |best: $vector, value: $vector| {
                     $and($cmp::<_CMP_NLE_UQ>(value, best), $cmp::<_CMP_ORD_Q>(best, best))
                 };
-                // SAFETY: the caller's contract.
-                unsafe {
-                    let $pair = [$load(rows[0]), $load(rows[0].add($lanes))];
-                    let [a, b] = $unzip;
-                    let $pair = [$load(rows[1]), $load(rows[1].add($lanes))];
-                    let [c, d] = $unzip;
-                    let is_b = better(a, b);
-                    let ab = $blend(a, b, is_b);
-                    let is_c = better(ab, c);
-                    let abc = $blend(ab, c, is_c);
-                    let is_d = better(abc, d);
-                    // As it is when added to zero: a negative zero becomes a positive one.
-                    let $in_order = $add($zero(), $load(dy));
-                    let dy = $put;
-                    // What is left for each of the four, the last of which comes first.
-                    let above_d = $andnot(is_d, dy);
-                    let above = $andnot(is_c, above_d);
-                    let $both = [$andnot(is_b, above), $and(is_b, above)];
-                    let [low, high] = $zip;
-                    $store(d_rows[0], low);
-                    $store(d_rows[0].add($lanes), high);
-                    let $both = [$and(is_c, above_d), $and(is_d, dy)];
-                    let [low, high] = $zip;
-                    $store(d_rows[1], low);
-                    $store(d_rows[1].add($lanes), high);
+                let ([height, width], [extent, pitch]) = (planes.places, planes.extents);
+                assert!(2 * width <= pitch, "windows lie within their rows");
+                for h in 0..height {
+                    let (top, bottom) = x[2 * h * pitch..][..2 * pitch].split_at(pitch);
+                    let (d_top, d_bottom) = dx[2 * h * pitch..][..2 * pitch].split_at_mut(pitch);
+                    let dy = &dy[h * width..][..width];
+                    for at in (0..width).step_by($lanes) {
+                        let at = at.min(width - $lanes);
+                        // SAFETY: `2 * width` columns lie in a row, and `width` in one of `dy`.
+                        unsafe {
+                            let [top, bottom] = [top, bottom].map(|row| row.as_ptr().add(2 * at));
+                            let $pair = [$load(top), $load(top.add($lanes))];
+                            let [a, b] = $unzip;
+                            let $pair = [$load(bottom), $load(bottom.add($lanes))];
+                            let [c, d] = $unzip;
+                            let is_b = better(a, b);
+                            let ab = $blend(a, b, is_b);
+                            let is_c = better(ab, c);
+                            let abc = $blend(ab, c, is_c);
+                            let is_d = better(abc, d);
+                            // As it is when added to zero: a negative zero becomes a positive one.
+                            let $in_order = $add($zero(), $load(dy.as_ptr().add(at)));
+                            let dy = $put;
+                            // What is left for each of the four, the last of which comes first.
+                            let above_d = $andnot(is_d, dy);
+                            let above = $andnot(is_c, above_d);
+                            let to = d_top.as_mut_ptr().add(2 * at);
+                            let $both = [$andnot(is_b, above), $and(is_b, above)];
+                            let [low, high] = $zip;
+                            $store(to, low);
+                            $store(to.add($lanes), high);
+                            let to = d_bottom.as_mut_ptr().add(2 * at);
+                            let $both = [$and(is_c, above_d), $and(is_d, dy)];
+                            let [low, high] = $zip;
+                            $store(to, low);
+                            $store(to.add($lanes), high);
+                        }
+                    }
+                    // What no window meets.
+                    d_top[2 * width..].fill(0.0);
+                    d_bottom[2 * width..].fill(0.0);
                 }
+                dx[2 * height * pitch..][..(extent - 2 * height) * pitch].fill(0.0);
             }
         };
     }
@@ -268,34 +295,12 @@ mod avx2 {
     /// The processor has AVX2.
     #[target_feature(enable = "avx2,fma")]
     pub unsafe fn max(planes: &Planes, x: &[f32], y: &mut [f32]) {
-        let ([height, width], pitch) = (planes.places, planes.extents[1]);
-        for h in 0..height {
-            let (top, bottom) = x[2 * h * pitch..][..2 * pitch].split_at(pitch);
-            let y = &mut y[h * width..][..width];
-            assert!(2 * width <= pitch, "windows lie within their rows");
-            // SAFETY: `2 * width` columns lie in a row, and `width` in one of the result.
-            unsafe {
-                if width >= LANES {
-                    for at in (0..width).step_by(LANES) {
-                        let at = at.min(width - LANES);
-                        max_8(
-                            [top.as_ptr().add(2 * at), bottom.as_ptr().add(2 * at)],
-                            y.as_mut_ptr().add(at),
-                        );
-                    }
-                } else if width >= FEW {
-                    for at in (0..width).step_by(FEW) {
-                        let at = at.min(width - FEW);
-                        max_4(
-                            [top.as_ptr().add(2 * at), bottom.as_ptr().add(2 * at)],
-                            y.as_mut_ptr().add(at),
-                        );
-                    }
-                } else {
-                    for at in 0..width {
-                        max_block::<1>(at, top, bottom, y);
-                    }
-                }
+        // SAFETY: the caller's contract, and rows are as wide.
+        unsafe {
+            match planes.places[1] {
+                LANES.. => max_8(planes, x, y),
+                FEW.. => max_4(planes, x, y),
+                _ => super::max(planes, x, y),
             }
         }
     }
@@ -304,39 +309,14 @@ mod avx2 {
     /// The processor has AVX2.
     #[target_feature(enable = "avx2,fma")]
     pub unsafe fn grad(planes: &Planes, x: &[f32], dy: &[f32], dx: &mut [f32]) {
-        let ([height, width], [extent, pitch]) = (planes.places, planes.extents);
-        for h in 0..height {
-            let (top, bottom) = x[2 * h * pitch..][..2 * pitch].split_at(pitch);
-            let (d_top, d_bottom) = dx[2 * h * pitch..][..2 * pitch].split_at_mut(pitch);
-            let dy = &dy[h * width..][..width];
-            assert!(2 * width <= pitch, "windows lie within their rows");
-            // SAFETY: `2 * width` columns lie in a row, and `width` in one of `dy`.
-            unsafe {
-                if width >= LANES {
-                    for at in (0..width).step_by(LANES) {
-                        let at = at.min(width - LANES);
-                        let rows = [top.as_ptr().add(2 * at), bottom.as_ptr().add(2 * at)];
-                        let d_rows = [d_top.as_mut_ptr().add(2 * at), d_bottom.as_mut_ptr().add(2 * at)];
-                        grad_8(rows, dy.as_ptr().add(at), d_rows);
-                    }
-                } else if width >= FEW {
-                    for at in (0..width).step_by(FEW) {
-                        let at = at.min(width - FEW);
-                        let rows = [top.as_ptr().add(2 * at), bottom.as_ptr().add(2 * at)];
-                        let d_rows = [d_top.as_mut_ptr().add(2 * at), d_bottom.as_mut_ptr().add(2 * at)];
-                        grad_4(rows, dy.as_ptr().add(at), d_rows);
-                    }
-                } else {
-                    for at in 0..width {
-                        grad_block::<1>(at, [top, bottom], dy, d_top, d_bottom);
-                    }
-                }
+        // SAFETY: the caller's contract, and rows are as wide.
+        unsafe {
+            match planes.places[1] {
+                LANES.. => grad_8(planes, x, dy, dx),
+                FEW.. => grad_4(planes, x, dy, dx),
+                _ => super::grad(planes, x, dy, dx),
             }
-            // What no window meets.
-            d_top[2 * width..].fill(0.0);
-            d_bottom[2 * width..].fill(0.0);
         }
-        dx[2 * height * pitch..][..(extent - 2 * height) * pitch].fill(0.0);
     }
 }
 

@@ -147,6 +147,14 @@ impl OutColumns {
         let null = std::ptr::null_mut();
         Self { vectors: [(null, 0); 2], direct: true, scattered: [(0, null); MAX_COLUMNS], count: 0 }
     }
+
+    /// Goes to columns that are neighbours, in vectors of `lanes`.
+    #[inline(always)]
+    fn neighbours(&mut self, start: *mut f32, columns: usize, lanes: usize) {
+        for (v, vector) in self.vectors.iter_mut().enumerate() {
+            *vector = (start.wrapping_add(v * lanes), columns.saturating_sub(v * lanes).min(lanes));
+        }
+    }
 }
 
 /// The result.
@@ -224,9 +232,7 @@ impl Place<'_> {
             }
         }
         if let Some(row) = self.row {
-            let start = row.wrapping_add(columns.start);
-            let valid = |v: usize| columns.len().saturating_sub(v * lanes).min(lanes);
-            self.out.vectors = [(start, valid(0)), (start.wrapping_add(lanes), valid(1))];
+            self.out.neighbours(row.wrapping_add(columns.start), columns.len(), lanes);
         } else {
             self.product.out.columns(columns.start, columns.len(), lanes, &mut self.out);
         }
@@ -543,9 +549,7 @@ impl Output for Plain {
     #[inline]
     fn columns(&self, j: usize, columns: usize, lanes: usize, to: &mut OutColumns) {
         let column = |j: usize| self.start.wrapping_offset(j as isize * self.column_step);
-        for (v, vector) in to.vectors.iter_mut().enumerate() {
-            *vector = (column(j + v * lanes), columns.saturating_sub(v * lanes).min(lanes));
-        }
+        to.neighbours(column(j), columns, lanes);
         to.direct = self.column_step == 1 || columns == 1;
         if !to.direct {
             to.count = columns;
