@@ -8,11 +8,14 @@ use outgrow_ir::{Diagnostic, counted};
 use outgrow_tensor::{DType, RngKey, Tensor, TensorError};
 use outgrow_transform::augment::{Augmenter, Mix, Share};
 use outgrow_transform::{Batch, ImageInput, Target, TextInput};
+use std::hint::black_box;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// About how many bytes of batches go into a packet.
 const PACKET_BYTES: usize = 1 << 20;
+/// About how many bytes of images the memory is asked for at a time: a part of the first-level cache.
+const FETCHED_BYTES: usize = 16 << 10;
 /// Most batches in a packet.
 const PACKET_BATCHES: usize = 64;
 
@@ -238,18 +241,22 @@ impl Maker {
         };
         let plane = image.height * image.width;
         let mut buffer = Vec::new();
-        for one in chosen {
-            let pixels = match self.data.pixels(field, one.sample) {
-                Some(pixels) => pixels,
-                None => {
-                    buffer.clear();
-                    self.data.read(field, one.sample, 1, &mut Sink::U8(&mut buffer))?;
-                    &buffer
+        let together = (FETCHED_BYTES / (plane * image.channels).max(1)).max(1);
+        for group in chosen.chunks(together) {
+            fetch(group.iter().filter_map(|one| self.data.pixels(field, one.sample)));
+            for one in group {
+                let pixels = match self.data.pixels(field, one.sample) {
+                    Some(pixels) => pixels,
+                    None => {
+                        buffer.clear();
+                        self.data.read(field, one.sample, 1, &mut Sink::U8(&mut buffer))?;
+                        &buffer
+                    }
+                };
+                match &self.augmenter {
+                    Some(augmenter) => augmenter.extend(pixels, key.fold_in(one.place), &mut out),
+                    None => image.normalize.extend(pixels, plane, &mut out),
                 }
-            };
-            match &self.augmenter {
-                Some(augmenter) => augmenter.extend(pixels, key.fold_in(one.place), &mut out),
-                None => image.normalize.extend(pixels, plane, &mut out),
             }
         }
         Ok(out)
@@ -343,6 +350,15 @@ impl Maker {
 
 fn tensor_problem(error: &TensorError) -> Diagnostic {
     Diagnostic::fault("data.fields", error.to_string())
+}
+
+/// Asks the memory for these images. Shuffled ones lie far apart, and the processor foresees only what goes on: each line
+/// of an image would be waited for by itself. Asked for at once, they come at once.
+fn fetch<'a>(images: impl Iterator<Item = &'a [u8]>) {
+    /// Bytes that the memory gives at a time.
+    const LINE: usize = 64;
+    let lines = |image: &'a [u8]| image.iter().take(FETCHED_BYTES).step_by(LINE);
+    black_box(images.flat_map(lines).fold(0, |all, byte| all | byte));
 }
 
 /// The vector of a used tensor, emptied, or a new one, with room for `n` values.
