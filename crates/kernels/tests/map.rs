@@ -190,3 +190,52 @@ fn in_place_updates_and_swaps() {
     check("swap", &[n], &code, data.clone(), &[view(0), view(1)], &[(1, view(0)), (0, view(1))]);
     check("half", &[n], &code, data, &[view(0), view(1)], &[(0, view(1)), (2, view(0))]);
 }
+
+/// What one instruction reads of another and nothing else does may be computed with it: each is rounded as where both
+/// results are stored.
+#[test]
+fn instructions_in_pairs_round_as_alone() {
+    let firsts = [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul, BinaryOp::Div];
+    let seconds = [&firsts[..], &[BinaryOp::Max, BinaryOp::Min]].concat();
+    let compares = [CompareOp::Eq, CompareOp::Ne, CompareOp::Lt, CompareOp::Le, CompareOp::Gt, CompareOp::Ge];
+    let mut pairs = Vec::new();
+    for first in firsts.map(|op| Instr::Binary(op, 0, 1)) {
+        for second in &seconds {
+            pairs.push([first, Instr::Binary(*second, 3, 2)]);
+            pairs.push([first, Instr::Binary(*second, 2, 3)]);
+        }
+    }
+    pairs.extend(compares.map(|op| [Instr::Compare(op, 0, 1), Instr::Select(3, 2, 1)]));
+    let n = 1100;
+    let mut rng = RngKey::new(11).stream();
+    for dtype in [DType::F32, DType::BF16] {
+        let mut operands: Vec<Data> = (0..3).map(|_| Data::random(dtype, n, &mut rng)).collect();
+        let special = [0.0, -0.0, 1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
+        for i in 0..special.len().pow(3) {
+            for (operand, of) in operands.iter_mut().zip([1, special.len(), special.len().pow(2)]) {
+                operand.set(600 + i, Value::Float(special[i / of % special.len()]));
+            }
+        }
+        for [first, second] in &pairs {
+            let code = [Instr::Load(0), Instr::Load(1), Instr::Load(2), *first, *second];
+            let between = if matches!(first, Instr::Compare(..)) { DType::Bool } else { dtype };
+            let data = [&operands[..], &[Data::zeros(dtype, n), Data::zeros(between, n)]].concat();
+            let view = |buffer, dtype| View::whole(buffer, dtype, [n]);
+            let run = |outputs: &[(usize, View)]| {
+                let inputs = || (0..3).map(|i| view(i, dtype)).collect();
+                kernel_case(data.clone(), || Map::new(&[n], &code, inputs(), outputs.to_vec()).unwrap())
+            };
+            let together = run(&[(4, view(3, dtype))]);
+            let apart = run(&[(4, view(3, dtype)), (3, view(4, between))]);
+            for ((path, together), (_, apart)) in together.iter().zip(&apart) {
+                let same = (0..n).all(|i| match (together[3].get(i), apart[3].get(i)) {
+                    (Value::Float(a), Value::Float(b)) => {
+                        a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()
+                    }
+                    _ => false,
+                });
+                assert!(same, "{first:?}, then {second:?} of {dtype} on {path}");
+            }
+        }
+    }
+}

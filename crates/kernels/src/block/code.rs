@@ -1,7 +1,8 @@
 //! From a block program to steps over register blocks, and their execution.
 
-use super::load::{Bf16Loops, MAX_RANK, Strided, iota, widen};
-use super::ops::{is_exact, op_fn, round_bf16};
+use super::join::{Op, join};
+use super::load::{MAX_RANK, Movers, Strided, iota, widen};
+use super::ops::{is_exact, round_bf16};
 use super::simd::OpFn;
 use super::space::collapse;
 use super::{Instr, Literal, Reg, check_code};
@@ -43,8 +44,8 @@ enum Step {
     Load { input: usize, dst: Reg },
     /// Writes indices, given by their strides over the space.
     Iota { dtype: DType, strides: Vec<isize>, dst: Reg },
-    /// Runs one instruction.
-    Op { func: OpFn, dst: Reg, operands: [Reg; 3], instr: Instr },
+    /// Computes a register.
+    Op { func: OpFn, dst: Reg, operands: [Reg; 3], op: Op },
     /// Rounds a register to bf16.
     Round { func: OpFn, dst: Reg },
 }
@@ -65,7 +66,7 @@ pub(crate) struct BlockCode {
     /// Inputs that are one element for the whole space, with their registers.
     uniforms: Vec<(Reg, usize)>,
     steps: Vec<Step>,
-    bf16: Bf16Loops,
+    movers: Movers,
     file_bytes: usize,
     cost_ps: usize,
 }
@@ -81,17 +82,6 @@ pub(crate) struct BlockSource<'a> {
     pub reduced: &'a [DType],
     /// Registers that are read from outside after each block.
     pub keep: &'a [Reg],
-}
-
-impl Instr {
-    fn operands(&self) -> ([Reg; 3], usize) {
-        match *self {
-            Self::Load(_) | Self::Reduced(_) | Self::Const(_) | Self::Iota { .. } => ([0; 3], 0),
-            Self::Unary(_, a) | Self::Cast(a, _) => ([a, 0, 0], 1),
-            Self::Binary(_, a, b) | Self::Compare(_, a, b) => ([a, b, 0], 2),
-            Self::Select(c, a, b) => ([c, a, b], 3),
-        }
-    }
 }
 
 impl BlockCode {
@@ -157,7 +147,7 @@ impl BlockCode {
             constants: Vec::new(),
             uniforms: Vec::new(),
             steps: Vec::new(),
-            bf16: Bf16Loops::new(KernelPath::Portable),
+            movers: Movers::new(KernelPath::Portable),
             file_bytes: 0,
             cost_ps: 0,
         };
@@ -187,7 +177,8 @@ impl BlockCode {
 
     /// Floating point operations per element.
     pub fn flops_per_element(&self) -> u64 {
-        self.steps.iter().filter(|s| matches!(s, Step::Op { .. })).count() as u64
+        let flops = |step: &Step| if let Step::Op { op, .. } = step { op.flops() } else { 0 };
+        self.steps.iter().map(flops).sum()
     }
 
     /// Bytes of scratch memory that a thread needs to run it.
@@ -197,16 +188,10 @@ impl BlockCode {
 
     /// Fixes the SIMD path.
     pub fn prepare(&mut self, path: KernelPath) {
-        self.bf16 = Bf16Loops::new(path);
+        self.movers = Movers::new(path);
         for step in &mut self.steps {
             match step {
-                Step::Op { func, operands, instr, .. } => {
-                    *func = op_fn(
-                        *instr,
-                        self.types[operands[usize::from(matches!(instr, Instr::Select(..)))]],
-                        path,
-                    );
-                }
+                Step::Op { func, op, .. } => *func = op.func(&self.types, path),
                 Step::Round { func, .. } => *func = round_bf16(path),
                 Step::Load { .. } | Step::Iota { .. } => {}
             }
@@ -220,7 +205,9 @@ impl BlockCode {
 
     /// Chooses a home for every register that is used, and makes the steps.
     fn assign(&mut self, source: &BlockSource<'_>, iotas: Vec<Vec<isize>>) {
-        let last_use = last_uses(source);
+        let kept = source.outputs.iter().map(|(reg, _)| reg).chain(source.keep).copied();
+        let ops = join(source.code, &self.types, kept.clone());
+        let last_use = last_uses(&ops, kept);
         self.direct_outputs(source);
         let mut files = Files::default();
         // Stores may overwrite inputs in place, so a value that is stored must not be read from an input by then.
@@ -257,16 +244,14 @@ impl BlockCode {
         let mut iotas = iotas.into_iter();
         for (reg, instr) in source.code.iter().enumerate() {
             let iota_strides = if let Instr::Iota { .. } = instr { iotas.next() } else { None };
-            if last_use[reg].is_none() {
-                continue;
-            }
+            let (Some(op), Some(_)) = (ops[reg], last_use[reg]) else { continue };
             if matches!(self.homes[reg], RegisterHome::Unused) {
                 self.homes[reg] = RegisterHome::File(files.take(register_bytes(self.types[reg])));
             } else if !matches!(self.homes[reg], RegisterHome::Output(_)) {
                 continue;
             }
             let ty = self.types[reg];
-            let (operands, count) = instr.operands();
+            let (operands, count) = op.operands();
             match *instr {
                 Instr::Load(input) => self.steps.push(Step::Load { input, dst: reg }),
                 Instr::Iota { dtype, .. } => {
@@ -275,12 +260,8 @@ impl BlockCode {
                 }
                 Instr::Const(_) | Instr::Reduced(_) => {}
                 _ => {
-                    let func = op_fn(
-                        *instr,
-                        self.types[operands[usize::from(matches!(instr, Instr::Select(..)))]],
-                        KernelPath::Portable,
-                    );
-                    self.steps.push(Step::Op { func, dst: reg, operands, instr: *instr });
+                    let func = op.func(&self.types, KernelPath::Portable);
+                    self.steps.push(Step::Op { func, dst: reg, operands, op });
                     if ty == DType::BF16 && !is_exact(instr) {
                         self.steps.push(Step::Round { func: round_bf16(KernelPath::Portable), dst: reg });
                     }
@@ -341,7 +322,7 @@ impl BlockCode {
             .steps
             .iter()
             .map(|s| match s {
-                Step::Op { dst, instr, .. } => super::ops::cost_ps(instr, self.types[*dst]),
+                Step::Op { dst, op, .. } => op.cost_ps(self.types[*dst]),
                 Step::Round { .. } => 50,
                 Step::Load { .. } => 60,
                 Step::Iota { .. } => 500,
@@ -351,21 +332,16 @@ impl BlockCode {
     }
 }
 
-/// For every register, the last instruction that reads it: `usize::MAX` when it is read from outside, `None` when it
-/// need not be computed.
-fn last_uses(source: &BlockSource<'_>) -> Vec<Option<usize>> {
-    let mut last = vec![None; source.code.len()];
-    for &reg in source.outputs.iter().map(|(reg, _)| reg).chain(source.keep) {
-        last[reg] = Some(usize::MAX);
+/// For every register, the last one whose computation reads it: `usize::MAX` when it is `kept`, read from outside;
+/// `None` when it need not be there.
+fn last_uses(ops: &[Option<Op>], kept: impl Iterator<Item = Reg>) -> Vec<Option<usize>> {
+    let mut last = vec![None; ops.len()];
+    for (at, op) in ops.iter().enumerate() {
+        let Some(op) = op else { continue };
+        let (operands, count) = op.operands();
+        operands[..count].iter().for_each(|&operand| last[operand] = Some(at));
     }
-    for (at, instr) in source.code.iter().enumerate().rev() {
-        let (operands, count) = instr.operands();
-        if last[at].is_some() {
-            for &operand in &operands[..count] {
-                last[operand] = last[operand].max(Some(at));
-            }
-        }
-    }
+    kept.for_each(|reg| last[reg] = Some(usize::MAX));
     last
 }
 
@@ -448,7 +424,7 @@ impl<'a> BlockRun<'a> {
             for &(reg, input) in &code.uniforms {
                 let input = &code.inputs[input];
                 // SAFETY: as above; all strides are zero, so that a space of `n` elements is as good as any.
-                unsafe { input.gather(cx, &code.bf16, &[n], 0, n, pointers[reg]) };
+                unsafe { input.gather(cx, &code.movers, &[n], 0, n, pointers[reg]) };
             }
         }
         Self { code, cx, pointers }
@@ -495,7 +471,7 @@ impl<'a> BlockRun<'a> {
                     Step::Load { input, dst } => {
                         code.inputs[*input].gather(
                             self.cx,
-                            &code.bf16,
+                            &code.movers,
                             &code.dims,
                             first,
                             n,
@@ -511,7 +487,7 @@ impl<'a> BlockRun<'a> {
         for &store in &code.stores {
             let (reg, output) = &code.outputs[store];
             // SAFETY: as above.
-            unsafe { output.scatter(self.cx, &code.bf16, &code.dims, first, n, self.pointers[*reg]) };
+            unsafe { output.scatter(self.cx, &code.movers, &code.dims, first, n, self.pointers[*reg]) };
         }
     }
 }

@@ -9,6 +9,9 @@ use outgrow_tensor::{DType, to_odd};
 /// Most dimensions that a loop space may have after merging.
 pub(crate) const MAX_RANK: usize = 12;
 
+/// Neighbouring elements that are moved by a loop in place: for fewer a call takes longer.
+const SHORT: usize = 16;
+
 /// The value of a bf16 as f32: exact.
 #[inline(always)]
 pub(crate) fn widen(bits: u16) -> f32 {
@@ -23,16 +26,30 @@ pub(crate) fn narrow(x: f32) -> u16 {
     if x.is_nan() { (bits >> 16) as u16 | 0x40 } else { rounded }
 }
 
-/// The loops that move neighbouring elements between bf16 in memory and f32 in registers, on one path.
+/// The loops that move neighbouring elements between memory and registers on one path: those of four bytes, and bf16,
+/// which registers hold as f32.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bf16Loops {
+pub(crate) struct Movers {
+    word: OpFn,
     widen: OpFn,
     narrow: OpFn,
 }
 
-impl Bf16Loops {
+impl Movers {
     pub fn new(path: KernelPath) -> Self {
-        Self { widen: pick::<Widen>(path), narrow: pick::<Narrow>(path) }
+        Self { word: pick::<Word>(path), widen: pick::<Widen>(path), narrow: pick::<Narrow>(path) }
+    }
+}
+
+struct Word;
+impl Lanewise for Word {
+    type A = u32;
+    type B = ();
+    type C = ();
+    type Out = u32;
+    #[inline(always)]
+    fn eval<M: LaneMode>(word: u32, (): (), (): ()) -> u32 {
+        word
     }
 }
 
@@ -115,12 +132,12 @@ impl Strided {
     ///
     /// # Safety
     /// The view was checked against the buffers of `cx`, `first + n` is within the space, `dst` is good for `n`
-    /// register elements and does not overlap the view; the processor supports the path of `bf16`.
+    /// register elements and does not overlap the view; the processor supports the path of `movers`.
     #[allow(clippy::too_many_arguments)]
     pub unsafe fn gather(
         &self,
         cx: &Cx<'_>,
-        bf16: &Bf16Loops,
+        movers: &Movers,
         dims: &[usize],
         first: usize,
         n: usize,
@@ -131,12 +148,13 @@ impl Strided {
         unsafe {
             match self.view.dtype {
                 DType::Bool | DType::U8 => self.gather_as::<u8, u8>(origin, dims, first, n, dst, |x| x, None),
-                DType::I32 => self.gather_as::<i32, i32>(origin, dims, first, n, dst, |x| x, None),
-                DType::F32 => self.gather_as::<f32, f32>(origin, dims, first, n, dst, |x| x, None),
+                DType::I32 | DType::F32 => {
+                    self.gather_as::<u32, u32>(origin, dims, first, n, dst, |x| x, Some(movers.word))
+                }
                 DType::I64 => self.gather_as::<i64, i64>(origin, dims, first, n, dst, |x| x, None),
                 DType::F64 => self.gather_as::<f64, f64>(origin, dims, first, n, dst, |x| x, None),
                 DType::BF16 => {
-                    self.gather_as::<u16, f32>(origin, dims, first, n, dst, widen, Some(bf16.widen))
+                    self.gather_as::<u16, f32>(origin, dims, first, n, dst, widen, Some(movers.widen))
                 }
             }
         }
@@ -161,8 +179,8 @@ impl Strided {
             unsafe {
                 let (from, to) = (origin.offset(offset), dst.add(position));
                 match (stride, neighbours) {
-                    (1, Some(all)) => all(to.cast(), from.cast(), none, none, length),
-                    (1, None) => (0..length).for_each(|i| *to.add(i) = convert(*from.add(i))),
+                    (1, Some(all)) if length >= SHORT => all(to.cast(), from.cast(), none, none, length),
+                    (1, _) => (0..length).for_each(|i| *to.add(i) = convert(*from.add(i))),
                     (0, _) => {
                         let value = convert(*from);
                         (0..length).for_each(|i| *to.add(i) = value);
@@ -181,7 +199,7 @@ impl Strided {
     pub unsafe fn scatter(
         &self,
         cx: &Cx<'_>,
-        bf16: &Bf16Loops,
+        movers: &Movers,
         dims: &[usize],
         first: usize,
         n: usize,
@@ -194,12 +212,13 @@ impl Strided {
                 DType::Bool | DType::U8 => {
                     self.scatter_as::<u8, u8>(origin, dims, first, n, src, |x| x, None)
                 }
-                DType::I32 => self.scatter_as::<i32, i32>(origin, dims, first, n, src, |x| x, None),
-                DType::F32 => self.scatter_as::<f32, f32>(origin, dims, first, n, src, |x| x, None),
+                DType::I32 | DType::F32 => {
+                    self.scatter_as::<u32, u32>(origin, dims, first, n, src, |x| x, Some(movers.word))
+                }
                 DType::I64 => self.scatter_as::<i64, i64>(origin, dims, first, n, src, |x| x, None),
                 DType::F64 => self.scatter_as::<f64, f64>(origin, dims, first, n, src, |x| x, None),
                 DType::BF16 => {
-                    self.scatter_as::<f32, u16>(origin, dims, first, n, src, narrow, Some(bf16.narrow))
+                    self.scatter_as::<f32, u16>(origin, dims, first, n, src, narrow, Some(movers.narrow))
                 }
             }
         }
@@ -223,12 +242,10 @@ impl Strided {
             // SAFETY: offsets of indices within the space lie within the view; `position + length <= n`.
             unsafe {
                 let (from, to) = (src.add(position), origin.offset(offset));
-                if let (1, Some(all)) = (stride, neighbours) {
-                    all(to.cast(), from.cast(), none, none, length);
-                } else if stride == 1 {
-                    (0..length).for_each(|i| *to.add(i) = convert(*from.add(i)));
-                } else {
-                    (0..length).for_each(|i| *to.offset(i as isize * stride) = convert(*from.add(i)));
+                match (stride, neighbours) {
+                    (1, Some(all)) if length >= SHORT => all(to.cast(), from.cast(), none, none, length),
+                    (1, _) => (0..length).for_each(|i| *to.add(i) = convert(*from.add(i))),
+                    _ => (0..length).for_each(|i| *to.offset(i as isize * stride) = convert(*from.add(i))),
                 }
             }
         });

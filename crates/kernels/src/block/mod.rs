@@ -5,6 +5,7 @@
 
 mod code;
 mod fold;
+mod join;
 mod load;
 mod math;
 mod ops;

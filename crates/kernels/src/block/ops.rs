@@ -181,7 +181,7 @@ integer!(i64, i64::wrapping_abs, i64::signum, |x: i64| x < 0);
 /// Declares types that stand for one expression each, generic over the element type where `<T>` is given.
 macro_rules! lanes {
     ($($name:ident<T> ($a:ident $(, $b:ident)?) -> $out:ty = $body:expr;)*) => {$(
-        struct $name<T>(PhantomData<T>);
+        pub(super) struct $name<T>(PhantomData<T>);
         impl<T: Number> Lanewise for $name<T> {
             type A = T;
             type B = lanes!(@second $($b T)?);
