@@ -177,6 +177,10 @@ fn larger_extents() {
         sizes(4, 64, 9, 20, 1, Window::new(2, 0)),
         sizes(1, 3, 40, 16, 7, Window::new(2, 3)),
         sizes(33, 6, 14, 16, 5, Window::default()),
+        // Vectors that hold images: in bands of rows, with steps, and with padding that no image reaches.
+        sizes(33, 8, 18, 24, 3, Window::new(1, 1)),
+        sizes(35, 9, 21, 12, 3, Window::new(2, 1)),
+        sizes(34, 8, 6, 5, 3, Window { padding: [4, 3, 3, 5], ..Window::default() }),
         // Tiles of 4x4 that reach over the edges, in several chunks, and with more channels than are summed at a time.
         sizes(2, 16, 7, 16, 3, Window::new(1, 2)),
         sizes(41, 16, 16, 19, 3, Window::new(1, 1)),
@@ -195,6 +199,8 @@ fn larger_extents() {
     ] {
         check(case, DType::F32, false);
     }
+    check(sizes(35, 9, 21, 12, 3, Window::new(2, 1)), DType::F32, true);
+    check(sizes(33, 8, 10, 12, 3, Window::new(1, 1)), DType::F32, true);
 }
 
 /// Products of bf16, from operands of bf16 or of f32 that are rounded: all layouts, odd numbers of channels, strides.
@@ -364,6 +370,9 @@ fn images_are_computed_alike_alone_and_together() {
         (Window::new(2, 1), 4, 20, [10, 9], 24, 1),
         (Window::new(2, 1), 4, 20, [10, 9], 20, 20),
         (Window::new(1, 1), 40, 140, [8, 8], 100, 1),
+        // Few channels and short rows: vectors hold images, as long as there are enough of them.
+        (Window::default(), 70, 8, [11, 12], 12, 1),
+        (Window::new(2, 1), 67, 16, [13, 21], 12, 2),
     ] {
         let sizes = |batch| Sizes { batch, channels, image, out, kernel: [3; 2], groups, window };
         let count = |d: [usize; 4]| d.iter().product::<usize>();
@@ -404,25 +413,27 @@ fn images_are_computed_alike_alone_and_together() {
 #[test]
 fn finished_sums_have_the_bits_of_separate_steps() {
     let mut rng = RngKey::new(35).stream();
-    for (channels, image, out, kernel, groups, window) in [
+    for (batch, channels, image, out, kernel, groups, window) in [
         // Depthwise: whole and ragged vectors, both strides, and windows of another extent.
-        (6, [9, 21], 6, 3, 6, Window::new(1, 1)),
-        (6, [16, 7], 12, 3, 6, Window::new(2, 1)),
-        (6, [9, 21], 6, 5, 6, Window::new(1, 2)),
+        (3, 6, [9, 21], 6, 3, 6, Window::new(1, 1)),
+        (3, 6, [16, 7], 12, 3, 6, Window::new(2, 1)),
+        (3, 6, [9, 21], 6, 5, 6, Window::new(1, 2)),
         // Products: with the image as it is, in one and several blocks, and with patches.
-        (20, [9, 7], 37, 1, 1, Window::default()),
-        (900, [5, 7], 50, 1, 1, Window::default()),
+        (3, 20, [9, 7], 37, 1, 1, Window::default()),
+        (3, 900, [5, 7], 50, 1, 1, Window::default()),
         // The same in whole tiles and with ragged ones behind them: many panels of columns held together, two, and none.
-        (16, [16, 40], 45, 1, 1, Window::default()),
-        (100, [9, 12], 20, 1, 1, Window::default()),
-        (1300, [8, 13], 31, 1, 1, Window::default()),
-        (20, [9, 8], 37, 1, 1, Window::new(2, 0)),
-        (12, [24, 30], 20, 3, 2, Window::new(2, 1)),
+        (3, 16, [16, 40], 45, 1, 1, Window::default()),
+        (3, 100, [9, 12], 20, 1, 1, Window::default()),
+        (3, 1300, [8, 13], 31, 1, 1, Window::default()),
+        (3, 20, [9, 8], 37, 1, 1, Window::new(2, 0)),
+        (3, 12, [24, 30], 20, 3, 2, Window::new(2, 1)),
         // Tiles, and loops.
-        (64, [12, 13], 64, 3, 1, Window::new(1, 1)),
-        (4, [6, 6], 4, 2, 2, Window::default()),
+        (3, 64, [12, 13], 64, 3, 1, Window::new(1, 1)),
+        (3, 4, [6, 6], 4, 2, 2, Window::default()),
+        // Vectors that hold images.
+        (33, 8, [11, 12], 12, 3, 1, Window::default()),
     ] {
-        let sizes = Sizes { batch: 3, channels, image, out, kernel: [kernel; 2], groups, window };
+        let sizes = Sizes { batch, channels, image, out, kernel: [kernel; 2], groups, window };
         let (x, w, y) = (sizes.x(), sizes.weight(), sizes.y().unwrap());
         let count = |d: [usize; 4]| d.iter().product::<usize>();
         for (bias, residual, low, high) in [

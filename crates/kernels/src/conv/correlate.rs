@@ -43,29 +43,31 @@ pub(super) struct Tap {
 pub(super) struct Correlation {
     pub tiles: Tiles,
     groups: usize,
-    batch: usize,
+    pub batch: usize,
     /// Result channels and source channels of a group.
-    m: usize,
+    pub m: usize,
     channels: usize,
     /// Whether what is multiplied are pairs of channels in bf16.
-    pairs: bool,
+    pub pairs: bool,
     pub taps: Vec<Tap>,
     /// Rows and columns of the source between neighbouring places.
     pub step: [usize; 2],
     /// Rows and columns of places.
-    grid: [usize; 2],
+    pub grid: [usize; 2],
     /// Whether an image is the right operand as it is: one tap, which meets each element in turn.
     plain: bool,
+    /// Whether vectors hold images rather than neighbouring places.
+    across: bool,
     /// Columns that are computed: as many as there are, or more, so that vectors of neighbours end where rows end.
     pub columns: usize,
     /// Strides of a weight between result channels and between source channels, and between groups.
     weight_strides: [isize; 3],
     /// Elements from the result's origin to its first place, and strides: batch, channel, rows and columns of places.
-    out_start: isize,
-    out_strides: [isize; 4],
-    blocks: Blocks,
+    pub out_start: isize,
+    pub out_strides: [isize; 4],
+    pub blocks: Blocks,
     /// Floats of a packed copy of all weights before this correlation's.
-    packed_start: usize,
+    pub packed_start: usize,
 }
 
 /// The micro-kernels of a convolution, if products can run it.
@@ -136,6 +138,7 @@ impl Correlations {
             out_start: 0,
             out_strides: [y.strides[0], y.strides[1], y.strides[2], y.strides[3]],
             plain: false,
+            across: false,
             columns: 0,
             blocks: Blocks::new(0, 1),
             packed_start: 0,
@@ -187,6 +190,7 @@ impl Correlations {
                     x.strides[3].wrapping_mul(strides[1] as isize),
                 ],
                 plain: false,
+                across: false,
                 columns: 0,
                 blocks: Blocks::new(0, 1),
                 packed_start: 0,
@@ -198,6 +202,7 @@ impl Correlations {
     /// Fixes blocks and parts. `None` when a window has too many taps for a block.
     fn finish(mut all: Vec<Correlation>, source: &View) -> Option<Self> {
         let (mut packed, mut images, mut bands) = (0, usize::MAX, 1);
+        let one = all.len() == 1;
         for c in &mut all {
             if c.taps.len() > K_BLOCK_MAX {
                 return None;
@@ -215,13 +220,22 @@ impl Correlations {
                 bands = bands.max((c.grid[0] * c.grid[1] / PLAIN_PLACES).clamp(1, c.grid[0].max(1)));
                 continue;
             }
+            c.columns = c.grid[1];
+            if let Some(rows) = c.rows_across().filter(|_| one) {
+                c.across = true;
+                (images, bands) = (c.side_by_side(), c.grid[0].div_ceil(rows));
+                continue;
+            }
             c.columns = c.computed_columns();
             let most = PADDED_BYTES / 4;
             let rows = (1..=c.grid[0]).rev().find(|&rows| c.part(1, rows).image() <= most).unwrap_or(1);
             bands = bands.max(c.grid[0].div_ceil(rows));
             images = images.min((most / c.part(1, c.grid[0]).image().max(1)).max(1));
         }
-        Some(Self { all, packed, images: if bands > 1 { 1 } else { images }, bands, ready: None })
+        if bands > 1 && !all.iter().any(|c| c.across) {
+            images = 1;
+        }
+        Some(Self { all, packed, images, bands, ready: None })
     }
 
     /// Where the packed weights are.
@@ -294,7 +308,7 @@ impl Correlations {
         let Some(c) = self.all.first() else { return };
         let threads = cx.pool.threads();
         // Fewer images per part than would fit, so that every thread gets some.
-        let images = self.images.min(c.batch.div_ceil(threads)).max(1);
+        let images = if c.across { self.images } else { self.images.min(c.batch.div_ceil(threads)).max(1) };
         let parts = c.batch.div_ceil(images) * self.bands;
         let row_parts = threads.div_ceil((parts * c.groups).max(1)).min(c.panels());
         cx.parallel(c.groups * parts * row_parts, cost_ns, &|thread, range| {
@@ -339,13 +353,29 @@ impl Correlation {
     }
 
     /// Extent of the inner dimension.
-    fn k(&self) -> usize {
+    pub fn k(&self) -> usize {
         self.inner() * self.taps.len()
     }
 
     /// Panels of rows of a group.
     fn panels(&self) -> usize {
         self.m.div_ceil(self.tiles.rows)
+    }
+
+    /// The result channels of a group that are rows of these panels, of which there is one.
+    pub fn channels_of(&self, panels: &Range<usize>) -> Range<usize> {
+        let of = |panel| part(self.m, panel, self.panels());
+        of(panels.start).start..of(panels.end - 1).end
+    }
+
+    /// The distance of each inner position from the corner of a place, in a padded part that has them.
+    pub fn offsets<'a>(&'a self, part: &'a Part) -> impl Iterator<Item = usize> + 'a {
+        let low = [0, 1].map(|axis| self.reach(axis)[0]);
+        let tap = move |tap: &Tap| {
+            let [row, column] = [0, 1].map(|axis| (tap.shift[axis] - low[axis]) as usize);
+            row * part.extents[1] + column % part.step * part.pitch + column / part.step
+        };
+        (0..part.channels[1]).flat_map(move |c| self.taps.iter().map(move |t| c * part.plane() + tap(t)))
     }
 
     /// The smallest and the largest shift of the taps along an axis.
@@ -378,7 +408,7 @@ impl Correlation {
     }
 
     /// Columns to compute: with few more than there are, rows end where vectors (or halves or quarters of 16) do.
-    fn computed_columns(&self) -> usize {
+    pub fn computed_columns(&self) -> usize {
         let columns = self.grid[1];
         [self.tiles.lanes, 8, 4, 2]
             .into_iter()
@@ -392,18 +422,25 @@ impl Correlation {
         if self.plain {
             return self.padded_start();
         }
-        let part = self.part(images, self.grid[0].div_ceil(bands));
-        let floats = images.saturating_mul(part.image());
-        self.offsets_start(floats).saturating_add(K_BLOCK_MAX * size_of::<usize>() / 4)
+        let rows = self.grid[0].div_ceil(bands);
+        let part = self.part(images, rows);
+        let offsets = self.offsets_start(images.saturating_mul(part.image()));
+        let result = if self.across { self.result_floats(rows) } else { 0 };
+        self.result_start(offsets).saturating_add(result)
+    }
+
+    /// Where a result of images side by side starts behind the offsets.
+    pub fn result_start(&self, offsets: usize) -> usize {
+        offsets.saturating_add(K_BLOCK_MAX * size_of::<usize>() / 4)
     }
 
     /// Where the offsets start behind a padded part of `floats`.
-    fn offsets_start(&self, floats: usize) -> usize {
+    pub fn offsets_start(&self, floats: usize) -> usize {
         self.padded_start().saturating_add(floats.div_ceil(16).saturating_mul(16))
     }
 
     /// Floats before the padded part in a thread's scratch memory.
-    fn padded_start(&self) -> usize {
+    pub fn padded_start(&self) -> usize {
         self.tiles.scratch_floats_in_place().next_multiple_of(16)
     }
 
@@ -511,6 +548,16 @@ impl Correlation {
             }
             return;
         }
+        if let (true, Source::Numbers(images)) = (self.across, &images) {
+            // SAFETY: the caller's contract is the same.
+            unsafe {
+                self.compute_across(*images, weights, cx.origin(out).cast(), &place, scratch);
+                if let Some(finisher) = finisher {
+                    self.finish(cx.origin(out).cast(), &place, finisher);
+                }
+            }
+            return;
+        }
         let padded = self.part(place.images.len(), place.rows.len());
         let right = Patches {
             of: self,
@@ -559,8 +606,7 @@ impl Correlation {
     /// # Safety
     /// The part is computed, nobody else works on it, and the processor supports the path.
     unsafe fn finish(&self, out: *mut f32, place: &Place, finisher: &Finisher) {
-        let of = |panel| part(self.m, panel, self.panels());
-        let channels = of(place.panels.start).start..of(place.panels.end - 1).end;
+        let channels = self.channels_of(&place.panels);
         let first = place.group * self.m + channels.start;
         let [across_images, across_channels, row, _] = self.out_strides;
         for image in place.images.clone() {
@@ -633,9 +679,9 @@ impl Correlation {
 }
 
 /// A part of the result.
-struct Place {
-    images: Range<usize>,
-    rows: Range<usize>,
-    panels: Range<usize>,
-    group: usize,
+pub(super) struct Place {
+    pub images: Range<usize>,
+    pub rows: Range<usize>,
+    pub panels: Range<usize>,
+    pub group: usize,
 }

@@ -4,6 +4,7 @@
 //! f32 or all of f64, and of any strides. Or what is multiplied is bf16, with sums of f32: then one operand is bf16 at
 //! least, and the other one is rounded to it if it is f32.
 
+mod across;
 mod correlate;
 mod depthwise;
 mod depthwise_3x3;

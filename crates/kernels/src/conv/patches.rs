@@ -115,15 +115,11 @@ impl RightOperand for Patches<'_> {
         part.batch[0] = self.first_image;
         part.channels = [block.start / taps, block.len() / taps];
         part.corner[0] += (self.first_row * of.step[0]) as isize;
-        let [low, left] = [of.reach(0)[0], of.reach(1)[0]];
         // SAFETY: the scratch memory holds the largest part; the images and channels exist.
         unsafe {
             self.images.copy(&part, self.padded);
-            for p in 0..block.len() {
-                let shift = of.taps[p % taps].shift;
-                let (row, column) = ((shift[0] - low) as usize, (shift[1] - left) as usize);
-                let column = column % part.step * part.pitch + column / part.step;
-                *self.offsets.add(p) = p / taps * part.plane() + row * part.extents[1] + column;
+            for (p, offset) in of.offsets(&part).enumerate() {
+                *self.offsets.add(p) = offset;
             }
         }
         for (state, value) in self.block.iter().zip([block.start, part.extents[1], part.image()]) {
