@@ -1,5 +1,6 @@
 //! Moving elements between strided views and the blocks of the interpreter.
 
+use super::ops::Cast;
 use super::simd::{LaneMode, Lanewise, OpFn, pick};
 use crate::kernel::Cx;
 use crate::path::KernelPath;
@@ -26,8 +27,8 @@ pub(crate) fn narrow(x: f32) -> u16 {
     if x.is_nan() { (bits >> 16) as u16 | 0x40 } else { rounded }
 }
 
-/// The loops that move neighbouring elements between memory and registers on one path: those of four bytes, and bf16,
-/// which registers hold as f32.
+/// The loops that move neighbouring elements between memory and registers on one path: those of four bytes, as bits, and
+/// bf16, which registers hold as f32.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Movers {
     word: OpFn,
@@ -37,19 +38,7 @@ pub(crate) struct Movers {
 
 impl Movers {
     pub fn new(path: KernelPath) -> Self {
-        Self { word: pick::<Word>(path), widen: pick::<Widen>(path), narrow: pick::<Narrow>(path) }
-    }
-}
-
-struct Word;
-impl Lanewise for Word {
-    type A = u32;
-    type B = ();
-    type C = ();
-    type Out = u32;
-    #[inline(always)]
-    fn eval<M: LaneMode>(word: u32, (): (), (): ()) -> u32 {
-        word
+        Self { word: pick::<Cast<i32, i32>>(path), widen: pick::<Widen>(path), narrow: pick::<Narrow>(path) }
     }
 }
 

@@ -311,7 +311,7 @@ impl<T: Copy> Lanewise for Select<T> {
 }
 
 /// Conversions between register types, as Rust's `as`.
-struct Cast<A, R>(PhantomData<(A, R)>);
+pub(super) struct Cast<A, R>(PhantomData<(A, R)>);
 struct ToBool<A>(PhantomData<A>);
 macro_rules! casts {
     ($($a:ty => $($r:ty),*;)*) => {$(

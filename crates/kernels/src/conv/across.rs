@@ -4,7 +4,7 @@
 
 use super::correlate::{Correlation, Place};
 use super::padded::{Images, Part};
-use crate::gemm::{Matrix, Mode, PackFn, PackedRows, Panel, Plain, Product, RightOperand, Tile};
+use crate::gemm::{Matrix, Mode, PackFn, Panel, Plain, Product, RightOperand, Tile};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -39,7 +39,7 @@ impl Correlation {
             bytes(self.part(1, *rows).image()) <= SOURCE_BYTES
                 && bytes(self.m.saturating_mul(*rows).saturating_mul(self.grid[1])) <= RESULT_BYTES
         };
-        (1..=self.grid[0]).rev().find(fits).filter(|_| pays)
+        if pays { (1..=self.grid[0]).rev().find(fits) } else { None }
     }
 
     /// Floats of the result of so many rows of places.
@@ -74,12 +74,11 @@ impl Correlation {
         };
         let result = scratch.wrapping_add(self.result_start(offsets));
         let places = rows * self.columns;
-        let packed = self.packed_start + place.group * self.m * self.k();
         let product = Product {
             tiles: &self.tiles,
             m: self.m,
             blocks: self.blocks,
-            left: &PackedRows { start: weights.wrapping_add(packed), m: self.m },
+            left: &self.packed_rows(weights, place.group),
             right: &right,
             out: &Plain { start: result, row_step: (places * lanes) as isize, column_step: 1 },
             add: false,

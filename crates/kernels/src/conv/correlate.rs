@@ -3,8 +3,8 @@
 //! the stride, with the taps that meet that phase, so that no product with an inserted zero is computed.
 //!
 //! The right operand of the product is never stored: vectors of neighbouring places are read from a padded copy of a
-//! part of the source, or packed from it panel by panel where places are too few or too far apart. Where windows are single
-//! elements, each on its own, it is the source itself.
+//! part of the source, or packed from it panel by panel where places are too few or too far apart; or they hold images (see
+//! `across`). Where windows are single elements, each on its own, it is the source itself.
 
 use super::padded::{Images, PADDED_BYTES, Part};
 use super::pairs::{PairColumns, PairImages, PairWeights};
@@ -67,7 +67,7 @@ pub(super) struct Correlation {
     pub out_strides: [isize; 4],
     pub blocks: Blocks,
     /// Floats of a packed copy of all weights before this correlation's.
-    pub packed_start: usize,
+    packed_start: usize,
 }
 
 /// The micro-kernels of a convolution, if products can run it.
@@ -506,6 +506,12 @@ impl Correlation {
         }
     }
 
+    /// A group's weights as the left operand, of all correlations' packed ones.
+    pub fn packed_rows(&self, weights: *const f32, group: usize) -> PackedRows {
+        let start = self.packed_start + group * self.m * self.k();
+        PackedRows { start: weights.wrapping_add(start), m: self.m }
+    }
+
     /// Computes one part of the result, from all correlations' packed weights.
     ///
     /// # Safety
@@ -581,12 +587,11 @@ impl Correlation {
             columns: self.columns,
             stored: self.grid[1],
         };
-        let packed = self.packed_start + place.group * self.m * self.k();
         let product = Product {
             tiles: &self.tiles,
             m: self.m,
             blocks: self.blocks,
-            left: &PackedRows { start: weights.wrapping_add(packed), m: self.m },
+            left: &self.packed_rows(weights, place.group),
             right: &right,
             out: &places,
             add: false,
@@ -638,7 +643,6 @@ impl Correlation {
         finisher: Option<&Finisher>,
     ) {
         let out = out.wrapping_offset(self.out_start + (place.group * self.m) as isize * self.out_strides[1]);
-        let packed = self.packed_start + place.group * self.m * self.k();
         for image in place.images.clone() {
             let (columns_of, pairs_of);
             let right: &dyn RightOperand = match *images {
@@ -661,7 +665,7 @@ impl Correlation {
                 tiles: &self.tiles,
                 m: self.m,
                 blocks: self.blocks,
-                left: &PackedRows { start: weights.wrapping_add(packed), m: self.m },
+                left: &self.packed_rows(weights, place.group),
                 right,
                 out: &Plain {
                     start: out.wrapping_offset(image as isize * self.out_strides[0]),
