@@ -58,7 +58,7 @@ pub struct StepInfo {
     pub origin: Arc<str>,
     /// Arithmetic and memory traffic.
     pub cost: Cost,
-    /// Whether all that it reads is bf16, or what it convolves.
+    /// Whether it multiplies bf16, or reads nothing else.
     pub bf16: bool,
 }
 

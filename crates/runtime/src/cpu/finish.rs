@@ -89,11 +89,7 @@ impl Lowering<'_> {
             let residual = finish.residual.is_some().then(&mut next);
             Ok(Box::new(kernel.finished(Finish { bias, residual, ..finish })?))
         });
-        self.emit(K::NAME, reads, vec![out], false, make);
-        // What limits the step is how it multiplies, whatever it finishes its sums with.
-        if let Some(step) = self.steps.last_mut() {
-            step.info.bf16 = operands.iter().any(|view| view.dtype == DType::BF16);
-        }
+        self.emit_sums(K::NAME, reads, out, make);
         Ok(true)
     }
 

@@ -106,6 +106,10 @@ fn copy_back(storages: &[Storage], input: usize, output: usize) -> Step {
 }
 
 /// Makes the copy of the one view that is read to the one that is written.
+fn is_bf16(view: &View) -> bool {
+    view.dtype == DType::BF16
+}
+
 fn make_copy() -> Make {
     Box::new(|mut reads, mut writes| copy(reads.swap_remove(0), writes.swap_remove(0)))
 }
@@ -273,21 +277,28 @@ impl Lowering<'_> {
 
     /// Emits a step.
     pub fn emit(&mut self, kernel: &str, reads: Vec<View>, writes: Vec<View>, in_place: bool, make: Make) {
+        let bf16 = !reads.is_empty() && reads.iter().all(is_bf16);
+        let info = StepInfo { bf16, ..self.info.clone() };
+        self.push(kernel, Step { reads, writes, in_place, make, info });
+    }
+
+    /// Emits a step that sums products of its first two operands. What limits it is how it multiplies: an operand of
+    /// another type is rounded, and what else it reads is added to the sums.
+    pub fn emit_sums(&mut self, kernel: &str, reads: Vec<View>, out: View, make: Make) {
+        let bf16 = reads.iter().take(2).any(is_bf16);
+        let info = StepInfo { bf16, ..self.info.clone() };
+        self.push(kernel, Step { reads, writes: vec![out], in_place: false, make, info });
+    }
+
+    fn push(&mut self, kernel: &str, mut step: Step) {
         // A fused op reads and writes no memory of its own: what the step does is in its views.
         let bytes = |views: &[View]| views.iter().map(View::distinct_bytes).fold(0, u64::saturating_add);
-        let (bytes_read, bytes_written) = (bytes(&reads), bytes(&writes));
-        let cost = Cost { bytes_read, bytes_written, ..self.info.cost };
-        // What a convolution reads of another type is rounded, or added to its sums.
-        let mut is_bf16 = reads.iter().map(|view| view.dtype == DType::BF16);
-        let bf16 = if kernel.starts_with("conv2d") {
-            is_bf16.any(|it| it)
-        } else {
-            !reads.is_empty() && is_bf16.all(|it| it)
-        };
-        let info = StepInfo { kernel: kernel.into(), cost, bf16, ..self.info.clone() };
+        let (bytes_read, bytes_written) = (bytes(&step.reads), bytes(&step.writes));
+        step.info.kernel = kernel.into();
+        step.info.cost = Cost { bytes_read, bytes_written, ..self.info.cost };
         // What is computed once must not be counted for the copies around it.
         self.info.cost = Cost::default();
-        self.steps.push(Step { reads, writes, in_place, make, info });
+        self.steps.push(step);
     }
 
     /// Emits a copy of `from` to `to`, of the same extents.

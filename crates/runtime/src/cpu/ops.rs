@@ -70,7 +70,7 @@ impl Lowering<'_> {
                 }
                 self.sums(value, |lowering, y| {
                     let make = several(move |[x, w], y| make([x, w, y]));
-                    lowering.emit("conv2d", operands.into(), vec![y], false, make);
+                    lowering.emit_sums("conv2d", operands.into(), y, make);
                 });
             }
             Op::Conv2dGradInput(op) => {
@@ -85,7 +85,7 @@ impl Lowering<'_> {
                         let conv = new(reads, dx)?;
                         Ok(if together { conv.together() } else { conv })
                     });
-                    lowering.emit("conv2d_grad_input", operands.into(), vec![dx], false, make);
+                    lowering.emit_sums("conv2d_grad_input", operands.into(), dx, make);
                 });
             }
             Op::Conv2dGradWeight(op) => {
@@ -95,7 +95,7 @@ impl Lowering<'_> {
                 let takes_bf16 = |reads, dw| new(reads, dw).is_ok_and(|conv| conv.takes_bf16(path));
                 let operands = self.multiplied(value, takes_bf16);
                 self.sums(value, |lowering, dw| {
-                    lowering.emit("conv2d_grad_weight", operands.into(), vec![dw], false, several(new));
+                    lowering.emit_sums("conv2d_grad_weight", operands.into(), dw, several(new));
                 });
             }
             Op::Pool2d(op) => {
@@ -286,7 +286,7 @@ impl Lowering<'_> {
         }
         self.sums(value, |lowering, out| {
             let c = reshape(&out, &sums.dims).expect("invariant: a fresh result is row-major");
-            lowering.emit("matmul", vec![a, b], vec![c], false, several(|[a, b], c| MatMul::new(a, b, c)));
+            lowering.emit_sums("matmul", vec![a, b], c, several(|[a, b], c| MatMul::new(a, b, c)));
         });
         Ok(())
     }
