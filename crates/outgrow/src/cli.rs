@@ -2,6 +2,7 @@
 
 mod bench;
 mod serve;
+mod time;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ pub use bench::{
     BenchTrainArgs, PrecisionName, WorkName,
 };
 pub use serve::{LogForm, LogLevel, ServeArgs};
+pub use time::{Unit, time, time_or_none};
 
 /// From raw data to a trained model, with one manifest and one command.
 #[derive(Debug, Parser)]

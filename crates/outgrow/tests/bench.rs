@@ -146,7 +146,7 @@ fn a_model_with_a_batch_that_does_not_fit_is_explained() {
         (&["--dim", "rows=1000000000000"], "bench.batch", "too large"),
         (&["--input", "x=wide.npy"], "predict.input", "f32[1, 3]"),
         (&["--input", "y=wide.npy"], "infer.name", "no place for `y=wide.npy`"),
-        (&["--seconds", "0"], "bench.seconds", "nothing can be timed"),
+        (&["--seconds", "0"], "option.time", "0 is no time"),
     ] {
         let found = place.refused(&[&["bench", "infer", "m.onnx"], flags].concat()).remove(0);
         assert_eq!(found["code"].as_str(), Some(code), "{found}");
@@ -162,7 +162,7 @@ fn data_that_is_not_there_is_named() {
     let found = place.refused(&["bench", "train", "mnist", "--cache", "cache"]).remove(0);
     assert!(found["problem"].as_str().unwrap().contains("mnist/"), "{found}");
     let found = place.refused(&["bench", "train", "mlp", "--seconds", "0"]).remove(0);
-    assert_eq!(found["code"].as_str(), Some("bench.seconds"), "{found}");
+    assert_eq!(found["code"].as_str(), Some("option.time"), "{found}");
 }
 
 #[test]

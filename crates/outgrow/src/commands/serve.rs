@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use outgrow_ir::Diagnostic;
 use outgrow_predict::{Model, Package};
@@ -15,7 +14,7 @@ use outgrow_serve::{
 };
 use serde_json::json;
 
-use crate::cli::{ProcessorArgs, ServeArgs};
+use crate::cli::{ProcessorArgs, ServeArgs, Unit, time};
 use crate::context::{Context, Failure};
 use crate::places::threads;
 use crate::session::{cpu_backend, model_options};
@@ -40,7 +39,8 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<(), Failure> {
     let executors = threads(args.processor.threads)?;
     // Each of the threads runs batches of its own, which costs less than to share one among them.
     let alone = ProcessorArgs { threads: NonZeroUsize::new(1), ..args.processor.clone() };
-    let mut lane = Lane { latency_max: latency(args.latency_ms_max)?, ..Lane::default() };
+    let latency_max = args.latency_ms_max.map(|ms| time("--latency-ms-max", ms, Unit::Milliseconds));
+    let mut lane = Lane { latency_max: latency_max.transpose()?, ..Lane::default() };
     lane.rows_max = args.batch_rows_max.map_or(lane.rows_max, NonZeroUsize::get);
     let capacity = Capacity { executors, waiting_bytes_max: WAITING_BYTES_MAX };
     let backend = cpu_backend(&alone)?;
@@ -50,7 +50,7 @@ pub fn run(args: &ServeArgs, context: &Context) -> Result<(), Failure> {
     let lanes = lanes(args, lane)?;
     let own: Vec<String> = lanes.keys().cloned().collect();
     let mut models = Models::new(engine, lane, Box::new(open)).with_lanes(lanes);
-    let watch = args.watch.map(|seconds| span("--watch", seconds, 1.0, "seconds")).transpose()?;
+    let watch = args.watch.map(|seconds| time("--watch", seconds, Unit::Seconds)).transpose()?;
     let names = add(&mut models, &args.models, context)?;
     // A model may come later where repositories are watched.
     if let Some(unknown) = own.iter().find(|name| watch.is_none() && !models.has(name)) {
@@ -143,20 +143,6 @@ fn named(given: &str) -> (Option<&str>, PathBuf) {
     match given.split_once('=').filter(|_| !Path::new(given).exists()) {
         Some((name, path)) => (Some(name), path.into()),
         None => (None, given.into()),
-    }
-}
-
-fn latency(ms: Option<f64>) -> Result<Option<Duration>, Diagnostic> {
-    ms.map(|ms| span("--latency-ms-max", ms, 1e-3, "milliseconds")).transpose()
-}
-
-/// A time that an option gives in a unit of so many seconds.
-fn span(option: &str, given: f64, unit_s: f64, unit: &str) -> Result<Duration, Diagnostic> {
-    match Duration::try_from_secs_f64(given * unit_s) {
-        Ok(span) if !span.is_zero() && given * unit_s <= 1e6 => Ok(span),
-        _ => Err(Diagnostic::new("serve.option", format!("{given} is no time"))
-            .item(option)
-            .expected(format!("{unit} above 0"))),
     }
 }
 

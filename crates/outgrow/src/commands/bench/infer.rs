@@ -10,8 +10,8 @@ use outgrow_train::spec::Precision;
 use serde_json::{Value as Json, json};
 
 use super::made_up::{BYTES_MAX, made_up};
-use super::timing::{Times, check_seconds, time};
-use crate::cli::BenchInferArgs;
+use super::timing::{Times, repeat};
+use crate::cli::{BenchInferArgs, Unit, time};
 use crate::commands::infer::arrays::{Array, named, read_array};
 use crate::context::{Context, Failure};
 use crate::profile::{Profile, limits};
@@ -44,7 +44,6 @@ struct Timed {
 
 /// Times runs of a model.
 pub fn run(args: &BenchInferArgs, context: &Context) -> Result<(), Failure> {
-    check_seconds(args.seconds)?;
     let sizes = sizes(&args.dims)?;
     let timed = measure(args, &sizes, context);
     context.progress().finish();
@@ -53,6 +52,7 @@ pub fn run(args: &BenchInferArgs, context: &Context) -> Result<(), Failure> {
 }
 
 fn measure(args: &BenchInferArgs, sizes: &[(&str, usize)], context: &Context) -> Result<Timed, Failure> {
+    let asked = time("--seconds", args.seconds, Unit::Seconds)?;
     let (storage, clock) = (&context.world.storage, &*context.world.clock);
     let cpu = cpu_backend(&args.processor)?;
     let precision = Precision::from(args.precision).on(&cpu);
@@ -77,7 +77,7 @@ fn measure(args: &BenchInferArgs, sizes: &[(&str, usize)], context: &Context) ->
     for _ in 0..FIRST_RUNS {
         once()?;
     }
-    let times = time(args.seconds, context, FEWEST_RUNS, &mut once)?;
+    let times = repeat(asked, context, FEWEST_RUNS, &mut once)?;
     let profile =
         if args.profile { Some(profile(&model, &inputs, &outputs, &limits(&cpu, context))?) } else { None };
     Ok(Timed { model, inputs, load_s, first_s, times, before, profile, threads, precision, kernels })

@@ -4,6 +4,7 @@ mod works;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use outgrow_ir::{Cost, Diagnostic, Diagnostics, MachineProfile, counted};
 use outgrow_runtime::machine::{Effort, measure};
@@ -13,8 +14,8 @@ use serde_json::{Value as Json, json};
 
 use self::works::{Work, works};
 use super::made_up::made_up;
-use super::timing::{check_seconds, time};
-use crate::cli::BenchMachineArgs;
+use super::timing::repeat;
+use crate::cli::{BenchMachineArgs, Unit, time};
 use crate::commands::table::aligned;
 use crate::context::{Context, Failure};
 use crate::places::machine_file;
@@ -35,7 +36,7 @@ struct Timed {
 
 /// Measures the machine.
 pub fn run(args: &BenchMachineArgs, context: &Context) -> Result<(), Failure> {
-    check_seconds(args.seconds)?;
+    let asked = time("--seconds", args.seconds, Unit::Seconds)?;
     let cpu = cpu_backend(&args.processor)?;
     let progress = context.progress();
     progress.phase("measuring the processor and the memory", 0, None);
@@ -44,7 +45,7 @@ pub fn run(args: &BenchMachineArgs, context: &Context) -> Result<(), Failure> {
     let mut kernels = Vec::new();
     for (i, work) in works.iter().enumerate() {
         progress.phase("kernels timed", i as u64, Some(works.len() as u64));
-        kernels.push(timed(work, args.seconds, &cpu, &profile, context)?);
+        kernels.push(timed(work, asked, &cpu, &profile, context)?);
     }
     progress.finish();
     let file = file(args, context);
@@ -94,7 +95,7 @@ fn write(file: &Path, profile: &MachineProfile, context: &Context) -> Result<(),
 /// Times one kernel by a graph of nothing else.
 fn timed(
     work: &Work,
-    seconds: f64,
+    asked: Duration,
     cpu: &CpuBackend,
     profile: &MachineProfile,
     context: &Context,
@@ -115,7 +116,7 @@ fn timed(
         let ty = graph.ty(output.value);
         outputs.push(cpu.allocate(ty.unit_bytes())?);
     }
-    let times = time(seconds, context, FEWEST_RUNS, &mut || {
+    let times = repeat(asked, context, FEWEST_RUNS, &mut || {
         let read = inputs.iter().map(|tensor| Argument::Host(tensor.as_bytes()));
         let written = outputs.iter_mut().map(|buffer| Argument::write(&mut **buffer));
         let mut arguments: Vec<Argument<'_>> = read.chain(written).collect();

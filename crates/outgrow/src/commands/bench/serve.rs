@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use outgrow_ir::Diagnostic;
 use serde_json::json;
 
-use crate::cli::BenchServeArgs;
+use crate::cli::{BenchServeArgs, Unit, time, time_or_none};
 use crate::context::{Context, Failure};
 use crate::session::cpu_seconds;
 use connection::{Connection, Target};
@@ -138,22 +138,10 @@ fn load_of(args: &BenchServeArgs) -> Result<Load, Diagnostic> {
     Ok(Load {
         connections: args.connections.map_or(if is_open { OPEN_CONNECTIONS } else { 1 }, |n| n.get()),
         rate: args.rate,
-        warm_up: span("--warm-up", args.warm_up, 1.0, true)?,
-        measured: span("--seconds", seconds, 1.0, false)?,
+        warm_up: time_or_none("--warm-up", args.warm_up, Unit::Seconds)?,
+        measured: time("--seconds", seconds, Unit::Seconds)?,
         patience: PATIENCE + Duration::from_millis(told),
-        target: args.target_ms.map(|ms| span("--target-ms", ms, 1e-3, false)).transpose()?,
+        target: args.target_ms.map(|ms| time("--target-ms", ms, Unit::Milliseconds)).transpose()?,
         seed: args.seed,
-    })
-}
-
-/// A time of at most a day, given in units of so many seconds.
-fn span(option: &str, given: f64, unit_s: f64, may_be_0: bool) -> Result<Duration, Diagnostic> {
-    let span = Duration::try_from_secs_f64(given * unit_s).ok();
-    let span = span.filter(|span| *span <= Duration::from_secs(86_400) && (may_be_0 || !span.is_zero()));
-    span.ok_or_else(|| {
-        let least = if may_be_0 { "0 or more" } else { "more than 0" };
-        Diagnostic::new("bench.time", format!("{given} is no time to measure"))
-            .item(option)
-            .expected(format!("{least}, and no more than a day"))
     })
 }

@@ -15,8 +15,8 @@ use serde_json::json;
 
 use self::works::{Samples, Work, work};
 use super::name;
-use super::timing::{Times, check_seconds, time};
-use crate::cli::{BenchTrainArgs, ManifestArgs};
+use super::timing::{Times, repeat};
+use crate::cli::{BenchTrainArgs, ManifestArgs, Unit, time};
 use crate::context::{Context, Failure};
 use crate::manifest::{self, LimitsSpec, Manifest};
 use crate::profile::{Profile, limits};
@@ -44,7 +44,6 @@ struct Timed {
 
 /// Times steps of a model, or epochs.
 pub fn run(args: &BenchTrainArgs, context: &Context) -> Result<(), Failure> {
-    check_seconds(args.seconds)?;
     let (timed, [unit, key, least_key, number], scale) = match work(args.work) {
         Work::Epochs(manifest) => {
             (epochs(manifest, args, context), ["epoch", "epoch_s", "min_s", "epochs"], 1.0)
@@ -122,6 +121,7 @@ fn steps(
     args: &BenchTrainArgs,
     context: &Context,
 ) -> Result<Timed, Failure> {
+    let asked = time("--seconds", args.seconds, Unit::Seconds)?;
     let manifest = parse(manifest, args)?;
     let cpu = cpu_backend(&args.processor)?;
     let (inputs, target) = samples.schema();
@@ -136,12 +136,13 @@ fn steps(
         step(&mut trainer, &batch, lr)?;
     }
     trainer.forget_profile();
-    let times = time(args.seconds, context, FEWEST_STEPS, &mut || step(&mut trainer, &batch, lr))?;
+    let times = repeat(asked, context, FEWEST_STEPS, &mut || step(&mut trainer, &batch, lr))?;
     Ok(Timed { trainer, cpu, times, samples: rows as u64, before })
 }
 
 /// Times epochs over the manifest's own data, which is loaded as in a run.
 fn epochs(manifest: &str, args: &BenchTrainArgs, context: &Context) -> Result<Timed, Failure> {
+    let asked = time("--seconds", args.seconds, Unit::Seconds)?;
     let manifest = parse(manifest, args)?;
     let files = ManifestArgs {
         manifest: PathBuf::new(),
@@ -170,7 +171,7 @@ fn epochs(manifest: &str, args: &BenchTrainArgs, context: &Context) -> Result<Ti
     };
     epoch(&mut trainer)?;
     trainer.forget_profile();
-    let times = time(args.seconds, context, FEWEST_EPOCHS, &mut || epoch(&mut trainer))?;
+    let times = repeat(asked, context, FEWEST_EPOCHS, &mut || epoch(&mut trainer))?;
     drop(batches);
     Ok(Timed { trainer, cpu: session.cpu.clone(), times, samples, before })
 }
