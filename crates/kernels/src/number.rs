@@ -15,6 +15,7 @@ pub(crate) trait Factor: Copy {
 
 /// The storage of a bf16.
 #[derive(Clone, Copy)]
+#[repr(transparent)]
 pub(crate) struct Bits16(pub u16);
 
 macro_rules! factor {

@@ -1,10 +1,13 @@
 //! Weights: operands that stay as they are while programs run, with copies of them in the layouts that kernels want.
 
+use crate::conv::value_floats;
 use crate::error::KernelError;
+use crate::gemm::Tiles;
 use crate::memory::AlignedBytes;
+use crate::path::KernelPath;
 use crate::program::Buffer;
 use crate::view::View;
-use outgrow_tensor::Tensor;
+use outgrow_tensor::{DType, Tensor};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A tensor that programs read and nobody changes. Any number of programs share it, and whatever products and
@@ -60,10 +63,20 @@ impl Weight {
         packed.iter().map(|(_, copy)| copy.bytes()).sum()
     }
 
-    /// Bytes of the longest copy that one product or convolution may ask for.
-    pub fn copy_bytes(&self) -> usize {
+    /// Bytes of the longest copy that one product or convolution may ask for on a path: as many as matrices and filters have
+    /// as f32, or four times as many of filters of 3x3; none of filters of bf16 that are widened in each run.
+    pub fn copy_bytes(&self, path: KernelPath) -> usize {
         let shape = self.tensor.shape();
-        crate::conv::value_floats(shape.dims()).unwrap_or(shape.elements()).saturating_mul(4)
+        let floats = match (self.tensor.dtype(), shape.rank()) {
+            (DType::F32, 2..) => value_floats(shape.dims()).unwrap_or(shape.elements()),
+            // In pairs: not more, where the number of channels is odd.
+            (DType::BF16, 4) if Tiles::of_pairs(path).is_some() => shape.elements(),
+            (DType::BF16, 4) if Tiles::new(path).has_amx() => 0,
+            (DType::BF16, 4) => value_floats(shape.dims()).unwrap_or(0),
+            (DType::BF16, 2..4) => shape.elements(),
+            _ => 0,
+        };
+        floats.saturating_mul(4)
     }
 
     /// The elements, as they are in memory.

@@ -254,6 +254,71 @@ fn products_of_bf16() {
     }
 }
 
+/// Winograd's algorithm reads bf16, and f32 that it rounds, as if another step had made f32 of it.
+#[test]
+fn tiles_of_bf16_have_the_bits_of_widened_ones() {
+    let (wide, narrow) = (DType::F32, DType::BF16);
+    let sizes = |batch, channels, image, out| Sizes {
+        batch,
+        channels,
+        image,
+        out,
+        kernel: [3; 2],
+        groups: 1,
+        window: Window { padding: [1, 2, 1, 0], ..Window::default() },
+    };
+    let mut rng = RngKey::new(36).stream();
+    // The last: so many weights that their values at the points are made where they are used, and the sums at the points
+    // too; and the same with so many tiles that they are not.
+    for (case, channels_last) in [
+        (sizes(3, 20, [10, 9], 24), false),
+        (sizes(2, 33, [7, 21], 17), true),
+        (sizes(0, 16, [9, 9], 16), false),
+        (sizes(3, 180, [9, 8], 170), false),
+        (sizes(24, 110, [13, 12], 101), false),
+    ] {
+        let dims = [case.x(), case.weight(), case.y().unwrap()];
+        for types in [[narrow; 2], [wide, narrow], [narrow, wide]] {
+            // The operands of each direction, the directions' results behind them.
+            let operands = [[0, 1], [2, 1], [0, 2]];
+            let mut data = Vec::new();
+            for operands in operands {
+                let count = |i: usize| dims[i].iter().product::<usize>();
+                data.extend([0, 1].map(|i| Data::random(types[i], count(operands[i]), &mut rng)));
+            }
+            let results = [2, 0, 1].map(|i| Data::zeros(wide, dims[i].iter().product()));
+            let rounded =
+                |data: &Data| Data::floats(wide, (0..data.len).map(|i| round(narrow, data.get(i)).float()));
+            let mut widened: Vec<Data> = data.iter().map(rounded).collect();
+            data.extend(results.clone());
+            widened.extend(results);
+            let run = |data: Vec<Data>| {
+                let of: Vec<DType> = data.iter().map(|data| data.dtype).collect();
+                let view = |i: usize| {
+                    let role = if i < 6 { operands[i / 2][i % 2] } else { [2, 0, 1][i - 6] };
+                    layout(i as u32, of[i], dims[role], channels_last)
+                };
+                let build = |b: &mut ProgramBuilder| {
+                    b.push(Conv2d::new(view(0), view(1), view(6), case.window, 1).unwrap());
+                    b.push(Conv2dGradInput::new(view(2), view(3), view(7), case.window, 1).unwrap());
+                    b.push(Conv2dGradWeight::new(view(4), view(5), view(8), case.window, 1).unwrap());
+                };
+                run_case(&Case { data, build: &build }).unwrap()
+            };
+            for ((path, as_they_are), (_, widened)) in run(data).iter().zip(&run(widened)) {
+                // Others multiply pairs of bf16.
+                if !matches!(path, KernelPath::Portable | KernelPath::Avx2 | KernelPath::Avx512) {
+                    continue;
+                }
+                for (i, name) in [(6, "forward"), (7, "grad_input"), (8, "grad_weight")] {
+                    let same = as_they_are[i].as_bytes() == widened[i].as_bytes();
+                    assert!(same, "{name} of {case:?}, {types:?} on {path}");
+                }
+            }
+        }
+    }
+}
+
 /// Each channel by itself: places that fill vectors, and are cut by bands of rows; windows that reach over edges.
 #[test]
 fn channels_by_themselves() {

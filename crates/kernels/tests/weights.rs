@@ -86,6 +86,26 @@ fn a_matrix_of_bf16_is_packed_once() {
     }
 }
 
+/// On each path as much of a filter of bf16 is packed as is said beforehand.
+#[test]
+fn filters_of_bf16_are_packed_in_the_bytes_that_are_said() {
+    let dims = [CHANNELS, 20, 3, 3];
+    let mut stream = RngKey::new(5).stream();
+    let tensor = Tensor::from_f64(DType::BF16, dims, |_| stream.normal());
+    for path in KernelPath::supported() {
+        let weight = Arc::new(Weight::new(tensor.clone()));
+        let mut builder = ProgramBuilder::new(path);
+        let (x, w) = (builder.input(2 * 20 * 16 * 16), builder.weight(&weight));
+        let y = builder.output(4 * CHANNELS * 16 * 16);
+        let x = View::whole(x, DType::BF16, [1, 20, 16, 16]);
+        let y = View::whole(y, DType::F32, [1, CHANNELS, 16, 16]);
+        builder.push(Conv2d::new(x, View::whole(w, DType::BF16, dims), y, Window::new(1, 1), 1).unwrap());
+        builder.build().unwrap();
+        let (packed, said) = (weight.packed_bytes(), weight.copy_bytes(path));
+        assert!((said..said + 64).contains(&packed), "{packed} for {said} on {path}");
+    }
+}
+
 #[test]
 fn a_weight_is_not_written() {
     let weight = weight(&[4, 4], 1);

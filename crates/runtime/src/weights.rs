@@ -2,7 +2,7 @@
 
 use outgrow_ir::{Diagnostic, Diagnostics, Graph, Value};
 use outgrow_kernels::{Products, Weight};
-use outgrow_tensor::{DType, Tensor};
+use outgrow_tensor::Tensor;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -69,17 +69,6 @@ impl Weights {
     /// The weight that is bound to an input of a graph.
     pub fn bound(&self, graph: &Graph, input: Value) -> Option<&Arc<Weight>> {
         if self.tensors.is_empty() { None } else { self.get(graph.input_name(input)) }
-    }
-
-    /// Bytes that a packed copy of a weight takes at most: as many as matrices and filters have as f32, or four times as
-    /// many of filters of 3x3. (Filters of bf16 take half of it in pairs, or nothing where they are widened in each run.)
-    pub(crate) fn packed_bytes(weight: &Weight) -> usize {
-        match (weight.tensor().dtype(), weight.tensor().shape().rank()) {
-            (DType::F32, 2..) | (DType::BF16, 2..4) => weight.copy_bytes(),
-            // Not more, where the number of channels is odd.
-            (DType::BF16, 4) => weight.tensor().bytes().saturating_mul(2),
-            _ => 0,
-        }
     }
 
     /// Checks that the weights are of the types of the inputs that they are bound to.

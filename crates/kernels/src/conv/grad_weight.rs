@@ -10,7 +10,6 @@
 
 use super::padded::{Images, PADDED_BYTES, Part};
 use super::pairs::PairImages;
-use super::winograd::WinogradGradWeight;
 use super::{Algorithm, Conv};
 use crate::gemm::{MAX_COLUMNS, Matrix, Mode, Panel, Tile, Tiles, part};
 use crate::kernel::{Cx, Scratch};
@@ -23,9 +22,6 @@ use std::ops::Range;
 
 /// Places, or pairs of them, that a block of the inner dimension aims at.
 const PLACES: usize = 512;
-
-/// Fewest channels on either side for which Winograd's algorithm is faster in f32 than pairs of bf16 are.
-const WIDENED_CHANNELS_MIN: usize = 100;
 
 /// The gradient by the weights, compiled for operands and a path.
 #[derive(Debug)]
@@ -58,10 +54,7 @@ impl GradWeight {
         }
         let pairs = conv.is_narrow();
         let tiles = if pairs {
-            let [outs, channels] = [conv.weight.dims[0], conv.weight.dims[1]];
-            // With many channels, fewer multiplications pay for widening.
-            let widened = outs.min(channels) >= WIDENED_CHANNELS_MIN && WinogradGradWeight::fits(conv, path);
-            Tiles::of_pairs(path).filter(|_| conv.y.dtype == DType::BF16 && !widened)?
+            Tiles::of_pairs(path).filter(|_| conv.y.dtype == DType::BF16)?
         } else {
             Tiles::new(path)
         };

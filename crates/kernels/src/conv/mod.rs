@@ -176,7 +176,7 @@ macro_rules! direction {
         }
 
         impl $name {
-            /// Whether a path multiplies operands of bf16 as they are, faster than it would multiply them in f32.
+            /// Whether a path takes operands of bf16 as they are, faster than if they had been widened.
             pub fn takes_bf16(&self, path: KernelPath) -> bool {
                 let all: &[Make] = &[$(|conv, path| Some(Box::new($make(conv, path)?))),*];
                 self.conv.is_narrow() && all.iter().any(|make| make(&self.conv, path).is_some())

@@ -82,7 +82,7 @@ impl Planned {
     fn new(work: &Work, path: KernelPath, live_bytes_max: Option<u64>) -> Result<Self, Diagnostics> {
         let graph = outgrow_passes::prepare_within(live_bytes_max).run(&work.graph)?;
         let lowered = lower::lower(&graph, &work.bindings, &work.weights, path)?;
-        let memory = lowered.plan();
+        let memory = lowered.plan(path);
         Ok(Self { graph, lowered, memory })
     }
 

@@ -2,7 +2,7 @@
 
 use crate::backend::StepInfo;
 use crate::memory::{Lifetime, MemoryPlan, plan_memory};
-use crate::{Bindings, Place, Weights};
+use crate::{Bindings, Place};
 use outgrow_kernels::{Kernel, KernelError, KernelPath, Program, ProgramBuilder, Slot, View, Weight};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -246,9 +246,9 @@ impl Lowered {
         builder.build()
     }
 
-    /// The plan of the program's memory, before any of it is there: the arena's storages, in their order, without those
+    /// The plan of the program's memory on a path, before any of it is there: the arena's storages, in their order, without those
     /// that nothing uses.
-    pub fn plan(&self) -> MemoryPlan {
+    pub fn plan(&self, path: KernelPath) -> MemoryPlan {
         let users = self.users();
         let mut lifetimes = Vec::new();
         for (storage, steps) in self.storages.iter().zip(&users).filter(|(s, _)| s.home == Home::Arena) {
@@ -262,7 +262,7 @@ impl Lowered {
         };
         MemoryPlan {
             constant_bytes: self.storages.iter().map(constant).sum(),
-            packed_bytes: self.weights.iter().map(|w| Weights::packed_bytes(w)).sum(),
+            packed_bytes: self.weights.iter().map(|w| w.copy_bytes(path)).sum(),
             ..plan_memory(lifetimes)
         }
     }

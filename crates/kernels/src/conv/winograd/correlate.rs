@@ -5,9 +5,9 @@
 //! would cost more than the products if they went through memory. Then the values of all tiles come first, and those of
 //! some weights at a time are made, used and forgotten. The bits are the same.
 
-use super::transform::{Collect, Filters, Spread, Transforms};
+use super::read::Read;
+use super::transform::{Collect, Filters, Images, Spread, Transforms};
 use super::{ALL_POINTS, Grid, WINDOW, fits, point_step};
-use crate::conv::padded::Images;
 use crate::conv::{Algorithm, Conv};
 use crate::error::KernelError;
 use crate::finish::Finisher;
@@ -55,6 +55,8 @@ pub(in crate::conv) struct Winograd {
     /// the taps' rows and columns.
     weight_start: isize,
     weight_strides: [isize; 4],
+    /// Whether what is multiplied is bf16.
+    narrow: bool,
     /// The weights' values at the points, if they were made beforehand.
     ready: Option<Arc<AlignedBytes>>,
 }
@@ -65,6 +67,7 @@ pub(crate) struct WinogradLayout {
     extents: [usize; 2],
     start: isize,
     strides: [isize; 4],
+    read: Read,
     /// Rows of a panel.
     rows: usize,
 }
@@ -105,7 +108,10 @@ impl Winograd {
     ) -> Option<Self> {
         let (tiles, grid, batch) = (Tiles::new(path), Grid::new(extents), conv.x.dims[0]);
         let enough = grid.count(1) >= TILES_MIN || conv.together && grid.count(batch) >= TILES_OF_BATCH_MIN;
-        (enough && conv.is_f32() && fits(conv, &tiles, grid)).then(|| Self {
+        let narrow = conv.is_narrow();
+        // Pairs of bf16 are faster than what is widened.
+        let slower = narrow && Tiles::of_pairs(path).is_some();
+        (enough && !slower && fits(conv, &tiles, grid)).then(|| Self {
             tiles,
             transforms: Transforms::new(path),
             grid,
@@ -115,6 +121,7 @@ impl Winograd {
             corner,
             weight_start,
             weight_strides,
+            narrow,
             ready: None,
         })
     }
@@ -156,13 +163,14 @@ impl Winograd {
         point_step(channels.saturating_mul(self.tiles.columns()))
     }
 
-    /// Writes the values of the weights of some panels and source channels, panel by panel. The first weight is at `from`.
+    /// Writes the values of the weights of some panels and source channels, panel by panel. The first weight is at `from`,
+    /// and all are read in this way.
     ///
     /// # Safety
     /// The weights were checked, `to` is good for the values, and nobody else works on them.
     unsafe fn pack(
         &self,
-        from: *const f32,
+        (from, read): (*const u8, Read),
         panels: Range<usize>,
         channels: Range<usize>,
         to: *mut f32,
@@ -176,7 +184,8 @@ impl Winograd {
                 + channels.start as isize * self.weight_strides[1];
             let filters = Filters {
                 pack: self.tiles.pack.f32,
-                from: from.wrapping_offset(start),
+                from: read.at(from, start),
+                read,
                 strides: self.weight_strides,
                 rows: rows.len(),
                 channels: channels.len(),
@@ -204,7 +213,8 @@ impl Winograd {
         let (s, width) = (&source.strides, self.tiles.columns());
         let spread = Spread {
             images: Images {
-                start: cx.origin(source).cast::<f32>().cast_const(),
+                start: cx.origin(source).cast_const(),
+                read: Read::of(source, self.narrow),
                 strides: [s[0], s[1], s[2], s[3]],
                 extents: [source.dims[2], source.dims[3]],
             },
@@ -345,7 +355,7 @@ impl Winograd {
         // SAFETY: the views were checked; all places are within the shared and the scratch memory.
         unsafe {
             for channels in (0..blocks).map(|i| part(self.channels, i, blocks)) {
-                let from = cx.origin(weight).cast::<f32>().cast_const();
+                let from = (cx.origin(weight).cast_const(), Read::of(weight, self.narrow));
                 self.pack(from, group.clone(), channels.clone(), weights, weight_step);
                 for block in 0..self.blocks() {
                     for point in 0..ALL_POINTS {
@@ -411,7 +421,9 @@ impl Algorithm for Winograd {
         if self.is_few() || !packer.holds(weight, weight.elements()) {
             return Ok(());
         }
+        let read = Read::of(weight, self.narrow);
         let layout = Layout::Winograd(WinogradLayout {
+            read,
             extents: [self.m, self.channels],
             start: self.weight_start,
             strides: self.weight_strides,
@@ -420,7 +432,15 @@ impl Algorithm for Winograd {
         let all = self.weight_floats()[1];
         self.ready = packer.packed(weight, layout, all, |from, to| {
             // SAFETY: the weights were checked, and the copy holds all values.
-            unsafe { self.pack(from, 0..self.panels(), 0..self.channels, to, self.weight_floats()[0]) };
+            unsafe {
+                self.pack(
+                    (from.cast(), read),
+                    0..self.panels(),
+                    0..self.channels,
+                    to,
+                    self.weight_floats()[0],
+                )
+            };
         })?;
         Ok(())
     }
@@ -457,7 +477,7 @@ impl Winograd {
         }
         if self.ready.is_none() {
             cx.parallel(self.panels(), cost_ns, &|_, panels| {
-                let from = cx.origin(weight).cast::<f32>().cast_const();
+                let from = (cx.origin(weight).cast_const(), Read::of(weight, self.narrow));
                 let first = if panels.is_empty() { 0 } else { self.rows(&panels).start };
                 let to = cx.shared().cast::<f32>().wrapping_add(first * self.channels);
                 // SAFETY: the weights were checked; the shared scratch memory holds all values.

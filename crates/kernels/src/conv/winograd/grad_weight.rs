@@ -5,9 +5,9 @@
 //! Sums are four times as many as weights. Where they would cost more than the products if they went through memory, and
 //! the values of all tiles have room, some sums at a time are made of all tiles, and become weights at once.
 
-use super::transform::{Spread, Transforms, Unfilter};
+use super::read::Read;
+use super::transform::{Images, Spread, Transforms, Unfilter};
 use super::{ALL_POINTS, Grid, fits, point_step};
-use crate::conv::padded::Images;
 use crate::conv::{Algorithm, Conv};
 use crate::gemm::{
     Blocks, Columns, MAX_COLUMNS, Matrix, PackedColumns, Plain, Product, Rows, Source, Tiles, part,
@@ -22,6 +22,8 @@ const CHUNK_BYTES: usize = 4 << 20;
 /// Most tiles of a chunk: the products' sums are kept in registers over so many.
 const CHUNK_MAX: usize = 512;
 
+/// Fewest channels on either side for which it is faster than pairs of bf16 are.
+const WIDENED_CHANNELS_MIN: usize = 100;
 /// Fewest tiles, of all images, for which it pays to make a gradient of the sums.
 const TILES_MIN: usize = 4;
 /// Bytes of sums that need not be kept out of memory, and most bytes of the values of all tiles where they are.
@@ -45,6 +47,8 @@ pub(in crate::conv) struct WinogradGradWeight {
     chunks: usize,
     /// Whether sums are kept out of memory.
     in_blocks: bool,
+    /// Whether what is multiplied is bf16.
+    narrow: bool,
 }
 
 /// Where things are in the shared scratch memory, in floats.
@@ -61,14 +65,15 @@ struct Places {
 impl WinogradGradWeight {
     /// Where tiles pay.
     pub fn new(conv: &Conv, path: KernelPath) -> Option<Self> {
-        if !(conv.is_f32() && Self::fits(conv, path)) {
-            return None;
-        }
         let tiles = Tiles::new(path);
         let (w, y) = (&conv.weight.dims, &conv.y.dims);
-        let grid = Grid::new([y[2], y[3]]);
+        let (grid, narrow) = (Grid::new([y[2], y[3]]), conv.is_narrow());
+        let slower = narrow && w[0].min(w[1]) < WIDENED_CHANNELS_MIN && Tiles::of_pairs(path).is_some();
         // By the extents alone.
         let all = grid.count(y[0]);
+        if slower || all < TILES_MIN || !fits(conv, &tiles, grid) {
+            return None;
+        }
         let bytes = |floats: usize| floats.saturating_mul(4 * ALL_POINTS);
         let in_blocks = bytes(w[0] * w[1]) > SUMS_BYTES
             && bytes(all.saturating_mul(w[0] + w[1])) <= VALUES_BYTES
@@ -84,14 +89,8 @@ impl WinogradGradWeight {
             corner: [0, 1].map(|axis| -(conv.window.padding[2 * axis] as isize)),
             chunks: if in_blocks { 1 } else { all.div_ceil(most).max(1) },
             in_blocks,
+            narrow,
         })
-    }
-
-    /// Whether it can run a convolution, of f32 or widened to that.
-    pub fn fits(conv: &Conv, path: KernelPath) -> bool {
-        let y = &conv.y.dims;
-        let grid = Grid::new([y[2], y[3]]);
-        grid.count(y[0]) >= TILES_MIN && fits(conv, &Tiles::new(path), grid)
     }
 
     fn places(&self) -> Places {
@@ -158,7 +157,8 @@ impl WinogradGradWeight {
                 let s = &view.strides;
                 Spread {
                     images: Images {
-                        start: cx.origin(view).cast::<f32>().cast_const(),
+                        start: cx.origin(view).cast_const(),
+                        read: Read::of(view, self.narrow),
                         strides: [s[0], s[1], s[2], s[3]],
                         extents: [view.dims[2], view.dims[3]],
                     },

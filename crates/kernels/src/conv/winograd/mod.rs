@@ -11,6 +11,7 @@
 
 mod correlate;
 mod grad_weight;
+mod read;
 mod transform;
 
 pub(super) use correlate::Winograd;
@@ -33,7 +34,8 @@ const ALL_POINTS: usize = POINTS * POINTS;
 /// Fewest channels on either side for which products are long enough to pay for the transforms.
 const CHANNELS_MIN: usize = 16;
 
-/// Whether tiles can compute a convolution (of f32, or of bf16 that is widened) with these rows and columns of tiles, and are mostly full.
+/// Whether tiles can compute a convolution, of f32 or of bf16 that is widened, with these rows and columns of tiles, and
+/// are mostly full.
 fn fits(conv: &Conv, tiles: &Tiles, grid: Grid) -> bool {
     let w = &conv.weight.dims;
     let covered = grid.count(1).saturating_mul(TILE * TILE);

@@ -1,11 +1,12 @@
 //! The transforms, over vectors of tiles or channels: from elements to their values at the points, and back.
 
-use super::super::padded::Images;
+use super::read::{Element, Read, Unrounded};
 use super::{Grid, POINTS, Run, TILE, WINDOW};
 use crate::finish::{Finisher, OfChannel};
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::{Avx2, Avx512};
 use crate::gemm::{MAX_COLUMNS, Matrix, PackFn, Panel, Portable, Vector, prefetch};
+use crate::number::Bits16;
 use crate::path::KernelPath;
 use std::ops::Range;
 
@@ -30,6 +31,17 @@ const LANES_MAX: usize = MAX_COLUMNS / 2;
 
 /// Floats of a row of a work area: a row of tiles, what the last one of them reaches beyond, and the end of a vector.
 const PITCH: usize = TILE * MAX_COLUMNS + 32;
+
+/// Images `[batch, channels, height, width]` in memory.
+#[derive(Clone, Copy)]
+pub(super) struct Images {
+    pub start: *const u8,
+    pub read: Read,
+    /// In elements.
+    pub strides: [isize; 4],
+    /// Height and width.
+    pub extents: [usize; 2],
+}
 
 /// Tiles of images, and where their values at the points go: point `t` of channel `c` of tile `i` to `to[t * point_step +
 /// c * channel_step + i]`, in whole vectors.
@@ -68,7 +80,8 @@ pub(super) struct Collect<'a> {
 /// * rows + r]`.
 pub(super) struct Filters {
     pub pack: PackFn<f32>,
-    pub from: *const f32,
+    pub from: *const u8,
+    pub read: Read,
     /// Elements between rows, channels, and the window's rows and columns.
     pub strides: [isize; 4],
     pub rows: usize,
@@ -227,42 +240,57 @@ unsafe fn load<V: Vector, const N: usize>(from: *const f32, step: usize) -> [V; 
     }
 }
 
-/// Copies a row of an image, zeros beyond its edges: `width` elements from column `left` on. What is `ahead` elements
-/// behind them is wanted next.
-#[inline(always)]
-unsafe fn stage<V: Vector>(
-    from: *const f32,
-    ahead: isize,
-    stride: isize,
+/// A row of an image, and what is wanted of it: `width` elements from column `left` on, zeros beyond its edges.
+struct Row {
+    start: *const u8,
+    /// Elements between columns.
+    step: isize,
     columns: usize,
     left: isize,
     width: usize,
-    to: *mut f32,
-) {
+    /// What is so many elements behind is wanted next.
+    ahead: isize,
+}
+
+#[inline(always)]
+unsafe fn stage<V: Vector>(read: Read, row: &Row, to: *mut f32) {
     // SAFETY: as above.
     unsafe {
+        match read {
+            Read::Plain => stage_as::<V, f32>(row, to),
+            Read::Rounded => stage_as::<V, Unrounded>(row, to),
+            Read::Widened => stage_as::<V, Bits16>(row, to),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn stage_as<V: Vector, E: Element>(row: &Row, to: *mut f32) {
+    // SAFETY: as above.
+    unsafe {
+        let (left, width) = (row.left, row.width);
         let low = (-left).clamp(0, width as isize) as usize;
-        let high = (columns as isize - left).clamp(low as isize, width as isize) as usize;
+        let high = (row.columns as isize - left).clamp(low as isize, width as isize) as usize;
         for i in 0..low {
             *to.add(i) = 0.0;
         }
-        let from = from.wrapping_offset(left * stride);
-        if stride == 1 {
+        let from = row.start.cast::<E>().wrapping_offset(left * row.step);
+        if row.step == 1 {
             let mut i = low;
             while i + V::LANES <= high {
                 let at = from.wrapping_add(i);
-                prefetch(at.wrapping_offset(ahead));
-                V::load(at).store(to.add(i));
+                prefetch(at.wrapping_offset(row.ahead).cast());
+                E::load::<V>(at).store(to.add(i));
                 i += V::LANES;
             }
             if i < high {
                 let at = from.wrapping_add(i);
-                prefetch(at.wrapping_offset(ahead));
-                V::load_first(at, high - i).store_first(to.add(i), high - i);
+                prefetch(at.wrapping_offset(row.ahead).cast());
+                E::load_first::<V>(at, high - i).store_first(to.add(i), high - i);
             }
         } else {
             for i in low..high {
-                *to.add(i) = *from.wrapping_offset(i as isize * stride);
+                *to.add(i) = (*from.wrapping_offset(i as isize * row.step)).get();
             }
         }
         for i in high..width {
@@ -293,13 +321,10 @@ unsafe fn spread<V: Vector, const R: usize>(s: &Spread<'_>) {
         let mut ends = [[[0.0f32; 2]; MAX_COLUMNS]; POINTS];
         let (staged, tall) = (work.staged.as_mut_ptr(), work.tall.as_mut_ptr());
         let vectors = s.tiles.div_ceil(V::LANES);
-        let [image_step, channel_step, row_step, column_step] = s.images.strides;
+        let Images { start, read, strides: [image_step, channel_step, row_step, column_step], .. } = s.images;
         for (index, channel) in s.channels.clone().enumerate() {
             for (r, run) in s.runs.iter().enumerate() {
-                let plane = s
-                    .images
-                    .start
-                    .wrapping_offset(run.image as isize * image_step + channel as isize * channel_step);
+                let plane = run.image as isize * image_step + channel as isize * channel_step;
                 let width = TILE * run.count + R - TILE;
                 let left = (TILE * run.first) as isize + s.corner[1];
                 for i in 0..R {
@@ -310,8 +335,15 @@ unsafe fn spread<V: Vector, const R: usize>(s: &Spread<'_>) {
                     } else {
                         0
                     };
-                    let from = plane.wrapping_offset(row * row_step);
-                    stage::<V>(from, channel_step, column_step, columns, left, width, staged.add(i * PITCH));
+                    let row = Row {
+                        start: read.at(start, plane + row * row_step),
+                        step: column_step,
+                        columns,
+                        left,
+                        width,
+                        ahead: channel_step,
+                    };
+                    stage::<V>(read, &row, staged.add(i * PITCH));
                 }
                 for column in (0..width).step_by(V::LANES) {
                     let points = values::<V, R>(load(staged.add(column), PITCH));
@@ -443,21 +475,31 @@ unsafe fn filters<V: Vector>(f: &Filters) {
         let dense = width_step.abs() == 1 && height_step == WINDOW as isize * width_step;
         let first = if turned { (TAPS - 1) as isize * width_step } else { 0 };
         let channels = if dense && channel_step == TAPS as isize { CHANNELS } else { 1 };
-        // The weights of some channels: of each tap, those of all rows.
+        // The weights of some channels: of each tap, those of all rows. And of each row, those of all taps.
         let mut taps = [0.0f32; CHANNELS * TAPS * LANES_MAX];
+        let mut rows = [0.0f32; LANES_MAX * CHANNELS * TAPS];
         for channel in 0..f.channels {
-            let from = f.from.wrapping_offset(channel as isize * channel_step);
+            let from = f.read.at(f.from, channel as isize * channel_step);
             if dense && channel % channels == 0 {
-                let matrix = Matrix { start: from.wrapping_offset(first), across: row_step, along: 1 };
                 let k = TAPS * channels.min(f.channels - channel);
+                let from = f.read.at(from, first);
+                let mut matrix = Matrix { start: from.cast(), across: row_step, along: 1 };
+                if f.read != Read::Plain {
+                    for row in 0..f.rows {
+                        let from = f.read.at(from, row as isize * row_step);
+                        let all = Row { start: from, step: 1, columns: k, left: 0, width: k, ahead: 0 };
+                        stage::<V>(f.read, &all, rows.as_mut_ptr().add(row * CHANNELS * TAPS));
+                    }
+                    matrix = Matrix { start: rows.as_ptr(), across: (CHANNELS * TAPS) as isize, along: 1 };
+                }
                 let panel = Panel { count: f.rows, width: V::LANES, pitch: LANES_MAX, k };
                 (f.pack)(matrix, panel, taps.as_mut_ptr());
             } else if !dense {
                 for tap in 0..TAPS {
                     let (i, j) = ((tap / WINDOW) as isize, (tap % WINDOW) as isize);
-                    let from = from.wrapping_offset(i * height_step + j * width_step);
+                    let from = f.read.at(from, i * height_step + j * width_step);
                     for row in 0..f.rows {
-                        taps[tap * LANES_MAX + row] = *from.wrapping_offset(row as isize * row_step);
+                        taps[tap * LANES_MAX + row] = f.read.get(f.read.at(from, row as isize * row_step));
                     }
                 }
             }
