@@ -1,8 +1,9 @@
-//! No bit of a result depends on the number of threads, and micro-shards change it by rounding at most.
+//! No bit of a result depends on the number of threads, on any kernel path, and micro-shards change it by rounding at most.
 
 mod common;
 
 use common::{Dice, Place, weights};
+use outgrow_runtime::KernelPath;
 use serde_json::Value as Json;
 
 const GLYPHS: &str =
@@ -24,13 +25,25 @@ fn measure(place: &Place, threads: usize, flags: &[&str]) -> Json {
     result
 }
 
-/// The same bits with one, two and three threads.
+/// The same bits with one, two and eight threads, on each path of this processor.
 fn check(place: &Place) {
-    let one = measure(place, 1, &[]);
-    assert!(one["test"]["loss"].as_f64().unwrap().is_finite() && one["steps"].as_u64().unwrap() > 2);
-    for threads in [2, 3] {
-        assert_eq!(measure(place, threads, &[]), one, "{threads} threads");
+    check_with(place, &[]);
+}
+
+/// The same with more flags; what was measured on the last path.
+fn check_with(place: &Place, flags: &[&str]) -> Json {
+    let mut last = Json::Null;
+    for path in KernelPath::supported() {
+        let flags = [&["--kernel-path", path.name()], flags].concat();
+        let one = measure(place, 1, &flags);
+        assert_eq!(one["kernel_path"], path.name());
+        assert!(one["test"]["loss"].as_f64().unwrap().is_finite() && one["steps"].as_u64().unwrap() > 2);
+        for threads in [2, 8] {
+            assert_eq!(measure(place, threads, &flags), one, "{threads} threads on {path}");
+        }
+        last = one;
     }
+    last
 }
 
 #[test]
@@ -109,12 +122,9 @@ fn mixed_precision() {
     for manifest in [convolutions.as_str(), text] {
         let place = Place::with(manifest);
         place.write("poem.txt", "the quick brown fox jumps over the lazy dog; ".repeat(60));
-        let bf16 = ["--set", "train.precision=bf16"];
-        let one = measure(&place, 1, &bf16);
-        for threads in [2, 3] {
-            assert_eq!(measure(&place, threads, &bf16), one, "{threads} threads");
-        }
-        let wide = measure(&place, 2, &[]);
+        let one = check_with(&place, &["--set", "train.precision=bf16"]);
+        let path = one["kernel_path"].as_str().unwrap();
+        let wide = measure(&place, 2, &["--kernel-path", path]);
         assert_ne!(wide["weights_sha256"], one["weights_sha256"]);
         let loss = |r: &Json| r["test"]["loss"].as_f64().unwrap();
         let apart = (loss(&one) / loss(&wide) - 1.0).abs();
