@@ -4,7 +4,7 @@
 
 use super::correlate::{Correlation, Place};
 use super::padded::{Images, Part};
-use crate::gemm::{Matrix, Mode, PackFn, Panel, Plain, Product, RightOperand, Tile};
+use crate::gemm::{Matrix, Mode, PackFn, Panel, Plain, RightOperand, Tile};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -74,16 +74,9 @@ impl Correlation {
         };
         let result = scratch.wrapping_add(self.result_start(offsets));
         let places = rows * self.columns;
-        let product = Product {
-            tiles: &self.tiles,
-            m: self.m,
-            blocks: self.blocks,
-            left: &self.packed_rows(weights, place.group),
-            right: &right,
-            out: &Plain { start: result, row_step: (places * lanes) as isize, column_step: 1 },
-            add: false,
-            finish: None,
-        };
+        let left = self.packed_rows(weights, place.group);
+        let in_lanes = Plain { start: result, row_step: (places * lanes) as isize, column_step: 1 };
+        let product = self.product(&left, &right, &in_lanes);
         // SAFETY: the caller's contract; the product's scratch memory is the first part of the thread's, the result the last.
         unsafe { product.compute(place.panels.clone(), 0..places * lanes, scratch) };
         let o = self.out_strides;

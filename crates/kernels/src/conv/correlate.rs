@@ -13,7 +13,8 @@ use super::{Algorithm, Conv};
 use crate::error::KernelError;
 use crate::finish::Finisher;
 use crate::gemm::{
-    Blocks, Columns, K_BLOCK_MAX, Matrix, PackedRows, Panel, Plain, Product, RightOperand, Tiles, part,
+    Blocks, Columns, K_BLOCK_MAX, Matrix, Output, PackedRows, Panel, Plain, Product, RightOperand, Tiles,
+    part,
 };
 use crate::kernel::{Cx, Scratch};
 use crate::memory::AlignedBytes;
@@ -506,6 +507,17 @@ impl Correlation {
         }
     }
 
+    /// The product of a group's weights with what its places meet.
+    pub fn product<'a>(
+        &'a self,
+        left: &'a PackedRows,
+        right: &'a dyn RightOperand,
+        out: &'a dyn Output,
+    ) -> Product<'a> {
+        let (tiles, m, blocks) = (&self.tiles, self.m, self.blocks);
+        Product { tiles, m, blocks, left, right, out, add: false, finish: None }
+    }
+
     /// A group's weights as the left operand, of all correlations' packed ones.
     pub fn packed_rows(&self, weights: *const f32, group: usize) -> PackedRows {
         let start = self.packed_start + group * self.m * self.k();
@@ -587,16 +599,8 @@ impl Correlation {
             columns: self.columns,
             stored: self.grid[1],
         };
-        let product = Product {
-            tiles: &self.tiles,
-            m: self.m,
-            blocks: self.blocks,
-            left: &self.packed_rows(weights, place.group),
-            right: &right,
-            out: &places,
-            add: false,
-            finish: None,
-        };
+        let left = self.packed_rows(weights, place.group);
+        let product = self.product(&left, &right, &places);
         let columns = 0..place.images.len() * place.rows.len() * self.columns;
         // SAFETY: the caller's contract; the product's scratch memory is the first part of the thread's.
         unsafe { product.compute(place.panels.clone(), columns, scratch) };
@@ -643,6 +647,7 @@ impl Correlation {
         finisher: Option<&Finisher>,
     ) {
         let out = out.wrapping_offset(self.out_start + (place.group * self.m) as isize * self.out_strides[1]);
+        let left = self.packed_rows(weights, place.group);
         for image in place.images.clone() {
             let (columns_of, pairs_of);
             let right: &dyn RightOperand = match *images {
@@ -661,20 +666,10 @@ impl Correlation {
                     &pairs_of
                 }
             };
-            let product = Product {
-                tiles: &self.tiles,
-                m: self.m,
-                blocks: self.blocks,
-                left: &self.packed_rows(weights, place.group),
-                right,
-                out: &Plain {
-                    start: out.wrapping_offset(image as isize * self.out_strides[0]),
-                    row_step: self.out_strides[1],
-                    column_step: 1,
-                },
-                add: false,
-                finish: finisher.map(|it| (it, place.group * self.m)),
-            };
+            let start = out.wrapping_offset(image as isize * self.out_strides[0]);
+            let out = Plain { start, row_step: self.out_strides[1], column_step: 1 };
+            let finish = finisher.map(|it| (it, place.group * self.m));
+            let product = Product { finish, ..self.product(&left, right, &out) };
             let columns = place.rows.start * self.columns..place.rows.end * self.columns;
             // SAFETY: the caller's contract.
             unsafe { product.compute(place.panels.clone(), columns, scratch) };

@@ -15,7 +15,7 @@ mod store;
 mod tile;
 mod vector;
 
-pub(crate) use pack::{Matrix, PackFn, Panel, Source};
+pub(crate) use pack::{Element, Matrix, PackFn, PackFns, Panel, Source};
 pub(crate) use packed::{PackedColumns, PackedRows};
 pub(crate) use store::store;
 pub(crate) use tile::{MAX_COLUMNS, MAX_ROWS, Mode, Tile, Tiles, prefetch};

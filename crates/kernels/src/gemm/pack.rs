@@ -56,26 +56,27 @@ pub(crate) fn pack_fns(path: KernelPath) -> PackFns {
     }
 }
 
-/// An element type that products in f32 can read. Pointers are good for the elements that are read, and the processor
-/// has the instructions of the vectors.
-pub(crate) trait Source: Copy + Sync {
-    /// The loop that packs this type.
-    fn packing(of: &PackFns) -> PackFn<Self>;
-    /// The same number.
+/// A type of elements, and how they become f32. Pointers are good for the elements that are read, and the processor has
+/// the instructions of the vectors.
+pub(crate) trait Element: Copy + Sync {
+    /// The f32 that it is read as.
     fn widen(self) -> f32;
     /// As [`Vector::load`].
     unsafe fn load<V: Vector>(from: *const Self) -> V;
     /// As [`Vector::load_first`].
     unsafe fn load_first<V: Vector>(from: *const Self, n: usize) -> V;
+}
+
+/// An element type that products in f32 can read.
+pub(crate) trait Source: Element {
+    /// The loop that packs this type.
+    fn packing(of: &PackFns) -> PackFn<Self>;
     #[cfg(target_arch = "x86_64")]
     unsafe fn load_four(from: *const Self) -> std::arch::x86_64::__m128;
 }
 
 // SAFETY: (for every block below) the callers vouch for elements and instructions.
-impl Source for f32 {
-    fn packing(of: &PackFns) -> PackFn<Self> {
-        of.f32
-    }
+impl Element for f32 {
     #[inline(always)]
     fn widen(self) -> f32 {
         self
@@ -90,6 +91,12 @@ impl Source for f32 {
         // SAFETY: as above.
         unsafe { V::load_first(from, n) }
     }
+}
+
+impl Source for f32 {
+    fn packing(of: &PackFns) -> PackFn<Self> {
+        of.f32
+    }
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     unsafe fn load_four(from: *const Self) -> std::arch::x86_64::__m128 {
@@ -98,10 +105,7 @@ impl Source for f32 {
     }
 }
 
-impl Source for Bits16 {
-    fn packing(of: &PackFns) -> PackFn<Self> {
-        of.bf16
-    }
+impl Element for Bits16 {
     #[inline(always)]
     fn widen(self) -> f32 {
         widen(self.0)
@@ -115,6 +119,12 @@ impl Source for Bits16 {
     unsafe fn load_first<V: Vector>(from: *const Self, n: usize) -> V {
         // SAFETY: as above.
         unsafe { V::load_bf16_first(from.cast(), n) }
+    }
+}
+
+impl Source for Bits16 {
+    fn packing(of: &PackFns) -> PackFn<Self> {
+        of.bf16
     }
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]

@@ -5,8 +5,8 @@
 //! would cost more than the products if they went through memory. Then the values of all tiles come first, and those of
 //! some weights at a time are made, used and forgotten. The bits are the same.
 
-use super::read::Read;
-use super::transform::{Collect, Filters, Images, Spread, Transforms};
+use super::read::{Images, Read};
+use super::transform::{Collect, Filters, Spread, Transforms};
 use super::{ALL_POINTS, Grid, WINDOW, fits, point_step};
 use crate::conv::{Algorithm, Conv};
 use crate::error::KernelError;
@@ -163,27 +163,26 @@ impl Winograd {
         point_step(channels.saturating_mul(self.tiles.columns()))
     }
 
-    /// Writes the values of the weights of some panels and source channels, panel by panel. The first weight is at `from`,
-    /// and all are read in this way.
+    /// Writes the values of the weights of some panels and source channels, panel by panel. The first weight is at `from`.
     ///
     /// # Safety
     /// The weights were checked, `to` is good for the values, and nobody else works on them.
     unsafe fn pack(
         &self,
-        (from, read): (*const u8, Read),
+        (weight, from): (&View, *const u8),
         panels: Range<usize>,
         channels: Range<usize>,
         to: *mut f32,
         point_step: usize,
     ) {
-        let mut to = to;
+        let (mut to, read) = (to, Read::of(weight, self.narrow));
         for panel in panels {
             let rows = self.rows(&(panel..panel + 1));
             let start = self.weight_start
                 + rows.start as isize * self.weight_strides[0]
                 + channels.start as isize * self.weight_strides[1];
             let filters = Filters {
-                pack: self.tiles.pack.f32,
+                pack: self.tiles.pack,
                 from: read.at(from, start),
                 read,
                 strides: self.weight_strides,
@@ -210,14 +209,9 @@ impl Winograd {
         channels: Range<usize>,
         to: *mut f32,
     ) {
-        let (s, width) = (&source.strides, self.tiles.columns());
+        let width = self.tiles.columns();
         let spread = Spread {
-            images: Images {
-                start: cx.origin(source).cast_const(),
-                read: Read::of(source, self.narrow),
-                strides: [s[0], s[1], s[2], s[3]],
-                extents: [source.dims[2], source.dims[3]],
-            },
+            images: Images::of(cx, source, self.narrow),
             runs: &self.grid.runs(tiles.clone()),
             corner: self.corner,
             tiles: tiles.len(),
@@ -355,7 +349,7 @@ impl Winograd {
         // SAFETY: the views were checked; all places are within the shared and the scratch memory.
         unsafe {
             for channels in (0..blocks).map(|i| part(self.channels, i, blocks)) {
-                let from = (cx.origin(weight).cast_const(), Read::of(weight, self.narrow));
+                let from = (weight, cx.origin(weight).cast_const());
                 self.pack(from, group.clone(), channels.clone(), weights, weight_step);
                 for block in 0..self.blocks() {
                     for point in 0..ALL_POINTS {
@@ -421,9 +415,8 @@ impl Algorithm for Winograd {
         if self.is_few() || !packer.holds(weight, weight.elements()) {
             return Ok(());
         }
-        let read = Read::of(weight, self.narrow);
         let layout = Layout::Winograd(WinogradLayout {
-            read,
+            read: Read::of(weight, self.narrow),
             extents: [self.m, self.channels],
             start: self.weight_start,
             strides: self.weight_strides,
@@ -434,7 +427,7 @@ impl Algorithm for Winograd {
             // SAFETY: the weights were checked, and the copy holds all values.
             unsafe {
                 self.pack(
-                    (from.cast(), read),
+                    (weight, from.cast()),
                     0..self.panels(),
                     0..self.channels,
                     to,
@@ -477,7 +470,7 @@ impl Winograd {
         }
         if self.ready.is_none() {
             cx.parallel(self.panels(), cost_ns, &|_, panels| {
-                let from = (cx.origin(weight).cast_const(), Read::of(weight, self.narrow));
+                let from = (weight, cx.origin(weight).cast_const());
                 let first = if panels.is_empty() { 0 } else { self.rows(&panels).start };
                 let to = cx.shared().cast::<f32>().wrapping_add(first * self.channels);
                 // SAFETY: the weights were checked; the shared scratch memory holds all values.

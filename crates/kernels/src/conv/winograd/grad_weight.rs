@@ -5,8 +5,8 @@
 //! Sums are four times as many as weights. Where they would cost more than the products if they went through memory, and
 //! the values of all tiles have room, some sums at a time are made of all tiles, and become weights at once.
 
-use super::read::Read;
-use super::transform::{Images, Spread, Transforms, Unfilter};
+use super::read::Images;
+use super::transform::{Spread, Transforms, Unfilter};
 use super::{ALL_POINTS, Grid, fits, point_step};
 use crate::conv::{Algorithm, Conv};
 use crate::gemm::{
@@ -153,23 +153,15 @@ impl WinogradGradWeight {
         for first in chunk.clone().step_by(width) {
             let tiles = first..chunk.end.min(first + width);
             let runs = self.grid.runs(tiles.clone());
-            let of = |view: &View, channels: Range<usize>, corner, start: usize, point_step| {
-                let s = &view.strides;
-                Spread {
-                    images: Images {
-                        start: cx.origin(view).cast_const(),
-                        read: Read::of(view, self.narrow),
-                        strides: [s[0], s[1], s[2], s[3]],
-                        extents: [view.dims[2], view.dims[3]],
-                    },
-                    to: shared.wrapping_add(start + channels.start * places.pitch + first - chunk.start),
-                    channels,
-                    runs: &runs,
-                    corner,
-                    tiles: tiles.len(),
-                    point_step,
-                    channel_step: places.pitch,
-                }
+            let of = |view: &View, channels: Range<usize>, corner, start: usize, point_step| Spread {
+                images: Images::of(cx, view, self.narrow),
+                to: shared.wrapping_add(start + channels.start * places.pitch + first - chunk.start),
+                channels,
+                runs: &runs,
+                corner,
+                tiles: tiles.len(),
+                point_step,
+                channel_step: places.pitch,
             };
             let of_x = channels.start.min(self.channels)..channels.end.min(self.channels);
             let of_y = channels.start.max(self.channels) - self.channels

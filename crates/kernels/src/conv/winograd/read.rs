@@ -1,7 +1,8 @@
 //! Elements as the transforms read them: f32, or bf16 that becomes f32 in registers.
 
 use crate::block::{narrow, widen};
-use crate::gemm::Vector;
+use crate::gemm::{Element, Vector};
+use crate::kernel::Cx;
 use crate::number::Bits16;
 use crate::view::View;
 use outgrow_tensor::DType;
@@ -32,7 +33,7 @@ impl Read {
         start.wrapping_offset(elements.wrapping_mul(if self == Self::Widened { 2 } else { 4 }))
     }
 
-    /// An element.
+    /// An element, before it is rounded.
     ///
     /// # Safety
     /// It is there.
@@ -41,48 +42,34 @@ impl Read {
         // SAFETY: the caller's contract.
         unsafe {
             match self {
-                Self::Plain => *from.cast::<f32>(),
-                Self::Rounded => (*from.cast::<Unrounded>()).get(),
-                Self::Widened => (*from.cast::<Bits16>()).get(),
+                Self::Plain | Self::Rounded => *from.cast::<f32>(),
+                Self::Widened => (*from.cast::<Bits16>()).widen(),
             }
         }
     }
 }
 
-/// A type of elements, and how they are read.
-pub(super) trait Element: Copy {
-    /// This one.
-    fn get(self) -> f32;
-
-    /// Neighbouring elements.
-    ///
-    /// # Safety
-    /// They are there, and the processor supports the path of `V`.
-    unsafe fn load<V: Vector>(from: *const Self) -> V;
-
-    /// The first `n` of them; the others are zero.
-    ///
-    /// # Safety
-    /// As for [`Element::load`].
-    unsafe fn load_first<V: Vector>(from: *const Self, n: usize) -> V;
+/// Images `[batch, channels, height, width]` in memory.
+#[derive(Clone, Copy)]
+pub(super) struct Images {
+    pub start: *const u8,
+    pub read: Read,
+    /// In elements.
+    pub strides: [isize; 4],
+    /// Height and width.
+    pub extents: [usize; 2],
 }
 
-impl Element for f32 {
-    #[inline(always)]
-    fn get(self) -> f32 {
-        self
-    }
-
-    #[inline(always)]
-    unsafe fn load<V: Vector>(from: *const Self) -> V {
-        // SAFETY: the caller's contract.
-        unsafe { V::load(from) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_first<V: Vector>(from: *const Self, n: usize) -> V {
-        // SAFETY: the caller's contract.
-        unsafe { V::load_first(from, n) }
+impl Images {
+    /// Those of a view, where bf16 is multiplied or is not.
+    pub fn of(cx: &Cx<'_>, view: &View, narrow: bool) -> Self {
+        let (d, s) = (&view.dims, &view.strides);
+        Self {
+            start: cx.origin(view).cast_const(),
+            read: Read::of(view, narrow),
+            strides: [s[0], s[1], s[2], s[3]],
+            extents: [d[2], d[3]],
+        }
     }
 }
 
@@ -91,40 +78,20 @@ impl Element for f32 {
 #[repr(transparent)]
 pub(super) struct Unrounded(f32);
 
+// SAFETY: (for every block below) the callers vouch for elements and instructions.
 impl Element for Unrounded {
     #[inline(always)]
-    fn get(self) -> f32 {
+    fn widen(self) -> f32 {
         widen(narrow(self.0))
     }
-
     #[inline(always)]
     unsafe fn load<V: Vector>(from: *const Self) -> V {
-        // SAFETY: the caller's contract.
+        // SAFETY: as above.
         unsafe { V::load(from.cast()).rounded() }
     }
-
     #[inline(always)]
     unsafe fn load_first<V: Vector>(from: *const Self, n: usize) -> V {
-        // SAFETY: the caller's contract.
+        // SAFETY: as above.
         unsafe { V::load_first(from.cast(), n).rounded() }
-    }
-}
-
-impl Element for Bits16 {
-    #[inline(always)]
-    fn get(self) -> f32 {
-        widen(self.0)
-    }
-
-    #[inline(always)]
-    unsafe fn load<V: Vector>(from: *const Self) -> V {
-        // SAFETY: the caller's contract.
-        unsafe { V::load_bf16(from.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_first<V: Vector>(from: *const Self, n: usize) -> V {
-        // SAFETY: the caller's contract.
-        unsafe { V::load_bf16_first(from.cast(), n) }
     }
 }

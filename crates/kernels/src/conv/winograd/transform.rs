@@ -1,11 +1,11 @@
 //! The transforms, over vectors of tiles or channels: from elements to their values at the points, and back.
 
-use super::read::{Element, Read, Unrounded};
+use super::read::{Images, Read, Unrounded};
 use super::{Grid, POINTS, Run, TILE, WINDOW};
 use crate::finish::{Finisher, OfChannel};
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::{Avx2, Avx512};
-use crate::gemm::{MAX_COLUMNS, Matrix, PackFn, Panel, Portable, Vector, prefetch};
+use crate::gemm::{Element, MAX_COLUMNS, Matrix, PackFns, Panel, Portable, Vector, prefetch};
 use crate::number::Bits16;
 use crate::path::KernelPath;
 use std::ops::Range;
@@ -31,17 +31,6 @@ const LANES_MAX: usize = MAX_COLUMNS / 2;
 
 /// Floats of a row of a work area: a row of tiles, what the last one of them reaches beyond, and the end of a vector.
 const PITCH: usize = TILE * MAX_COLUMNS + 32;
-
-/// Images `[batch, channels, height, width]` in memory.
-#[derive(Clone, Copy)]
-pub(super) struct Images {
-    pub start: *const u8,
-    pub read: Read,
-    /// In elements.
-    pub strides: [isize; 4],
-    /// Height and width.
-    pub extents: [usize; 2],
-}
 
 /// Tiles of images, and where their values at the points go: point `t` of channel `c` of tile `i` to `to[t * point_step +
 /// c * channel_step + i]`, in whole vectors.
@@ -79,7 +68,8 @@ pub(super) struct Collect<'a> {
 /// A panel of weights, and where their values at the points go: those of row `r` and channel `c` to `to[t * point_step + c
 /// * rows + r]`.
 pub(super) struct Filters {
-    pub pack: PackFn<f32>,
+    /// Those of a path that widens bf16.
+    pub pack: PackFns,
     pub from: *const u8,
     pub read: Read,
     /// Elements between rows, channels, and the window's rows and columns.
@@ -290,7 +280,7 @@ unsafe fn stage_as<V: Vector, E: Element>(row: &Row, to: *mut f32) {
             }
         } else {
             for i in low..high {
-                *to.add(i) = (*from.wrapping_offset(i as isize * row.step)).get();
+                *to.add(i) = (*from.wrapping_offset(i as isize * row.step)).widen();
             }
         }
         for i in high..width {
@@ -475,25 +465,20 @@ unsafe fn filters<V: Vector>(f: &Filters) {
         let dense = width_step.abs() == 1 && height_step == WINDOW as isize * width_step;
         let first = if turned { (TAPS - 1) as isize * width_step } else { 0 };
         let channels = if dense && channel_step == TAPS as isize { CHANNELS } else { 1 };
-        // The weights of some channels: of each tap, those of all rows. And of each row, those of all taps.
+        // The weights of some channels: of each tap, those of all rows.
         let mut taps = [0.0f32; CHANNELS * TAPS * LANES_MAX];
-        let mut rows = [0.0f32; LANES_MAX * CHANNELS * TAPS];
         for channel in 0..f.channels {
             let from = f.read.at(f.from, channel as isize * channel_step);
             if dense && channel % channels == 0 {
                 let k = TAPS * channels.min(f.channels - channel);
-                let from = f.read.at(from, first);
-                let mut matrix = Matrix { start: from.cast(), across: row_step, along: 1 };
-                if f.read != Read::Plain {
-                    for row in 0..f.rows {
-                        let from = f.read.at(from, row as isize * row_step);
-                        let all = Row { start: from, step: 1, columns: k, left: 0, width: k, ahead: 0 };
-                        stage::<V>(f.read, &all, rows.as_mut_ptr().add(row * CHANNELS * TAPS));
-                    }
-                    matrix = Matrix { start: rows.as_ptr(), across: (CHANNELS * TAPS) as isize, along: 1 };
-                }
                 let panel = Panel { count: f.rows, width: V::LANES, pitch: LANES_MAX, k };
-                (f.pack)(matrix, panel, taps.as_mut_ptr());
+                let (start, across, to) = (f.read.at(from, first), row_step, taps.as_mut_ptr());
+                match f.read {
+                    Read::Widened => {
+                        (f.pack.bf16)(Matrix { start: start.cast(), across, along: 1 }, panel, to);
+                    }
+                    _ => (f.pack.f32)(Matrix { start: start.cast(), across, along: 1 }, panel, to),
+                }
             } else if !dense {
                 for tap in 0..TAPS {
                     let (i, j) = ((tap / WINDOW) as isize, (tap % WINDOW) as isize);
@@ -505,7 +490,8 @@ unsafe fn filters<V: Vector>(f: &Filters) {
             }
             let lanes = |tap: usize| {
                 let tap = if dense && turned { TAPS - 1 - tap } else { tap };
-                V::load(taps.as_ptr().add((channel % channels * TAPS + tap) * LANES_MAX))
+                let weights = V::load(taps.as_ptr().add((channel % channels * TAPS + tap) * LANES_MAX));
+                if f.read == Read::Rounded { weights.rounded() } else { weights }
             };
             let mut tall = [[V::zero(); WINDOW]; POINTS];
             for j in 0..WINDOW {
